@@ -1,0 +1,1 @@
+"""Builders: pure functions from a typed spec to whole manifests."""

@@ -1,0 +1,1 @@
+"""The work queue and the reconciler: gather, plan, apply, status, events."""
