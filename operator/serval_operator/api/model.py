@@ -1,0 +1,234 @@
+"""The spec of a ModelDeployment, typed.
+
+The CRD's schema and CEL rules refuse almost everything that is wrong before it is stored. What is checked
+here again is what the operator relies on: an object may be older than a rule, and a rule may be ratcheted
+(tolerated in an unchanged field).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from serval_operator.constants import INVALID_SPEC, MAX_NAME, RESERVED_METADATA_DOMAINS
+from serval_operator.errors import InvalidSpec
+
+SCHEME_PVC = "pvc"
+SCHEME_HTTPS = "https"
+SCHEMES = (SCHEME_PVC, SCHEME_HTTPS)
+
+_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+_MODEL_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
+_CLAIM = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSource:
+    """What to serve: `spec.model`.
+
+    Parameters
+    ----------
+    uri:
+        ``pvc://claim/path`` or ``https://host/archive.tar.gz``.
+    name:
+        Name under which clients ask for the model.
+    version:
+        The wanted version, or None for the highest found.
+    ca_config_map:
+        Name and key of a ConfigMap with the certificate authority of an https source, or None.
+    """
+
+    uri: str
+    name: str
+    version: int | None
+    sha256: str
+    ca_config_map: tuple[str, str] | None
+
+    @property
+    def scheme(self) -> str:
+        """Scheme of the address, in lower case."""
+        return self.uri.partition("://")[0].lower()
+
+    @property
+    def claim(self) -> str:
+        """Name of the persistent volume claim of a ``pvc://`` address."""
+        return self.uri.partition("://")[2].partition("/")[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Accelerator:
+    """Where the model runs: `spec.accelerator`. Either a profile or a resource name is set."""
+
+    profile: str
+    resource_name: str
+    count: int
+    node_selector: Mapping[str, str]
+    tolerations: Sequence[Mapping[str, Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Numbers of one probe; None leaves the operator's choice. Seconds."""
+
+    period_seconds: int | None = None
+    timeout_seconds: int | None = None
+    failure_threshold: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """How the model is called: `spec.endpoint`.
+
+    Parameters
+    ----------
+    scoring:
+        ``Enabled``, ``Disabled``, or empty for "where the runtime can".
+    timeout_seconds:
+        Longest time that one request may take, or None for the runtime's own.
+    max_concurrent_requests:
+        Requests in work at once in one replica, or None for no limit.
+    """
+
+    scoring: str = ""
+    timeout_seconds: int | None = None
+    max_concurrent_requests: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSpec:
+    """A ModelDeployment's spec, checked."""
+
+    model: ModelSource
+    runtime: str
+    runtime_args: tuple[str, ...]
+    runtime_env: tuple[tuple[str, str], ...]
+    replicas: int
+    resources: Mapping[str, Mapping[str, Any]]
+    accelerator: Accelerator | None
+    endpoint: Endpoint
+    startup: Probe
+    readiness: Probe
+    liveness: Probe
+    suspend: bool
+    image_pull_secrets: tuple[str, ...] = ()
+    priority_class: str = ""
+    pod_labels: Mapping[str, str] = field(default_factory=dict)
+    pod_annotations: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def wanted_replicas(self) -> int:
+        """Pods that should run: none while suspended."""
+        return 0 if self.suspend else self.replicas
+
+
+def parse_spec(name: str, spec: Mapping[str, Any]) -> ModelSpec:
+    """Read a spec as the API server stored it.
+
+    Parameters
+    ----------
+    name:
+        Name of the custom resource: the default of the model's name.
+
+    Raises
+    ------
+    InvalidSpec
+        The message names the field and says what must hold.
+    """
+    if len(name) > MAX_NAME or not _NAME.fullmatch(name):
+        raise _invalid(
+            f"`metadata.name` must be at most {MAX_NAME} of a-z, 0-9 and '-', starting with a letter"
+        )
+    runtime = spec.get("runtime") or {}
+    endpoint = spec.get("endpoint") or {}
+    probes = spec.get("probes") or {}
+    metadata = spec.get("podMetadata") or {}
+    return ModelSpec(
+        model=_model(name, spec.get("model") or {}),
+        runtime=runtime.get("name") or "",
+        runtime_args=tuple(runtime.get("args") or ()),
+        runtime_env=tuple((str(one["name"]), str(one.get("value", ""))) for one in runtime.get("env") or ()),
+        replicas=_count("spec.replicas", spec.get("replicas", 1), least=0),
+        resources=spec.get("resources") or {},
+        accelerator=_accelerator(spec.get("accelerator")),
+        endpoint=Endpoint(
+            scoring=endpoint.get("scoring") or "",
+            timeout_seconds=endpoint.get("timeoutSeconds"),
+            max_concurrent_requests=endpoint.get("maxConcurrentRequests"),
+        ),
+        startup=_probe(probes.get("startup")),
+        readiness=_probe(probes.get("readiness")),
+        liveness=_probe(probes.get("liveness")),
+        suspend=bool(spec.get("suspend")),
+        image_pull_secrets=tuple(one["name"] for one in spec.get("imagePullSecrets") or ()),
+        priority_class=spec.get("priorityClassName") or "",
+        pod_labels=_metadata("labels", metadata.get("labels")),
+        pod_annotations=_metadata("annotations", metadata.get("annotations")),
+    )
+
+
+def _invalid(message: str) -> InvalidSpec:
+    return InvalidSpec(INVALID_SPEC, message)
+
+
+def _model(default_name: str, model: Mapping[str, Any]) -> ModelSource:
+    uri = str(model.get("uri") or "")
+    scheme, separator, rest = uri.partition("://")
+    if not separator or scheme.lower() not in SCHEMES or not rest:
+        raise _invalid(
+            "`spec.model.uri` must be an address like pvc://claim/path or https://host/model.tar.gz"
+        )
+    if ".." in rest.split("/") or "%2e" in rest.lower() or "\\" in rest or not uri.isprintable():
+        raise _invalid(
+            "`spec.model.uri` must not contain `..`, encoded dots, backslashes or control characters"
+        )
+    name = str(model.get("name") or default_name)
+    if not _MODEL_NAME.fullmatch(name):
+        raise _invalid("`spec.model.name` must be at most 63 letters, digits, '.', '_' or '-'")
+    ca = model.get("caConfigMap")
+    source = ModelSource(
+        uri=uri,
+        name=name,
+        version=model.get("version"),
+        sha256=str(model.get("sha256") or ""),
+        ca_config_map=(str(ca["name"]), str(ca.get("key") or "ca.crt")) if ca else None,
+    )
+    if source.scheme == SCHEME_PVC and not _CLAIM.fullmatch(source.claim):
+        raise _invalid("`spec.model.uri` must name a persistent volume claim after pvc://")
+    return source
+
+
+def _accelerator(spec: Mapping[str, Any] | None) -> Accelerator | None:
+    if not spec:
+        return None
+    profile, resource = str(spec.get("profile") or ""), str(spec.get("resourceName") or "")
+    if bool(profile) == bool(resource):
+        raise _invalid("`spec.accelerator` must have either `profile` or `resourceName`")
+    return Accelerator(
+        profile=profile,
+        resource_name=resource,
+        count=_count("spec.accelerator.count", spec.get("count", 1), least=1),
+        node_selector=spec.get("nodeSelector") or {},
+        tolerations=tuple(spec.get("tolerations") or ()),
+    )
+
+
+def _probe(spec: Mapping[str, Any] | None) -> Probe:
+    values = spec or {}
+    return Probe(values.get("periodSeconds"), values.get("timeoutSeconds"), values.get("failureThreshold"))
+
+
+def _count(path: str, value: object, least: int) -> int:
+    if not isinstance(value, int) or value < least:
+        raise _invalid(f"`{path}` must be a whole number of at least {least}")
+    return value
+
+
+def _metadata(what: str, values: Mapping[str, Any] | None) -> Mapping[str, str]:
+    """Labels or annotations for the pods; keys of Kubernetes, of ours and of GitOps tools are refused."""
+    for key in values or {}:
+        domain = key.rpartition("/")[0]
+        if any(domain == one or domain.endswith(f".{one}") for one in RESERVED_METADATA_DOMAINS):
+            raise _invalid(f"`spec.podMetadata.{what}` must not have the reserved key `{key}`")
+    return {str(key): str(value) for key, value in (values or {}).items()}

@@ -1,0 +1,37 @@
+"""A checked spec together with what the operator's configuration makes of it: all that builders need."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from serval_operator.api.model import ModelSpec
+from serval_operator.config import FetchSettings, Runtime
+
+Strategy = Literal["Surge", "InPlace"]
+"""How a change goes out: a new pod beside the old ones first, or in the place of an old one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resolved:
+    """What will run.
+
+    Parameters
+    ----------
+    accelerator:
+        What the user calls the accelerator: the profile or the resource name; empty for none.
+    resource_name, resource_count:
+        Extended resource asked of the node for each replica; empty and 0 for none.
+    """
+
+    spec: ModelSpec
+    runtime: Runtime
+    fetch: FetchSettings
+    image: str
+    accelerator: str
+    resource_name: str
+    resource_count: int
+    node_selector: Mapping[str, str]
+    tolerations: Sequence[Mapping[str, Any]]
+    strategy: Strategy

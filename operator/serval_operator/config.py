@@ -1,0 +1,294 @@
+"""The operator's configuration file: runtimes, accelerator profiles and how models are fetched.
+
+Administrators write it (through the chart); users name what is in it. It is read once at start and checked
+whole, so that a mistake stops the operator with one clear line and never a ModelDeployment at run time.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+
+from serval_operator.constants import CAPABILITIES, CONFIG_API_VERSION, CONFIG_KIND
+from serval_operator.errors import ConfigurationError
+
+DEFAULT_IMAGE = "default"
+PULL_POLICIES = ("Always", "IfNotPresent", "Never")
+_UNITS = {
+    "": 1,
+    "k": 10**3,
+    "M": 10**6,
+    "G": 10**9,
+    "T": 10**12,
+    "Ki": 2**10,
+    "Mi": 2**20,
+    "Gi": 2**30,
+    "Ti": 2**40,
+}
+_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(k|M|G|T|Ki|Mi|Gi|Ti)?")
+_T = TypeVar("_T", "Runtime", "Profile")
+_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSettings:
+    """How the init container fetches models.
+
+    Parameters
+    ----------
+    max_bytes, max_entries:
+        Caps on what one model may unpack to: bytes and files.
+    """
+
+    image: str
+    image_pull_policy: str
+    max_bytes: int
+    max_entries: int
+    resources: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Runtime:
+    """A model server that ModelDeployments may name.
+
+    Parameters
+    ----------
+    images:
+        Image by accelerator profile; ``default`` where a profile has none of its own.
+    args:
+        Arguments after those that every runtime gets.
+    capabilities:
+        Which of `CAPABILITIES` it has.
+    grace_seconds:
+        Longest time that the server may take to finish requests once it is told to stop.
+    """
+
+    name: str
+    frameworks: tuple[str, ...]
+    images: Mapping[str, str]
+    image_pull_policy: str
+    args: tuple[str, ...]
+    env: tuple[tuple[str, str], ...]
+    capabilities: frozenset[str]
+    grace_seconds: int
+
+    def image(self, profile: str) -> str:
+        """Image for an accelerator profile (empty for none)."""
+        return self.images.get(profile) or self.images[DEFAULT_IMAGE]
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """A kind of accelerator node that ModelDeployments may name; no resource name means CPU."""
+
+    name: str
+    resource_name: str
+    node_selector: Mapping[str, str]
+    tolerations: Sequence[Mapping[str, Any]]
+    scalable: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Configuration:
+    """All of the file, checked."""
+
+    fetch: FetchSettings
+    default_runtime: str
+    runtimes: Mapping[str, Runtime]
+    profiles: Mapping[str, Profile]
+
+
+def load_configuration(path: Path) -> Configuration:
+    """Read and check the configuration file.
+
+    Raises
+    ------
+    ConfigurationError
+        The file cannot be read, is no YAML, or says something impossible; the text names the place.
+    """
+    try:
+        document = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
+    except yaml.YAMLError as error:
+        raise ConfigurationError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
+    try:
+        return parse_configuration(document)
+    except ConfigurationError as error:
+        raise ConfigurationError(f"{path}: {error}") from error
+
+
+def parse_configuration(document: Any) -> Configuration:
+    """Check a configuration document.
+
+    Raises
+    ------
+    ConfigurationError
+        The text starts with the path of the field that is wrong.
+    """
+    root = _Node("", document)
+    root.only("apiVersion", "kind", "fetch", "defaults", "runtimes", "profiles")
+    if root.text("apiVersion") != CONFIG_API_VERSION or root.text("kind") != CONFIG_KIND:
+        raise ConfigurationError(f"must be of apiVersion {CONFIG_API_VERSION} and kind {CONFIG_KIND}")
+    runtimes = _by_name("runtimes", (_runtime(node) for node in root.items("runtimes")))
+    profiles = _by_name("profiles", (_profile(node) for node in root.items("profiles")))
+    defaults = root.child("defaults")
+    defaults.only("runtime")
+    default = defaults.text("runtime")
+    if default not in runtimes:
+        raise ConfigurationError(f"defaults.runtime: must be one of {', '.join(sorted(runtimes))}")
+    for runtime in runtimes.values():
+        unknown = set(runtime.images) - set(profiles) - {DEFAULT_IMAGE}
+        if unknown:
+            raise ConfigurationError(
+                f"runtimes.{runtime.name}.images: no such profile: {', '.join(sorted(unknown))}"
+            )
+    return Configuration(_fetch(root.child("fetch")), default, runtimes, profiles)
+
+
+def _fetch(node: _Node) -> FetchSettings:
+    node.only("image", "imagePullPolicy", "maxBytes", "maxEntries", "resources")
+    return FetchSettings(
+        image=node.text("image"),
+        image_pull_policy=node.choice("imagePullPolicy", PULL_POLICIES, "IfNotPresent"),
+        max_bytes=node.size("maxBytes"),
+        max_entries=node.number("maxEntries", least=1),
+        resources=node.mapping("resources"),
+    )
+
+
+def _runtime(node: _Node) -> Runtime:
+    node.only(
+        "name", "frameworks", "images", "imagePullPolicy", "args", "env", "capabilities", "graceSeconds"
+    )
+    images = {str(key): str(value) for key, value in node.mapping("images").items()}
+    if not images.get(DEFAULT_IMAGE):
+        raise node.error("images", f"must have the key `{DEFAULT_IMAGE}`")
+    capabilities = frozenset(node.texts("capabilities"))
+    if capabilities - CAPABILITIES:
+        raise node.error("capabilities", f"must be some of {', '.join(sorted(CAPABILITIES))}")
+    env = [(one.text("name"), one.text("value", "")) for one in node.items("env")]
+    return Runtime(
+        name=node.name(),
+        frameworks=node.texts("frameworks"),
+        images=images,
+        image_pull_policy=node.choice("imagePullPolicy", PULL_POLICIES, "IfNotPresent"),
+        args=node.texts("args"),
+        env=tuple(env),
+        capabilities=capabilities,
+        grace_seconds=node.number("graceSeconds", least=1, default=60),
+    )
+
+
+def _profile(node: _Node) -> Profile:
+    node.only("name", "description", "resourceName", "nodeSelector", "tolerations", "scalable")
+    return Profile(
+        name=node.name(),
+        resource_name=node.text("resourceName", ""),
+        node_selector={str(key): str(value) for key, value in node.mapping("nodeSelector").items()},
+        tolerations=tuple(one.whole() for one in node.items("tolerations")),
+        scalable=node.boolean("scalable"),
+    )
+
+
+def _by_name(path: str, entries: Iterable[_T]) -> Mapping[str, _T]:
+    named: dict[str, _T] = {}
+    for entry in entries:
+        if entry.name in named:
+            raise ConfigurationError(f"{path}: `{entry.name}` is there twice")
+        named[entry.name] = entry
+    if not named:
+        raise ConfigurationError(f"{path}: must have at least one entry")
+    return named
+
+
+class _Node:
+    """A place in the document: reads fields, and names the place when one is wrong."""
+
+    def __init__(self, path: str, value: Any) -> None:
+        if not isinstance(value, Mapping):
+            raise ConfigurationError(f"{path or 'the document'}: must be a mapping")
+        self._path = path
+        self._value = value
+
+    def error(self, field: str, message: str) -> ConfigurationError:
+        return ConfigurationError(f"{self._place(field)}: {message}")
+
+    def only(self, *fields: str) -> None:
+        unknown = sorted(str(key) for key in self._value if key not in fields)
+        if unknown:
+            raise self.error(unknown[0], f"unknown field; known are {', '.join(fields)}")
+
+    def whole(self) -> Mapping[str, Any]:
+        return dict(self._value)
+
+    def child(self, field: str) -> _Node:
+        return _Node(self._place(field), self._value.get(field) or {})
+
+    def items(self, field: str) -> list[_Node]:
+        entries = self._value.get(field) or []
+        if not isinstance(entries, list):
+            raise self.error(field, "must be a list")
+        return [_Node(f"{self._place(field)}[{index}]", entry) for index, entry in enumerate(entries)]
+
+    def mapping(self, field: str) -> Mapping[str, Any]:
+        value = self._value.get(field) or {}
+        if not isinstance(value, Mapping):
+            raise self.error(field, "must be a mapping")
+        return value
+
+    def text(self, field: str, default: str | None = None) -> str:
+        value = self._value.get(field, default)
+        if not isinstance(value, str) or (default is None and not value):
+            raise self.error(field, "must be a text")
+        return value
+
+    def texts(self, field: str) -> tuple[str, ...]:
+        value = self._value.get(field) or []
+        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
+            raise self.error(field, "must be a list of texts")
+        return tuple(value)
+
+    def name(self) -> str:
+        value = self.text("name")
+        if not _DNS_LABEL.fullmatch(value):
+            raise self.error("name", "must be at most 63 characters of a-z, 0-9 and '-'")
+        return value
+
+    def choice(self, field: str, choices: Sequence[str], default: str) -> str:
+        value = self.text(field, default)
+        if value not in choices:
+            raise self.error(field, f"must be one of {', '.join(choices)}")
+        return value
+
+    def boolean(self, field: str) -> bool:
+        value = self._value.get(field, False)
+        if not isinstance(value, bool):
+            raise self.error(field, "must be true or false")
+        return value
+
+    def number(self, field: str, *, least: int, default: int | None = None) -> int:
+        value = self._value.get(field, default)
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise self.error(field, f"must be a whole number of at least {least}")
+        return value
+
+    def size(self, field: str) -> int:
+        """Bytes, written as a whole number or a Kubernetes quantity such as 20Gi."""
+        match = _QUANTITY.fullmatch(str(self._value.get(field, "")))
+        try:
+            size = int(Decimal(match[1]) * _UNITS[match[2] or ""]) if match else 0
+        except InvalidOperation:
+            size = 0
+        if size < 1:
+            raise self.error(field, "must be a size such as 20Gi")
+        return size
+
+    def _place(self, field: str) -> str:
+        return f"{self._path}.{field}" if self._path else field

@@ -1,0 +1,37 @@
+"""One frozen observation of everything that decides about a ModelDeployment."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from serval_operator.api.views import DeploymentView, ModelView, PodView, PodWarning, ServiceView
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What was seen of a ModelDeployment, its children and its pods at one time.
+
+    Parameters
+    ----------
+    services:
+        By name.
+    pods:
+        All pods of it, of every revision, those being deleted included.
+    warnings:
+        Warning events by pod uid, for pods whose status is silent.
+    now:
+        Aware UTC time of the observation.
+    """
+
+    model: ModelView
+    deployment: DeploymentView | None
+    services: Mapping[str, ServiceView]
+    pods: Sequence[PodView]
+    now: datetime
+    warnings: Mapping[str, Sequence[PodWarning]] = field(default_factory=dict)
+
+    def living(self) -> list[PodView]:
+        """Pods that are not on their way out, failed ones included."""
+        return [pod for pod in self.pods if not pod.deleting]

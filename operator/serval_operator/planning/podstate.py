@@ -1,0 +1,315 @@
+"""What one pod's state means: how far it is, and what, if anything, keeps it there.
+
+Pure tables over what the kubelet, the scheduler and our fetch container write. The first thing that is wrong
+on the pod's way decides: place on a node, fetch, load, answer.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import IntEnum
+from typing import Any
+
+from serval_operator.api.text import last_line, scrub
+from serval_operator.api.views import ContainerView, PodView, PodWarning, Termination
+from serval_operator.constants import (
+    CRASH_LOOP,
+    CREATE_CONTAINER_ERROR,
+    DEVICE_ALLOCATION_FAILED,
+    DONE,
+    FETCH_REASONS,
+    IMAGE_PULL_FAILED,
+    MODEL_LOAD_FAILED,
+    NODE_NOT_READY,
+    OUT_OF_MEMORY,
+    POD_REFUSED,
+    PROGRESSING,
+    SANDBOX_FAILED,
+    UNSCHEDULABLE,
+    VOLUME_FAILED,
+)
+
+
+class Stage(IntEnum):
+    """How far a pod is: the step that is not complete yet. Its values are in order of time."""
+
+    SCHEDULE = 0
+    FETCH = 1
+    LOAD = 2
+    SERVE = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Judgement of one pod.
+
+    Parameters
+    ----------
+    stage:
+        The step that the pod is at; `Stage.SERVE` means that the model answers.
+    failed:
+        Whether something is wrong, in contrast to merely not done yet.
+    exit_code, when:
+        Of the container that ended, where one did.
+    """
+
+    pod: str
+    stage: Stage
+    reason: str
+    message: str
+    failed: bool = False
+    exit_code: int | None = None
+    when: datetime | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FetchResult:
+    """What the fetch container reported in its termination message."""
+
+    version: int | None
+    digest: str
+    seconds: float | None
+    inputs: tuple[dict[str, Any], ...] = ()
+    outputs: tuple[dict[str, Any], ...] = ()
+
+
+WAIT_SCHEDULER = "waiting for the scheduler"
+WAIT_START = "the node sets up the pod and its images"
+WAIT_FETCH = "fetching the model"
+WAIT_SERVER = "starting the model server"
+WAIT_LOAD = "loading the model"
+
+_IMAGE = frozenset(
+    {
+        "ErrImagePull",
+        "ImagePullBackOff",
+        "InvalidImageName",
+        "ErrImageNeverPull",
+        "ImageInspectError",
+        "RegistryUnavailable",
+        "SignatureValidationFailed",
+    }
+)
+_CREATE = frozenset(
+    {
+        "CreateContainerConfigError",
+        "CreateContainerError",
+        "RunContainerError",
+        "PreStartHookError",
+        "PostStartHookError",
+    }
+)
+_SANDBOX_EVENTS = frozenset({"FailedCreatePodSandBox", "FailedPodSandBoxStatus", "NetworkNotReady"})
+_VOLUME_EVENTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
+_LOAD_WORDS = ("did not become available", "Failed to start server")
+_OOM_KILLED = "OOMKilled"
+_BACK_OFF_PREFIX = "Back-off pulling image"
+_FETCH_MARK = "fetch"
+_SIGKILL = 137
+
+
+def judge(pod: PodView, warnings: Sequence[PodWarning] = ()) -> Verdict:
+    """Judge a pod that is not being deleted.
+
+    Parameters
+    ----------
+    warnings:
+        Warning events about this pod; read only while nothing of it runs.
+    """
+    if pod.phase == "Failed":
+        return _refused(pod)
+    if not pod.node:
+        if pod.unschedulable:
+            return Verdict(pod.name, Stage.SCHEDULE, UNSCHEDULABLE, scrub(pod.unschedulable), failed=True)
+        return Verdict(pod.name, Stage.SCHEDULE, PROGRESSING, WAIT_SCHEDULER)
+    return _fetching(pod, warnings) or _loading(pod)
+
+
+def is_silent(pod: PodView) -> bool:
+    """Whether a placed pod's status tells nothing, so that only events can say what holds it up."""
+    if not pod.node or pod.phase != "Pending":
+        return False
+    containers = [one for one in (pod.fetch, pod.server) if one is not None]
+    return all(
+        one.waiting_reason in ("", "ContainerCreating", "PodInitializing")
+        and not one.running
+        and not one.last
+        for one in containers
+    ) and not (pod.fetch and pod.fetch.terminated)
+
+
+def fetch_result(pod: PodView) -> FetchResult | None:
+    """What the fetch container of a pod brought; None while it did not succeed or said nothing we know."""
+    ended = pod.fetch.terminated if pod.fetch else None
+    if ended is None or ended.exit_code != 0:
+        return None
+    report = _report(ended)
+    if not report.get("ok"):
+        return None
+    version, seconds = report.get("version"), report.get("seconds")
+    return FetchResult(
+        version=version if isinstance(version, int) else None,
+        digest=str(report.get("digest", "")),
+        seconds=float(seconds) if isinstance(seconds, int | float) else None,
+        inputs=_tensors(report.get("inputs")),
+        outputs=_tensors(report.get("outputs")),
+    )
+
+
+def _refused(pod: PodView) -> Verdict:
+    device = pod.reason == "UnexpectedAdmissionError"
+    reason = DEVICE_ALLOCATION_FAILED if device else POD_REFUSED
+    message = scrub(f"{pod.reason}: {pod.message}" if pod.reason else pod.message or "the pod failed")
+    return Verdict(pod.name, Stage.SCHEDULE, reason, message, failed=True, when=pod.scheduled or pod.created)
+
+
+def _fetching(pod: PodView, warnings: Sequence[PodWarning]) -> Verdict | None:
+    """Verdict at the fetch step; None once the model is there."""
+    fetch = pod.fetch
+    if fetch is None:
+        return _starting(pod, warnings)
+    if fetch.terminated is not None and fetch.terminated.exit_code == 0:
+        return None
+    stuck = _not_created(pod, fetch, Stage.FETCH)
+    if stuck:
+        return stuck
+    ended = fetch.terminated or fetch.last
+    if ended is not None and ended.exit_code != 0:
+        return _fetch_failed(pod, ended)
+    if fetch.running:
+        return Verdict(pod.name, Stage.FETCH, PROGRESSING, WAIT_FETCH)
+    return _starting(pod, warnings)
+
+
+def _starting(pod: PodView, warnings: Sequence[PodWarning]) -> Verdict:
+    """Nothing runs yet: the newest event that explains it, else progress."""
+    relevant = [one for one in warnings if one.reason in _SANDBOX_EVENTS | _VOLUME_EVENTS]
+    if relevant:
+        newest = max(relevant, key=lambda one: (one.last_seen is not None, one.last_seen or 0))
+        reason = VOLUME_FAILED if newest.reason in _VOLUME_EVENTS else SANDBOX_FAILED
+        return Verdict(
+            pod.name, Stage.FETCH, reason, scrub(newest.message), failed=True, when=newest.last_seen
+        )
+    return Verdict(pod.name, Stage.FETCH, PROGRESSING, WAIT_START)
+
+
+def _loading(pod: PodView) -> Verdict:
+    """Verdict once the model's files are there."""
+    server = pod.server
+    if server is None:
+        return Verdict(pod.name, Stage.LOAD, PROGRESSING, WAIT_SERVER)
+    if pod.ready:
+        return Verdict(pod.name, Stage.SERVE, DONE, "")
+    stuck = _not_created(pod, server, Stage.LOAD)
+    if stuck:
+        return stuck
+    ended = server.terminated or server.last
+    if ended is not None:
+        return _server_ended(pod, ended)
+    if server.ready:
+        message = f"node {pod.node} stopped reporting; the pod is not counted as ready"
+        return Verdict(pod.name, Stage.LOAD, NODE_NOT_READY, message, failed=True)
+    return Verdict(pod.name, Stage.LOAD, PROGRESSING, WAIT_LOAD if server.running else WAIT_SERVER)
+
+
+def _not_created(pod: PodView, container: ContainerView, stage: Stage) -> Verdict | None:
+    if container.waiting_reason in _IMAGE:
+        message = _image_words(container.waiting_message) or container.waiting_reason
+        return Verdict(pod.name, stage, IMAGE_PULL_FAILED, scrub(message), failed=True)
+    if container.waiting_reason in _CREATE:
+        message = f"{container.waiting_reason}: {container.waiting_message}"
+        return Verdict(pod.name, stage, CREATE_CONTAINER_ERROR, scrub(message), failed=True)
+    ended = container.terminated or container.last
+    if ended is not None and ended.reason in ("StartError", "ContainerCannotRun"):
+        return _ended(pod, stage, CREATE_CONTAINER_ERROR, scrub(ended.message), ended)
+    return None
+
+
+def _image_words(message: str) -> str:
+    """The cause out of an image message.
+
+    The kubelet alternates between the error and a back-off that quotes it; the cause alone is stable.
+    """
+    if message.startswith(_BACK_OFF_PREFIX):
+        _, separator, cause = message.partition(": ")
+        return cause.removeprefix("ErrImagePull: ") if separator else message
+    return message
+
+
+def _fetch_failed(pod: PodView, ended: Termination) -> Verdict:
+    report = _report(ended)
+    reason = report.get("reason")
+    if isinstance(reason, str) and reason in FETCH_REASONS:
+        message = scrub(str(report.get("message", "")))
+        return Verdict(
+            pod.name,
+            Stage.FETCH,
+            reason,
+            message,
+            failed=True,
+            exit_code=ended.exit_code,
+            when=ended.finished,
+        )
+    return _crashed(pod, Stage.FETCH, "the fetch container", ended)
+
+
+def _server_ended(pod: PodView, ended: Termination) -> Verdict:
+    words = last_line(ended.message)
+    if any(mark in words for mark in _LOAD_WORDS):
+        return Verdict(
+            pod.name,
+            Stage.LOAD,
+            MODEL_LOAD_FAILED,
+            words,
+            failed=True,
+            exit_code=ended.exit_code,
+            when=ended.finished,
+        )
+    return _crashed(pod, Stage.LOAD, "the model server", ended)
+
+
+def _crashed(pod: PodView, stage: Stage, who: str, ended: Termination) -> Verdict:
+    if ended.reason == _OOM_KILLED:
+        message = f"{who} was killed for using more memory than its limit"
+        return Verdict(
+            pod.name,
+            stage,
+            OUT_OF_MEMORY,
+            message,
+            failed=True,
+            exit_code=ended.exit_code,
+            when=ended.finished,
+        )
+    words = last_line(ended.message) or "it said nothing"
+    message = scrub(f"{who} ended with exit code {ended.exit_code}: {words}")
+    return Verdict(
+        pod.name, stage, CRASH_LOOP, message, failed=True, exit_code=ended.exit_code, when=ended.finished
+    )
+
+
+def _report(ended: Termination) -> dict[str, Any]:
+    """The JSON line of the fetch container; empty for anything else."""
+    for line in reversed(ended.message.splitlines()):
+        try:
+            value = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(value, dict) and value.get("serval") == _FETCH_MARK:
+            return value
+    return {}
+
+
+def _tensors(value: object) -> tuple[dict[str, Any], ...]:
+    """Tensor descriptions as far as they have the form that the CRD's status takes."""
+    if not isinstance(value, list):
+        return ()
+    return tuple(
+        {"name": str(one["name"]), "dtype": str(one["dtype"]), "shape": [int(size) for size in one["shape"]]}
+        if isinstance(one.get("shape"), list)
+        else {"name": str(one["name"]), "dtype": str(one["dtype"])}
+        for one in value
+        if isinstance(one, dict) and "name" in one and "dtype" in one
+    )

@@ -1,0 +1,123 @@
+"""The whole status of a ModelDeployment as it should be stored, out of one observation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serval_operator.api.conditions import format_time, merge
+from serval_operator.api.resolved import Resolved
+from serval_operator.api.views import ModelView, PodView
+from serval_operator.builders.metadata import selector
+from serval_operator.constants import CAP_RAW_SCORE, MAX_MESSAGE, PORT_GRPC, PORT_HTTP
+from serval_operator.planning.observed import Observed
+from serval_operator.planning.podstate import Verdict, fetch_result
+from serval_operator.planning.readiness import Readiness
+
+Status = dict[str, Any]
+
+
+def build_status(
+    observed: Observed, readiness: Readiness, resolved: Resolved | None, revision: str
+) -> Status:
+    """Status to store.
+
+    Parameters
+    ----------
+    resolved, revision:
+        What the spec comes to; None and empty when the spec cannot be used. What earlier generations left
+        running is then still described as it was.
+    """
+    model = observed.model
+    wanted = resolved.spec.wanted_replicas if resolved else model.spec.get("replicas", 1)
+    status: Status = {
+        "observedGeneration": model.generation,
+        "replicas": readiness.replicas,
+        "readyReplicas": readiness.ready_replicas,
+        "updatedReplicas": readiness.updated_replicas,
+        "replicasSummary": f"{readiness.ready_replicas}/{wanted}",
+        "selector": ",".join(f"{key}={value}" for key, value in sorted(selector(model.name).items())),
+        "conditions": merge(
+            model.status.get("conditions") or (),
+            readiness.conditions,
+            generation=model.generation,
+            now=observed.now,
+        ),
+    }
+    if resolved:
+        served = _served_model(observed, resolved, revision)
+        status |= {
+            "revision": revision,
+            "endpoints": _endpoints(model, resolved),
+            "model": served,
+            "modelSummary": _summary(served),
+            "effective": _effective(resolved),
+        }
+    else:
+        kept = ("revision", "endpoints", "model", "modelSummary", "effective")
+        status |= {field: model.status[field] for field in kept if field in model.status}
+    failure = _last_failure(observed, readiness.failure)
+    if failure:
+        status["lastFailure"] = failure
+    return status
+
+
+def _endpoints(model: ModelView, resolved: Resolved) -> dict[str, str]:
+    host = f"{model.name}.{model.namespace}.svc"
+    endpoints = {
+        "grpc": f"{host}:{PORT_GRPC}",
+        "rest": f"http://{host}:{PORT_HTTP}/v1/models/{resolved.spec.model.name}",
+    }
+    if CAP_RAW_SCORE in resolved.runtime.capabilities:
+        endpoints["scoring"] = f"http://{host}/score"
+    return endpoints
+
+
+def _served_model(observed: Observed, resolved: Resolved, revision: str) -> dict[str, Any]:
+    """What the pods of the newest revision fetched; what was known of that revision while none tells."""
+    served: dict[str, Any] = {"name": resolved.spec.model.name}
+    pods = sorted((pod for pod in observed.living() if pod.revision == revision), key=_ready_first)
+    result = next((result for result in map(fetch_result, pods) if result), None)
+    if result:
+        if result.version is not None:
+            served["version"] = result.version
+        if result.digest:
+            served["digest"] = result.digest
+        served |= {field: list(value) for field, value in _tensors(result.inputs, result.outputs) if value}
+        return served
+    known = observed.model.status.get("model") or {}
+    if observed.model.status.get("revision") == revision and known.get("name") == served["name"]:
+        return dict(known)
+    if resolved.spec.model.version is not None:
+        served["version"] = resolved.spec.model.version
+    return served
+
+
+def _tensors(*pairs: Any) -> list[tuple[str, Any]]:
+    return list(zip(("inputs", "outputs"), pairs, strict=True))
+
+
+def _ready_first(pod: PodView) -> tuple[bool, str]:
+    return (not pod.ready, pod.name)
+
+
+def _summary(served: dict[str, Any]) -> str:
+    return f"{served['name']}/{served['version']}" if "version" in served else str(served["name"])
+
+
+def _effective(resolved: Resolved) -> dict[str, str]:
+    effective = {"runtime": resolved.runtime.name, "image": resolved.image, "strategy": resolved.strategy}
+    return {**effective, "accelerator": resolved.accelerator} if resolved.accelerator else effective
+
+
+def _last_failure(observed: Observed, verdict: Verdict | None) -> dict[str, Any] | None:
+    """The newest thing that ended badly; it stays after it healed, with the time at which it happened."""
+    known = observed.model.status.get("lastFailure")
+    if verdict is None or verdict.when is None:
+        return dict(known) if known else None
+    failure: dict[str, Any] = {
+        "reason": verdict.reason,
+        "message": verdict.message[:MAX_MESSAGE],
+        "pod": verdict.pod,
+        "time": format_time(verdict.when),
+    }
+    return failure if verdict.exit_code is None else {**failure, "exitCode": verdict.exit_code}

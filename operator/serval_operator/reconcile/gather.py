@@ -1,0 +1,102 @@
+"""Gather: everything that a reconcile looks at, read into one frozen observation."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from serval_operator.api.views import (
+    DeploymentView,
+    Key,
+    ModelView,
+    PodView,
+    PodWarning,
+    ServiceView,
+    parse_pod_warning,
+)
+from serval_operator.kube.protocol import EVENTS, KubeApi
+from serval_operator.planning.observed import Observed
+from serval_operator.planning.podstate import is_silent
+
+FIRST_LOOK = timedelta(seconds=2)
+"""A placed pod may be silent for this long before its events are read."""
+LONGEST_PAUSE = 30.0
+"""Seconds between two looks at the events of a pod that stays silent."""
+
+
+class Seen(Protocol):
+    """The part of the cache that gathering reads."""
+
+    def model(self, key: Key) -> ModelView | None:
+        """The ModelDeployment of a key."""
+
+    def deployment(self, key: Key) -> DeploymentView | None:
+        """The Deployment of that name."""
+
+    def services(self, key: Key) -> Sequence[ServiceView]:
+        """Services owned by a key's ModelDeployment."""
+
+    def pods(self, key: Key) -> Sequence[PodView]:
+        """Pods that name a key's ModelDeployment."""
+
+
+class Gatherer:
+    """Reads the cache, and live the events of pods whose status tells nothing.
+
+    The kubelet tells of sandboxes and volumes in events only. Watching all events of a cluster for that
+    would cost far more than asking about the few pods that are stuck, with pauses that double.
+    """
+
+    def __init__(self, api: KubeApi, seen: Seen, now: Callable[[], datetime]) -> None:
+        self._api = api
+        self._seen = seen
+        self._now = now
+        self._looks: dict[str, int] = {}
+
+    def model(self, key: Key) -> ModelView | None:
+        """The ModelDeployment, or None when it is gone."""
+        return self._seen.model(key)
+
+    def observe(self, model: ModelView, warnings: Mapping[str, Sequence[PodWarning]]) -> Observed:
+        """Freeze what the cache holds now."""
+        key = (model.namespace, model.name)
+        return Observed(
+            model=model,
+            deployment=self._seen.deployment(key),
+            services={service.name: service for service in self._seen.services(key)},
+            pods=tuple(sorted(self._seen.pods(key), key=lambda pod: pod.name)),
+            now=self._now(),
+            warnings=warnings,
+        )
+
+    async def warnings(self, key: Key) -> tuple[dict[str, tuple[PodWarning, ...]], float | None]:
+        """Warning events of silent pods, and the seconds after which to look again (None: no need).
+
+        Raises
+        ------
+        KubeError
+            The events could not be read.
+        """
+        pods = [pod for pod in self._seen.pods(key) if not pod.deleting and is_silent(pod)]
+        found: dict[str, tuple[PodWarning, ...]] = {}
+        again: float | None = None
+        for pod in pods:
+            age = self._now() - (pod.scheduled or pod.created or self._now())
+            if age < FIRST_LOOK:
+                pause = (FIRST_LOOK - age).total_seconds() + 0.1
+            else:
+                listing = await self._api.list(
+                    EVENTS, pod.namespace, field_selector=f"involvedObject.uid={pod.uid},type=Warning"
+                )
+                found[pod.uid] = tuple(parse_pod_warning(item) for item in listing.items)
+                looks = self._looks[pod.uid] = self._looks.get(pod.uid, 0) + 1
+                pause = min(2.0 * 2 ** max(looks - 3, 0), LONGEST_PAUSE)
+            again = pause if again is None else min(again, pause)
+        self._forget(key, {pod.uid for pod in pods})
+        return found, again
+
+    def _forget(self, key: Key, silent: set[str]) -> None:
+        for pod in self._seen.pods(key):
+            if pod.uid not in silent:
+                self._looks.pop(pod.uid, None)
