@@ -243,51 +243,30 @@ def _fetch_failed(pod: PodView, ended: Termination) -> Verdict:
     report = _report(ended)
     reason = report.get("reason")
     if isinstance(reason, str) and reason in FETCH_REASONS:
-        message = scrub(str(report.get("message", "")))
-        return Verdict(
-            pod.name,
-            Stage.FETCH,
-            reason,
-            message,
-            failed=True,
-            exit_code=ended.exit_code,
-            when=ended.finished,
-        )
+        return _ended(pod, Stage.FETCH, reason, scrub(str(report.get("message", ""))), ended)
     return _crashed(pod, Stage.FETCH, "the fetch container", ended)
 
 
 def _server_ended(pod: PodView, ended: Termination) -> Verdict:
     words = last_line(ended.message)
     if any(mark in words for mark in _LOAD_WORDS):
-        return Verdict(
-            pod.name,
-            Stage.LOAD,
-            MODEL_LOAD_FAILED,
-            words,
-            failed=True,
-            exit_code=ended.exit_code,
-            when=ended.finished,
-        )
+        return _ended(pod, Stage.LOAD, MODEL_LOAD_FAILED, words, ended)
     return _crashed(pod, Stage.LOAD, "the model server", ended)
 
 
 def _crashed(pod: PodView, stage: Stage, who: str, ended: Termination) -> Verdict:
     if ended.reason == _OOM_KILLED:
         message = f"{who} was killed for using more memory than its limit"
-        return Verdict(
-            pod.name,
-            stage,
-            OUT_OF_MEMORY,
-            message,
-            failed=True,
-            exit_code=ended.exit_code,
-            when=ended.finished,
-        )
+        return _ended(pod, stage, OUT_OF_MEMORY, message, ended)
     words = last_line(ended.message) or "it said nothing"
     message = scrub(f"{who} ended with exit code {ended.exit_code}: {words}")
-    return Verdict(
-        pod.name, stage, CRASH_LOOP, message, failed=True, exit_code=ended.exit_code, when=ended.finished
-    )
+    return _ended(pod, stage, CRASH_LOOP, message, ended)
+
+
+def _ended(pod: PodView, stage: Stage, reason: str, message: str, ended: Termination) -> Verdict:
+    """Verdict of a pod one of whose containers ended."""
+    code, when = ended.exit_code, ended.finished
+    return Verdict(pod.name, stage, reason, message, failed=True, exit_code=code, when=when)
 
 
 def _report(ended: Termination) -> dict[str, Any]:
