@@ -1,4 +1,4 @@
-"""What all layers share: the layer's marker by folder, a guard around clusters, and counts that hide nothing."""
+"""What all layers share: markers by folder, a guard around clusters, and counts that hide nothing."""
 
 from __future__ import annotations
 

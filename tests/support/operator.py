@@ -1,0 +1,139 @@
+"""The operator as a process of the machine, against a cluster of the tests, with the chart's permissions."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import urllib3
+import yaml
+
+from support.wait import until
+
+ROOT = Path(__file__).resolve().parents[2]
+STOP_LIMIT = 30
+
+CONFIGURATION = {
+    "apiVersion": "config.serval.dev/v1alpha1",
+    "kind": "OperatorConfiguration",
+    "fetch": {
+        "image": "registry.example/serval-operator:test",
+        "maxBytes": "1Gi",
+        "maxEntries": 1000,
+        "resources": {},
+    },
+    "defaults": {"runtime": "serval"},
+    "runtimes": [
+        {
+            "name": "serval",
+            "frameworks": ["TensorFlow"],
+            "images": {"default": "registry.example/serval-server:test"},
+            "capabilities": ["grpc-predict", "rest-predict", "raw-score", "metrics", "concurrency-limit"],
+        },
+        {
+            "name": "tensorflow-serving",
+            "frameworks": ["TensorFlow"],
+            "images": {
+                "default": "registry.example/tensorflow/serving:test",
+                "nvidia-gpu": "registry.example/tensorflow/serving:test-gpu",
+            },
+            "args": ["--monitoring_config_file=/models/monitoring.config"],
+            "capabilities": ["grpc-predict", "rest-predict", "metrics"],
+        },
+    ],
+    "profiles": [
+        {"name": "nvidia-gpu", "resourceName": "nvidia.com/gpu"},
+        {"name": "cpu"},
+    ],
+}
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class OperatorProcess:
+    """One run of ``python -m serval_operator``.
+
+    Parameters
+    ----------
+    kubeconfig:
+        Whose permissions it has.
+    folder:
+        Where its configuration and log go.
+    environment:
+        Settings beside the usual ones.
+    """
+
+    def __init__(self, kubeconfig: Path, folder: Path, **environment: str) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        self.log = folder / "operator.log"
+        configuration = folder / "config.yaml"
+        configuration.write_text(yaml.safe_dump(CONFIGURATION))
+        self.port = free_port()
+        self._environment = {
+            "PATH": os.environ["PATH"],
+            "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'serving'}",
+            "KUBECONFIG": str(kubeconfig),
+            "SERVAL_CONFIG_FILE": str(configuration),
+            "SERVAL_HTTP_PORT": str(self.port),
+            "SERVAL_LOG_FORMAT": "text",
+            **environment,
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """Process id of the run."""
+        assert self._process is not None, "not started"
+        return self._process.pid
+
+    def start(self, *, wait: bool = True) -> OperatorProcess:
+        """Start it; with ``wait``, return once it says that it is ready."""
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "serval_operator"],
+                env=self._environment,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        if wait:
+            until(f"the operator's readiness (log: {self.log})", self.ready, limit=30)
+        return self
+
+    def ready(self) -> bool:
+        """Whether /readyz says yes. Fails when the process has ended."""
+        assert self._process is not None
+        assert self._process.poll() is None, f"the operator ended:\n{self.log.read_text()[-3000:]}"
+        try:
+            answer = urllib3.request(
+                "GET", f"http://127.0.0.1:{self.port}/readyz", timeout=2.0, retries=False
+            )
+        except urllib3.exceptions.HTTPError:
+            return False
+        return answer.status == 200
+
+    def metrics(self) -> str:
+        """The Prometheus page."""
+        return urllib3.request("GET", f"http://127.0.0.1:{self.port}/metrics", timeout=5.0).data.decode()
+
+    def kill(self) -> None:
+        """End it as the kernel's out-of-memory killer would: at once, with nothing cleaned."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(signal.SIGKILL)
+            self._process.wait(timeout=STOP_LIMIT)
+
+    def stop(self) -> int:
+        """Ask it to stop, as a kubelet does; returns the exit code."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGTERM)
+        return self._process.wait(timeout=STOP_LIMIT)
