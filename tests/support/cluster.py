@@ -23,6 +23,7 @@ PLURALS = {
     "Namespace": "namespaces",
     "ConfigMap": "configmaps",
     "Secret": "secrets",
+    "ServiceAccount": "serviceaccounts",
     "Event": "events",
     "ResourceQuota": "resourcequotas",
     "PersistentVolume": "persistentvolumes",

@@ -1,0 +1,107 @@
+"""The real control plane without nodes: etcd, kube-apiserver, controller manager, scheduler, on loopback."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from serval_lab import ControlPlane
+from support.chart import operator_kubeconfig
+from support.cluster import Cluster
+from support.kubelet import Kubelet, node
+from support.operator import OperatorProcess
+from support.wait import until
+
+ROOT = Path(__file__).resolve().parents[2]
+NODE_GRACE = 86400.0
+"""Seconds: nobody renews the lease of the node that the tests write, so it must not be missed."""
+
+
+@pytest.fixture(scope="session")
+def control_plane() -> Iterator[ControlPlane]:
+    """A control plane of its own, ended with the session."""
+    with ControlPlane(name="serval-integration", node_grace=NODE_GRACE) as plane:
+        yield plane
+
+
+@pytest.fixture(scope="session")
+def cluster(control_plane: ControlPlane) -> Iterator[Cluster]:
+    """The control plane with our CRD and one node that takes pods."""
+    cluster = Cluster(control_plane.kubeconfig)
+    crd = ROOT / "crds" / "serval.dev_modeldeployments.yaml"
+    done = control_plane.kubectl("apply", "--server-side", "-f", str(crd))
+    assert done.returncode == 0, done.stderr
+    done = control_plane.kubectl("wait", "--for=condition=Established", "crd/modeldeployments.serval.dev")
+    assert done.returncode == 0, done.stderr
+    made = node(nvidia_com__gpu=100)
+    cluster.create({**made, "status": {}})
+    cluster.patch("Node", None, made["metadata"]["name"], {"status": made["status"]}, "status")
+    untainted = {"spec": {"taints": None}}
+    cluster.patch("Node", None, made["metadata"]["name"], untainted)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def kubectl(control_plane: ControlPlane) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Runs the real kubectl against the control plane."""
+    return control_plane.kubectl
+
+
+@pytest.fixture
+def audit_log(control_plane: ControlPlane) -> Path:
+    """The API server's audit log."""
+    return control_plane.audit_log
+
+
+@pytest.fixture
+def namespace(cluster: Cluster) -> Iterator[str]:
+    """A namespace for one test."""
+    made = cluster.create({"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": "test-"}})
+    name: str = made["metadata"]["name"]
+    until("the default ServiceAccount", lambda: cluster.get("ServiceAccount", name, "default"))
+    yield name
+    cluster.delete("Namespace", None, name)
+    # Nobody plays the kubelet for pods that are left: they are removed at once.
+    for pod in cluster.list("Pod", name):
+        cluster.delete("Pod", name, pod["metadata"]["name"], gracePeriodSeconds=0)
+
+
+@pytest.fixture
+def kubelet(cluster: Cluster, namespace: str) -> Kubelet:
+    """Writes the pod states of the test's namespace."""
+    return Kubelet(cluster, namespace)
+
+
+@pytest.fixture(scope="session")
+def operator_identity(
+    control_plane: ControlPlane, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A kubeconfig with exactly the permissions that the chart gives the operator."""
+    return operator_kubeconfig(control_plane, tmp_path_factory.mktemp("identity"))
+
+
+@pytest.fixture
+def operator_factory(operator_identity: Path, tmp_path: Path) -> Iterator[Callable[..., OperatorProcess]]:
+    """Makes operators as processes; what still runs at the end of the test is killed."""
+    made: list[OperatorProcess] = []
+
+    def make(name: str, **environment: str) -> OperatorProcess:
+        made.append(OperatorProcess(operator_identity, tmp_path / name, **environment))
+        return made[-1]
+
+    yield make
+    for process in made:
+        process.kill()
+
+
+@pytest.fixture(scope="module")
+def operator(operator_identity: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[OperatorProcess]:
+    """An operator that runs for all tests of a module; it must not have died, nor logged a traceback."""
+    process = OperatorProcess(operator_identity, tmp_path_factory.mktemp("operator")).start()
+    yield process
+    assert process.stop() == 0
+    assert "Traceback" not in process.log.read_text(), process.log.read_text()[-4000:]

@@ -1,0 +1,406 @@
+"""What a real API server takes and refuses of ModelDeployments, and with which words."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from kubernetes import client, config
+
+from integration.crd_samples import EVERYTHING, NAMESPACE, Document, document, install_crd
+
+TIMEOUT = 20
+Refusals = dict[str, str]
+"""Messages by field."""
+Creator = Callable[[Document], Refusals]
+
+
+def model(**fields: Any) -> Document:
+    return document(model={"uri": "pvc://models/resnet50", **fields})
+
+
+def env(name: str, value: str = "1") -> Document:
+    return document(runtime={"env": [{"name": name, "value": value}]})
+
+
+def accelerator(**fields: Any) -> Document:
+    return document(accelerator={"profile": "nvidia-gpu", **fields})
+
+
+def toleration(**fields: Any) -> Document:
+    return accelerator(tolerations=[fields])
+
+
+@pytest.fixture(scope="module")
+def create(control_plane: Any) -> Iterator[Creator]:
+    """Ask the API server to create a document, without storing it; what it refuses, by field."""
+    install_crd(control_plane)
+    api_client = config.new_client_from_config(str(control_plane.kubeconfig))
+    api = client.CustomObjectsApi(api_client)
+
+    def ask(body: Document) -> Refusals:
+        try:
+            api.create_namespaced_custom_object(
+                "serval.dev",
+                "v1alpha1",
+                NAMESPACE,
+                "modeldeployments",
+                body,
+                dry_run="All",
+                field_validation="Strict",
+                _request_timeout=TIMEOUT,
+            )
+        except client.ApiException as error:
+            status = json.loads(error.body)
+            causes = status.get("details", {}).get("causes") or [{"message": status["message"]}]
+            refused: Refusals = {}
+            for cause in causes:
+                field = cause.get("field", "")
+                refused[field] = "; ".join(filter(None, (refused.get(field), cause["message"])))
+            return refused
+        return {}
+
+    yield ask
+    api_client.close()
+
+
+GOOD: dict[str, Document] = {
+    "the least": document(),
+    "everything": EVERYTHING,
+    "longest name": document("a" + "b" * 52),
+    "one letter": document("m"),
+    "root of a claim": model(uri="pvc://models"),
+    "root of a claim with a slash": model(uri="pvc://models/"),
+    "claim with dots": model(uri="pvc://models.v1-a/x/y_z"),
+    "https by address": model(uri="https://10.0.0.8/m.zip"),
+    "https by IPv6 address": model(uri="https://[fd00::8]:8443/m.zip"),
+    "version 0": model(version=0),
+    "version of today's seconds": model(version=1795255000),
+    "CA with its default key": model(uri="https://store/m.tgz", caConfigMap={"name": "ca"}),
+    "empty blocks": document(runtime={}, resources={}, endpoint={}, probes={}, podMetadata={}),
+    "most replicas": document(replicas=1000),
+    "limit without request": document(resources={"limits": {"memory": "1Gi"}}),
+    "limit equals request in other words": document(
+        resources={"requests": {"cpu": "1500m"}, "limits": {"cpu": "1.5"}}
+    ),
+    "zero CPU": document(resources={"requests": {"cpu": 0}}),
+    "similar to a reserved flag": document(runtime={"args": ["--rest_api_port_range=1"]}),
+    "similar to a reserved variable": env("MY_PATH"),
+    "similar to a reserved domain": document(podMetadata={"labels": {"notkubernetes.io/a": "b"}}),
+    "resource in a deep domain": document(accelerator={"resourceName": "amd.com/xilinx_u250_gen3x16-0"}),
+}
+
+
+@pytest.mark.parametrize("body", GOOD.values(), ids=GOOD.keys())
+def test_takes(create: Creator, body: Document) -> None:
+    assert create(body) == {}
+
+
+MODEL, URI = "spec.model", "spec.model.uri"
+TOLERATION = "spec.accelerator.tolerations[0]"
+REQUESTS = "spec.resources.requests"
+BAD: dict[str, tuple[Document, str, str]] = {
+    # --- the name: the API server would take all of these, Services would not
+    "name too long": (document("a" * 54), "<nil>", "at most 53 characters"),
+    "name starts with a digit": (document("1abc"), "<nil>", "must start with a letter"),
+    "name with dots": (document("a.b.c"), "<nil>", "only lower-case letters, digits and hyphens"),
+    # --- the model
+    "no model": ({**document(), "spec": {}}, MODEL, "Required value"),
+    "no spec": ({k: v for k, v in document().items() if k != "spec"}, "spec", "Required value"),
+    "no uri": (document(model={}), URI, "Required value"),
+    "empty uri": (model(uri=""), URI, "must start with pvc:// or https://"),
+    "uri too long": (model(uri="pvc://models/" + "x" * 1024), URI, "may not be more than 1024"),
+    "other scheme": (model(uri="file:///etc/passwd"), URI, "must start with pvc:// or https://"),
+    "plain http": (model(uri="http://store/m.zip"), URI, "must start with pvc:// or https://"),
+    "upper-case scheme": (model(uri="HTTPS://store/m.zip"), URI, "must start with pvc:// or https://"),
+    "no scheme": (model(uri="models/resnet50"), URI, "must start with pvc:// or https://"),
+    "no claim": (model(uri="pvc:///resnet50"), URI, "must be pvc://CLAIM/PATH"),
+    "claim in upper case": (model(uri="pvc://Models/x"), URI, "must be pvc://CLAIM/PATH"),
+    "claim with a query": (model(uri="pvc://models?x=1"), URI, "must be pvc://CLAIM/PATH"),
+    "pvc path with a percent sign": (model(uri="pvc://models/a%20b"), URI, "without `?` and `%`"),
+    "https without path": (model(uri="https://store"), URI, "must be https://HOST/PATH"),
+    "https with the root as path": (model(uri="https://store/"), URI, "must be https://HOST/PATH"),
+    "https without host": (model(uri="https:///m.zip"), URI, "must be https://HOST/PATH"),
+    "https with a long port": (model(uri="https://store:123456/m.zip"), URI, "must be https://HOST/PATH"),
+    "user and password": (model(uri="https://u:p@store/m.zip"), URI, "must not carry a user name"),
+    "dots in a pvc path": (model(uri="pvc://models/../other"), URI, "must not contain `..`"),
+    "dots in an https path": (model(uri="https://store/a/../m.zip"), URI, "must not contain `..`"),
+    "encoded dots": (model(uri="https://store/%2E%2e/m.zip"), URI, "%2e"),
+    "encoded NUL": (model(uri="https://store/m%00.zip"), URI, "%00"),
+    "backslash": (model(uri="pvc://models/a\\b"), URI, "backslashes"),
+    "line break": (model(uri="pvc://models/a\nb"), URI, "control characters"),
+    "text direction mark": (model(uri="pvc://models/a\u202eb"), URI, "control characters"),
+    "space": (model(uri="pvc://models/a b"), URI, "must not contain white space"),
+    "fragment": (model(uri="https://store/m.zip#x"), URI, "`#`"),
+    "model name with a slash": (model(name="a/b"), "spec.model.name", "should match"),
+    "model name of dots": (model(name=".."), "spec.model.name", "should match"),
+    "model name too long": (model(name="a" * 64), "spec.model.name", "may not be more than 63"),
+    "negative version": (model(version=-1), "spec.model.version", "greater than or equal to 0"),
+    "version beyond JSON": (model(version=2**53), "spec.model.version", "less than or equal to"),
+    "version as text": (model(version="3"), "spec.model.version", "must be of type integer"),
+    "unknown framework": (model(framework="Caffe"), "spec.model.framework", '"TensorFlow"'),
+    "short digest": (model(sha256="ab"), "spec.model.sha256", "at least 64"),
+    "digest in upper case": (model(sha256="A" * 64), "spec.model.sha256", "should match"),
+    "CA for a claim": (model(caConfigMap={"name": "ca"}), "spec.model.caConfigMap", "only when `uri` starts"),
+    "CA key with a path": (
+        model(uri="https://s/m.zip", caConfigMap={"name": "ca", "key": "../ca"}),
+        "spec.model.caConfigMap.key",
+        "should match",
+    ),
+    "CA of another namespace": (
+        model(uri="https://s/m.zip", caConfigMap={"name": "other/ca"}),
+        "spec.model.caConfigMap.name",
+        "should match",
+    ),
+    # --- the runtime
+    "runtime name": (document(runtime={"name": "TF Serving"}), "spec.runtime.name", "should match"),
+    "argument without dashes": (
+        document(runtime={"args": ["--a=b", "value"]}),
+        "spec.runtime.args[1]",
+        "must start with `--`",
+    ),
+    "argument with one dash": (document(runtime={"args": ["-p=1"]}), "spec.runtime.args[0]", "must start"),
+    "line break in an argument": (
+        document(runtime={"args": ["--a=b\nc"]}),
+        "spec.runtime.args[0]",
+        "control characters",
+    ),
+    "expansion in an argument": (
+        document(runtime={"args": ["--a=$(HOME)"]}),
+        "spec.runtime.args[0]",
+        "must not contain `$(`",
+    ),
+    "too many arguments": (
+        document(runtime={"args": [f"--a{i}" for i in range(33)]}),
+        "spec.runtime.args",
+        "at most 32",
+    ),
+    "variable name": (env("A-B"), "spec.runtime.env[0].name", "should match"),
+    "expansion in a variable": (env("A", "$(B)"), "spec.runtime.env[0].value", "must not contain `$(`"),
+    "variable twice": (
+        document(runtime={"env": [{"name": "A", "value": "1"}, {"name": "A", "value": "2"}]}),
+        "spec.runtime.env[1]",
+        "Duplicate value",
+    ),
+    "variable without value": (
+        document(runtime={"env": [{"name": "A"}]}),
+        "spec.runtime.env[0].value",
+        "Required value",
+    ),
+    # --- numbers
+    "negative replicas": (document(replicas=-1), "spec.replicas", "greater than or equal to 0"),
+    "too many replicas": (document(replicas=10**9), "spec.replicas", "less than or equal to 1000"),
+    "half a replica": (document(replicas=1.5), "spec.replicas", "must be of type int32"),
+    # --- resources
+    "no quantity": (document(resources={"requests": {"memory": "1GBi"}}), f"{REQUESTS}[memory]", "quantity"),
+    "empty quantity": (document(resources={"limits": {"cpu": ""}}), "spec.resources.limits[cpu]", "quantity"),
+    "negative quantity": (document(resources={"requests": {"cpu": -1}}), f"{REQUESTS}[cpu]", "at least 0"),
+    "GPU as a resource": (
+        document(resources={"requests": {"nvidia.com/gpu": 1}}),
+        REQUESTS,
+        "accelerators are asked for under spec.accelerator",
+    ),
+    "GPU as a limit": (
+        document(resources={"limits": {"nvidia.com/gpu": 1}}),
+        "spec.resources.limits",
+        "accelerators are asked for under spec.accelerator",
+    ),
+    "limit under request": (
+        document(resources={"requests": {"memory": "1Gi"}, "limits": {"memory": "1G"}}),
+        "spec.resources",
+        "`limits` must not be lower than `requests`",
+    ),
+    # --- accelerators
+    "profile and resource": (
+        accelerator(resourceName="nvidia.com/gpu"),
+        "spec.accelerator",
+        "exactly one of `profile` and `resourceName` must be set",
+    ),
+    "neither profile nor resource": (
+        document(accelerator={"count": 1}),
+        "spec.accelerator",
+        "exactly one of `profile` and `resourceName` must be set",
+    ),
+    "no accelerators": (accelerator(count=0), "spec.accelerator.count", "greater than or equal to 1"),
+    "too many accelerators": (accelerator(count=65), "spec.accelerator.count", "less than or equal to 64"),
+    "half an accelerator": (accelerator(count=1.5), "spec.accelerator.count", "must be of type int32"),
+    "resource without domain": (
+        document(accelerator={"resourceName": "gpu"}),
+        "spec.accelerator.resourceName",
+        "must be the name of an extended resource",
+    ),
+    "Kubernetes' own resource": (
+        document(accelerator={"resourceName": "kubernetes.io/gpu"}),
+        "spec.accelerator.resourceName",
+        "must not be in the domain kubernetes.io",
+    ),
+    "resource of a quota": (
+        document(accelerator={"resourceName": "requests.nvidia.com/gpu"}),
+        "spec.accelerator.resourceName",
+        "nor start with requests.",
+    ),
+    "node label name": (
+        accelerator(nodeSelector={"a b": "c"}),
+        "spec.accelerator.nodeSelector",
+        "must have valid label names",
+    ),
+    "node label value": (
+        accelerator(nodeSelector={"a": "b c"}),
+        "spec.accelerator.nodeSelector.a",
+        "should match",
+    ),
+    "toleration of nothing": (
+        toleration(effect="NoSchedule"),
+        TOLERATION,
+        "`operator`",
+    ),
+    "value beside Exists": (
+        toleration(key="a", operator="Exists", value="b"),
+        TOLERATION,
+        "`value` must be absent",
+    ),
+    "seconds without NoExecute": (
+        toleration(key="a", value="b", effect="NoSchedule", tolerationSeconds=3),
+        TOLERATION,
+        "`effect` must be NoExecute",
+    ),
+    "unknown operator": (
+        toleration(key="a", operator="In"),
+        f"{TOLERATION}.operator",
+        "Unsupported value",
+    ),
+    # --- the rest
+    "unknown exposure": (
+        document(endpoint={"expose": "LoadBalancer"}),
+        "spec.endpoint.expose",
+        '"ClusterIP"',
+    ),
+    "scoring as a boolean": (document(endpoint={"scoring": True}), "spec.endpoint.scoring", '"Enabled"'),
+    "no time": (document(endpoint={"timeoutSeconds": 0}), "spec.endpoint.timeoutSeconds", "equal to 1"),
+    "no requests": (
+        document(endpoint={"maxConcurrentRequests": 0}),
+        "spec.endpoint.maxConcurrentRequests",
+        "equal to 1",
+    ),
+    "probe period": (
+        document(probes={"liveness": {"periodSeconds": 0}}),
+        "spec.probes.liveness.periodSeconds",
+        "equal to 1",
+    ),
+    "pull secret of another namespace": (
+        document(imagePullSecrets=[{"name": "other/secret"}]),
+        "spec.imagePullSecrets[0].name",
+        "should match",
+    ),
+    "priority of the system": (
+        document(priorityClassName="system-node-critical"),
+        "spec.priorityClassName",
+        "must not be one of the cluster's own",
+    ),
+    "label name": (
+        document(podMetadata={"labels": {"-a": "b"}}),
+        "spec.podMetadata.labels",
+        "must have valid label names",
+    ),
+    "label value too long": (
+        document(podMetadata={"labels": {"a": "b" * 64}}),
+        "spec.podMetadata.labels.a",
+        "may not be more than 63",
+    ),
+    "annotation name": (
+        document(podMetadata={"annotations": {"a/b/c": "d"}}),
+        "spec.podMetadata.annotations",
+        "must have valid annotation names",
+    ),
+    "label of ReplicaSets": (
+        document(podMetadata={"labels": {"pod-template-hash": "x"}}),
+        "spec.podMetadata.labels",
+        "nor pod-template-hash",
+    ),
+    "host network": (document(hostNetwork=True), "", 'unknown field "spec.hostNetwork"'),
+}
+
+
+@pytest.mark.parametrize(("body", "field", "message"), BAD.values(), ids=BAD.keys())
+def test_refuses(create: Creator, body: Document, field: str, message: str) -> None:
+    refused = create(body)
+    assert field in refused, refused
+    assert message in refused[field]
+
+
+RESERVED_FLAGS = (
+    "port",
+    "rest_api_port",
+    "grpc_socket_path",
+    "model_name",
+    "model_base_path",
+    "model_config_file",
+    "monitoring_config_file",
+)
+
+
+@pytest.mark.parametrize("flag", RESERVED_FLAGS)
+@pytest.mark.parametrize("ending", ["", "=1"])
+def test_refuses_flags_that_the_operator_sets(create: Creator, flag: str, ending: str) -> None:
+    refused = create(document(runtime={"args": [f"--{flag}{ending}"]}))
+    assert "must not be one that the operator sets" in refused.get("spec.runtime.args[0]", ""), refused
+
+
+RESERVED_VARIABLES = (
+    "PATH",
+    "HOME",
+    "ENV",
+    "BASH_ENV",
+    "MODEL_NAME",
+    "MODEL_BASE_PATH",
+    "LD_PRELOAD",
+    "LD_LIBRARY_PATH",
+    "PYTHONPATH",
+    "PYTHONHOME",
+    "KUBERNETES_SERVICE_HOST",
+    "SERVAL_HTTP_PORT",
+    "AZURE_CLIENT_ID",
+    "AWS_ROLE_ARN",
+    "GOOGLE_APPLICATION_CREDENTIALS",
+    "NVIDIA_VISIBLE_DEVICES",
+    "CUDA_VISIBLE_DEVICES",
+    "ROCR_VISIBLE_DEVICES",
+    "HIP_VISIBLE_DEVICES",
+)
+
+
+@pytest.mark.parametrize("name", RESERVED_VARIABLES)
+def test_refuses_variables_that_are_reserved(create: Creator, name: str) -> None:
+    refused = create(env(name))
+    assert "must not be reserved" in refused.get("spec.runtime.env[0].name", ""), refused
+
+
+RESERVED_KEYS = (
+    "app.kubernetes.io/name",
+    "kubernetes.io/arch",
+    "batch.kubernetes.io/job-name",
+    "x.k8s.io/a",
+    "argocd.argoproj.io/instance",
+    "helm.sh/chart",
+    "meta.helm.sh/release-name",
+    "kustomize.toolkit.fluxcd.io/name",
+    "serval.dev/name",
+    "sub.serval.dev/name",
+    "kopf.dev/x",
+    "kopf.zalando.org/x",
+    "azure.workload.identity/use",
+)
+
+
+@pytest.mark.parametrize("key", RESERVED_KEYS)
+@pytest.mark.parametrize("kind", ["labels", "annotations"])
+def test_refuses_metadata_that_is_reserved(create: Creator, kind: str, key: str) -> None:
+    refused = create(document(podMetadata={kind: {key: "x"}}))
+    assert "must not have keys in the domains" in refused.get(f"spec.podMetadata.{kind}", ""), refused
+
+
+def test_reports_all_errors_at_once(create: Creator) -> None:
+    body = document("a.b", model={"uri": "ftp://x"}, replicas=-1, accelerator={})
+    assert set(create(body)) == {"<nil>", URI, "spec.replicas", ".spec.replicas", "spec.accelerator"}
