@@ -11,11 +11,11 @@ import pytest
 from serval_lab import ControlPlane
 from support.chart import operator_kubeconfig
 from support.cluster import Cluster
-from support.kubelet import Kubelet, node
+from support.kubelet import Kubelet
 from support.operator import OperatorProcess
+from support.plane import prepare
 from support.wait import until
 
-ROOT = Path(__file__).resolve().parents[2]
 NODE_GRACE = 86400.0
 """Seconds: nobody renews the lease of the node that the tests write, so it must not be missed."""
 
@@ -31,16 +31,7 @@ def control_plane() -> Iterator[ControlPlane]:
 def cluster(control_plane: ControlPlane) -> Iterator[Cluster]:
     """The control plane with our CRD and one node that takes pods."""
     cluster = Cluster(control_plane.kubeconfig)
-    crd = ROOT / "crds" / "serval.dev_modeldeployments.yaml"
-    done = control_plane.kubectl("apply", "--server-side", "-f", str(crd))
-    assert done.returncode == 0, done.stderr
-    done = control_plane.kubectl("wait", "--for=condition=Established", "crd/modeldeployments.serval.dev")
-    assert done.returncode == 0, done.stderr
-    made = node(nvidia_com__gpu=100)
-    cluster.create({**made, "status": {}})
-    cluster.patch("Node", None, made["metadata"]["name"], {"status": made["status"]}, "status")
-    untainted = {"spec": {"taints": None}}
-    cluster.patch("Node", None, made["metadata"]["name"], untainted)
+    prepare(control_plane, cluster)
     yield cluster
     cluster.close()
 

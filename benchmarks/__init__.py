@@ -1,0 +1,1 @@
+"""Measurements of Serval; `python -m benchmarks` lists them."""
