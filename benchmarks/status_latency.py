@@ -22,9 +22,8 @@ def main() -> None:
     with bench() as stand:
         delays = sorted(measure(stand))
     p50, p99 = statistics.median(delays), delays[int(0.99 * len(delays)) - 1]
-    print(
-        f"{len(delays)} pod events -> status write: p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {delays[-1]:.1f} ms"
-    )
+    figures = f"p50 {p50:.1f} ms, p99 {p99:.1f} ms, max {delays[-1]:.1f} ms"
+    print(f"{len(delays)} pod events -> status write: {figures}")
 
 
 def measure(stand: Bench) -> list[float]:
