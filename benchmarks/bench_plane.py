@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from serval_lab import ControlPlane
+from serval_lab import Lab
 from support.chart import operator_kubeconfig
 from support.cluster import Cluster
 from support.kubelet import Kubelet
@@ -26,7 +26,7 @@ OPERATOR_USER = "system:serviceaccount:serval-system:"
 class Bench:
     """What a benchmark works with."""
 
-    plane: ControlPlane
+    plane: Lab
     cluster: Cluster
     kubelet: Kubelet
     operator: OperatorProcess
@@ -51,10 +51,7 @@ def bench(**environment: str) -> Iterator[Bench]:
     environment:
         Settings of the operator.
     """
-    with (
-        ControlPlane(name="serval-bench", node_grace=86400.0) as plane,
-        tempfile.TemporaryDirectory() as folder,
-    ):
+    with control_plane("serval-bench") as plane, tempfile.TemporaryDirectory() as folder:
         cluster = Cluster(plane.kubeconfig)
         prepare(plane, cluster)
         cluster.apply({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}})

@@ -8,42 +8,39 @@ from pathlib import Path
 
 import pytest
 
-from serval_lab import ControlPlane
+from serval_lab import Lab
+from support import plane
 from support.chart import operator_kubeconfig
 from support.cluster import Cluster
 from support.kubelet import Kubelet
 from support.operator import OperatorProcess
-from support.plane import prepare
 from support.wait import until
 
-NODE_GRACE = 86400.0
-"""Seconds: nobody renews the lease of the node that the tests write, so it must not be missed."""
-
 
 @pytest.fixture(scope="session")
-def control_plane() -> Iterator[ControlPlane]:
+def control_plane() -> Iterator[Lab]:
     """A control plane of its own, ended with the session."""
-    with ControlPlane(name="serval-integration", node_grace=NODE_GRACE) as plane:
-        yield plane
+    with plane.control_plane("serval-integration") as lab:
+        yield lab
 
 
 @pytest.fixture(scope="session")
-def cluster(control_plane: ControlPlane) -> Iterator[Cluster]:
+def cluster(control_plane: Lab) -> Iterator[Cluster]:
     """The control plane with our CRD and one node that takes pods."""
     cluster = Cluster(control_plane.kubeconfig)
-    prepare(control_plane, cluster)
+    plane.prepare(control_plane, cluster)
     yield cluster
     cluster.close()
 
 
 @pytest.fixture
-def kubectl(control_plane: ControlPlane) -> Callable[..., subprocess.CompletedProcess[str]]:
+def kubectl(control_plane: Lab) -> Callable[..., subprocess.CompletedProcess[str]]:
     """Runs the real kubectl against the control plane."""
     return control_plane.kubectl
 
 
 @pytest.fixture
-def audit_log(control_plane: ControlPlane) -> Path:
+def audit_log(control_plane: Lab) -> Path:
     """The API server's audit log."""
     return control_plane.audit_log
 
@@ -68,9 +65,7 @@ def kubelet(cluster: Cluster, namespace: str) -> Kubelet:
 
 
 @pytest.fixture(scope="session")
-def operator_identity(
-    control_plane: ControlPlane, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Path:
+def operator_identity(control_plane: Lab, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A kubeconfig with exactly the permissions that the chart gives the operator."""
     return operator_kubeconfig(control_plane, tmp_path_factory.mktemp("identity"))
 

@@ -2,52 +2,35 @@
 
 from __future__ import annotations
 
-import subprocess
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import yaml
+
+from serval_lab import Lab
 
 ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "serval"
 NAMESPACE = "serval-system"
 RELEASE = "serval"
-LIMIT = 60
 IDENTITY_KINDS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 
 
-class Plane(Protocol):
-    """What is needed of a control plane."""
-
-    @property
-    def kubeconfig(self) -> Path:
-        """The administrator's kubeconfig."""
-
-    def kubectl(self, *args: str, input: str | None = None) -> subprocess.CompletedProcess[str]:  # noqa: A002
-        """Run kubectl."""
-
-    def helm(self, *args: str) -> subprocess.CompletedProcess[str]:
-        """Run helm."""
-
-
-def render(plane: Plane, *values: str) -> list[dict[str, Any]]:
+def render(plane: Lab, *values: str) -> list[dict[str, Any]]:
     """Objects of the chart; ``values`` as after ``--set``."""
     sets = [arg for value in values for arg in ("--set", value)]
     done = plane.helm("template", RELEASE, str(CHART), "--namespace", NAMESPACE, *sets)
-    assert done.returncode == 0, done.stderr
     return [obj for obj in yaml.safe_load_all(done.stdout) if obj]
 
 
-def operator_kubeconfig(plane: Plane, folder: Path) -> Path:
+def operator_kubeconfig(plane: Lab, folder: Path) -> Path:
     """Apply the chart's service account and roles, and write a kubeconfig with a token of that account."""
     objects = [obj for obj in render(plane) if obj["kind"] in IDENTITY_KINDS]
     account = next(obj["metadata"]["name"] for obj in objects if obj["kind"] == "ServiceAccount")
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     text = yaml.safe_dump_all([namespace, *objects])
-    done = plane.kubectl("apply", "--server-side", "-f", "-", input=text)
-    assert done.returncode == 0, done.stderr
+    plane.kubectl("apply", "--server-side", "-f", "-", stdin=text)
     token = plane.kubectl("-n", NAMESPACE, "create", "token", account, "--duration=12h")
-    assert token.returncode == 0, token.stderr
     config = yaml.safe_load(plane.kubeconfig.read_text())
     config["users"][0]["user"] = {"token": token.stdout.strip()}
     path = folder / "operator.kubeconfig"

@@ -4,24 +4,27 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from support.chart import Plane
+from serval_lab import Lab
 from support.cluster import Cluster
 from support.kubelet import node
+from support.wait import until
 
 CRD = Path(__file__).resolve().parents[2] / "crds" / "serval.dev_modeldeployments.yaml"
 
 
-def prepare(plane: Plane, cluster: Cluster) -> None:
+def prepare(plane: Lab, cluster: Cluster) -> None:
     """Install the CRD and a node without a kubelet, on which tests write the pods' states."""
-    for args in (
-        ("apply", "--server-side", "-f", str(CRD)),
-        ("wait", "--for=condition=Established", "--timeout=30s", "crd/modeldeployments.serval.dev"),
-    ):
-        done = plane.kubectl(*args)
-        assert done.returncode == 0, done.stderr
+    plane.kubectl("apply", "--server-side", "-f", str(CRD))
+    until("the new kind", lambda: plane.kubectl("get", "mdep", "-A", check=False).returncode == 0)
     made = node(nvidia_com__gpu=100)
     name = made["metadata"]["name"]
     cluster.create({**made, "status": {}})
     cluster.patch("Node", None, name, {"status": made["status"]}, "status")
     # Registration taints a node until its status says that it is ready; nobody else removes that here.
     cluster.patch("Node", None, name, {"spec": {"taints": None}})
+
+
+def control_plane(name: str, **options: bool) -> Lab:
+    """A control plane without nodes, on loopback, whose scheduler works for nodes that tests write."""
+    # Nobody renews the lease of such a node, so it must never be missed.
+    return Lab(name=name, nodes=(), fast=True, node_grace=86400.0, **options)
