@@ -16,7 +16,7 @@ from support.chart import operator_kubeconfig
 from support.cluster import Cluster
 from support.kubelet import Kubelet
 from support.operator import OperatorProcess
-from support.plane import prepare
+from support.plane import control_plane, prepare
 
 NAMESPACE = "bench"
 OPERATOR_USER = "system:serviceaccount:serval-system:"

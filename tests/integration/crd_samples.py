@@ -97,7 +97,6 @@ STATUS: Document = {
     "replicas": 2,
     "readyReplicas": 1,
     "updatedReplicas": 2,
-    "availableReplicas": 1,
     "replicasSummary": "1/2",
     "modelSummary": "resnet50/3",
     "selector": "app.kubernetes.io/managed-by=serval-operator,serval.dev/name=shown",

@@ -167,7 +167,7 @@ BAD_STATUS: dict[str, tuple[list[str], Any, str]] = {
     "digest": (["model", "digest"], "md5:1", "should match"),
     "replicas": (["replicas"], -1, "greater than or equal to 0"),
     "generation": (["observedGeneration"], -2, "greater than or equal to -1"),
-    "dimension": (["model", "inputs", "0", "shape"], [-2], "greater than or equal to -1"),
+    "dimension": (["model", "inputs", "0", "shape"], ["?"], "expected numeric"),
 }
 
 
