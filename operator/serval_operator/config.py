@@ -34,6 +34,13 @@ _UNITS = {
 _QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(k|M|G|T|Ki|Mi|Gi|Ti)?")
 _T = TypeVar("_T", "Runtime", "Profile")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_EXTENDED_RESOURCE = re.compile(
+    r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[a-zA-Z0-9]([-a-zA-Z0-9_.]{0,61}[a-zA-Z0-9])?"
+)
+_AMOUNT = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
+_TOLERATION_OPERATORS = ("Exists", "Equal")
+_TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,10 +66,13 @@ class Runtime:
 
     Parameters
     ----------
+    frameworks:
+        Frameworks whose models it serves; empty for all of them.
     images:
         Image by accelerator profile; ``default`` where a profile has none of its own.
-    args:
-        Arguments after those that every runtime gets.
+    args, env:
+        Arguments after those that every runtime gets, and environment variables. In both, Kubernetes
+        replaces ``$(NAME)`` by the variable of that name.
     capabilities:
         Which of `CAPABILITIES` it has.
     grace_seconds:
@@ -116,7 +126,8 @@ def load_configuration(path: Path) -> Configuration:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise ConfigurationError(f"{path}: cannot be read: {error.strerror}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
+        # ValueError: bytes that are no UTF-8, and values like 2026-13-01, which looks like a date.
         raise ConfigurationError(f"{path}: is not YAML: {' '.join(str(error).split())}") from error
     try:
         return parse_configuration(document)
@@ -135,7 +146,9 @@ def parse_configuration(document: Any) -> Configuration:
     root = _Node("", document)
     root.only("apiVersion", "kind", "fetch", "defaults", "runtimes", "profiles")
     if root.text("apiVersion") != CONFIG_API_VERSION or root.text("kind") != CONFIG_KIND:
-        raise ConfigurationError(f"must be of apiVersion {CONFIG_API_VERSION} and kind {CONFIG_KIND}")
+        raise ConfigurationError(
+            f"the document: must be of apiVersion {CONFIG_API_VERSION} and kind {CONFIG_KIND}"
+        )
     runtimes = _by_name("runtimes", (_runtime(node) for node in root.items("runtimes")))
     profiles = _by_name("profiles", (_profile(node) for node in root.items("profiles")))
     defaults = root.child("defaults")
@@ -159,42 +172,75 @@ def _fetch(node: _Node) -> FetchSettings:
         image_pull_policy=node.choice("imagePullPolicy", PULL_POLICIES, "IfNotPresent"),
         max_bytes=node.size("maxBytes"),
         max_entries=node.number("maxEntries", least=1),
-        resources=node.mapping("resources"),
+        resources=_resources(node.child("resources")),
     )
+
+
+def _resources(node: _Node) -> Mapping[str, Mapping[str, str]]:
+    """Requests and limits of a container, all amounts as texts."""
+    node.only("requests", "limits")
+    asked = {side: node.child(side) for side in ("requests", "limits")}
+    return {side: amounts for side, child in asked.items() if (amounts := child.amounts())}
 
 
 def _runtime(node: _Node) -> Runtime:
     node.only(
         "name", "frameworks", "images", "imagePullPolicy", "args", "env", "capabilities", "graceSeconds"
     )
-    images = {str(key): str(value) for key, value in node.mapping("images").items()}
+    images = node.child("images").all_texts()
     if not images.get(DEFAULT_IMAGE):
         raise node.error("images", f"must have the key `{DEFAULT_IMAGE}`")
     capabilities = frozenset(node.texts("capabilities"))
     if capabilities - CAPABILITIES:
         raise node.error("capabilities", f"must be some of {', '.join(sorted(CAPABILITIES))}")
-    env = [(one.text("name"), one.text("value", "")) for one in node.items("env")]
     return Runtime(
         name=node.name(),
         frameworks=node.texts("frameworks"),
         images=images,
         image_pull_policy=node.choice("imagePullPolicy", PULL_POLICIES, "IfNotPresent"),
         args=node.texts("args"),
-        env=tuple(env),
+        env=tuple(_variable(one) for one in node.items("env")),
         capabilities=capabilities,
         grace_seconds=node.number("graceSeconds", least=1, default=60),
     )
 
 
+def _variable(node: _Node) -> tuple[str, str]:
+    node.only("name", "value")
+    name = node.text("name")
+    if not _VARIABLE.fullmatch(name):
+        raise node.error("name", "must be letters, digits and '_', and not start with a digit")
+    return name, node.text("value", "")
+
+
 def _profile(node: _Node) -> Profile:
     node.only("name", "description", "resourceName", "nodeSelector", "tolerations", "scalable")
+    resource = node.text("resourceName", "")
+    if resource and not _EXTENDED_RESOURCE.fullmatch(resource):
+        raise node.error("resourceName", "must be the name of an extended resource such as nvidia.com/gpu")
     return Profile(
         name=node.name(),
-        resource_name=node.text("resourceName", ""),
-        node_selector={str(key): str(value) for key, value in node.mapping("nodeSelector").items()},
-        tolerations=tuple(one.whole() for one in node.items("tolerations")),
+        resource_name=resource,
+        node_selector=node.child("nodeSelector").all_texts(),
+        tolerations=tuple(_toleration(one) for one in node.items("tolerations")),
         scalable=node.boolean("scalable"),
     )
+
+
+def _toleration(node: _Node) -> Mapping[str, Any]:
+    node.only("key", "operator", "value", "effect", "tolerationSeconds")
+    whole = node.whole()
+    for field in ("key", "value"):
+        node.text(field, "")
+    if "operator" in whole:
+        node.choice("operator", _TOLERATION_OPERATORS)
+    if "effect" in whole:
+        node.choice("effect", _TAINT_EFFECTS)
+    if "tolerationSeconds" in whole:
+        node.number("tolerationSeconds", least=0)
+    if not whole.get("key") and whole.get("operator") != "Exists":
+        raise node.error("operator", "must be Exists where there is no key")
+    return whole
 
 
 def _by_name(path: str, entries: Iterable[_T]) -> Mapping[str, _T]:
@@ -237,11 +283,16 @@ class _Node:
             raise self.error(field, "must be a list")
         return [_Node(f"{self._place(field)}[{index}]", entry) for index, entry in enumerate(entries)]
 
-    def mapping(self, field: str) -> Mapping[str, Any]:
-        value = self._value.get(field) or {}
-        if not isinstance(value, Mapping):
-            raise self.error(field, "must be a mapping")
-        return value
+    def all_texts(self) -> dict[str, str]:
+        """All fields, each of them a text."""
+        return {str(field): self.text(field, "") for field in self._value}
+
+    def amounts(self) -> dict[str, str]:
+        """All fields, each of them a Kubernetes quantity; numbers become texts."""
+        for field, value in self._value.items():
+            if isinstance(value, bool) or not _AMOUNT.fullmatch(str(value)):
+                raise self.error(field, "must be a quantity such as 500m or 4Gi")
+        return {str(field): str(value) for field, value in self._value.items()}
 
     def text(self, field: str, default: str | None = None) -> str:
         value = self._value.get(field, default)
@@ -261,7 +312,7 @@ class _Node:
             raise self.error("name", "must be at most 63 characters of a-z, 0-9 and '-'")
         return value
 
-    def choice(self, field: str, choices: Sequence[str], default: str) -> str:
+    def choice(self, field: str, choices: Sequence[str], default: str | None = None) -> str:
         value = self.text(field, default)
         if value not in choices:
             raise self.error(field, f"must be one of {', '.join(choices)}")

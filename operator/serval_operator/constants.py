@@ -30,6 +30,9 @@ RESERVED_METADATA_DOMAINS: Final = (
     "argoproj.io",
     "helm.sh",
     "toolkit.fluxcd.io",
+    "kopf.dev",
+    "kopf.zalando.org",
+    "azure.workload.identity",
 )
 
 # --- the pod ------------------------------------------------------------------------------------------

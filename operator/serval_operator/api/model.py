@@ -18,6 +18,11 @@ from serval_operator.errors import InvalidSpec
 SCHEME_PVC = "pvc"
 SCHEME_HTTPS = "https"
 SCHEMES = (SCHEME_PVC, SCHEME_HTTPS)
+SCORING_ENABLED = "Enabled"
+SCORING_DISABLED = "Disabled"
+TENSORFLOW = "TensorFlow"
+RESERVED_MODEL_NAME = "monitoring.config"
+"""The file that the fetch container writes beside the model's folder."""
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _MODEL_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
@@ -36,6 +41,8 @@ class ModelSource:
         Name under which clients ask for the model.
     version:
         The wanted version, or None for the highest found.
+    framework:
+        What made the model's files, such as ``TensorFlow``.
     ca_config_map:
         Name and key of a ConfigMap with the certificate authority of an https source, or None.
     """
@@ -43,6 +50,7 @@ class ModelSource:
     uri: str
     name: str
     version: int | None
+    framework: str
     sha256: str
     ca_config_map: tuple[str, str] | None
 
@@ -186,11 +194,14 @@ def _model(default_name: str, model: Mapping[str, Any]) -> ModelSource:
     name = str(model.get("name") or default_name)
     if not _MODEL_NAME.fullmatch(name):
         raise _invalid("`spec.model.name` must be at most 63 letters, digits, '.', '_' or '-'")
+    if name == RESERVED_MODEL_NAME:
+        raise _invalid(f"`spec.model.name` must not be the reserved name `{RESERVED_MODEL_NAME}`")
     ca = model.get("caConfigMap")
     source = ModelSource(
         uri=uri,
         name=name,
         version=model.get("version"),
+        framework=str(model.get("framework") or TENSORFLOW),
         sha256=str(model.get("sha256") or ""),
         ca_config_map=(str(ca["name"]), str(ca.get("key") or "ca.crt")) if ca else None,
     )
@@ -220,7 +231,7 @@ def _probe(spec: Mapping[str, Any] | None) -> Probe:
 
 
 def _count(path: str, value: object, least: int) -> int:
-    if not isinstance(value, int) or value < least:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
         raise _invalid(f"`{path}` must be a whole number of at least {least}")
     return value
 

@@ -7,15 +7,17 @@ carries an odd one, gives a view with the field's neutral value, never an except
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any
 
 import orjson
 
 from serval_operator.constants import (
     ANNOTATION_APPLIED,
+    CONTAINER_FETCH,
+    CONTAINER_SERVER,
     FIELD_MANAGER,
     LABEL_NAME,
     LABEL_REVISION,
@@ -103,7 +105,13 @@ class Termination:
 
 @dataclass(frozen=True, slots=True)
 class ContainerView:
-    """State of one container of a pod; ``last`` is how its previous run ended."""
+    """State of one container of a pod; ``last`` is how its previous run ended.
+
+    Parameters
+    ----------
+    answered:
+        Whether the startup probe succeeded since this run began (``started``): the model answered once.
+    """
 
     name: str
     ready: bool
@@ -114,6 +122,7 @@ class ContainerView:
     waiting_message: str
     terminated: Termination | None
     last: Termination | None
+    answered: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,6 +137,13 @@ class PodView(Identity):
         The scheduler's words while it finds no node; else empty.
     reason, message:
         Why the pod as a whole failed (``status.reason``), such as ``Evicted``.
+    unready_reason:
+        Reason of a `Ready` condition that is not true. The kubelet always gives one; it is empty where the
+        cluster took the readiness away because the node stopped reporting.
+    sandbox_ready:
+        Whether the node has set up the pod's sandbox, network and volumes.
+    changed:
+        When a condition last changed; None while the pod has none.
     """
 
     revision: str
@@ -142,6 +158,9 @@ class PodView(Identity):
     became_ready: datetime | None
     fetch: ContainerView | None
     server: ContainerView | None
+    unready_reason: str = ""
+    sandbox_ready: bool = False
+    changed: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,9 +185,11 @@ def parse_model(obj: Mapping[str, Any]) -> ModelView:
 
 
 def parse_deployment(obj: Mapping[str, Any]) -> DeploymentView:
-    """View of a Deployment."""
-    failure = _condition(_mapping(obj, "status"), "ReplicaFailure")
-    text = str(failure.get("message", "")) if failure.get("status") == "True" else ""
+    """View of a Deployment. What its status says of an older generation than the stored one is left out."""
+    status = _mapping(obj, "status")
+    failure = _condition(status, "ReplicaFailure")
+    current = status.get("observedGeneration") == _mapping(obj, "metadata").get("generation")
+    text = str(failure.get("message", "")) if current and failure.get("status") == "True" else ""
     return DeploymentView(**_child(obj), create_failure=text)
 
 
@@ -186,8 +207,7 @@ def parse_pod(obj: Mapping[str, Any]) -> PodView:
     scheduled = _condition(status, "PodScheduled")
     ready = _condition(status, "Ready")
     waits = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
-    init = status.get("initContainerStatuses") or ()
-    main = status.get("containerStatuses") or ()
+    changes = [parse_time(one.get("lastTransitionTime")) for one in _mappings(status, "conditions")]
     return PodView(
         **_identity(meta, owner=owner),
         revision=str(labels.get(LABEL_REVISION, "")),
@@ -200,8 +220,11 @@ def parse_pod(obj: Mapping[str, Any]) -> PodView:
         initialized=_since(_condition(status, "Initialized")),
         ready=ready.get("status") == "True",
         became_ready=_since(ready),
-        fetch=_container(init[0]) if init else None,
-        server=_container(main[0]) if main else None,
+        fetch=_container(status, "initContainerStatuses", CONTAINER_FETCH),
+        server=_container(status, "containerStatuses", CONTAINER_SERVER),
+        unready_reason="" if ready.get("status") == "True" else str(ready.get("reason", "")),
+        sandbox_ready=_condition(status, "PodReadyToStartContainers").get("status") == "True",
+        changed=max((one for one in changes if one), default=None),
     )
 
 
@@ -217,18 +240,25 @@ def parse_pod_warning(obj: Mapping[str, Any]) -> PodWarning:
 
 
 def parse_time(value: object) -> datetime | None:
-    """Timestamp of the API server (RFC 3339, UTC) as an aware datetime; None where there is none."""
+    """Timestamp of the API server (RFC 3339) as an aware UTC datetime; None where there is none."""
     if not isinstance(value, str) or not value:
         return None
     try:
-        return datetime.fromisoformat(value)
-    except ValueError:
+        moment = datetime.fromisoformat(value)
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (ValueError, OverflowError):
         return None
 
 
 def _mapping(obj: Mapping[str, Any], field: str) -> Mapping[str, Any]:
     value = obj.get(field)
     return value if isinstance(value, Mapping) else {}
+
+
+def _mappings(obj: Mapping[str, Any], field: str) -> Sequence[Mapping[str, Any]]:
+    """Entries of a list that are objects."""
+    value = obj.get(field)
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else ()
 
 
 def _int(value: object) -> int:
@@ -254,10 +284,7 @@ def _identity(meta: Mapping[str, Any], owner: Key | None) -> dict[str, Any]:
 
 
 def _controller(meta: Mapping[str, Any]) -> Mapping[str, Any]:
-    for reference in meta.get("ownerReferences") or ():
-        if reference.get("controller"):
-            return reference if isinstance(reference, Mapping) else {}
-    return {}
+    return next((one for one in _mappings(meta, "ownerReferences") if one.get("controller")), {})
 
 
 def _child(obj: Mapping[str, Any]) -> dict[str, Any]:
@@ -266,7 +293,7 @@ def _child(obj: Mapping[str, Any]) -> dict[str, Any]:
     owner = None
     if controller.get("kind") == MODEL_DEPLOYMENT:
         owner = (str(meta.get("namespace", "")), str(controller.get("name", "")))
-    entries = [entry for entry in meta.get("managedFields") or () if entry.get("subresource") != "status"]
+    entries = [entry for entry in _mappings(meta, "managedFields") if entry.get("subresource") != "status"]
     return {
         **_identity(meta, owner=owner),
         "applied_hash": str(_mapping(meta, "annotations").get(ANNOTATION_APPLIED, "")),
@@ -275,17 +302,24 @@ def _child(obj: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def _fingerprint(entries: list[Any]) -> str:
-    """Hash of the managers and their fields; times are left out, since a no-op renews them."""
-    kept = [(entry.get("manager"), entry.get("operation"), entry.get("fieldsV1")) for entry in entries]
-    return hashlib.sha256(orjson.dumps(kept, option=orjson.OPT_SORT_KEYS)).hexdigest()[:16]
+def _fingerprint(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Hash of the managers and their fields.
+
+    Times are left out, and so is the order, which follows the times: writing one's own field anew changes
+    both and says nothing about ours.
+    """
+    kept = sorted(
+        orjson.dumps(
+            [entry.get(field) for field in ("manager", "operation", "subresource", "fieldsV1")],
+            option=orjson.OPT_SORT_KEYS,
+        )
+        for entry in entries
+    )
+    return hashlib.sha256(b"\n".join(kept)).hexdigest()[:16]
 
 
 def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    for condition in status.get("conditions") or ():
-        if condition.get("type") == kind:
-            return condition if isinstance(condition, Mapping) else {}
-    return {}
+    return next((one for one in _mappings(status, "conditions") if one.get("type") == kind), {})
 
 
 def _since(condition: Mapping[str, Any]) -> datetime | None:
@@ -294,11 +328,15 @@ def _since(condition: Mapping[str, Any]) -> datetime | None:
     return parse_time(condition.get("lastTransitionTime"))
 
 
-def _container(status: Mapping[str, Any]) -> ContainerView:
+def _container(pod: Mapping[str, Any], field: str, name: str) -> ContainerView | None:
+    """A container by name: others, such as a mesh's, may stand before or beside ours."""
+    status = next((one for one in _mappings(pod, field) if one.get("name") == name), None)
+    if status is None:
+        return None
     state, last = _mapping(status, "state"), _mapping(status, "lastState")
     waiting, running = _mapping(state, "waiting"), _mapping(state, "running")
     return ContainerView(
-        name=str(status.get("name", "")),
+        name=name,
         ready=bool(status.get("ready")),
         running=bool(running),
         started=parse_time(running.get("startedAt")),
@@ -307,6 +345,7 @@ def _container(status: Mapping[str, Any]) -> ContainerView:
         waiting_message=str(waiting.get("message", "")),
         terminated=_termination(_mapping(state, "terminated")),
         last=_termination(_mapping(last, "terminated")),
+        answered=bool(status.get("started")),
     )
 
 

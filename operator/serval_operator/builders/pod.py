@@ -67,10 +67,18 @@ def pod_spec(resolved: Resolved) -> dict[str, Any]:
     }
 
 
+def literal(text: str) -> str:
+    """A text as arguments and environment variables must spell it to be taken as it is.
+
+    Kubernetes replaces ``$(NAME)`` in both, and reads ``$$`` as one dollar sign.
+    """
+    return text.replace("$", "$$")
+
+
 def _fetch(resolved: Resolved) -> dict[str, Any]:
     model, fetch = resolved.spec.model, resolved.fetch
     args = [
-        f"--uri={model.uri}",
+        f"--uri={literal(model.uri)}",
         f"--name={model.name}",
         f"--dest={MODELS_DIR}",
         f"--max-bytes={fetch.max_bytes}",
@@ -102,7 +110,7 @@ def _fetch(resolved: Resolved) -> dict[str, Any]:
 
 def _server(resolved: Resolved) -> dict[str, Any]:
     spec, runtime = resolved.spec, resolved.runtime
-    env = {**dict(runtime.env), **dict(spec.runtime_env)}
+    env = {**dict(runtime.env), **{name: literal(value) for name, value in spec.runtime_env}}
     asks = _http_get(_metadata_path(resolved))
     return {
         "name": CONTAINER_SERVER,
@@ -139,7 +147,7 @@ def _server_args(resolved: Resolved) -> list[str]:
         args.append(f"--rest_api_timeout_in_ms={spec.endpoint.timeout_seconds * 1000}")
     if spec.endpoint.max_concurrent_requests and CAP_CONCURRENCY_LIMIT in runtime.capabilities:
         args.append(f"--max_concurrent_requests={spec.endpoint.max_concurrent_requests}")
-    return [*args, *spec.runtime_args]
+    return [*args, *(literal(arg) for arg in spec.runtime_args)]
 
 
 def _metadata_path(resolved: Resolved) -> str:
@@ -150,8 +158,15 @@ def _metadata_path(resolved: Resolved) -> str:
 
 
 def _resources(resolved: Resolved) -> dict[str, Any]:
-    """Requests and limits; an extended resource must stand in both, with the same count."""
-    asked = {side: dict(values) for side, values in resolved.spec.resources.items() if values}
+    """Requests and limits; an extended resource must stand in both, with the same count.
+
+    Quantities become texts, as the API server writes them: 2 and "2" are one revision.
+    """
+    asked = {
+        side: {name: str(amount) for name, amount in values.items()}
+        for side, values in resolved.spec.resources.items()
+        if values
+    }
     if resolved.resource_name:
         for side in ("requests", "limits"):
             asked.setdefault(side, {})[resolved.resource_name] = str(resolved.resource_count)

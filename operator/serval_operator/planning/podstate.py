@@ -7,7 +7,8 @@ on the pod's way decides: place on a node, fetch, load, answer.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
@@ -81,6 +82,7 @@ WAIT_START = "the node sets up the pod and its images"
 WAIT_FETCH = "fetching the model"
 WAIT_SERVER = "starting the model server"
 WAIT_LOAD = "loading the model"
+WAIT_ANSWER = "the model server runs, but the model does not answer now"
 
 _IMAGE = frozenset(
     {
@@ -104,11 +106,22 @@ _CREATE = frozenset(
 )
 _SANDBOX_EVENTS = frozenset({"FailedCreatePodSandBox", "FailedPodSandBoxStatus", "NetworkNotReady"})
 _VOLUME_EVENTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
+_VOLUME_SUMMARY = "Unable to attach or mount volumes"
+_NOT_STARTED = frozenset({"StartError", "ContainerCannotRun"})
 _LOAD_WORDS = ("did not become available", "Failed to start server")
 _OOM_KILLED = "OOMKilled"
 _BACK_OFF_PREFIX = "Back-off pulling image"
+_DEVICE_REFUSED = re.compile(r"UnexpectedAdmissionError|OutOf[^/]+/.+")
+"""What the kubelet says when it cannot hand out an extended resource, whose name holds a slash."""
 _FETCH_MARK = "fetch"
-_SIGKILL = 137
+
+# Bounds of the CRD's status: a report beyond them is not believed, or no status could be stored at all.
+_DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
+_MAX_INTEGER = 2**53 - 1
+_MAX_TENSORS = 128
+_MAX_DIMENSIONS = 64
+_MAX_TENSOR_NAME = 512
+_MAX_DTYPE = 64
 
 
 def judge(pod: PodView, warnings: Sequence[PodWarning] = ()) -> Verdict:
@@ -125,12 +138,19 @@ def judge(pod: PodView, warnings: Sequence[PodWarning] = ()) -> Verdict:
         if pod.unschedulable:
             return Verdict(pod.name, Stage.SCHEDULE, UNSCHEDULABLE, scrub(pod.unschedulable), failed=True)
         return Verdict(pod.name, Stage.SCHEDULE, PROGRESSING, WAIT_SCHEDULER)
+    if pod.ready:
+        return Verdict(pod.name, Stage.SERVE, DONE, "")
     return _fetching(pod, warnings) or _loading(pod)
+
+
+def is_accepted(pod: PodView) -> bool:
+    """Whether a node has taken the pod: before it speaks of containers it may still refuse it."""
+    return pod.phase != "Failed" and (pod.fetch is not None or pod.server is not None)
 
 
 def is_silent(pod: PodView) -> bool:
     """Whether a placed pod's status tells nothing, so that only events can say what holds it up."""
-    if not pod.node or pod.phase != "Pending":
+    if not pod.node or pod.phase != "Pending" or pod.sandbox_ready:
         return False
     containers = [one for one in (pod.fetch, pod.server) if one is not None]
     return all(
@@ -149,21 +169,21 @@ def fetch_result(pod: PodView) -> FetchResult | None:
     report = _report(ended)
     if not report.get("ok"):
         return None
-    version, seconds = report.get("version"), report.get("seconds")
+    version, digest, seconds = report.get("version"), str(report.get("digest", "")), report.get("seconds")
+    timed = isinstance(seconds, int | float) and 0 <= seconds <= _MAX_INTEGER
     return FetchResult(
-        version=version if isinstance(version, int) else None,
-        digest=str(report.get("digest", "")),
-        seconds=float(seconds) if isinstance(seconds, int | float) else None,
+        version=version if _is_integer(version, least=0) else None,
+        digest=digest if _DIGEST.fullmatch(digest) else "",
+        seconds=float(seconds) if seconds is not None and timed else None,
         inputs=_tensors(report.get("inputs")),
         outputs=_tensors(report.get("outputs")),
     )
 
 
 def _refused(pod: PodView) -> Verdict:
-    device = pod.reason == "UnexpectedAdmissionError"
-    reason = DEVICE_ALLOCATION_FAILED if device else POD_REFUSED
+    reason = DEVICE_ALLOCATION_FAILED if _DEVICE_REFUSED.fullmatch(pod.reason) else POD_REFUSED
     message = scrub(f"{pod.reason}: {pod.message}" if pod.reason else pod.message or "the pod failed")
-    return Verdict(pod.name, Stage.SCHEDULE, reason, message, failed=True, when=pod.scheduled or pod.created)
+    return Verdict(pod.name, Stage.SCHEDULE, reason, message, failed=True, when=pod.changed or pod.created)
 
 
 def _fetching(pod: PodView, warnings: Sequence[PodWarning]) -> Verdict | None:
@@ -187,8 +207,8 @@ def _fetching(pod: PodView, warnings: Sequence[PodWarning]) -> Verdict | None:
 def _starting(pod: PodView, warnings: Sequence[PodWarning]) -> Verdict:
     """Nothing runs yet: the newest event that explains it, else progress."""
     relevant = [one for one in warnings if one.reason in _SANDBOX_EVENTS | _VOLUME_EVENTS]
-    if relevant:
-        newest = max(relevant, key=lambda one: (one.last_seen is not None, one.last_seen or 0))
+    if relevant and not pod.sandbox_ready:
+        newest = max(relevant, key=_weight)
         reason = VOLUME_FAILED if newest.reason in _VOLUME_EVENTS else SANDBOX_FAILED
         return Verdict(
             pod.name, Stage.FETCH, reason, scrub(newest.message), failed=True, when=newest.last_seen
@@ -196,35 +216,43 @@ def _starting(pod: PodView, warnings: Sequence[PodWarning]) -> Verdict:
     return Verdict(pod.name, Stage.FETCH, PROGRESSING, WAIT_START)
 
 
+def _weight(event: PodWarning) -> tuple[bool, bool, float, str]:
+    """Newer events weigh more; the summary that the kubelet adds to each volume's own words weighs least."""
+    seen = event.last_seen
+    own_words = not event.message.startswith(_VOLUME_SUMMARY)
+    return (own_words, seen is not None, seen.timestamp() if seen else 0.0, event.message)
+
+
 def _loading(pod: PodView) -> Verdict:
     """Verdict once the model's files are there."""
     server = pod.server
     if server is None:
         return Verdict(pod.name, Stage.LOAD, PROGRESSING, WAIT_SERVER)
-    if pod.ready:
-        return Verdict(pod.name, Stage.SERVE, DONE, "")
     stuck = _not_created(pod, server, Stage.LOAD)
     if stuck:
         return stuck
+    if server.ready and not pod.unready_reason:
+        message = f"node {pod.node} stopped reporting; the pod is not counted as ready"
+        return Verdict(pod.name, Stage.LOAD, NODE_NOT_READY, message, failed=True)
+    if server.running and server.answered:
+        return Verdict(pod.name, Stage.LOAD, PROGRESSING, WAIT_ANSWER)
     ended = server.terminated or server.last
     if ended is not None:
         return _server_ended(pod, ended)
-    if server.ready:
-        message = f"node {pod.node} stopped reporting; the pod is not counted as ready"
-        return Verdict(pod.name, Stage.LOAD, NODE_NOT_READY, message, failed=True)
     return Verdict(pod.name, Stage.LOAD, PROGRESSING, WAIT_LOAD if server.running else WAIT_SERVER)
 
 
 def _not_created(pod: PodView, container: ContainerView, stage: Stage) -> Verdict | None:
+    """Verdict of a container that never ran. Where the runtime told why, its words win: they do not vary."""
+    ended = container.terminated or container.last
     if container.waiting_reason in _IMAGE:
         message = _image_words(container.waiting_message) or container.waiting_reason
         return Verdict(pod.name, stage, IMAGE_PULL_FAILED, scrub(message), failed=True)
+    if ended is not None and ended.reason in _NOT_STARTED:
+        return _ended(pod, stage, CREATE_CONTAINER_ERROR, scrub(ended.message), ended)
     if container.waiting_reason in _CREATE:
         message = f"{container.waiting_reason}: {container.waiting_message}"
         return Verdict(pod.name, stage, CREATE_CONTAINER_ERROR, scrub(message), failed=True)
-    ended = container.terminated or container.last
-    if ended is not None and ended.reason in ("StartError", "ContainerCannotRun"):
-        return _ended(pod, stage, CREATE_CONTAINER_ERROR, scrub(ended.message), ended)
     return None
 
 
@@ -234,8 +262,9 @@ def _image_words(message: str) -> str:
     The kubelet alternates between the error and a back-off that quotes it; the cause alone is stable.
     """
     if message.startswith(_BACK_OFF_PREFIX):
-        _, separator, cause = message.partition(": ")
-        return cause.removeprefix("ErrImagePull: ") if separator else message
+        _, separator, quoted = message.partition(": ")
+        kind, _, cause = quoted.partition(": ")
+        return (cause if kind in _IMAGE else quoted) if separator else message
     return message
 
 
@@ -274,7 +303,7 @@ def _report(ended: Termination) -> dict[str, Any]:
     for line in reversed(ended.message.splitlines()):
         try:
             value = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             continue
         if isinstance(value, dict) and value.get("serval") == _FETCH_MARK:
             return value
@@ -282,13 +311,30 @@ def _report(ended: Termination) -> dict[str, Any]:
 
 
 def _tensors(value: object) -> tuple[dict[str, Any], ...]:
-    """Tensor descriptions as far as they have the form that the CRD's status takes."""
-    if not isinstance(value, list):
+    """Tensor descriptions; none at all where one has not the form that the CRD's status takes."""
+    if not isinstance(value, list) or len(value) > _MAX_TENSORS:
         return ()
-    return tuple(
-        {"name": str(one["name"]), "dtype": str(one["dtype"]), "shape": [int(size) for size in one["shape"]]}
-        if isinstance(one.get("shape"), list)
-        else {"name": str(one["name"]), "dtype": str(one["dtype"])}
-        for one in value
-        if isinstance(one, dict) and "name" in one and "dtype" in one
-    )
+    tensors = [_tensor(one) for one in value if isinstance(one, Mapping)]
+    kept = tuple(one for one in tensors if one)
+    return kept if len(kept) == len(value) else ()
+
+
+def _tensor(value: Mapping[str, Any]) -> dict[str, Any] | None:
+    """One tensor; its shape is left out where even the number of dimensions is open."""
+    name, dtype, shape = value.get("name"), value.get("dtype"), value.get("shape")
+    if not _is_text(name, _MAX_TENSOR_NAME) or not _is_text(dtype, _MAX_DTYPE):
+        return None
+    tensor = {"name": name, "dtype": dtype}
+    if shape is None:
+        return tensor
+    if not isinstance(shape, list) or len(shape) > _MAX_DIMENSIONS:
+        return None
+    return {**tensor, "shape": shape} if all(_is_integer(size, least=-1) for size in shape) else None
+
+
+def _is_text(value: object, longest: int) -> bool:
+    return isinstance(value, str) and len(value) <= longest and value.isprintable()
+
+
+def _is_integer(value: object, *, least: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= _MAX_INTEGER

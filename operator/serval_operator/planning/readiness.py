@@ -2,12 +2,13 @@
 
 `Ready` carries the reason of the first step that fails, in the order in which a model comes to serve: spec,
 children, scheduling, fetch, load, endpoint. Pods of the newest revision decide; of those, the worst does.
-Pods that the node refused are remembered only while nothing better is known, so that a refusal that healed
-leaves no trace.
+A pod that its node refused explains its successor until a node has taken that one or something else holds it
+up: so a refusal that healed leaves no trace, and one that repeats at once does not flicker.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,14 +37,18 @@ from serval_operator.constants import (
     SUSPENDED,
 )
 from serval_operator.planning.observed import Observed
-from serval_operator.planning.podstate import Stage, Verdict, judge
+from serval_operator.planning.podstate import Stage, Verdict, is_accepted, judge
 
 REFUSALS_COUNT_FOR = timedelta(seconds=90)
-"""How long a refused pod explains why its successor is not there yet."""
+"""How long a refused pod explains why its successor is not running yet."""
 
 WAIT_CREATE = "the pods are being created"
 WAIT_EARLIER = "earlier steps are not complete"
 
+_FORBIDDEN_POD = re.compile(r'^pods "[^"]*" is forbidden: ')
+"""Begins the API server's refusals; the pod's name in it is another one at each attempt."""
+_QUOTA_WORDS = ("quota", "maximum ", "minimum ", "max limit to request ratio")
+"""Of ResourceQuota and LimitRange."""
 _STEPS = ((SCHEDULED, Stage.SCHEDULE), (MODEL_FETCHED, Stage.FETCH), (MODEL_LOADED, Stage.LOAD))
 
 
@@ -57,7 +62,7 @@ class Blocked:
 
 @dataclass(frozen=True, slots=True)
 class Readiness:
-    """The judgement: conditions, counts, and the failure to remember (None where there is none)."""
+    """The judgement: conditions, counts, and the newest failure with a time (None where there is none)."""
 
     conditions: tuple[Condition, ...]
     replicas: int
@@ -100,7 +105,7 @@ def assess(
         replicas=len(living),
         ready_replicas=len(answering),
         updated_replicas=len(newest),
-        failure=_worst([one for one in (*verdicts, *_refusals(observed, revision)) if one.failed]),
+        failure=_newest([*verdicts, *_refusals(observed, revision)]),
     )
 
 
@@ -108,51 +113,50 @@ def _steps(
     observed: Observed, verdicts: Sequence[Verdict], newest: Sequence[PodView], wanted: int, revision: str
 ) -> list[Condition]:
     """Scheduled, ModelFetched and ModelLoaded over the pods of the newest revision."""
-    refused = _refusals(observed, revision) if not any(one.failed for one in verdicts) else []
     missing = max(wanted - len(newest), 0)
+    explained = sum(is_accepted(pod) or verdict.failed for pod, verdict in zip(newest, verdicts, strict=True))
+    refused = _refusals(observed, revision)[: max(wanted - explained, 0)]
     conditions = []
     for kind, stage in _STEPS:
         passed = sum(one.stage > stage for one in verdicts)
         here = [one for one in verdicts if one.stage == stage]
-        if stage is Stage.SCHEDULE and missing:
-            here = [*here, *refused, *_uncreated(observed)]
-        if passed >= wanted and not missing:
-            conditions.append(Condition(kind, "True", DONE, f"{passed} of {wanted} pods"))
-            continue
+        if stage is Stage.SCHEDULE:
+            here += [*refused, *_uncreated(observed, missing)]
         worst = _worst([one for one in here if one.failed])
-        if worst:
+        if passed >= wanted and not (stage is Stage.SCHEDULE and refused):
+            conditions.append(Condition(kind, "True", DONE, f"{passed} of {wanted} pods"))
+        elif worst:
             count = sum(one.reason == worst.reason for one in here)
             text = f"{min(count, wanted)} of {wanted} pods: {worst.message}"
             conditions.append(Condition(kind, "False", worst.reason, text))
         else:
             idle = WAIT_CREATE if stage is Stage.SCHEDULE else WAIT_EARLIER
-            doing = here[0].message if here else idle
+            doing = min((one.message for one in here), default=idle)
             conditions.append(Condition(kind, "Unknown", PROGRESSING, f"{passed} of {wanted} pods; {doing}"))
     return conditions
 
 
-def _uncreated(observed: Observed) -> list[Verdict]:
-    """A pod that the cluster refuses to create, as a verdict."""
+def _uncreated(observed: Observed, missing: int) -> list[Verdict]:
+    """Pods that the cluster refuses to create, as verdicts."""
     text = observed.deployment.create_failure if observed.deployment else ""
     if not text:
         return []
-    if "exceeded quota" in text or "maximum" in text or "minimum" in text:
-        reason = QUOTA_EXCEEDED
-    elif "violates PodSecurity" in text:
+    if "violates PodSecurity" in text:
         reason = POD_SECURITY_VIOLATION
+    elif any(word in text for word in _QUOTA_WORDS):
+        reason = QUOTA_EXCEEDED
     else:
         reason = POD_CREATE_FAILED
-    return [Verdict("", Stage.SCHEDULE, reason, scrub(text), failed=True)]
+    words = scrub(_FORBIDDEN_POD.sub("", text))
+    return [Verdict("", Stage.SCHEDULE, reason, words, failed=True)] * missing
 
 
 def _refusals(observed: Observed, revision: str) -> list[Verdict]:
-    """Verdicts of pods that a node refused a short while ago."""
+    """Verdicts of pods that a node refused or gave up a short while ago, the newest first."""
     since = observed.now - REFUSALS_COUNT_FOR
-    return [
-        judge(pod)
-        for pod in observed.living()
-        if pod.phase == "Failed" and pod.revision == revision and pod.created and pod.created >= since
-    ]
+    failed = [judge(pod) for pod in observed.living() if pod.phase == "Failed" and pod.revision == revision]
+    recent = [(one.when, one.pod, one) for one in failed if one.when and one.when >= since]
+    return [one for _, _, one in sorted(recent, key=lambda entry: entry[:2], reverse=True)]
 
 
 def _endpoint(observed: Observed, answering: Sequence[PodView], wanted: int) -> Condition:
@@ -203,7 +207,7 @@ def _at_rest(living: Sequence[PodView], *, suspended: bool) -> Condition:
 
 def _available(ready: Condition, answering: Sequence[PodView], living: Sequence[PodView]) -> Condition:
     if answering:
-        text = f"{len(answering)} of {len(living)} running pods answer"
+        text = f"{len(answering)} of {len(living)} pods answer"
         return Condition(AVAILABLE, "True", AVAILABLE_REASON, text)
     return Condition(AVAILABLE, "False", ready.reason, ready.message)
 
@@ -216,5 +220,14 @@ def _kstatus(ready: Condition) -> list[Condition]:
 
 
 def _worst(verdicts: Sequence[Verdict]) -> Verdict | None:
-    """The failure to name: the earliest step; within it a stable choice, so that the status does not flap."""
-    return min(verdicts, key=lambda one: (one.stage, one.reason, one.pod), default=None)
+    """The failure to name: the earliest step; within it a choice by what is wrong, not by the pod.
+
+    Pods come and go, and the status should not change with their names.
+    """
+    return min(verdicts, key=lambda one: (one.stage, one.reason, one.message, one.pod), default=None)
+
+
+def _newest(verdicts: Sequence[Verdict]) -> Verdict | None:
+    """The failure that happened last, of those whose time is known."""
+    dated = [(one.when, one.pod, one) for one in verdicts if one.failed and one.when]
+    return max(dated, key=lambda entry: entry[:2])[2] if dated else None

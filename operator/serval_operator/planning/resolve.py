@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from serval_operator.api.model import Accelerator, ModelSpec
+from serval_operator.api.model import SCORING_ENABLED, Accelerator, ModelSpec
 from serval_operator.api.resolved import Resolved
 from serval_operator.config import Configuration, Profile, Runtime
 from serval_operator.constants import (
@@ -53,7 +53,12 @@ def _runtime(spec: ModelSpec, configuration: Configuration) -> Runtime:
     runtime = configuration.runtimes.get(name)
     if runtime is None:
         raise InvalidSpec(UNKNOWN_RUNTIME, f"there is no runtime `{name}`; {_known(configuration.runtimes)}")
-    if spec.endpoint.scoring == "Enabled" and CAP_RAW_SCORE not in runtime.capabilities:
+    if runtime.frameworks and spec.model.framework not in runtime.frameworks:
+        served = ", ".join(runtime.frameworks)
+        raise InvalidSpec(
+            UNSUPPORTED_SPEC, f"runtime `{name}` serves {served} and not {spec.model.framework}"
+        )
+    if spec.endpoint.scoring == SCORING_ENABLED and CAP_RAW_SCORE not in runtime.capabilities:
         raise _lacks(runtime, "`spec.endpoint.scoring`", CAP_RAW_SCORE, configuration)
     if spec.endpoint.max_concurrent_requests and CAP_CONCURRENCY_LIMIT not in runtime.capabilities:
         raise _lacks(runtime, "`spec.endpoint.maxConcurrentRequests`", CAP_CONCURRENCY_LIMIT, configuration)

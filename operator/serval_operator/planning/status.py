@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from serval_operator.api.conditions import format_time, merge
+from serval_operator.api.model import SCORING_DISABLED
 from serval_operator.api.resolved import Resolved
 from serval_operator.api.views import ModelView, PodView
 from serval_operator.builders.metadata import selector
@@ -67,7 +68,8 @@ def _endpoints(model: ModelView, resolved: Resolved) -> dict[str, str]:
         "grpc": f"{host}:{PORT_GRPC}",
         "rest": f"http://{host}:{PORT_HTTP}/v1/models/{resolved.spec.model.name}",
     }
-    if CAP_RAW_SCORE in resolved.runtime.capabilities:
+    wants_scoring = resolved.spec.endpoint.scoring != SCORING_DISABLED
+    if wants_scoring and CAP_RAW_SCORE in resolved.runtime.capabilities:
         endpoints["scoring"] = f"http://{host}/score"
     return endpoints
 

@@ -52,7 +52,7 @@ class Gatherer:
         self._api = api
         self._seen = seen
         self._now = now
-        self._looks: dict[str, int] = {}
+        self._looks: dict[Key, dict[str, int]] = {}
 
     def model(self, key: Key) -> ModelView | None:
         """The ModelDeployment, or None when it is gone."""
@@ -80,6 +80,7 @@ class Gatherer:
         """
         pods = [pod for pod in self._seen.pods(key) if not pod.deleting and is_silent(pod)]
         found: dict[str, tuple[PodWarning, ...]] = {}
+        before = self._looks.pop(key, {})
         again: float | None = None
         for pod in pods:
             age = self._now() - (pod.scheduled or pod.created or self._now())
@@ -90,13 +91,12 @@ class Gatherer:
                     EVENTS, pod.namespace, field_selector=f"involvedObject.uid={pod.uid},type=Warning"
                 )
                 found[pod.uid] = tuple(parse_pod_warning(item) for item in listing.items)
-                looks = self._looks[pod.uid] = self._looks.get(pod.uid, 0) + 1
+                looks = before.get(pod.uid, 0) + 1
+                self._looks.setdefault(key, {})[pod.uid] = looks
                 pause = min(2.0 * 2 ** max(looks - 3, 0), LONGEST_PAUSE)
             again = pause if again is None else min(again, pause)
-        self._forget(key, {pod.uid for pod in pods})
         return found, again
 
-    def _forget(self, key: Key, silent: set[str]) -> None:
-        for pod in self._seen.pods(key):
-            if pod.uid not in silent:
-                self._looks.pop(pod.uid, None)
+    def forget(self, key: Key) -> None:
+        """Forget a ModelDeployment that is gone."""
+        self._looks.pop(key, None)

@@ -15,6 +15,7 @@ from typing import Protocol
 from serval_operator.api.conditions import find
 from serval_operator.api.model import parse_spec
 from serval_operator.api.resolved import Resolved
+from serval_operator.api.text import scrub
 from serval_operator.api.views import ChildView, Key, ModelView, PodView
 from serval_operator.builders.deployment import deployment
 from serval_operator.builders.metadata import Manifest
@@ -136,11 +137,21 @@ class ModelReconciler:
         return Plan(resolved, revision, children, None)
 
     async def _act(self, model: ModelView, plan: Plan, observed: Observed) -> Blocked | None:
-        """Apply what is due, all children side by side; the first thing that blocks is returned."""
+        """Apply what is due, all children side by side; the first thing that blocks is returned.
+
+        All of them are waited for even when one fails: the next run must not meet a request of this one.
+        """
         results = await asyncio.gather(
-            *(self._apply_child(model, resource, manifest, observed) for resource, manifest in plan.children)
+            *(self._apply_child(model, resource, manifest, observed) for resource, manifest in plan.children),
+            return_exceptions=True,
         )
-        return next((result for result in results if result), None)
+        blocked: list[Blocked] = []
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
+            if result:
+                blocked.append(result)
+        return blocked[0] if blocked else None
 
     async def _apply_child(
         self, model: ModelView, resource: Resource, manifest: Manifest, observed: Observed
@@ -181,7 +192,7 @@ class ModelReconciler:
         except Conflict:
             raise
         except (Forbidden, Invalid) as error:
-            return Blocked(CHILD_REFUSED, f"{slot}: {error.message}")
+            return Blocked(CHILD_REFUSED, scrub(f"{slot}: {error.message}"))
         _log.info("applied %s", slot)
         view = self._memory.remember(resource, stored)
         if isinstance(view, ChildView):
@@ -219,13 +230,15 @@ class ModelReconciler:
 
     def _measure(self, key: Key, observed: Observed, readiness: Readiness) -> None:
         self._meter.model_state(key, readiness.ready.reason)
-        ready = [pod for pod in observed.living() if pod.ready]
+        living = observed.living()
         known = self._ready_pods.get(key)
-        for pod in _new(ready, known):
+        for pod in _new([pod for pod in living if pod.ready], known):
             self._meter.pod_ready(phases(pod))
-        self._ready_pods[key] = {pod.uid for pod in ready}
+        # A pod that was ready once stays known, so that one that wavers is not counted again.
+        self._ready_pods[key] = {pod.uid for pod in living if pod.ready or pod.uid in (known or ())}
 
     def _forget(self, key: Key) -> None:
+        self._gatherer.forget(key)
         self._settled.pop(key, None)
         self._ready_pods.pop(key, None)
         self._meter.model_state(key, None)

@@ -1,0 +1,103 @@
+"""kopf as our informer: it watches four kinds and calls the handlers. It does nothing else for us."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Sequence
+
+import aiohttp
+import kopf
+
+from serval_operator.api.views import Key
+from serval_operator.constants import GROUP
+from serval_operator.handlers import objects
+from serval_operator.handlers.login import Login
+from serval_operator.handlers.storage import NoDiffBase, NoProgress
+from serval_operator.kube.auth import CONNECT_SECONDS, Connection
+from serval_operator.kube.cache import SELECTORS, Cache
+from serval_operator.settings import Settings
+
+INACTIVITY_SECONDS = 70.0
+"""A watch that is silent for so long is renewed. The API server sends a bookmark each minute."""
+CLIENT_SLACK_SECONDS = 10.0
+"""How much longer than the API server we wait for the end of a watch request."""
+PAGE = 500
+"""Objects per page of kopf's own listings: bounds the memory that a restart takes."""
+
+
+def operator_settings(settings: Settings) -> kopf.OperatorSettings:
+    """Settings of kopf for an informer that writes nothing, to no object and no Event."""
+    ours = kopf.OperatorSettings()
+    ours.persistence.progress_storage = NoProgress()
+    ours.persistence.diffbase_storage = NoDiffBase()
+    ours.persistence.finalizer = f"{GROUP}/never-set"
+    ours.posting.enabled = False
+    ours.peering.standalone = True
+    # CRDs and namespaces are not watched: that would take rights on the whole cluster. A CRD that goes away
+    # ends the watch, hence the process, which starts anew and waits for the CRD.
+    ours.scanning.disabled = True
+    ours.watching.server_timeout = settings.watch_timeout_seconds
+    ours.watching.client_timeout = settings.watch_timeout_seconds + CLIENT_SLACK_SECONDS
+    ours.watching.connect_timeout = CONNECT_SECONDS
+    ours.watching.inactivity_timeout = INACTIVITY_SECONDS
+    ours.watching.chunk_size = PAGE
+    for resource, selector in SELECTORS.items():
+        if selector:
+            ours.watching.label_selectors[resource.group, resource.version, resource.plural] = selector
+    ours.networking.request_timeout = settings.request_timeout_seconds
+    ours.networking.connect_timeout = CONNECT_SECONDS
+    ours.networking.error_backoffs = settings.watch_backoffs
+    # The process ends itself in time; kopf must not kill it.
+    ours.process.ultimate_exiting_timeout = None
+    return ours
+
+
+class Informer:
+    """Runs kopf until it is told to stop.
+
+    Parameters
+    ----------
+    trace:
+        Follows the requests of the watches.
+    on_started:
+        Called once kopf has taken over the process's signals, so that they can be taken back.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        cache: Cache,
+        enqueue: Callable[[Key], None],
+        settings: Settings,
+        trace: aiohttp.TraceConfig,
+        on_started: Callable[[], None],
+    ) -> None:
+        self._settings = operator_settings(settings)
+        self._namespaces: Sequence[str] = settings.watch_namespaces
+        self._on_started = on_started
+        self._stop = asyncio.Event()
+        self._registry = kopf.OperatorRegistry()
+        Login(connection, trace).register(self._registry)
+        objects.register(self._registry, cache, enqueue)
+
+    def stop(self) -> None:
+        """Let `run` return soon."""
+        self._stop.set()
+
+    async def run(self) -> None:
+        """Watch until `stop`. Raises what ended kopf otherwise.
+
+        When it ends, kopf cancels every task that was started after it; what should outlive it is started
+        before, and what is to end in peace ends before.
+        """
+        others = asyncio.all_tasks()
+        tasks = await kopf.spawn_tasks(
+            registry=self._registry,
+            settings=self._settings,
+            standalone=True,
+            clusterwide=not self._namespaces,
+            namespaces=self._namespaces,
+            stop_flag=self._stop,
+        )
+        self._on_started()
+        await kopf.run_tasks(tasks, ignored=others)

@@ -1,0 +1,36 @@
+"""Handlers of watched objects: record what was seen, enqueue who has to look again.
+
+Only ``on.event`` handlers: kopf writes nothing to an object for those. They must not fail (kopf would only
+log it), and must not wait: each object has its events handled one after another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import kopf
+
+from serval_operator.api.views import Key
+from serval_operator.kube.cache import SELECTORS, Cache
+from serval_operator.kube.protocol import Resource
+
+
+def register(registry: kopf.OperatorRegistry, cache: Cache, enqueue: Callable[[Key], None]) -> None:
+    """Register one handler for each watched kind."""
+    for resource in SELECTORS:
+        _register(registry, resource, cache, enqueue)
+
+
+def _register(
+    registry: kopf.OperatorRegistry, resource: Resource, cache: Cache, enqueue: Callable[[Key], None]
+) -> None:
+    store = cache.store(resource)
+
+    async def seen(event: kopf.RawEvent, **_: Any) -> None:
+        for key in store.observe(event["type"], event["object"]):
+            enqueue(key)
+
+    kind = (resource.group, resource.version, resource.plural)
+    watch = kopf.on.event(*kind, id=resource.plural, registry=registry)
+    watch(seen)

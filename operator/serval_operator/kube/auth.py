@@ -1,0 +1,191 @@
+"""Who we are and where the API server is: read by the official client, used with aiohttp.
+
+The official client knows service accounts, kubeconfigs, exec plugins and how each renews its token. What it
+found is turned into a TLS context, and into a header that is renewed as the official client says.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined] # typeshed forgot it
+
+import aiohttp
+from kubernetes.client import Configuration
+from kubernetes.config import ConfigException, load_kube_config
+from kubernetes.config.incluster_config import InClusterConfigLoader
+
+from serval_operator.errors import ConfigurationError
+
+SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
+SERVICE_HOST = "KUBERNETES_SERVICE_HOST"
+TOKEN_SECONDS = 30.0
+"""How long a header is used before the official client is asked again. It reads a service account's token
+anew each minute; the kubelet renews the file long before the token ends."""
+CONNECT_SECONDS = 10.0
+BEARER = "BearerToken"
+USER_AGENT = "serval-operator"
+
+
+class Credentials:
+    """The ``Authorization`` header of requests, renewed in time.
+
+    Parameters
+    ----------
+    read:
+        Gives the header's value now, or None where a client certificate says who we are. It may block.
+    renewable:
+        False if ``read`` always gives the same.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[], str | None],
+        *,
+        renewable: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._read = read
+        self._renewable = renewable
+        self._clock = clock
+        self._header: str | None = None
+        self._until = -1.0
+        self._lock = asyncio.Lock()
+
+    async def header(self) -> str | None:
+        """Value of the header; None if there is none."""
+        if self._clock() >= self._until:
+            async with self._lock:
+                if self._clock() >= self._until:
+                    # In a thread: an exec plugin is a program that may ask a server far away.
+                    self._header = await asyncio.to_thread(self._read)
+                    self._until = self._clock() + TOKEN_SECONDS if self._renewable else float("inf")
+        return self._header
+
+    def refused(self) -> None:
+        """The API server did not accept the header: read it again before the next request."""
+        if self._renewable:
+            self._until = -1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Connection:
+    """An API server and who we are there.
+
+    Parameters
+    ----------
+    server:
+        URL without a slash at its end.
+    tls:
+        Context with the authority and, where there is one, the client certificate.
+    """
+
+    server: str
+    tls: ssl.SSLContext | bool
+    credentials: Credentials
+    proxy: str | None = None
+
+    def session(
+        self, *, connections: int = 0, traces: list[aiohttp.TraceConfig] | None = None
+    ) -> aiohttp.ClientSession:
+        """A new session; whoever asked for it closes it.
+
+        Parameters
+        ----------
+        connections:
+            Most connections at a time; 0 means no limit.
+        """
+        return aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections, ssl=self.tls),
+            # The API server stands next to us: packing its answers costs more than sending them.
+            headers={"Accept-Encoding": "identity", "User-Agent": USER_AGENT},
+            middlewares=(self._authorize,),
+            proxy=self.proxy,
+            trace_configs=traces,
+            trust_env=False,
+        )
+
+    async def _authorize(
+        self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        header = await self.credentials.header()
+        if header:
+            request.headers["Authorization"] = header
+        response = await send(request)
+        if response.status == 401:
+            self.credentials.refused()
+        return response
+
+
+def load_connection(
+    kubeconfig: str = "",
+    *,
+    env: Mapping[str, str] | None = None,
+    service_account: Path = SERVICE_ACCOUNT,
+) -> Connection:
+    """Find the API server and the credentials. Blocks.
+
+    Parameters
+    ----------
+    kubeconfig:
+        Path of a kubeconfig. Empty means the pod's service account where there is one, else the official
+        client's default file.
+    env:
+        Environment that says where the API server of a pod is; the process's own by default.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no cluster to be found, or its description cannot be used.
+    """
+    env = os.environ if env is None else env
+    found = Configuration()
+    try:
+        if not kubeconfig and env.get(SERVICE_HOST) and service_account.is_dir():
+            InClusterConfigLoader(
+                token_filename=str(service_account / "token"),
+                cert_filename=str(service_account / "ca.crt"),
+                environ=env,
+            ).load_and_set(found)
+            found.proxy = None  # a pod's way to its own API server never leads through a proxy
+        else:
+            load_kube_config(config_file=kubeconfig or None, client_configuration=found, persist_config=False)
+        return _connection(found)
+    except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+        raise ConfigurationError(f"no cluster can be reached: {' '.join(str(error).split())}") from error
+
+
+def _connection(found: Any) -> Connection:
+    if found.tls_server_name:
+        raise ConfigurationError("the kubeconfig's tls-server-name is not supported")
+    return Connection(
+        server=found.host.rstrip("/"),
+        tls=_tls(found) if found.host.startswith("https") else True,
+        credentials=Credentials(
+            lambda: found.get_api_key_with_prefix(BEARER),
+            renewable=found.refresh_api_key_hook is not None,
+        ),
+        proxy=_proxy(found),
+    )
+
+
+def _proxy(found: Any) -> str | None:
+    bypassed = proxy_bypass_environment(urlsplit(found.host).netloc, {"no": found.no_proxy or ""})
+    return None if bypassed else found.proxy or None
+
+
+def _tls(found: Any) -> ssl.SSLContext:
+    context = ssl.create_default_context(cafile=found.ssl_ca_cert)
+    if found.cert_file:
+        context.load_cert_chain(found.cert_file, found.key_file)
+    if not found.verify_ssl:
+        context.check_hostname = False
+        context.verify_mode = ssl.CERT_NONE
+    return context

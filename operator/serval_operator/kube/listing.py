@@ -1,0 +1,164 @@
+"""Our own listings: they fill the cache before any work begins, and repair what the watches missed."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, Protocol, TypeVar
+
+from serval_operator.api.views import Key
+from serval_operator.errors import KubeError
+from serval_operator.kube.cache import SELECTORS, Cache
+from serval_operator.kube.client import Converted
+from serval_operator.kube.protocol import Object, Resource
+
+FIRST_PAUSE = 0.5
+LONGEST_PAUSE = 10.0
+"""Bounds, in seconds, of the pause before a listing that failed is tried again."""
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class Lister(Protocol):
+    """The part of the client that listings use."""
+
+    async def list_as(
+        self,
+        convert: Callable[[Object], _T],
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> Converted[_T]:
+        """Read all objects of a kind and keep of each what ``convert`` makes of it."""
+
+
+class ListingMeter(Protocol):
+    """Takes the figures of listings."""
+
+    def repaired(self, resource: str, objects: int) -> None:
+        """A listing found so many owners whose objects differed from the cache."""
+
+
+class Relister:
+    """Lists all watched kinds: at start, every so often, and where a watch had a gap.
+
+    Parameters
+    ----------
+    namespaces:
+        Namespaces to list; a single None for all.
+    enqueue:
+        Called with each key whose objects differed.
+    interval:
+        Seconds between two listings of everything.
+    """
+
+    def __init__(
+        self,
+        lister: Lister,
+        cache: Cache,
+        namespaces: Sequence[str | None],
+        enqueue: Callable[[Key], None],
+        meter: ListingMeter,
+        *,
+        interval: float,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._lister = lister
+        self._cache = cache
+        self._namespaces = tuple(namespaces)
+        self._enqueue = enqueue
+        self._meter = meter
+        self._interval = interval
+        self._sleep = sleep
+        self._gaps: dict[Resource, None] = {}
+        self._wake = asyncio.Event()
+        self._everything_at = 0.0
+
+    def gap(self, resource: Resource) -> None:
+        """The watch of a kind has missed something: list that kind soon."""
+        self._gaps[resource] = None
+        self._wake.set()
+
+    async def fill(self, limit: float) -> None:
+        """Fill the cache, however often that takes, and mark it as synced.
+
+        Raises
+        ------
+        KubeError
+            It did not succeed within ``limit`` seconds; what failed last.
+        """
+        last: KubeError | None = None
+        pause = FIRST_PAUSE
+        try:
+            async with asyncio.timeout(limit):
+                while True:
+                    try:
+                        for resource in SELECTORS:
+                            await self._list(resource)
+                    except KubeError as error:
+                        last = error
+                        _log.warning("cannot list yet, will try again: %s", error)
+                    else:
+                        self._cache.synced = True
+                        return
+                    await self._sleep(pause)
+                    pause = min(pause * 2, LONGEST_PAUSE)
+        except TimeoutError:
+            raise last or KubeError(0, "Timeout", "the API server did not answer in time") from None
+
+    async def run(self) -> None:
+        """Repair the cache for ever. A listing that fails is tried again; the watches go on meanwhile."""
+        self._everything_at = _now() + self._interval
+        while True:
+            due = await self._due()
+            pause = FIRST_PAUSE
+            while due:
+                try:
+                    await self._repair(due[0])
+                    due.pop(0)
+                    pause = FIRST_PAUSE
+                except KubeError as error:
+                    _log.warning("cannot list %s, will try again: %s", due[0].plural, error)
+                    await self._sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+                    pause = min(pause * 2, LONGEST_PAUSE)
+
+    async def _due(self) -> list[Resource]:
+        """Wait for a gap or for the interval to pass; the kinds to be listed now."""
+        try:
+            async with asyncio.timeout_at(self._everything_at):
+                await self._wake.wait()
+            due = list(self._gaps)
+        except TimeoutError:
+            due = list(SELECTORS)
+            self._everything_at = _now() + self._interval
+        self._wake.clear()
+        self._gaps.clear()
+        return due
+
+    async def _repair(self, resource: Resource) -> None:
+        keys = await self._list(resource)
+        for key in keys:
+            self._enqueue(key)
+        if keys:
+            self._meter.repaired(resource.plural, len(keys))
+            _log.info("a listing of %s told of changes in %d objects' children", resource.plural, len(keys))
+
+    async def _list(self, resource: Resource) -> set[Key]:
+        """List one kind into the cache; the keys that have to look again."""
+        store: Any = self._cache.store(resource)
+        changed: set[Key] = set()
+        for namespace in self._namespaces:
+            found = await self._lister.list_as(
+                store.parse, resource, namespace, label_selector=SELECTORS[resource]
+            )
+            changed |= store.replace(found.items, found.resource_version, namespace)
+        return changed
+
+
+def _now() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,168 @@
+"""What the operator tells of itself to Prometheus. All names start with ``serval_operator_``.
+
+Hot paths look their label sets up once. What is a state rather than a count (depth of the queue, age of a
+watch, objects in the cache) is read when Prometheus asks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from serval_operator.api.views import Key
+
+PREFIX = "serval_operator"
+REQUEST_BUCKETS = (0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0)
+RECONCILE_BUCKETS = (0.001, 0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 30.0)
+READY_BUCKETS = (0.5, 1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 60.0, 120.0, 300.0, 600.0, 1200.0, 1800.0)
+"""Seconds. Images and models of some gigabytes take minutes."""
+
+
+class Metrics:
+    """All metrics of the operator, in a registry of their own.
+
+    It is the meter of every part that takes one: requests, queue, listings and reconciler.
+    """
+
+    def __init__(self, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        ProcessCollector(registry=self.registry)
+        self._requests = Counter(
+            f"{PREFIX}_api_requests",
+            "Requests to the API server; code `none` had no answer.",
+            ["verb", "resource", "code"],
+            registry=self.registry,
+        )
+        self._request_seconds = Histogram(
+            f"{PREFIX}_api_request_seconds",
+            "Time of requests to the API server.",
+            ["verb", "resource"],
+            buckets=REQUEST_BUCKETS,
+            registry=self.registry,
+        )
+        self._reconciles = Histogram(
+            f"{PREFIX}_reconcile_seconds",
+            "Time of reconciles by outcome: done, again, or the error that ended it.",
+            ["outcome"],
+            buckets=RECONCILE_BUCKETS,
+            registry=self.registry,
+        )
+        self._phases = Histogram(
+            f"{PREFIX}_pod_ready_seconds",
+            "Time that pods took to become ready, by phase: scheduling, image, fetch, load.",
+            ["phase"],
+            buckets=READY_BUCKETS,
+            registry=self.registry,
+        )
+        self._models = Gauge(
+            f"{PREFIX}_model_deployments",
+            "ModelDeployments by the reason of their Ready condition.",
+            ["reason"],
+            registry=self.registry,
+        )
+        self._repairs = Counter(
+            f"{PREFIX}_repaired_objects",
+            "Objects that a listing found changed although no event had told.",
+            ["resource"],
+            registry=self.registry,
+        )
+        self._events = Counter(
+            f"{PREFIX}_events_failed",
+            "Kubernetes Events that could not be posted.",
+            registry=self.registry,
+        )
+        self._request_cells: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+        self._reasons: dict[Key, str] = {}
+        self._by_reason: Tally[str] = Tally()
+
+    def request(self, verb: str, resource: str, code: str, seconds: float) -> None:
+        """One request to the API server ended."""
+        cell = self._request_cells.get((verb, resource, code))
+        if cell is None:
+            cell = (
+                self._requests.labels(verb, resource, code),
+                self._request_seconds.labels(verb, resource),
+            )
+            self._request_cells[verb, resource, code] = cell
+        cell[0].inc()
+        cell[1].observe(seconds)
+
+    def reconciled(self, outcome: str, seconds: float) -> None:
+        """A reconcile ended."""
+        self._reconciles.labels(outcome).observe(seconds)
+
+    def repaired(self, resource: str, objects: int) -> None:
+        """A listing repaired the cache."""
+        self._repairs.labels(resource).inc(objects)
+
+    def event_failed(self) -> None:
+        """A Kubernetes Event could not be posted."""
+        self._events.inc()
+
+    def model_state(self, key: Key, reason: str | None) -> None:
+        """The `Ready` reason of a ModelDeployment now; None when it is gone."""
+        before = self._reasons.get(key)
+        if before == reason:
+            return
+        if before is not None:
+            self._count(before, -1)
+            del self._reasons[key]
+        if reason is not None:
+            self._count(reason, 1)
+            self._reasons[key] = reason
+
+    def pod_ready(self, seconds_by_phase: Mapping[str, float]) -> None:
+        """A pod became ready."""
+        for phase, seconds in seconds_by_phase.items():
+            self._phases.labels(phase).observe(seconds)
+
+    def watch_state(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        """Publish a gauge whose values are read when they are asked for.
+
+        Parameters
+        ----------
+        name, text:
+            Name, without the prefix, and what it means.
+        label:
+            Label that tells the values apart; empty for a single value under the key "".
+        read:
+            Gives the values by label value.
+        """
+        self.registry.register(_State(f"{PREFIX}_{name}", text, label, read))
+
+    def text(self) -> bytes:
+        """All metrics in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+    def _count(self, reason: str, step: int) -> None:
+        self._by_reason[reason] += step
+        # A reason that nobody has is kept at 0: a series that ends would look like missing data.
+        self._models.labels(reason).set(self._by_reason[reason])
+
+
+class _State(Collector):
+    """A gauge that is read when it is asked for."""
+
+    def __init__(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+        self._name = name
+        self._text = text
+        self._label = label
+        self._read = read
+
+    def describe(self) -> list[GaugeMetricFamily]:
+        """The family without values, so that registering does not read any."""
+        return [self._family()]
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        """The family with its values now."""
+        family = self._family()
+        for value, number in self._read().items():
+            family.add_metric([value] if self._label else [], number)
+        return [family]
+
+    def _family(self) -> GaugeMetricFamily:
+        return GaugeMetricFamily(self._name, self._text, labels=[self._label] if self._label else [])

@@ -1,0 +1,273 @@
+"""The work queue: which key is reconciled when.
+
+A key waits at most once and is never reconciled twice at the same time. What fails comes again with growing
+pauses. A key has at most one timer, and the earliest wish wins: each reconcile says anew when it wants to
+come again, so an older wish would only start a second chain of wake-ups.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Collection
+from dataclasses import dataclass
+from typing import Protocol
+
+from serval_operator.api.views import Key
+from serval_operator.errors import Conflict, KubeError, Transient
+from serval_operator.logs import bound
+
+FIRST_BACKOFF = 0.25
+LONGEST_BACKOFF = 60.0
+"""Bounds, in seconds, of the pause after a failure. It doubles with each failure in a row."""
+SHORTEST_PAUSE = 1.0
+"""An event brings a failed key forward, but not to earlier than this many seconds after the failure: our own
+writes are events too, and a reconcile that writes and then fails must not run hot."""
+
+DONE = "done"
+AGAIN = "again"
+"""Outcomes of a reconcile that did not fail: nothing left to do, or to be called again later."""
+
+_log = logging.getLogger(__name__)
+
+
+class TimerHandle(Protocol):
+    """A call that was put off."""
+
+    def cancel(self) -> None:
+        """Do not call."""
+
+
+class Clock(Protocol):
+    """Time as an event loop has it, so that the running loop is one."""
+
+    def time(self) -> float:
+        """Seconds, monotonic."""
+
+    def call_later(self, delay: float, callback: Callable[[Key], None], key: Key, /) -> TimerHandle:
+        """Call back in so many seconds."""
+
+
+class QueueMeter(Protocol):
+    """Takes the figures of reconciles."""
+
+    def reconciled(self, outcome: str, seconds: float) -> None:
+        """A reconcile ended: `DONE`, `AGAIN`, or the name of the error that ended it."""
+
+
+@dataclass(frozen=True, slots=True)
+class QueueState:
+    """A look at the queue; times in seconds.
+
+    Parameters
+    ----------
+    workers:
+        Workers alive.
+    waiting, active:
+        Keys that wait for a worker, and keys being reconciled.
+    oldest, longest:
+        How long the oldest of the former waits, and the longest of the latter runs.
+    stalled:
+        How long no reconcile has ended though there was work.
+    """
+
+    workers: int
+    waiting: int
+    active: int
+    oldest: float
+    longest: float
+    stalled: float
+
+
+class WorkQueue:
+    """Hands keys to workers.
+
+    Parameters
+    ----------
+    reconcile:
+        Brings one key to what it should be; returns the seconds until it wants to be called again, or None.
+        What it raises counts as failure.
+    jitter:
+        Factor by which a back-off is multiplied, so that what failed together does not come back together.
+    """
+
+    def __init__(
+        self,
+        reconcile: Callable[[Key], Awaitable[float | None]],
+        *,
+        workers: int,
+        meter: QueueMeter,
+        clock: Clock,
+        jitter: Callable[[], float] = lambda: random.uniform(0.8, 1.2),  # noqa: S311 - no secret
+    ) -> None:
+        self._reconcile = reconcile
+        self._wanted_workers = workers
+        self._meter = meter
+        self._clock = clock
+        self._jitter = jitter
+        self._ready: asyncio.Queue[Key | None] = asyncio.Queue()
+        self._waiting: dict[Key, float] = {}
+        self._active: dict[Key, float] = {}
+        self._again: set[Key] = set()
+        self._timers: dict[Key, tuple[float, TimerHandle]] = {}
+        self._failures: dict[Key, int] = {}
+        self._not_before: dict[Key, float] = {}
+        self._workers: list[asyncio.Task[None]] = []
+        self._progress = clock.time()
+        self._stopping = False
+
+    def add(self, key: Key) -> None:
+        """Reconcile a key as soon as a worker is free; once, however often it is added meanwhile."""
+        if self._stopping or key in self._waiting:
+            return
+        if key in self._active:
+            self._again.add(key)
+            return
+        now = self._clock.time()
+        hold = self._not_before.get(key, now) - now
+        if hold > 0:
+            self._arm(key, hold)
+            return
+        if not self._waiting and not self._active:
+            self._progress = now
+        self._waiting[key] = now
+        self._ready.put_nowait(key)
+
+    def add_after(self, key: Key, delay: float) -> None:
+        """Reconcile a key in so many seconds, or earlier if that was asked for already."""
+        if not self._stopping:
+            self._arm(key, delay)
+
+    def state(self) -> QueueState:
+        """How the queue does now."""
+        now = self._clock.time()
+        busy = bool(self._waiting or self._active)
+        return QueueState(
+            workers=sum(not worker.done() for worker in self._workers),
+            waiting=len(self._waiting),
+            active=len(self._active),
+            oldest=now - next(iter(self._waiting.values()), now),
+            longest=now - min(self._active.values(), default=now),
+            stalled=now - self._progress if busy else 0.0,
+        )
+
+    async def run(self) -> None:
+        """Work until `stop`. Raises what ended a worker, which a failing reconcile never does."""
+        self._workers = [
+            asyncio.create_task(self._work(), name=f"worker {number}")
+            for number in range(self._wanted_workers)
+        ]
+        try:
+            done, _ = await asyncio.wait(self._workers, return_when=asyncio.FIRST_EXCEPTION)
+            for worker in done:
+                if not worker.cancelled():
+                    worker.result()
+        finally:
+            for worker in self._workers:
+                worker.cancel()
+
+    async def stop(self, grace: float) -> bool:
+        """Take nothing more, and let what is being reconciled end; whether all of it did within ``grace``."""
+        self._stopping = True
+        for _, timer in self._timers.values():
+            timer.cancel()
+        self._timers.clear()
+        self._waiting.clear()
+        while not self._ready.empty():
+            self._ready.get_nowait()
+        for _ in self._workers:
+            self._ready.put_nowait(None)
+        if not self._workers:
+            return True
+        _, late = await asyncio.wait(self._workers, timeout=grace)
+        for worker in late:
+            worker.cancel()
+        if late:
+            await asyncio.wait(late)
+        return not late
+
+    async def _work(self) -> None:
+        while (key := await self._ready.get()) is not None:
+            del self._waiting[key]
+            self._active[key] = self._clock.time()
+            self._disarm(key)
+            try:
+                with bound(*key):
+                    delay = await self._attempt(key)
+            finally:
+                del self._active[key]
+                self._progress = self._clock.time()
+            if key in self._again:
+                self._again.discard(key)
+                self.add(key)
+            elif delay is not None:
+                self.add_after(key, delay)
+
+    async def _attempt(self, key: Key) -> float | None:
+        """Reconcile once; the seconds after which to come again."""
+        started = self._clock.time()
+        try:
+            delay = await self._reconcile(key)
+        except Exception as error:  # noqa: BLE001 - whatever one key does, the others go on
+            outcome = type(error).__name__
+            delay = self._failed(key, error)
+            _report(error, delay)
+        else:
+            outcome = DONE if delay is None else AGAIN
+            self._failures.pop(key, None)
+            self._not_before.pop(key, None)
+        self._meter.reconciled(outcome, self._clock.time() - started)
+        return delay
+
+    def _failed(self, key: Key, error: Exception) -> float:
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        doubled = FIRST_BACKOFF * float(2 ** min(failures - 1, 20))
+        backoff = min(doubled, LONGEST_BACKOFF) * self._jitter()
+        asked = (error.retry_after if isinstance(error, Transient) else None) or 0.0
+        self._not_before[key] = self._clock.time() + max(asked, min(backoff, SHORTEST_PAUSE))
+        return max(asked, backoff)
+
+    def _arm(self, key: Key, delay: float) -> None:
+        when = self._clock.time() + delay
+        armed = self._timers.get(key)
+        if armed is not None and armed[0] <= when:
+            return
+        self._disarm(key)
+        self._timers[key] = (when, self._clock.call_later(delay, self._due, key))
+
+    def _disarm(self, key: Key) -> None:
+        armed = self._timers.pop(key, None)
+        if armed is not None:
+            armed[1].cancel()
+
+    def _due(self, key: Key) -> None:
+        self._timers.pop(key, None)
+        self.add(key)
+
+
+async def resync(
+    queue: WorkQueue,
+    keys: Callable[[], Collection[Key]],
+    interval: float,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> None:
+    """Add every key once in each interval, for ever, evenly spread so that no load comes in waves."""
+    while True:
+        known = tuple(keys())
+        pause = interval / max(len(known), 1)
+        for key in known:
+            await sleep(pause)
+            queue.add(key)
+        if not known:
+            await sleep(pause)
+
+
+def _report(error: Exception, delay: float) -> None:
+    """Log a failure: in a line where the cluster is the cause, with its trace where we are."""
+    if isinstance(error, Conflict):
+        _log.info("somebody else wrote at the same time; again in %.1f s: %s", delay, error.message)
+    elif isinstance(error, KubeError):
+        _log.warning("the API server refused or failed; again in %.1f s: %s", delay, error)
+    else:
+        _log.error("reconcile failed; again in %.1f s", delay, exc_info=error)

@@ -1,0 +1,187 @@
+"""How this process runs: read once, from environment variables, by the entry point.
+
+What models are served with (runtimes, profiles) is the configuration file, see `config.py`. Here is what an
+operator of the operator may want to turn.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from serval_operator.errors import ConfigurationError
+
+PREFIX = "SERVAL_"
+KUBECONFIG = "KUBECONFIG"
+LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_FORMATS = ("json", "text")
+
+_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """Settings of the process. Each field is the variable ``SERVAL_<FIELD>``; unset means the default.
+
+    Times are in seconds.
+    """
+
+    config_file: Path = Path("/etc/serval/config.yaml")
+    """Runtimes and profiles. The chart mounts its ConfigMap there."""
+
+    watch_namespaces: tuple[str, ...] = ()
+    """Namespaces to serve, separated by commas; none means all. Roles instead of ClusterRoles then do."""
+
+    workers: int = 8
+    """ModelDeployments reconciled at the same time. A reconcile waits for the API server most of its time,
+    so this bounds the load that a restart puts on it, not the CPU used here."""
+
+    resync_seconds: float = 300.0
+    """Every ModelDeployment is reconciled at least this often. Nothing should depend on it: it bounds how
+    long a mistake can last. Ten thousand of them are 33 reconciles a second, without requests."""
+
+    relist_seconds: float = 300.0
+    """All watched objects are listed at least this often, which repairs what a watch missed."""
+
+    request_timeout_seconds: float = 30.0
+    """Limit of one request to the API server. Its own limit is 60; a slower answer helps nobody here."""
+
+    requests_in_flight: int = 32
+    """Requests sent at the same time. With 8 workers and 3 children each there are hardly ever more, and
+    an API server gives all service accounts together some 250 places."""
+
+    watch_timeout_seconds: int = 240
+    """Length of one watch request, after which it is renewed. A watch that died silently is found by its
+    missing bookmarks within 70 seconds; this is the net below."""
+
+    watch_backoffs: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, *([5.0] * 12))
+    """Pauses between attempts to watch while the API server fails. Short, so that a restarted API server is
+    found again at once; together a minute, so that its upgrade ends no operator. Then the process ends and
+    is started anew."""
+
+    start_seconds: float = 120.0
+    """Limit of the first listing. Covers an API server, roles or a CRD that come a little later."""
+
+    stop_grace_seconds: float = 20.0
+    """How long reconciles in flight may take once the process is told to stop: less than the 30 that a pod
+    is given by default."""
+
+    log_level: str = "info"
+    """Least level that is logged: debug, info, warning or error."""
+
+    log_format: str = "json"
+    """json, one object a line, for collectors; text for people."""
+
+    http_host: str = ""
+    """Address that probes and metrics listen on. Empty means all: the kubelet asks from the node."""
+
+    http_port: int = 8080
+    """Port of probes and metrics; 0 lets the system choose one."""
+
+    kubeconfig: str = ""
+    """Path of a kubeconfig, from ``KUBECONFIG``. Empty means the pod's service account where there is one,
+    else the default file of the user."""
+
+    @classmethod
+    def from_environment(cls, env: Mapping[str, str]) -> Settings:
+        """Read the settings.
+
+        Raises
+        ------
+        ConfigurationError
+            A variable has a value that cannot be; the text names it and says what must hold.
+        """
+        default = cls()
+        read = _Reader(env)
+        return cls(
+            config_file=read("CONFIG_FILE", default.config_file, _path),
+            watch_namespaces=read("WATCH_NAMESPACES", default.watch_namespaces, _namespaces),
+            workers=read("WORKERS", default.workers, _whole(1, 256)),
+            resync_seconds=read("RESYNC_SECONDS", default.resync_seconds, _seconds(10, 86_400)),
+            relist_seconds=read("RELIST_SECONDS", default.relist_seconds, _seconds(10, 86_400)),
+            request_timeout_seconds=read(
+                "REQUEST_TIMEOUT_SECONDS", default.request_timeout_seconds, _seconds(1, 60)
+            ),
+            requests_in_flight=read("REQUESTS_IN_FLIGHT", default.requests_in_flight, _whole(1, 1024)),
+            watch_timeout_seconds=read(
+                "WATCH_TIMEOUT_SECONDS", default.watch_timeout_seconds, _whole(30, 3600)
+            ),
+            watch_backoffs=read("WATCH_BACKOFFS", default.watch_backoffs, _backoffs),
+            start_seconds=read("START_SECONDS", default.start_seconds, _seconds(1, 3600)),
+            stop_grace_seconds=read("STOP_GRACE_SECONDS", default.stop_grace_seconds, _seconds(0, 3600)),
+            log_level=read("LOG_LEVEL", default.log_level, _choice(LOG_LEVELS)),
+            log_format=read("LOG_FORMAT", default.log_format, _choice(LOG_FORMATS)),
+            http_host=read("HTTP_HOST", default.http_host, str),
+            http_port=read("HTTP_PORT", default.http_port, _whole(0, 65_535)),
+            kubeconfig=env.get(KUBECONFIG, ""),
+        )
+
+
+class _Reader:
+    """Reads one variable after another, and names the one that is wrong."""
+
+    def __init__(self, env: Mapping[str, str]) -> None:
+        self._env = env
+
+    def __call__(self, name: str, default: _T, parse: Callable[[str], _T]) -> _T:
+        text = self._env.get(PREFIX + name, "").strip()
+        if not text:
+            return default
+        try:
+            return parse(text)
+        except ValueError as error:
+            raise ConfigurationError(f"{PREFIX}{name}: {error}, but is {text!r}") from None
+
+
+def _path(text: str) -> Path:
+    return Path(text)
+
+
+def _namespaces(text: str) -> tuple[str, ...]:
+    names = tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
+    if not all(_NAMESPACE.fullmatch(name) for name in names):
+        raise ValueError("must be names of namespaces, separated by commas")
+    return names
+
+
+def _whole(least: int, most: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise ValueError(f"must be a whole number from {least} to {most}")
+        return int(text)
+
+    return parse
+
+
+def _seconds(least: float, most: float) -> Callable[[str], float]:
+    def parse(text: str) -> float:
+        try:
+            value = float(text)
+        except ValueError:
+            value = float("nan")
+        if not least <= value <= most:
+            raise ValueError(f"must be seconds from {least:g} to {most:g}")
+        return value
+
+    return parse
+
+
+def _backoffs(text: str) -> tuple[float, ...]:
+    parse = _seconds(0, 60)
+    try:
+        return tuple(parse(one.strip()) for one in text.split(","))
+    except ValueError:
+        raise ValueError("must be seconds from 0 to 60, separated by commas") from None
+
+
+def _choice(choices: tuple[str, ...]) -> Callable[[str], str]:
+    def parse(text: str) -> str:
+        if text.lower() not in choices:
+            raise ValueError(f"must be one of {', '.join(choices)}")
+        return text.lower()
+
+    return parse
