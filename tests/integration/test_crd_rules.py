@@ -140,6 +140,11 @@ BAD: dict[str, tuple[Document, str, str]] = {
     "fragment": (model(uri="https://store/m.zip#x"), URI, "`#`"),
     "model name with a slash": (model(name="a/b"), "spec.model.name", "should match"),
     "model name of dots": (model(name=".."), "spec.model.name", "should match"),
+    "model name of a reserved file": (
+        model(name="monitoring.config"),
+        "spec.model.name",
+        "must not be monitoring.config",
+    ),
     "model name too long": (model(name="a" * 64), "spec.model.name", "may not be more than 63"),
     "negative version": (model(version=-1), "spec.model.version", "greater than or equal to 0"),
     "version too large": (model(version=2**63), "spec.model.version", "less than or equal to"),
