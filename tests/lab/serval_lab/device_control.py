@@ -1,0 +1,107 @@
+"""How the lab and a node's fake device plugins talk: one control file and one status file per resource."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class DeviceState:
+    """What a fake device plugin is to do.
+
+    Attributes
+    ----------
+    resource
+        Extended resource, such as nvidia.com/gpu.
+    units
+        How many units exist: unit-0, unit-1, ...
+    unhealthy
+        Units among them that are reported as unhealthy.
+    refuse
+        Message that Allocate fails with; empty: it succeeds.
+    generation
+        Grows with each change; the plugin repeats it in its status.
+    """
+
+    resource: str
+    units: int
+    unhealthy: tuple[str, ...] = ()
+    refuse: str = ""
+    generation: int = 1
+
+    @property
+    def ids(self) -> list[str]:
+        """All units."""
+        return [f"unit-{number}" for number in range(self.units)]
+
+    @property
+    def healthy(self) -> list[str]:
+        """Units that pods can get."""
+        return [unit for unit in self.ids if unit not in self.unhealthy]
+
+
+def file_name(resource: str) -> str:
+    """Return the name, without suffix, of what belongs to a resource: control file and socket."""
+    return resource.replace("/", "_")
+
+
+def control_file(folder: Path, resource: str) -> Path:
+    """Return the path of a resource's control file."""
+    return folder / f"{file_name(resource)}.json"
+
+
+def read(path: Path) -> DeviceState | None:
+    """Return what a control file says; None if there is none."""
+    try:
+        data = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return None
+    return DeviceState(**{**data, "unhealthy": tuple(data["unhealthy"])})
+
+
+def write(folder: Path, state: DeviceState) -> None:
+    """Write a control file, whole or not at all."""
+    _replace(control_file(folder, state.resource), json.dumps(asdict(state)))
+
+
+def change(
+    folder: Path,
+    resource: str,
+    *,
+    units: int | None = None,
+    unhealthy: Sequence[str] | None = None,
+    refuse: str | None = None,
+) -> DeviceState:
+    """Change what is given, keep the rest, and return the new state; a new resource starts with 0 units."""
+    state = read(control_file(folder, resource)) or DeviceState(resource, 0, generation=0)
+    state = replace(
+        state,
+        generation=state.generation + 1,
+        units=state.units if units is None else units,
+        unhealthy=state.unhealthy if unhealthy is None else tuple(unhealthy),
+        refuse=state.refuse if refuse is None else refuse,
+    )
+    write(folder, state)
+    return state
+
+
+def acknowledge(folder: Path, state: DeviceState) -> None:
+    """Note, as plugin, that the kubelet has been told of this state."""
+    _replace(folder / f"{file_name(state.resource)}.status", str(state.generation))
+
+
+def acknowledged(folder: Path, resource: str) -> int:
+    """Return the generation that the kubelet was last told of; 0 before the first."""
+    try:
+        return int((folder / f"{file_name(resource)}.status").read_text())
+    except (OSError, ValueError):
+        return 0
+
+
+def _replace(path: Path, text: str) -> None:
+    scratch = path.with_name(f".{path.name}.new")
+    scratch.write_text(text)
+    scratch.replace(path)

@@ -1,0 +1,194 @@
+"""Fake device plugins: they advertise accelerators that do not exist.
+
+Run as ``python -m serval_lab.device_plugin FOLDER`` inside a node. There is no silicon behind any unit: what
+is real is everything around it, namely the kubelet's device manager, the scheduler's arithmetic and the
+pod's admission. A container that gets a unit finds that said in its environment (``SERVAL_LAB_DEVICE``).
+
+Each ``*.json`` in FOLDER is one resource (see `device_control`); changes take effect within a quarter of a
+second. A plugin registers again whenever the kubelet has made its socket anew.
+"""
+
+from __future__ import annotations
+
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import grpc
+
+from serval_lab import device_api as api
+from serval_lab import device_control as control
+
+PLUGINS = Path("/var/lib/kubelet/device-plugins")
+LOOK_EVERY = 0.25
+REGISTER_LIMIT = 5.0
+
+ENV_DEVICE = "SERVAL_LAB_DEVICE"
+ENV_UNITS = "SERVAL_LAB_DEVICE_UNITS"
+NO_SILICON = "fake: no silicon behind it"
+
+
+class FakeDevice:
+    """Serves the device plugin API for one resource.
+
+    Parameters
+    ----------
+    folder
+        Folder of the control files.
+    state
+        What its control file says now.
+    plugins
+        The kubelet's folder of device plugins.
+    """
+
+    def __init__(self, folder: Path, state: control.DeviceState, plugins: Path = PLUGINS) -> None:
+        self._folder = folder
+        self._state = state
+        self._plugins = plugins
+        self._types = api.messages()
+        self._changed = threading.Condition()
+        self._registered_with: tuple[int, int] | None = None
+        self._socket = plugins / f"serval-{control.file_name(state.resource)}.sock"
+        self._server: Any = None
+        self._failure = ""
+
+    def update(self, state: control.DeviceState) -> None:
+        """Take over what the control file says now."""
+        with self._changed:
+            if state != self._state:
+                self._state = state
+                self._changed.notify_all()
+
+    def keep_registered(self) -> None:
+        """Register with the kubelet unless this was done since it made its socket."""
+        try:
+            found = (self._plugins / "kubelet.sock").stat()
+        except FileNotFoundError:
+            return
+        socket = (found.st_ino, found.st_ctime_ns)
+        if socket == self._registered_with and self._socket.exists():
+            return
+        if not self._socket.exists():  # a kubelet that starts empties the folder
+            self._serve()
+        if self._register():
+            self._registered_with = socket
+
+    def _serve(self) -> None:
+        if self._server is not None:
+            self._server.stop(grace=None).wait(REGISTER_LIMIT)
+        types = self._types
+
+        def unary(behaviour: Any, request: str) -> Any:
+            return grpc.unary_unary_rpc_method_handler(
+                behaviour, request_deserializer=types[request].FromString, response_serializer=_serialize
+            )
+
+        handlers = {
+            "GetDevicePluginOptions": unary(self._options, "Empty"),
+            "ListAndWatch": grpc.unary_stream_rpc_method_handler(
+                self._watch, request_deserializer=types["Empty"].FromString, response_serializer=_serialize
+            ),
+            "Allocate": unary(self._allocate, "AllocateRequest"),
+            "PreStartContainer": unary(self._pre_start, "Empty"),
+        }
+        self._server = grpc.server(ThreadPoolExecutor(8))
+        generic = grpc.method_handlers_generic_handler(api.DEVICE_PLUGIN, handlers)
+        self._server.add_generic_rpc_handlers((generic,))
+        self._server.add_insecure_port(f"unix://{self._socket}")
+        self._server.start()
+
+    def _register(self) -> bool:
+        request = self._types["RegisterRequest"](
+            version=api.VERSION, endpoint=self._socket.name, resource_name=self._state.resource
+        )
+        with grpc.insecure_channel(f"unix://{self._plugins}/kubelet.sock") as channel:
+            register = channel.unary_unary(
+                f"/{api.REGISTRATION}/Register",
+                request_serializer=_serialize,
+                response_deserializer=self._types["Empty"].FromString,
+            )
+            try:
+                register(request, timeout=REGISTER_LIMIT)
+            except grpc.RpcError as error:
+                self._tell_failure(str(error.code()))
+                return False
+        self._failure = ""
+        _say(f"{self._state.resource}: registered with {self._state.units} units ({NO_SILICON})")
+        return True
+
+    def _tell_failure(self, failure: str) -> None:
+        """Log why the kubelet did not take the registration, once: a starting kubelet refuses for a while."""
+        if failure != self._failure:
+            _say(f"{self._state.resource}: the kubelet does not take the registration yet: {failure}")
+            self._failure = failure
+
+    def _options(self, _request: Any, _context: Any) -> Any:
+        return self._types["DevicePluginOptions"]()
+
+    def _pre_start(self, _request: Any, _context: Any) -> Any:
+        return self._types["PreStartContainerResponse"]()
+
+    def _watch(self, _request: Any, context: Any) -> Iterator[Any]:
+        told: control.DeviceState | None = None
+        while context.is_active():
+            with self._changed:
+                if self._state == told:
+                    self._changed.wait(LOOK_EVERY)
+                state = self._state
+            if state != told:
+                device, healthy = self._types["Device"], set(state.healthy)
+                devices = [
+                    device(ID=unit, health=api.HEALTHY if unit in healthy else api.UNHEALTHY)
+                    for unit in state.ids
+                ]
+                yield self._types["ListAndWatchResponse"](devices=devices)
+                told = state
+                control.acknowledge(self._folder, state)
+
+    def _allocate(self, request: Any, context: Any) -> Any:
+        state = self._state
+        if state.refuse:
+            _say(f"{state.resource}: an allocation is refused, as told")
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, state.refuse)
+        entry, answer = self._types["Entry"], self._types["ContainerAllocateResponse"]
+        answers = []
+        for one in request.container_requests:
+            units = ",".join(one.devices_ids)
+            _say(f"{state.resource}: {units} allocated")
+            values = {ENV_DEVICE: f"{state.resource} ({NO_SILICON})", ENV_UNITS: units}
+            answers.append(answer(envs=[entry(key=key, value=value) for key, value in values.items()]))
+        return self._types["AllocateResponse"](container_responses=answers)
+
+
+def _serialize(message: Any) -> bytes:
+    data: bytes = message.SerializeToString()
+    return data
+
+
+def _say(text: str) -> None:
+    sys.stdout.write(f"{time.strftime('%H:%M:%S')} {text}\n")
+    sys.stdout.flush()
+
+
+def main(folder: Path) -> None:
+    """Serve every resource that has a control file in `folder`, until killed."""
+    devices: dict[str, FakeDevice] = {}
+    while True:
+        for path in sorted(folder.glob("*.json")):
+            state = control.read(path)
+            if state is None:
+                continue
+            device = devices.get(state.resource)
+            if device is None:
+                device = devices[state.resource] = FakeDevice(folder, state)
+            device.update(state)
+            device.keep_registered()
+        time.sleep(LOOK_EVERY)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))
