@@ -1,0 +1,84 @@
+# Serval's two images. Build one by naming its target:
+#
+#   docker build --target operator --tag serval-operator .
+#   docker build --target server   --tag serval-server .
+#
+# Build arguments
+#   BASE        image with python3 3.11 and CA certificates; pin it by digest for a release
+#   TENSORFLOW  which requirements/<name>.txt brings TensorFlow: tensorflow-cpu, or tensorflow-gpu for NVIDIA
+#
+# Behind a package mirror:   --secret id=pip,src=$HOME/.config/pip/pip.conf
+# Without any network:       --build-context wheels=DIR, a folder of the wheels that the requirements name
+#
+# docs/images.md tells how large the images are and what was left out of them.
+
+ARG BASE=docker.io/library/python:3.11-slim-bookworm
+ARG TENSORFLOW=tensorflow-cpu
+
+# wheels: a folder that pip may install from. Empty here; a build context of the same name takes its place.
+FROM scratch AS wheels
+
+# build: an empty virtual environment at the path where the images have it. The fixed hash seed makes byte
+# code, and with it the layers, the same in every build.
+FROM ${BASE} AS build
+ENV PYTHONHASHSEED=0
+RUN python3 -m venv --without-pip --symlinks /opt/serval
+COPY requirements/install.sh requirements/trim.py /build/
+
+# operator-packages: what the operator and the fetcher import.
+FROM build AS operator-packages
+COPY requirements/operator.txt /build/
+RUN --mount=type=bind,from=wheels,target=/wheels --mount=type=secret,id=pip,target=/etc/pip.conf \
+    sh /build/install.sh operator.txt
+
+# tensorflow-packages: TensorFlow and what it imports. By far the largest layer, so it depends on its
+# requirements alone: no change of our own code or of another dependency builds, pushes or pulls it again.
+FROM build AS tensorflow-packages
+ARG TENSORFLOW
+COPY requirements/${TENSORFLOW}.txt requirements/check_tensorflow.py /build/
+RUN --mount=type=bind,from=wheels,target=/wheels --mount=type=secret,id=pip,target=/etc/pip.conf \
+    sh /build/install.sh ${TENSORFLOW}.txt \
+ && /opt/serval/bin/python3 /build/check_tensorflow.py
+
+# server-packages: what the model server imports beside TensorFlow.
+FROM build AS server-packages
+COPY requirements/server.txt /build/
+RUN --mount=type=bind,from=wheels,target=/wheels --mount=type=secret,id=pip,target=/etc/pip.conf \
+    sh /build/install.sh server.txt
+
+# code: our own packages, compiled.
+FROM build AS code
+COPY serving/serval_serving /opt/serval/app/serval_serving
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/serval/app
+
+FROM code AS operator-code
+COPY operator/serval_operator /opt/serval/app/serval_operator
+RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/serval/app/serval_operator
+
+# python: what both images stand on. A user without rights, and the environment first on PATH.
+# Byte code was compiled above, because the root file system is read-only at run time.
+FROM ${BASE} AS python
+RUN echo 'serval:x:65532:65532:serval:/tmp:/usr/sbin/nologin' >> /etc/passwd \
+ && echo 'serval:x:65532:' >> /etc/group
+ENV PATH=/opt/serval/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    PYTHONPATH=/opt/serval/app \
+    PYTHONDONTWRITEBYTECODE=1 \
+    PYTHONUNBUFFERED=1 \
+    PYTHONSAFEPATH=1 \
+    LANG=C.UTF-8 \
+    HOME=/tmp
+WORKDIR /opt/serval
+
+FROM python AS operator
+COPY --from=operator-packages /opt/serval /opt/serval
+COPY --from=operator-code /opt/serval/app /opt/serval/app
+USER 65532:65532
+ENTRYPOINT ["python3", "-m", "serval_operator"]
+
+FROM python AS server
+COPY --from=tensorflow-packages /opt/serval /opt/serval
+COPY --from=server-packages /opt/serval /opt/serval
+COPY --from=code /opt/serval/app /opt/serval/app
+USER 65532:65532
+EXPOSE 8500 8501
+ENTRYPOINT ["python3", "-m", "serval_serving.server"]

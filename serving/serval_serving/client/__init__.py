@@ -1,0 +1,29 @@
+"""Python clients of a served model, for gRPC and for HTTP. They load neither TensorFlow nor the server."""
+
+from serval_serving.client.errors import (
+    AccessDeniedError,
+    DeadlineExceededError,
+    InvalidRequestError,
+    NotFoundError,
+    OverloadedError,
+    ServingError,
+    UnavailableError,
+)
+from serval_serving.client.grpc_client import GrpcClient, Tls
+from serval_serving.client.http_client import HttpClient
+from serval_serving.client.replies import ModelMetadata, VersionStatus
+
+__all__ = [
+    "AccessDeniedError",
+    "DeadlineExceededError",
+    "GrpcClient",
+    "HttpClient",
+    "InvalidRequestError",
+    "ModelMetadata",
+    "NotFoundError",
+    "OverloadedError",
+    "ServingError",
+    "Tls",
+    "UnavailableError",
+    "VersionStatus",
+]

@@ -1,0 +1,152 @@
+"""What the server asks of an engine, in its own words: signatures, arrays and a status when it fails."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import grpc
+import numpy as np
+
+from serval_serving.wire import messages
+from serval_serving.wire.status import StatusError
+from serval_serving.wire.tensors import to_array
+
+DEFAULT_SIGNATURE = "serving_default"
+
+Shape = tuple[int | None, ...] | None
+"""Dimensions of a tensor: None for one that may be of any size, and for a rank that may be any."""
+
+
+@dataclass(frozen=True, slots=True)
+class TensorSpec:
+    """One input or output of a signature.
+
+    Attributes
+    ----------
+    name:
+        The tensor's name in the graph, such as `images:0`. Empty where several tensors make it up.
+    dtype:
+        A value of `serval_serving.wire.dtypes.DataType`.
+    shape:
+        What a request's tensor must fit.
+    """
+
+    name: str
+    dtype: int
+    shape: Shape
+
+
+@dataclass(frozen=True, slots=True)
+class Signature:
+    """One way to call a model. Inputs and outputs are keyed by alias, in alphabetical order."""
+
+    name: str
+    inputs: Mapping[str, TensorSpec]
+    outputs: Mapping[str, TensorSpec]
+    defaults: Mapping[str, np.ndarray]
+
+
+class ModelLoadError(StatusError):
+    """A model version cannot be served.
+
+    Parameters
+    ----------
+    code, message:
+        As of any status.
+    permanent:
+        True where the files themselves are at fault, so that loading them again cannot help.
+    """
+
+    def __init__(self, code: grpc.StatusCode, message: str, *, permanent: bool) -> None:
+        super().__init__(code, message)
+        self.permanent = permanent
+
+
+class LoadedModel(Protocol):
+    """One version in memory. Its methods may be called from many threads at once."""
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        """The signatures by name."""
+
+    @property
+    def signature_defs(self) -> messages.SignatureDefMap:
+        """The same as the model's files declare them, for GetModelMetadata."""
+
+    def run(
+        self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]
+    ) -> list[np.ndarray]:
+        """Run one signature.
+
+        Parameters
+        ----------
+        signature:
+            A key of `signatures`.
+        inputs:
+            Every input of the signature by alias. Their types, ranks and dimensions were checked.
+        outputs:
+            Aliases, each at most once; the answer is in this order.
+
+        Raises
+        ------
+        StatusError
+            The engine refused the inputs or failed.
+        """
+
+    def close(self) -> None:
+        """Free what the model holds. Nobody runs it any more."""
+
+
+class Engine(Protocol):
+    """Loads models of one format onto the devices of this process."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
+
+    def load(self, path: Path) -> LoadedModel:
+        """Load one version's folder.
+
+        Raises
+        ------
+        ModelLoadError
+            It cannot be served.
+        """
+
+    def devices(self) -> Sequence[str]:
+        """Name the devices that models run on, the preferred one first, such as `GPU` and `CPU`."""
+
+
+def signature_of(name: str, definition: messages.SignatureDef) -> Signature:
+    """Read a signature from its definition.
+
+    Raises
+    ------
+    TensorError
+        A default value cannot be read.
+    """
+    return Signature(
+        name=name,
+        inputs={alias: _spec(definition.inputs[alias]) for alias in sorted(definition.inputs)},
+        outputs={alias: _spec(definition.outputs[alias]) for alias in sorted(definition.outputs)},
+        defaults={alias: to_array(definition.defaults[alias]) for alias in sorted(definition.defaults)},
+    )
+
+
+def merge_shapes(first: Shape, second: Shape) -> Shape:
+    """Take what both shapes say; where they contradict each other the first holds."""
+    if first is None or second is None or len(first) != len(second):
+        return second if first is None else first
+    return tuple(b if a is None else a for a, b in zip(first, second, strict=True))
+
+
+def _spec(info: messages.TensorInfo) -> TensorSpec:
+    """Read one input or output."""
+    shape = info.tensor_shape
+    # A signature without a shape says nothing about the rank, unless it is the empty shape of a scalar.
+    unknown = shape.unknown_rank or not info.HasField("tensor_shape")
+    dims = None if unknown else tuple(dim.size if dim.size >= 0 else None for dim in shape.dim)
+    return TensorSpec(name=info.name, dtype=info.dtype, shape=dims)

@@ -1,0 +1,168 @@
+"""``python -m serval_serving.fetch``: the init container's program."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import re
+import signal
+import sys
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import FrameType
+from typing import Final
+
+from serval_serving.fetch.errors import FetchError, unavailable
+from serval_serving.fetch.fetcher import Fetcher, FetchSettings, Surroundings
+from serval_serving.fetch.models_folder import MONITORING_FILE
+from serval_serving.fetch.report import failure_line, success_line, write_termination_message
+from serval_serving.fetch.verdict import Verdict
+from serval_serving.fetch.versions import MAX_VERSION
+
+DEFAULT_MAX_SECONDS: Final = 1800.0
+TERMINATION_LOG: Final = Path("/dev/termination-log")
+PVC_MOUNT: Final = Path("/serval/source")
+_ALARM_GRACE_SECONDS: Final = 2.0
+"""The deadline is looked at between pieces of work; the alarm ends a piece that hangs."""
+_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
+_SHA256: Final = re.compile(r"(?:sha256:)?([0-9a-fA-F]{64})")
+_LOG: Final = logging.getLogger("serval.fetch")
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the program; return its exit status: 0 fetched, 1 not."""
+    arguments = list(sys.argv[1:] if arguments is None else arguments)
+    parsed = _parser().parse_args(arguments)
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    # urllib3 quotes whole URIs, and their secrets, in its warnings.
+    logging.getLogger("urllib3").setLevel(logging.CRITICAL)
+    settings = _settings(parsed)
+    _arm(settings.max_seconds)
+    return run(settings, Surroundings(), arguments, parsed.termination_log, time.time)
+
+
+def run(
+    settings: FetchSettings,
+    surroundings: Surroundings,
+    arguments: Sequence[str],
+    termination_log: Path,
+    now: Callable[[], float],
+) -> int:
+    """Fetch, leave the termination message, and return the exit status.
+
+    Parameters
+    ----------
+    settings:
+        What to fetch.
+    surroundings:
+        Clock and network.
+    arguments:
+        The program's arguments; a permanent failure is remembered for these.
+    termination_log:
+        Where the message goes.
+    now:
+        Wall clock, seconds since the epoch.
+    """
+    verdict = Verdict(settings.dest, arguments, now)
+    error = verdict.recall()
+    if error is None:
+        try:
+            settings.dest.mkdir(parents=True, exist_ok=True)
+            fetched = Fetcher(settings, surroundings).run()
+        except FetchError as failure:
+            error = failure
+        except OSError as failure:
+            error = unavailable(f"cannot work in {settings.dest}: {failure.strerror or failure}", again=False)
+        else:
+            verdict.forget()
+            write_termination_message(termination_log, success_line(fetched))
+            return 0
+        if error.permanent:
+            with suppress(OSError):  # a full disk must not hide the failure itself
+                verdict.remember(error)
+    else:
+        _LOG.info("an earlier try failed for good; not trying again yet")
+    line = failure_line(error)
+    _LOG.error("%s: %s", error.reason, error.message)
+    write_termination_message(termination_log, line)
+    return 1
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m serval_serving.fetch", description="Bring one version of a model into a pod."
+    )
+    parser.add_argument("--uri", required=True, help="https://... of an archive, or pvc://claim/path")
+    parser.add_argument("--name", required=True, type=_name, help="name of the model")
+    parser.add_argument("--dest", required=True, type=Path, help="folder that the model server reads")
+    parser.add_argument("--max-bytes", required=True, type=_positive, help="size limit, packed and unpacked")
+    parser.add_argument("--max-entries", required=True, type=_positive, help="most files and folders")
+    parser.add_argument("--version", type=_version, help="the version to take (default: the highest)")
+    parser.add_argument(
+        "--sha256", type=_sha256, help="expected digest of the archive or of a volume's files"
+    )
+    parser.add_argument("--ca-file", type=Path, help="certificates of authorities to trust as well")
+    parser.add_argument("--pvc-mount", type=Path, default=PVC_MOUNT, help="where the claim is mounted")
+    parser.add_argument("--max-seconds", type=float, default=DEFAULT_MAX_SECONDS, help="time limit")
+    parser.add_argument("--termination-log", type=Path, default=TERMINATION_LOG, help="where the result goes")
+    return parser
+
+
+def _settings(parsed: argparse.Namespace) -> FetchSettings:
+    return FetchSettings(
+        uri=parsed.uri,
+        name=parsed.name,
+        dest=parsed.dest,
+        max_bytes=parsed.max_bytes,
+        max_entries=parsed.max_entries,
+        version=parsed.version,
+        sha256=parsed.sha256,
+        ca_file=parsed.ca_file,
+        pvc_mount=parsed.pvc_mount,
+        max_seconds=parsed.max_seconds,
+    )
+
+
+def _arm(max_seconds: float) -> None:
+    """End a hanging fetch in time, and obey SIGTERM, which a container's first process ignores by default."""
+
+    def out_of_time(_signal: int, _frame: FrameType | None) -> None:
+        raise unavailable(f"the model was not there after {max_seconds:g} s", again=False)
+
+    def terminated(_signal: int, _frame: FrameType | None) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    signal.signal(signal.SIGALRM, out_of_time)
+    signal.signal(signal.SIGTERM, terminated)
+    signal.setitimer(signal.ITIMER_REAL, max_seconds + _ALARM_GRACE_SECONDS)
+
+
+def _name(text: str) -> str:
+    if not _NAME.fullmatch(text) or text == MONITORING_FILE:
+        raise argparse.ArgumentTypeError("a name is made of letters, digits, '.', '_' and '-'")
+    return text
+
+
+def _positive(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) > 0):
+        raise argparse.ArgumentTypeError("a whole number above zero is wanted")
+    return int(text)
+
+
+def _version(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and int(text) <= MAX_VERSION):
+        raise argparse.ArgumentTypeError(f"a version is a whole number from 0 to {MAX_VERSION}")
+    return int(text)
+
+
+def _sha256(text: str) -> str:
+    match = _SHA256.fullmatch(text)
+    if match is None:
+        raise argparse.ArgumentTypeError("64 hexadecimal digits are wanted")
+    return match[1].lower()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

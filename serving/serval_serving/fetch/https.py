@@ -1,0 +1,154 @@
+"""Downloads one file over HTTPS: redirects, caps, digest, and another try where one may help."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+from urllib.parse import urljoin
+
+import urllib3
+
+from serval_serving.fetch.errors import FetchError, denied, not_found, too_large, unavailable, written_badly
+from serval_serving.fetch.progress import Deadline, Progress, human
+from serval_serving.fetch.sources import HttpsSource, parse_https, public_uri
+from serval_serving.fetch.transport import Transport
+
+MAX_REDIRECTS: Final = 5
+BACKOFF_SECONDS: Final = (1.0, 2.0, 4.0)
+"""Pauses between tries; one try more than there are pauses."""
+CHUNK_BYTES: Final = 1 << 18
+_REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
+_GONE: Final = frozenset({404, 410})
+_DENIED: Final = frozenset({401, 403, 407})
+_PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+_LOG: Final = logging.getLogger("serval.fetch")
+
+
+@dataclass(frozen=True, slots=True)
+class Download:
+    """A file that arrived.
+
+    Attributes
+    ----------
+    size:
+        Bytes.
+    sha256:
+        Digest of the bytes, hexadecimal.
+    """
+
+    size: int
+    sha256: str
+
+
+class Downloader:
+    """Downloads files.
+
+    Parameters
+    ----------
+    transport:
+        Sends one request.
+    max_bytes:
+        Longest file that is accepted.
+    deadline:
+        When the whole fetch must be over.
+    progress:
+        Is told of every piece.
+    sleep:
+        Waits for a number of seconds.
+    """
+
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        max_bytes: int,
+        deadline: Deadline,
+        progress: Progress,
+        sleep: Callable[[float], None],
+    ) -> None:
+        self._transport = transport
+        self._max_bytes = max_bytes
+        self._deadline = deadline
+        self._progress = progress
+        self._sleep = sleep
+
+    def download(self, source: HttpsSource, to: Path) -> Download:
+        """Write the file at `source` to `to`, trying again where that may help.
+
+        Raises
+        ------
+        FetchError
+            If the file cannot be had, is too long, or the time is up.
+        """
+        for pause in BACKOFF_SECONDS:
+            try:
+                return self._follow(source, to)
+            except FetchError as error:
+                if not error.again or self._deadline.remaining() <= pause:
+                    raise
+                _LOG.warning("%s; trying again in %g s", error.message, pause)
+                self._sleep(pause)
+        return self._follow(source, to)
+
+    def _follow(self, source: HttpsSource, to: Path) -> Download:
+        """Ask once, following redirects."""
+        for _ in range(MAX_REDIRECTS + 1):
+            self._deadline.check()
+            with self._transport.get(source) as reply:
+                if reply.status not in _REDIRECTS:
+                    _judge(reply.status, source)
+                    return self._save(reply, to)
+                source = _redirect(reply, source)
+        last = public_uri(source.uri)
+        raise unavailable(f"more than {MAX_REDIRECTS} redirects, the last to {last}", again=False)
+
+    def _save(self, reply: urllib3.BaseHTTPResponse, to: Path) -> Download:
+        """Write the body to `to`, counting and hashing on the way."""
+        length = reply.headers.get("Content-Length", "")
+        expected = int(length) if length.isascii() and length.isdigit() else None
+        if expected is not None and expected > self._max_bytes:
+            raise too_large(f"the file has {human(expected)}; at most {human(self._max_bytes)} are allowed")
+        self._progress.start("downloaded", expected)
+        digest = hashlib.sha256()
+        size = 0
+        try:
+            with to.open("wb") as file:
+                while chunk := reply.read1(CHUNK_BYTES):
+                    self._deadline.check()
+                    size += len(chunk)
+                    if size > self._max_bytes:
+                        raise too_large(f"the file has more than the {human(self._max_bytes)} allowed")
+                    digest.update(chunk)
+                    file.write(chunk)
+                    self._progress.add(len(chunk))
+        except OSError as error:
+            raise written_badly(error, "the download", to.parent) from error
+        return Download(size, digest.hexdigest())
+
+
+def _judge(status: int, source: HttpsSource) -> None:
+    """Raise what the HTTP `status` means; return for 200."""
+    where = public_uri(source.uri)
+    if status == 200:
+        return
+    if status in _GONE:
+        raise not_found(f"{where} answers {status}: there is no such file")
+    if status in _DENIED:
+        raise denied(f"{where} answers {status}: access denied")
+    raise unavailable(f"{where} answers {status}", again=status in _PASSING)
+
+
+def _redirect(reply: urllib3.BaseHTTPResponse, source: HttpsSource) -> HttpsSource:
+    """Return where the reply sends us, judged as the first URI was."""
+    location = reply.headers.get("Location", "")
+    origin = public_uri(source.uri)
+    if not location:
+        raise unavailable(f"{origin} answers {reply.status} without saying where to", again=False)
+    uri = urljoin(source.uri, location)
+    if not uri.lower().startswith("https://"):
+        raise denied(f"{origin} redirects to {public_uri(uri)}; only https:// is followed")
+    return parse_https(uri)

@@ -1,0 +1,182 @@
+"""One HTTPS request to one address that was judged beforehand, and the words for what can go wrong."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import urllib3
+from urllib3 import exceptions as http
+
+from serval_serving.fetch.addresses import AddressPolicy, Resolve
+from serval_serving.fetch.errors import FetchError, denied, unavailable
+from serval_serving.fetch.sources import HttpsSource
+
+CONNECT_SECONDS: Final = 10.0
+READ_SECONDS: Final = 30.0
+MAX_ADDRESSES: Final = 4
+"""Addresses of one name that are tried, in the resolver's order."""
+_USER_AGENT: Final = "serval-fetch"
+
+
+class Transport:
+    """Sends GET requests over TLS.
+
+    Parameters
+    ----------
+    context:
+        TLS settings and trusted authorities.
+    resolve:
+        Name resolution.
+    policy:
+        Addresses that may be connected to.
+    timeout:
+        Limits of one connection; the default is `CONNECT_SECONDS` and `READ_SECONDS`.
+    """
+
+    def __init__(
+        self,
+        context: ssl.SSLContext,
+        resolve: Resolve,
+        policy: AddressPolicy,
+        *,
+        timeout: urllib3.Timeout | None = None,
+    ) -> None:
+        self._context = context
+        self._resolve = resolve
+        self._policy = policy
+        self._timeout = timeout or urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
+
+    @contextmanager
+    def get(self, source: HttpsSource) -> Iterator[urllib3.BaseHTTPResponse]:
+        """Send the request and yield the reply, body unread; redirects are not followed.
+
+        The name is resolved once, and the connection goes to the very address that passed the policy, so
+        that a second, different answer of the name server changes nothing.
+
+        Raises
+        ------
+        FetchError
+            If no address is allowed or none answers, or the body breaks off while it is read.
+        """
+        last: FetchError | None = None
+        for address in self._addresses(source):
+            with urllib3.HTTPSConnectionPool(
+                address,
+                source.port,
+                maxsize=1,
+                ssl_context=self._context,
+                server_hostname=source.host,
+                timeout=self._timeout,
+            ) as pool:
+                try:
+                    reply = self._request(pool, source)
+                except FetchError as error:
+                    last = error
+                    continue
+                try:
+                    yield reply
+                except http.HTTPError as error:
+                    raise describe(error, source) from error
+                finally:
+                    reply.close()
+                return
+        raise last or unavailable(f"{source.host} has no address")
+
+    @staticmethod
+    def _request(pool: urllib3.HTTPSConnectionPool, source: HttpsSource) -> urllib3.BaseHTTPResponse:
+        try:
+            return pool.urlopen(
+                "GET",
+                source.target,
+                # Bytes are counted and hashed as the file has them, so no coding of the transport's own.
+                headers={"Host": source.authority, "User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
+                retries=False,
+                redirect=False,
+                preload_content=False,
+                decode_content=False,
+            )
+        except http.HTTPError as error:
+            raise describe(error, source) from error
+
+    def _addresses(self, source: HttpsSource) -> list[str]:
+        """Resolve the host and keep the addresses that may be connected to."""
+        try:
+            found = self._resolve(source.host, source.port)
+        except socket.gaierror as error:
+            raise _dns(error, source) from error
+        except (UnicodeError, OSError) as error:
+            raise unavailable(f"DNS: the name {source.host} cannot be looked up") from error
+        refusals = {address: self._policy.refusal(address) for address in found}
+        allowed = [address for address, refusal in refusals.items() if refusal is None]
+        if found and not allowed:
+            address, refusal = next(iter(refusals.items()))
+            raise denied(
+                f"{source.host} is {address} ({refusal}); models are not fetched from such an address"
+            )
+        return allowed[:MAX_ADDRESSES]
+
+
+def tls_context(ca_file: Path | None) -> ssl.SSLContext:
+    """Return TLS settings that trust the system's authorities and those of `ca_file`.
+
+    Raises
+    ------
+    FetchError
+        If the file is missing or holds no certificate.
+    """
+    context = ssl.create_default_context()
+    if ca_file is not None:
+        try:
+            context.load_verify_locations(cafile=ca_file)
+        except ssl.SSLError as error:
+            raise unavailable(f"the CA file {ca_file} holds no certificate", again=False) from error
+        except OSError as error:
+            text = f"the CA file {ca_file} cannot be read: {error.strerror}"
+            raise unavailable(text, again=False) from error
+    return context
+
+
+def describe(error: http.HTTPError, source: HttpsSource) -> FetchError:
+    """Say what `error` means, in our own words: the library's may quote the URI's query."""
+    place = f"{source.host}:{source.port}"
+    if isinstance(error, http.NewConnectionError):  # first: the library derives it from the time-out
+        return _connection(error, place)
+    if isinstance(error, http.ConnectTimeoutError):
+        return unavailable(f"time-out: {place} did not answer")
+    if isinstance(error, http.ReadTimeoutError):
+        return unavailable(f"time-out: {place} sent nothing for too long")
+    if isinstance(error, http.SSLError):
+        return _tls(error, place)
+    if isinstance(error, http.IncompleteRead):
+        return unavailable(f"{place} closed the connection before the file was complete")
+    if isinstance(error, http.ProtocolError):
+        return unavailable(f"{place} broke off the connection or does not speak HTTP")
+    return unavailable(f"{place}: {type(error).__name__}")
+
+
+def _dns(error: socket.gaierror, source: HttpsSource) -> FetchError:
+    if error.errno == socket.EAI_NONAME:
+        return unavailable(f"DNS: there is no host {source.host}")
+    return unavailable(f"DNS: no answer for {source.host}: {error.strerror}")
+
+
+def _connection(error: http.NewConnectionError, place: str) -> FetchError:
+    cause = error.__cause__
+    if isinstance(cause, ConnectionRefusedError):
+        return unavailable(f"connection refused by {place}")
+    words = cause.strerror if isinstance(cause, OSError) and cause.strerror else "no connection"
+    return unavailable(f"no connection to {place}: {words}")
+
+
+def _tls(error: http.SSLError, place: str) -> FetchError:
+    cause = error.args[0] if error.args else None
+    if isinstance(cause, ssl.SSLCertVerificationError):
+        # Another try meets the same certificate: leave it to the next start of the container.
+        return unavailable(f"certificate of {place} is not trusted: {cause.verify_message}", again=False)
+    words = cause.reason if isinstance(cause, ssl.SSLError) and cause.reason else "handshake failed"
+    return unavailable(f"TLS with {place}: {words}")

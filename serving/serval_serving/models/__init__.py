@@ -1,0 +1,1 @@
+"""Models on disk and in memory: which versions there are, which should serve, and their states."""

@@ -1,0 +1,293 @@
+"""Keeps the wanted versions of one model in memory.
+
+A new version is loaded before an old one goes, and an old one goes only when another serves: a version that
+cannot be loaded never takes the service down. An old version's memory is freed when its last request ended.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import grpc
+
+from serval_serving.engines.base import Engine, LoadedModel, ModelLoadError
+from serval_serving.models.states import State, StateBoard, VersionStatus
+from serval_serving.models.versions import Latest, VersionPolicy, scan
+from serval_serving.wire.status import StatusError
+
+NO_VERSIONS = "No versions of servable %s found under base path %s. Waiting for one."
+NOT_AVAILABLE = "1 servable(s) did not become available: {%s}"
+
+_log = logging.getLogger(__name__)
+_WAIT_SLICE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class LoadSettings:
+    """How versions are found and loaded.
+
+    Attributes
+    ----------
+    poll_seconds:
+        Seconds between two looks at the base path. 0 looks once.
+    max_retries:
+        Further tries after a load that failed in a way that may pass.
+    retry_seconds:
+        Seconds between two tries.
+    """
+
+    poll_seconds: float = 1.0
+    max_retries: int = 5
+    retry_seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """A version that stays in memory while a request uses it."""
+
+    name: str
+    version: int
+    model: LoadedModel
+
+
+class _Loaded:
+    """A version in memory and the number of requests that use it."""
+
+    def __init__(self, lease: Lease) -> None:
+        self.lease = lease
+        self.users = 0
+
+
+@dataclass(slots=True)
+class _Retry:
+    """The tries that failed so far, and when the next may be made."""
+
+    failures: int
+    at: float
+
+
+class ModelManager:
+    """One model: a thread that polls its base path, its versions in memory and their states.
+
+    Parameters
+    ----------
+    name:
+        The model's name in requests.
+    base_path:
+        The folder that holds the version folders.
+    engine:
+        Loads them.
+    settings:
+        How.
+    policy:
+        Chooses the versions to serve.
+    clock:
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_path: Path,
+        engine: Engine,
+        settings: LoadSettings,
+        policy: VersionPolicy | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.name = name
+        self._base_path = base_path
+        self._engine = engine
+        self._settings = settings
+        self._policy = policy or Latest()
+        self._clock = clock
+        self._board = StateBoard()
+        self._lock = threading.Lock()
+        self._loaded: dict[int, _Loaded] = {}
+        self._retired: list[_Loaded] = []
+        self._retries: dict[int, _Retry] = {}
+        self._wanted: list[int] = []
+        self._said_empty = False
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._poll_forever, name=f"model-{name}", daemon=True)
+
+    def start(self) -> None:
+        """Start polling in a thread of its own."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Stop polling, without waiting for a load in progress. What is loaded stays usable."""
+        self._stop.set()
+        self._board.wake()
+
+    def wait_available(self, stopped: threading.Event) -> None:
+        """Wait until a version serves, for as long as there is none to be found.
+
+        Parameters
+        ----------
+        stopped:
+            Ends the wait early.
+
+        Raises
+        ------
+        StatusError
+            Every wanted version failed for good; the text is TensorFlow Serving's.
+        """
+        while not stopped.is_set() and not self.available():
+            failed = self._failures()
+            if failed:
+                raise StatusError(grpc.StatusCode.UNKNOWN, NOT_AVAILABLE % ", ".join(failed))
+            self._board.wait(_WAIT_SLICE)
+
+    def available(self) -> list[int]:
+        """List the versions that serve now, in ascending order."""
+        with self._lock:
+            return sorted(self._loaded)
+
+    def statuses(self) -> Sequence[VersionStatus]:
+        """List the states of all versions ever seen, the highest first."""
+        return self._board.all()
+
+    def status(self, version: int) -> VersionStatus | None:
+        """Read the state of one version; None where it was never seen."""
+        return self._board.get(version)
+
+    @contextmanager
+    def lease(self, version: int | None = None) -> Iterator[Lease]:
+        """Hold a version in memory: the given one, or the highest that serves.
+
+        Raises
+        ------
+        StatusError
+            It does not serve.
+        """
+        with self._lock:
+            wanted = max(self._loaded, default=None) if version is None else version
+            held = None if wanted is None else self._loaded.get(wanted)
+            if held is None:
+                which = f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
+                raise StatusError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {which}")
+            held.users += 1
+        try:
+            yield held.lease
+        finally:
+            with self._lock:
+                held.users -= 1
+
+    def poll(self) -> None:
+        """Look at the base path once: load what is wanted, then drop what is not."""
+        found = scan(self._base_path)
+        self._wanted = self._policy.select(found)
+        if not self._wanted and not self._said_empty:
+            _log.warning(NO_VERSIONS, self.name, self._base_path)
+        self._said_empty = not self._wanted
+        for version in self._wanted:
+            if self._board.get(version) is None:
+                self._board.set(VersionStatus(version, State.START))
+            if self._due(version) and not self._stop.is_set():
+                self._load(version, found[version])
+        self._forget_unwanted()
+        # A base path that went empty, or holds only broken versions, takes nothing out of service.
+        if any(version in self._loaded for version in self._wanted):
+            for version in [version for version in self._loaded if version not in self._wanted]:
+                self._retire(version)
+        self._close_retired()
+
+    def _poll_forever(self) -> None:
+        """Poll until stopped; with no poll period, until nothing is left to try."""
+        period = self._settings.poll_seconds
+        while not self._stop.is_set():
+            try:
+                self.poll()
+            except Exception:  # noqa: BLE001  the thread must live on; the log says what failed
+                _log.exception("polling model=%s failed", self.name)
+            if period <= 0 and not self._retries and not self._retired and self._wanted:
+                return
+            self._stop.wait(period if period > 0 else _WAIT_SLICE)
+
+    def _due(self, version: int) -> bool:
+        """Whether a wanted version should be loaded now."""
+        if version in self._loaded:
+            return False
+        retry = self._retries.get(version)
+        if retry is not None:
+            return self._clock() >= retry.at
+        status = self._board.get(version)
+        return status is None or not status.failed
+
+    def _load(self, version: int, path: Path) -> None:
+        """Load one version and publish it, or note the failure."""
+        self._board.set(VersionStatus(version, State.LOADING))
+        _log.info("loading model=%s version=%d path=%s", self.name, version, path)
+        started = self._clock()
+        try:
+            model = self._engine.load(path)
+        except ModelLoadError as error:
+            self._note_failure(version, error)
+            return
+        except Exception as error:  # noqa: BLE001  one bad version must not end the others
+            _log.exception("the engine failed unexpectedly: model=%s version=%d", self.name, version)
+            message = f"{type(error).__name__}: {error}"
+            self._note_failure(version, ModelLoadError(grpc.StatusCode.INTERNAL, message, permanent=False))
+            return
+        self._retries.pop(version, None)
+        with self._lock:
+            self._loaded[version] = _Loaded(Lease(self.name, version, model))
+        seconds = self._clock() - started
+        _log.info("available model=%s version=%d seconds=%.3f", self.name, version, seconds)
+        self._board.set(VersionStatus(version, State.AVAILABLE))
+
+    def _note_failure(self, version: int, error: ModelLoadError) -> None:
+        """Plan another try, or end the version."""
+        previous = self._retries.pop(version, None)
+        failures = 1 + (previous.failures if previous else 0)
+        final = error.permanent or failures > self._settings.max_retries
+        _log.error(
+            "load failed model=%s version=%d try=%d final=%s: %s", self.name, version, failures, final, error
+        )
+        if not final:
+            self._retries[version] = _Retry(failures, self._clock() + self._settings.retry_seconds)
+        state = State.END if final else State.LOADING
+        self._board.set(VersionStatus(version, state, error.code, error.message))
+
+    def _forget_unwanted(self) -> None:
+        """Drop plans for versions that are not wanted any more, so that they may come back."""
+        for version in [version for version in self._retries if version not in self._wanted]:
+            del self._retries[version]
+        for status in self._board.all():
+            if status.failed and status.version not in self._wanted:
+                self._board.set(VersionStatus(status.version, State.END))
+
+    def _retire(self, version: int) -> None:
+        """Take a version out of service; requests that use it may end."""
+        with self._lock:
+            self._retired.append(self._loaded.pop(version))
+        _log.info("unloading model=%s version=%d", self.name, version)
+        self._board.set(VersionStatus(version, State.UNLOADING))
+
+    def _close_retired(self) -> None:
+        """Free the versions out of service that no request uses any more."""
+        with self._lock:
+            idle = [held for held in self._retired if held.users == 0]
+            self._retired = [held for held in self._retired if held.users > 0]
+        for held in idle:
+            held.lease.model.close()
+            _log.info("unloaded model=%s version=%d", self.name, held.lease.version)
+            self._board.set(VersionStatus(held.lease.version, State.END))
+
+    def _failures(self) -> list[str]:
+        """Describe the wanted versions if all of them failed for good; nothing where one still may serve."""
+        statuses = [self._board.get(version) for version in self._wanted]
+        failed = [status for status in statuses if status is not None and status.failed]
+        if not failed or len(failed) < len(statuses):
+            return []
+        return [
+            f"{{name: {self.name} version: {status.version}}} due to error: "
+            f"{StatusError(status.code, status.message)}"
+            for status in failed
+        ]

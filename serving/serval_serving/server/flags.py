@@ -1,0 +1,265 @@
+"""The command line: TensorFlow Serving's flags, and a few of our own.
+
+Flags are written `--name=value` or `--name value`; a bool may stand alone. As with TensorFlow Serving an
+unknown argument prints the usage, and the server starts all the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from serval_serving.server.settings import Settings
+
+_TRUE = frozenset({"true", "1", "t", "yes"})
+_FALSE = frozenset({"false", "0", "f", "no"})
+
+
+class FlagError(ValueError):
+    """A flag has a value that cannot be used, or asks for what this server cannot do."""
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """What the arguments say.
+
+    Attributes
+    ----------
+    settings:
+        The flags in effect.
+    ignored:
+        Flags of TensorFlow Serving that have no effect here.
+    unknown:
+        Arguments that are no flags of either server.
+    version:
+        Whether only the version was asked for.
+    """
+
+    settings: Settings
+    ignored: tuple[str, ...] = field(default=())
+    unknown: tuple[str, ...] = field(default=())
+    version: bool = False
+
+
+def _bool(text: str) -> bool:
+    value = text.lower()
+    if value not in _TRUE | _FALSE:
+        raise ValueError(text)
+    return value in _TRUE
+
+
+def _natural(text: str) -> int:
+    value = int(text)
+    if value < 0:
+        raise ValueError(text)
+    return value
+
+
+def _seconds(text: str) -> float:
+    value = float(text)
+    if not 0 <= value < float("inf"):
+        raise ValueError(text)
+    return value
+
+
+def _fraction(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise ValueError(text)
+    return value
+
+
+def _port(text: str) -> int:
+    value = int(text)
+    if not 0 <= value < 65536:
+        raise ValueError(text)
+    return value
+
+
+def _tags(text: str) -> tuple[str, ...]:
+    return tuple(tag for tag in text.split(",") if tag)
+
+
+def _path(text: str) -> Path | None:
+    return Path(text) if text else None
+
+
+def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
+    """Read `k=v,k=v`; numbers become integers, as gRPC wants them."""
+    arguments: list[tuple[str, int | str]] = []
+    for item in filter(None, text.split(",")):
+        key, equals, value = item.partition("=")
+        if not equals:
+            raise ValueError(item)
+        arguments.append((key, int(value) if value.lstrip("-").isdecimal() else value))
+    return tuple(arguments)
+
+
+_PARSERS: dict[str, Callable[[str], Any]] = {
+    "port": _port,
+    "rest_api_port": _port,
+    "rest_api_num_threads": _natural,
+    "rest_api_timeout_in_ms": _natural,
+    "rest_api_max_body_bytes": _natural,
+    "model_name": str,
+    "model_base_path": _path,
+    # Negative numbers look once too, as TensorFlow Serving's source does with anything below 1.
+    "file_system_poll_wait_seconds": int,
+    "max_num_load_retries": _natural,
+    "load_retry_interval_micros": _natural,
+    "saved_model_tags": _tags,
+    "tensorflow_session_parallelism": _natural,
+    "tensorflow_intra_op_parallelism": _natural,
+    "tensorflow_inter_op_parallelism": _natural,
+    "per_process_gpu_memory_fraction": _fraction,
+    "grpc_max_threads": _natural,
+    "grpc_channel_arguments": _channel_arguments,
+    "monitoring_config_file": _path,
+    "scoring_output": str,
+    "drain_seconds": _seconds,
+    "max_connection_age_seconds": _seconds,
+    "max_concurrent_requests": _natural,
+    "engine_threads": _natural,
+}
+
+_IGNORED: dict[str, Callable[[str], Any]] = {
+    "allow_version_labels_for_unavailable_models": _bool,
+    "batching_parameters_file": str,
+    "enable_batching": _bool,
+    "enable_cors_support": _bool,
+    "enable_grpc_healthcheck_service": _bool,
+    "enable_model_warmup": _bool,
+    "enable_per_model_batching_parameters": _bool,
+    "enable_profiler": _bool,
+    "enable_serialization_as_tensor_content": _bool,
+    "enable_signature_method_name_check": _bool,
+    "flush_filesystem_caches": _bool,
+    "force_allow_any_version_labels_for_unavailable_models": _bool,
+    "grpc_socket_path": str,
+    "model_config_file_poll_wait_seconds": int,
+    "num_load_threads": int,
+    "num_request_iterations_for_warmup": int,
+    "num_unload_threads": int,
+    "platform_config_file": str,
+    "prefer_tflite_model": _bool,
+    "remove_unused_fields_from_bundle_metagraph": _bool,
+    "resolve_tf_run_options": _bool,
+    "response_tensors_serialization_option": str,
+    "rest_api_enable_cors_support": _bool,
+    "skip_initialize_tpu": _bool,
+    "tensorflow_session_config_file": str,
+    "thread_pool_factory_config_file": str,
+    "use_alts_credentials": _bool,
+    "xla_gpu_jit_level": int,
+}
+
+# To start without these would serve something else than what was asked for, or in clear text.
+_REFUSED = frozenset({"model_config_file", "ssl_config_file", "use_tflite_model"})
+
+_OWN = frozenset(
+    {
+        "rest_api_max_body_bytes",
+        "scoring_output",
+        "drain_seconds",
+        "max_connection_age_seconds",
+        "max_concurrent_requests",
+        "engine_threads",
+    }
+)
+
+
+def parse(arguments: Sequence[str]) -> CommandLine:
+    """Read the arguments, without the program's name.
+
+    Raises
+    ------
+    FlagError
+        A value cannot be used, flags contradict each other, or one asks for what is not supported.
+    """
+    values: dict[str, Any] = {}
+    ignored: list[str] = []
+    unknown: list[str] = []
+    version = False
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, text = _split(argument, rest)
+        if name in _PARSERS:
+            values[name] = _value(name, text, _PARSERS[name])
+        elif name in _IGNORED:
+            _value(name, text, _IGNORED[name])
+            ignored.append(name)
+        elif name in _REFUSED:
+            if text not in {"", "false"}:
+                raise FlagError(f"--{name} is not supported by this server")
+        elif name == "version":
+            version = True
+        else:
+            unknown.append(argument)
+    settings = Settings(**values)
+    if not version:
+        _check(settings)
+    return CommandLine(settings, tuple(ignored), tuple(unknown), version)
+
+
+def usage() -> str:
+    """List the flags that have an effect, with their defaults."""
+    defaults = Settings()
+    lines = ["usage: serval-model-server --model_base_path=<folder> [--flag=value ...]"]
+    for name in sorted(_PARSERS):
+        note = " (not of tensorflow_model_server)" if name in _OWN else ""
+        lines.append(f"  --{name}={_spelled(getattr(defaults, name))}{note}")
+    return "\n".join(lines)
+
+
+def _split(argument: str, rest: list[str]) -> tuple[str, str | None]:
+    """Split an argument into a flag's name and value; the value may be the next argument."""
+    if not argument.startswith("--"):
+        return "", None
+    name, equals, text = argument[2:].partition("=")
+    if equals:
+        return name, text
+    parser = _PARSERS.get(name) or _IGNORED.get(name)
+    needs_value = name in _REFUSED or (parser is not None and parser is not _bool)
+    if needs_value and rest and not rest[0].startswith("--"):
+        return name, rest.pop(0)
+    return name, None
+
+
+def _value(name: str, text: str | None, parser: Callable[[str], Any]) -> Any:
+    """Read one flag's value."""
+    if text is None:
+        if parser is _bool:
+            return True
+        raise FlagError(f"--{name} needs a value")
+    try:
+        return parser(text)
+    except ValueError:
+        raise FlagError(f"--{name} cannot be {text!r}") from None
+
+
+def _check(settings: Settings) -> None:
+    """Check what flags must hold together."""
+    if settings.model_base_path is None:
+        raise FlagError("--model_base_path is required")
+    if not settings.model_name:
+        raise FlagError("--model_name must not be empty")
+    if settings.port == 0 and settings.rest_api_port == 0:
+        raise FlagError("--port and --rest_api_port are both 0: there is nothing to serve on")
+    if settings.port == settings.rest_api_port:
+        raise FlagError("--rest_api_port cannot be same as --port")
+    both = settings.tensorflow_session_parallelism
+    if both and (settings.tensorflow_intra_op_parallelism or settings.tensorflow_inter_op_parallelism):
+        raise FlagError(
+            "either --tensorflow_session_parallelism or --tensorflow_intra_op_parallelism and "
+            "--tensorflow_inter_op_parallelism can be set, not both"
+        )
+
+
+def _spelled(value: Any) -> str:
+    """Spell a default as a flag's value."""
+    if value is None:
+        return ""
+    return ",".join(value) if isinstance(value, tuple) else str(value)

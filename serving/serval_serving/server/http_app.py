@@ -1,0 +1,213 @@
+"""The HTTP side: routes, time-outs, connection age. What blocks runs in a pool of threads."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import weakref
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import grpc
+from aiohttp import web
+
+from serval_serving.server import rest_api, rest_paths
+from serval_serving.server import score as scoring
+from serval_serving.server.http_errors import error_body, http_code
+from serval_serving.server.inference import TIMED_OUT, Deadline, Inference, Target
+from serval_serving.server.metrics import REST, SCORE
+from serval_serving.wire.status import StatusError
+
+HEALTH_PATH = "/healthz"
+INTERNAL = "The server failed on this request; its log has the details."
+TOO_LARGE = "The body is larger than %d bytes."
+
+_JSON = "application/json"
+_Work = Callable[[bytes, Deadline], bytes]
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class HttpOptions:
+    """How HTTP requests are handled.
+
+    Attributes
+    ----------
+    port:
+        TCP port, on all addresses.
+    threads:
+        Requests handled at once; more wait.
+    timeout_seconds:
+        Seconds until a request is answered with 504.
+    max_body_bytes:
+        Largest body.
+    max_connection_age_seconds:
+        Age from which a connection is closed after its next reply; 0 for never.
+    metrics_path:
+        Where Prometheus scrapes; empty for nowhere.
+    scoring_output:
+        The output that /score answers; empty for the default.
+    drain_seconds:
+        Seconds that requests in progress have to finish once the server drains.
+    """
+
+    port: int
+    threads: int
+    timeout_seconds: float
+    max_body_bytes: int
+    max_connection_age_seconds: float = 0.0
+    metrics_path: str = ""
+    scoring_output: str = ""
+    drain_seconds: float = 30.0
+
+
+class HttpApp:
+    """The HTTP application of one server.
+
+    Parameters
+    ----------
+    inference:
+        What answers.
+    options:
+        How.
+    pool:
+        Threads for what blocks.
+    """
+
+    def __init__(self, inference: Inference, options: HttpOptions, pool: Executor) -> None:
+        self._inference = inference
+        self._options = options
+        self._pool = pool
+        self._draining = False
+        self._since: weakref.WeakKeyDictionary[asyncio.BaseTransport, float] = weakref.WeakKeyDictionary()
+
+    def application(self) -> web.Application:
+        """Make the aiohttp application."""
+        app = web.Application(client_max_size=self._options.max_body_bytes)
+        app.router.add_route("*", HEALTH_PATH, self._health)
+        if self._options.metrics_path:
+            app.router.add_get(self._options.metrics_path, self._metrics)
+        app.router.add_route("*", scoring.PATH, self._score)
+        app.router.add_route("*", "/{path:.*}", self._rest)
+        app.on_response_prepare.append(self._before_reply)
+        return app
+
+    def drain(self) -> None:
+        """Ask every client to connect elsewhere after its next reply. Call it in the loop's thread."""
+        self._draining = True
+
+    async def _before_reply(self, request: web.Request, response: web.StreamResponse) -> None:
+        """Close connections that are old, and all of them while draining."""
+        if self._draining or self._is_old(request):
+            response.force_close()
+
+    def _is_old(self, request: web.Request) -> bool:
+        """Whether a connection passed its age; its first request starts the count."""
+        limit = self._options.max_connection_age_seconds
+        if limit <= 0 or request.transport is None:
+            return False
+        now = self._inference.now()
+        return now - self._since.setdefault(request.transport, now) >= limit
+
+    async def _health(self, _request: web.Request) -> web.Response:
+        """Answer that the loop runs; nothing else is asked."""
+        return web.Response(text="ok")
+
+    async def _metrics(self, _request: web.Request) -> web.Response:
+        """Answer the metrics."""
+        page = self._inference.metrics.page()
+        return web.Response(body=page.encode(), headers={"Content-Type": "text/plain; version=0.0.4"})
+
+    async def _score(self, request: web.Request) -> web.Response:
+        """Answer /score with the words of the script that it stands in for."""
+        if request.method == "GET":
+            return web.Response(status=405, text=scoring.GET_REFUSED)
+        if request.method != "POST":
+            return web.Response(status=500, text=scoring.OTHERS_REFUSED)
+        try:
+            name = self._inference.model_name(Target(None))
+        except StatusError as error:
+            return _failed(error.code, error.message)
+
+        def work(body: bytes, deadline: Deadline) -> bytes:
+            return scoring.score(self._inference, self._options.scoring_output, body, deadline)
+
+        return await self._run(request, name, "Predict", SCORE, work)
+
+    async def _rest(self, request: web.Request) -> web.Response:
+        """Answer the API under /v1/; there is nothing else."""
+        path = request.rel_url.raw_path
+        if not path.lower().startswith(rest_paths.PREFIX):
+            return web.Response(status=404, text="Not Found")
+        try:
+            call = rest_paths.parse(request.method, path)
+        except StatusError as error:
+            return _failed(error.code, error.message)
+        name = call.target.name or ""
+
+        def work(body: bytes, deadline: Deadline) -> bytes:
+            return rest_api.answer(self._inference, call, body, deadline)
+
+        if request.method == "GET":
+            return await self._look(name, work)
+        return await self._run(request, name, call.method.capitalize(), REST, work)
+
+    async def _look(self, name: str, work: _Work) -> web.Response:
+        """Answer a question about a model: cheap, so the loop does it, and probes wait for no thread."""
+        code, reply = self._attempt(lambda: work(b"", Deadline()))
+        self._inference.metrics.ended(name, code)
+        return _reply(code, reply)
+
+    async def _run(
+        self,
+        request: web.Request,
+        name: str,
+        api: str,
+        entrypoint: str,
+        work: _Work,
+    ) -> web.Response:
+        """Read the body, do the work in a thread, and answer in time."""
+        inference, metrics = self._inference, self._inference.metrics
+        started = inference.now()
+        deadline = inference.deadline(self._options.timeout_seconds)
+
+        def admitted() -> bytes:
+            with inference.admitted():
+                return work(body, deadline)
+
+        body = b""
+        try:
+            async with asyncio.timeout(self._options.timeout_seconds):
+                body = await request.read()
+                loop = asyncio.get_running_loop()
+                code, reply = await loop.run_in_executor(self._pool, self._attempt, admitted)
+        except web.HTTPRequestEntityTooLarge:
+            metrics.ended(name, grpc.StatusCode.INVALID_ARGUMENT)
+            message = TOO_LARGE % self._options.max_body_bytes
+            return web.Response(status=413, body=error_body(message), content_type=_JSON)
+        except TimeoutError:
+            code, reply = grpc.StatusCode.DEADLINE_EXCEEDED, error_body(TIMED_OUT)
+        metrics.ended(name, code)
+        if code is grpc.StatusCode.OK:
+            metrics.request_latency.observe((inference.now() - started) * 1e6, name, api, entrypoint)
+            metrics.request_bytes.add(name, entrypoint, amount=len(body))
+        return _reply(code, reply)
+
+    def _attempt(self, work: Callable[[], bytes]) -> tuple[grpc.StatusCode, bytes]:
+        """Do the work; every failure becomes a status and a body."""
+        try:
+            return grpc.StatusCode.OK, work()
+        except StatusError as error:
+            return error.code, error_body(error.message)
+        except Exception:  # noqa: BLE001  every failure must get a status
+            _log.exception("a request failed unexpectedly")
+            return grpc.StatusCode.INTERNAL, error_body(INTERNAL)
+
+
+def _reply(code: grpc.StatusCode, body: bytes) -> web.Response:
+    return web.Response(status=http_code(code), body=body, content_type=_JSON)
+
+
+def _failed(code: grpc.StatusCode, message: str) -> web.Response:
+    return _reply(code, error_body(message))

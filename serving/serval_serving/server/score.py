@@ -1,0 +1,98 @@
+"""`/score`: the bytes of a request go to the model's only input, one output comes back as a bare JSON array.
+
+It stands in for the entry script of an Azure ML GPU service. That script fed the body as a batch of one to
+the single input of `serving_default`, and answered the second of its outputs (the probabilities) as the model
+gave it, batch dimension included. Map fields have no order of their own, so "the second" is here the second
+in alphabetical order, as with `classes` and `probabilities`. A signature of one output answers that one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from serval_serving.engines.base import DEFAULT_SIGNATURE, Signature
+from serval_serving.server import json_values
+from serval_serving.server.binding import check_tensor, find_signature
+from serval_serving.server.inference import Deadline, Inference, Target
+from serval_serving.wire.dtypes import DataType, dtype_name
+from serval_serving.wire.status import invalid
+
+PATH = "/score"
+GET_REFUSED = "GET is not supported"
+OTHERS_REFUSED = "bad request"
+
+
+def score(inference: Inference, output: str, body: bytes, deadline: Deadline) -> bytes:
+    """Score one body with the only model; the answer is JSON.
+
+    Parameters
+    ----------
+    inference:
+        What runs the model.
+    output:
+        The alias of the output to answer; empty for the default.
+    body:
+        What the model reads, for instance a JPEG file.
+    deadline:
+        When the answer is late.
+
+    Raises
+    ------
+    StatusError
+        INVALID_ARGUMENT: the model does not take one string, or has no such output; or what the engine says.
+    """
+    with inference.lease(Target(None)) as lease:
+        signature = find_signature(lease.model.signatures, DEFAULT_SIGNATURE)
+        alias = the_input(signature)
+        wanted = the_output(signature.outputs, output)
+        array = np.empty(1, dtype=object)
+        array[0] = body
+        check_tensor(alias, signature.inputs[alias], array)
+        result = inference.run(lease, signature, {alias: array}, [wanted], deadline)[0]
+    values = json_values.writable(wanted, result)
+    if json_values.finite(values):
+        return json_values.dump(values)
+    return json_values.dump_exact(json_values.plain(values))
+
+
+def the_input(signature: Signature) -> str:
+    """Find the only input; it must take strings.
+
+    Raises
+    ------
+    StatusError
+        INVALID_ARGUMENT: there are several, none, or it takes numbers.
+    """
+    names = ", ".join(signature.inputs)
+    if len(signature.inputs) != 1:
+        raise invalid(
+            f"{PATH} needs a model with one input; this one has {len(signature.inputs)}: {names}. "
+            "Use the predict API."
+        )
+    alias, spec = next(iter(signature.inputs.items()))
+    if spec.dtype != DataType.DT_STRING:
+        raise invalid(
+            f"{PATH} needs a model that takes bytes; input {alias} takes {dtype_name(spec.dtype)}. "
+            "Use the predict API."
+        )
+    return alias
+
+
+def the_output(outputs: Mapping[str, object], wanted: str) -> str:
+    """Choose the output to answer.
+
+    Raises
+    ------
+    StatusError
+        INVALID_ARGUMENT: there is none, or none of the configured name.
+    """
+    names = list(outputs)
+    if wanted:
+        if wanted not in outputs:
+            raise invalid(f"the model has no output {wanted}; it has {', '.join(names)}")
+        return wanted
+    if not names:
+        raise invalid("the model has no output")
+    return names[1] if len(names) > 1 else names[0]

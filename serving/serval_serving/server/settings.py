@@ -1,0 +1,82 @@
+"""Settings of the model server. Every field is one flag; see `flags`."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
+GRPC_PORT = 8500
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the flags say.
+
+    Attributes
+    ----------
+    port:
+        TCP port of gRPC; 0 for none.
+    rest_api_port:
+        TCP port of HTTP; 0 for none.
+    rest_api_num_threads:
+        Threads that run HTTP requests; 0 for four per CPU.
+    rest_api_timeout_in_ms:
+        Milliseconds until an HTTP request is answered with 504.
+    rest_api_max_body_bytes:
+        Largest body of an HTTP request.
+    model_name, model_base_path:
+        The model's name in requests, and the folder of its version folders.
+    file_system_poll_wait_seconds:
+        Seconds between two looks at the base path; 0 looks once.
+    max_num_load_retries, load_retry_interval_micros:
+        Further tries of a load that failed in a way that may pass, and the time between two.
+    saved_model_tags:
+        Tags of the meta graph to load.
+    tensorflow_session_parallelism:
+        Threads of both pools of TensorFlow; 0 for one per CPU.
+    tensorflow_intra_op_parallelism, tensorflow_inter_op_parallelism:
+        The same, each pool by itself.
+    per_process_gpu_memory_fraction:
+        The most to take of a GPU's memory; 0 for no limit.
+    grpc_max_threads:
+        Threads that handle RPCs; 0 for four per CPU.
+    grpc_channel_arguments:
+        Further arguments of the gRPC server.
+    monitoring_config_file:
+        Text proto MonitoringConfig; without it metrics are served at the default path.
+    scoring_output:
+        The output that /score answers; without it the second in alphabetical order, or the only one.
+    drain_seconds:
+        Seconds that requests in progress have to finish after SIGTERM.
+    max_connection_age_seconds:
+        Seconds after which a client is asked to connect anew, so that load spreads; 0 for never.
+    max_concurrent_requests:
+        Predictions in progress at once, waiting ones included; more are refused. 0 for no limit.
+    engine_threads:
+        Predictions inside the engine at once; 0 for one per CPU.
+    """
+
+    port: int = GRPC_PORT
+    rest_api_port: int = 0
+    rest_api_num_threads: int = 0
+    rest_api_timeout_in_ms: int = 30000
+    rest_api_max_body_bytes: int = 128 * 1024 * 1024
+    model_name: str = "default"
+    model_base_path: Path | None = None
+    file_system_poll_wait_seconds: int = 1
+    max_num_load_retries: int = 5
+    load_retry_interval_micros: int = 60 * 1000 * 1000
+    saved_model_tags: tuple[str, ...] = ("serve",)
+    tensorflow_session_parallelism: int = 0
+    tensorflow_intra_op_parallelism: int = 0
+    tensorflow_inter_op_parallelism: int = 0
+    per_process_gpu_memory_fraction: float = 0.0
+    grpc_max_threads: int = 0
+    grpc_channel_arguments: tuple[tuple[str, int | str], ...] = field(default=())
+    monitoring_config_file: Path | None = None
+    scoring_output: str = ""
+    drain_seconds: float = 30.0
+    max_connection_age_seconds: float = 300.0
+    max_concurrent_requests: int = 0
+    engine_threads: int = 0
