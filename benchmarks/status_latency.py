@@ -36,7 +36,12 @@ def measure(stand: Bench) -> list[float]:
         stand.kubelet.write(pod, states.ready() if good else states.crashed(number + 1, f"event {number}"))
         wanted = ("True", "Serving") if good else ("False", "CrashLoop")
         stand.cluster.until_condition(NAMESPACE, NAME, "Ready", *wanted)
-    return _delays(stand, start)
+    # The last audit event may still be on its way to the file.
+    return until("all events in the audit log", lambda: _complete(_delays(stand, start)))
+
+
+def _complete(delays: list[float]) -> list[float] | None:
+    return delays if len(delays) == EVENTS else None
 
 
 def _delays(stand: Bench, start: int) -> list[float]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
+
+from support.wait import until
 
 CRD_FILE = Path(__file__).parents[2] / "crds" / "serval.dev_modeldeployments.yaml"
 CRD_NAME = "modeldeployments.serval.dev"
@@ -23,12 +26,25 @@ def document(name: str = "resnet50", **spec: Any) -> Document:
 
 def install_crd(control_plane: Any) -> None:
     """Apply the CRD as a user would, wait for it, and make the namespace that the tests use."""
-    applied = control_plane.kubectl("apply", "-f", str(CRD_FILE))
-    assert applied.returncode == 0, applied.stderr
-    waited = control_plane.kubectl("wait", "--for=condition=Established", f"crd/{CRD_NAME}", "--timeout=20s")
-    assert waited.returncode == 0, waited.stderr
-    made = control_plane.kubectl("create", "namespace", NAMESPACE)
-    assert made.returncode == 0 or "AlreadyExists" in made.stderr, made.stderr
+    namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
+    _succeed(control_plane, "apply", "-f", str(CRD_FILE))
+    _succeed(control_plane, "wait", "--for=condition=Established", f"crd/{CRD_NAME}", "--timeout=20s")
+    _succeed(control_plane, "apply", "-f", "-", stdin=json.dumps(namespace))
+
+
+def _succeed(control_plane: Any, *arguments: str, stdin: str | None = None) -> None:
+    """Run kubectl until it succeeds: an API server that has just started may need a moment for a new kind."""
+    refused: list[str] = []
+
+    def succeeds() -> bool:
+        done = control_plane.kubectl(*arguments, input=stdin)
+        refused.append(done.stderr)
+        return done.returncode == 0
+
+    try:
+        until(f"kubectl {arguments[0]}", succeeds)
+    except AssertionError as error:
+        raise AssertionError(refused[-1]) from error
 
 
 EVERYTHING = document(
