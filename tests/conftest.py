@@ -8,6 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from serval_lab.binaries import ensure
+from serval_lab.pins import ALL
+from serval_lab.settings import Settings
+
 LAYERS = ("unit", "integration", "e2e")
 ROOT = Path(__file__).resolve().parent.parent
 FORBID_SKIPS = "SERVAL_FORBID_SKIPS"
@@ -18,6 +22,13 @@ def pytest_configure() -> None:
     os.environ["KUBECONFIG"] = "/nonexistent/no-cluster-but-our-own"
     for name in ("KUBERNETES_SERVICE_HOST", "KUBERNETES_SERVICE_PORT"):
         os.environ.pop(name, None)
+
+
+@pytest.fixture(scope="session")
+def helm() -> Path:
+    """The real Helm, as the lab has it; built where it is missing."""
+    (pin,) = (binary for binary in ALL if binary.name == "helm")
+    return ensure([pin], Settings.from_environment(), print).path("helm")
 
 
 def layer_of(item: pytest.Item) -> str:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from support.plane import kubectl
 from support.wait import until
 
 CRD_FILE = Path(__file__).parents[2] / "crds" / "serval.dev_modeldeployments.yaml"
@@ -37,7 +38,7 @@ def _succeed(control_plane: Any, *arguments: str, stdin: str | None = None) -> N
     refused: list[str] = []
 
     def succeeds() -> bool:
-        done = control_plane.kubectl(*arguments, input=stdin)
+        done = kubectl(control_plane, *arguments, stdin=stdin)
         refused.append(done.stderr)
         return done.returncode == 0
 

@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from support.chart import NAMESPACE, render
+from support.plane import kubectl
 
 EVERYTHING = (
     "metrics.service.enabled=true",
@@ -25,11 +26,12 @@ def test_manifests_are_taken_without_a_warning(control_plane: Any, values: tuple
         "pod-security.kubernetes.io/warn": "restricted",
     }
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE, "labels": labels}}
-    made = control_plane.kubectl("apply", "--server-side", "-f", "-", input=yaml.safe_dump(namespace))
+    made = kubectl(control_plane, "apply", "--server-side", "-f", "-", stdin=yaml.safe_dump(namespace))
     assert made.returncode == 0, made.stderr
     # The CRD has tests of its own, and stands in the cluster under another field manager.
     objects = [one for one in render(control_plane, *values) if one["kind"] != "CustomResourceDefinition"]
-    done = control_plane.kubectl(
+    done = kubectl(
+        control_plane,
         "apply",
         "--server-side",
         "--force-conflicts",
@@ -37,7 +39,7 @@ def test_manifests_are_taken_without_a_warning(control_plane: Any, values: tuple
         "--validate=strict",
         "-f",
         "-",
-        input=yaml.safe_dump_all(objects),
+        stdin=yaml.safe_dump_all(objects),
     )
     assert done.returncode == 0, done.stderr
     assert "Warning" not in done.stderr

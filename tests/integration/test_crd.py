@@ -21,6 +21,7 @@ from integration.crd_samples import (
     document,
     install_crd,
 )
+from support.plane import kubectl
 
 ApplyStatus = Callable[[Document], Any]
 
@@ -38,15 +39,15 @@ def stored(installed: Any) -> Iterator[Callable[[Document], Any]]:
 
     def apply(body: Document) -> Any:
         names.append(body["metadata"]["name"])
-        return installed.kubectl("apply", "-f", "-", input=json.dumps(body))
+        return kubectl(installed, "apply", "-f", "-", stdin=json.dumps(body))
 
     yield apply
     for name in set(names):
-        installed.kubectl("delete", "mdep", name, "-n", NAMESPACE, "--ignore-not-found", "--timeout=20s")
+        kubectl(installed, "delete", "mdep", name, "-n", NAMESPACE, "--ignore-not-found", "--timeout=20s")
 
 
 def read(installed: Any, name: str) -> Document:
-    got = installed.kubectl("get", "mdep", name, "-n", NAMESPACE, "-o", "json")
+    got = kubectl(installed, "get", "mdep", name, "-n", NAMESPACE, "-o", "json")
     assert got.returncode == 0, got.stderr
     body: Document = json.loads(got.stdout)
     return body
@@ -54,17 +55,17 @@ def read(installed: Any, name: str) -> Document:
 
 def test_stores_the_crd_as_it_is_written(installed: Any) -> None:
     """Whatever the API server added or rewrote would be drift for ever to a GitOps tool."""
-    got = installed.kubectl("get", "crd", CRD_NAME, "-o", "json")
+    got = kubectl(installed, "get", "crd", CRD_NAME, "-o", "json")
     assert json.loads(got.stdout)["spec"] == yaml.safe_load(CRD_FILE.read_text(encoding="utf-8"))["spec"]
 
 
 def test_takes_the_crd_again_unchanged(installed: Any) -> None:
-    again = installed.kubectl("apply", "-f", str(CRD_FILE))
+    again = kubectl(installed, "apply", "-f", str(CRD_FILE))
     assert again.stdout.strip().endswith("unchanged"), again.stdout + again.stderr
 
 
 def test_crd_has_no_complaints(installed: Any) -> None:
-    got = installed.kubectl("get", "crd", CRD_NAME, "-o", "json")
+    got = kubectl(installed, "get", "crd", CRD_NAME, "-o", "json")
     conditions = {one["type"]: one["status"] for one in json.loads(got.stdout)["status"]["conditions"]}
     assert conditions == {"NamesAccepted": "True", "Established": "True"}  # no NonStructuralSchema
 
@@ -84,21 +85,21 @@ def test_new_object_is_seen_by_nobody_yet(installed: Any, stored: Any) -> None:
 
 
 def test_explains_every_field_of_the_spec(installed: Any) -> None:
-    explained = installed.kubectl("explain", "modeldeployment.spec", "--recursive")
+    explained = kubectl(installed, "explain", "modeldeployment.spec", "--recursive")
     assert explained.returncode == 0, explained.stderr
     for field in ("uri", "caConfigMap", "resourceName", "tolerationSeconds", "failureThreshold", "suspend"):
         assert f"{field}\t<" in explained.stdout
-    uri = installed.kubectl("explain", "mdep.spec.model.uri")
+    uri = kubectl(installed, "explain", "mdep.spec.model.uri")
     assert "PersistentVolumeClaim" in uri.stdout
 
 
 def test_scales(installed: Any, stored: Any) -> None:
     assert stored(document("scaled", replicas=2)).returncode == 0
     scale = ("scale", "mdep/scaled", "-n", NAMESPACE)
-    scaled = installed.kubectl(*scale, "--replicas=5", "--current-replicas=2")
+    scaled = kubectl(installed, *scale, "--replicas=5", "--current-replicas=2")
     assert scaled.returncode == 0, scaled.stderr
     assert read(installed, "scaled")["spec"]["replicas"] == 5
-    refused = installed.kubectl(*scale, "--replicas=1001")
+    refused = kubectl(installed, *scale, "--replicas=1001")
     assert "less than or equal to 1000" in refused.stderr
 
 
@@ -110,7 +111,8 @@ def shown(installed: Any, stored: Any) -> ApplyStatus:
     def apply_status(status: Document) -> Any:
         body = {**document("shown"), "status": status}
         del body["spec"]
-        return installed.kubectl(
+        return kubectl(
+            installed,
             "apply",
             "--server-side",
             "--force-conflicts",
@@ -118,7 +120,7 @@ def shown(installed: Any, stored: Any) -> ApplyStatus:
             "--subresource=status",
             "-f",
             "-",
-            input=json.dumps(
+            stdin=json.dumps(
                 {k: v for k, v in document("shown").items() if k != "spec"} | {"status": status}
             ),
         )
@@ -130,7 +132,7 @@ def test_status_is_kept_whole_and_shown_as_a_table(installed: Any, shown: ApplyS
     applied = shown(STATUS)
     assert applied.returncode == 0, applied.stderr
     assert read(installed, "shown")["status"] == STATUS
-    header, row = installed.kubectl("get", "mdep", "shown", "-n", NAMESPACE).stdout.splitlines()
+    header, row = kubectl(installed, "get", "mdep", "shown", "-n", NAMESPACE).stdout.splitlines()
     assert header.split() == [
         "NAME",
         "AVAILABLE",
@@ -142,10 +144,10 @@ def test_status_is_kept_whole_and_shown_as_a_table(installed: Any, shown: ApplyS
         "AGE",
     ]
     assert row.split()[:-1] == ["shown", "True", "False", "Unschedulable", "1/2", "resnet50/3", "nvidia-gpu"]
-    wide = installed.kubectl("get", "serval", "-n", NAMESPACE, "-o", "wide").stdout
+    wide = kubectl(installed, "get", "serval", "-n", NAMESPACE, "-o", "wide").stdout
     assert "shown.crd-test.svc:8500" in wide
     assert "0/3 nodes are available" in wide
-    scale = installed.kubectl("get", "mdep", "shown", "-n", NAMESPACE, "--subresource=scale", "-o", "json")
+    scale = kubectl(installed, "get", "mdep", "shown", "-n", NAMESPACE, "--subresource=scale", "-o", "json")
     assert json.loads(scale.stdout)["status"] == {"replicas": 2, "selector": STATUS["selector"]}
 
 
@@ -187,8 +189,8 @@ def test_wait_follows_the_generation(installed: Any, shown: ApplyStatus) -> None
     ready = {"observedGeneration": 1, "conditions": [condition("Ready", "True", "Serving")]}
     assert shown(ready).returncode == 0
     wait = ("wait", "--for=condition=Ready", "mdep/shown", "-n", NAMESPACE)
-    assert installed.kubectl(*wait, "--timeout=10s").returncode == 0
-    assert installed.kubectl("scale", "mdep/shown", "-n", NAMESPACE, "--replicas=3").returncode == 0
-    assert installed.kubectl(*wait, "--timeout=1s").returncode != 0, (
+    assert kubectl(installed, *wait, "--timeout=10s").returncode == 0
+    assert kubectl(installed, "scale", "mdep/shown", "-n", NAMESPACE, "--replicas=3").returncode == 0
+    assert kubectl(installed, *wait, "--timeout=1s").returncode != 0, (
         "Ready of an older generation must not count"
     )

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from integration.crd_samples import NAMESPACE, Document, install_crd
+from support.plane import kubectl
 
 ROOT = Path(__file__).parents[2]
 MARKDOWN = [
@@ -59,5 +60,5 @@ def test_documents_show_some() -> None:
 def test_shown_model_deployment_is_taken(control_plane: Any, body: Document) -> None:
     install_crd(control_plane)
     body["metadata"]["namespace"] = NAMESPACE
-    done = control_plane.kubectl("create", "--dry-run=server", "-f", "-", input=json.dumps(body))
+    done = kubectl(control_plane, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(body))
     assert done.returncode == 0, done.stderr

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from subprocess import CompletedProcess
 
 from serval_lab import Lab
 from support.cluster import Cluster
@@ -28,3 +29,8 @@ def control_plane(name: str, **options: bool) -> Lab:
     """A control plane without nodes, on loopback, whose scheduler works for nodes that tests write."""
     # Nobody renews the lease of such a node, so it must never be missed.
     return Lab(name=name, nodes=(), fast=True, node_grace=86400.0, **options)
+
+
+def kubectl(plane: Lab, *arguments: str, stdin: str | None = None) -> CompletedProcess[str]:
+    """Run the real kubectl, and give its answer whether it succeeds or not."""
+    return plane.kubectl(*arguments, stdin=stdin, check=False)

@@ -1,0 +1,100 @@
+"""The operator's configuration, read by the operator's own reader, and the values it comes from."""
+
+from __future__ import annotations
+
+import pytest
+
+from unit.chart.rendering import Chart, Manifest, configuration
+
+
+def test_default_configuration(rendered: list[Manifest]) -> None:
+    read = configuration(rendered)
+    assert read.default_runtime == "tensorflow-serving"
+    assert (read.fetch.max_bytes, read.fetch.max_entries) == (20 * 2**30, 10_000)
+    official = read.runtimes["tensorflow-serving"]
+    assert official.image("") == official.image("cpu") == "docker.io/tensorflow/serving:2.19.1"
+    assert official.image("nvidia-gpu") == official.image("aks-nvidia-gpu") == f"{official.image('cpu')}-gpu"
+    assert official.args == ("--monitoring_config_file=/models/monitoring.config",)
+    own = read.runtimes["serval"]
+    assert own.image("nvidia-gpu") == "serval-server:0.1.0"
+    assert own.capabilities - official.capabilities == {"raw-score", "concurrency-limit"}
+
+
+def test_default_profiles(rendered: list[Manifest]) -> None:
+    profiles = configuration(rendered).profiles
+    assert {name: profile.resource_name for name, profile in profiles.items()} == {
+        "cpu": "",
+        "nvidia-gpu": "nvidia.com/gpu",
+        "aks-nvidia-gpu": "nvidia.com/gpu",
+        "amd-gpu": "amd.com/gpu",
+    }
+    aks = profiles["aks-nvidia-gpu"]
+    assert aks.node_selector == {"kubernetes.azure.com/accelerator": "nvidia"}
+    assert {one["key"] for one in aks.tolerations} == {
+        "sku",
+        "nvidia.com/gpu",
+        "kubernetes.azure.com/scalesetpriority",
+    }
+
+
+def test_configuration_follows_the_values(chart: Chart) -> None:
+    read = configuration(
+        chart.render(
+            {
+                "image": {"registry": "mirror", "pullPolicy": "Always"},
+                "serverImage": {"tag": "v3", "pullPolicy": "Never"},
+                "defaultRuntime": "serval",
+                "fetch": {
+                    "maxBytes": 5_000_000_000,
+                    "maxEntries": 1_000_000,
+                    "resources": {"limits": {"cpu": 1}},
+                },
+                "runtimes": {
+                    "tensorflow-serving": None,
+                    "serval": {
+                        "images": {"fpga": "mirror/serval-server:fpga"},
+                        "env": [{"name": "A", "value": "1"}],
+                        "graceSeconds": 5,
+                    },
+                },
+                "profiles": {
+                    "amd-gpu": None,
+                    "fpga": {"resourceName": "amd.com/xilinx_u250", "scalable": True},
+                },
+            }
+        )
+    )
+    assert set(read.runtimes) == {"serval"}
+    own = read.runtimes["serval"]
+    assert (own.image(""), own.image("fpga")) == ("mirror/serval-server:v3", "mirror/serval-server:fpga")
+    assert (own.image_pull_policy, own.env, own.grace_seconds) == ("Never", (("A", "1"),), 5)
+    assert set(read.profiles) == {"cpu", "nvidia-gpu", "aks-nvidia-gpu", "fpga"}
+    assert read.profiles["fpga"].scalable
+    assert read.fetch.image == "mirror/serval-operator:0.1.0"
+    assert read.fetch.image_pull_policy == "Always"
+    assert (read.fetch.max_bytes, read.fetch.max_entries) == (5_000_000_000, 1_000_000)
+
+
+@pytest.mark.parametrize(
+    ("values", "message"),
+    [
+        ({"imag": {}}, "additional properties 'imag' not allowed"),
+        ({"operator": {"loglevel": "info"}}, "additional properties 'loglevel' not allowed"),
+        ({"operator": {"logLevel": "loud"}}, "/operator/logLevel"),
+        ({"image": {"digest": "sha256:1"}}, "/image/digest"),
+        ({"watchNamespaces": "vision"}, "/watchNamespaces"),
+        ({"watchNamespaces": ["a,b"]}, "/watchNamespaces/0"),
+        ({"runtimes": {"x": {"args": []}}}, "missing property 'images'"),
+        (
+            {"runtimes": {"x": {"images": {"default": "i"}, "capabilities": ["fly"]}}},
+            "/runtimes/x/capabilities/0",
+        ),
+        ({"profiles": {"Big GPU": {}}}, "Big GPU"),
+        ({"fetch": {"maxBytes": "20GB"}}, "/fetch/maxBytes"),
+        ({"defaultRuntime": "triton"}, 'there is no runtime "triton"'),
+        ({"profiles": {"nvidia-gpu": None}}, "images.nvidia-gpu: there is no profile of this name"),
+        ({"metrics": {"serviceMonitor": {"enabled": True}}}, "needs metrics.service.enabled"),
+    ],
+)
+def test_refuses_wrong_values(chart: Chart, values: Manifest, message: str) -> None:
+    assert message in chart.refusal(values)
