@@ -49,8 +49,10 @@ def build_parser() -> argparse.ArgumentParser:
     image.add_argument("repository", metavar="NAME:TAG")
     _add_node(command("node", _node, "kill or start a node"))
     _add_device(command("device", _device, "change a fake device"))
-    left = command("leftovers", _leftovers, "list everything of labs on this machine; exit status 1 if any")
-    left.set_defaults(name=None)  # without --name: of every lab, and what nobody claims
+    text = "list everything of labs on this machine; exit status 1 if any"
+    left = commands.add_parser("leftovers", help=text, description=text)
+    left.add_argument("--name", help="of this lab alone (default: of every lab, and what nobody claims)")
+    left.set_defaults(run=_leftovers)
     command("binaries", _binaries, "build what is missing and print where the binaries are")
     return parser
 

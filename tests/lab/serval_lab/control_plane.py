@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 
 import urllib3
@@ -205,7 +206,7 @@ def wait_controllers(context: Context) -> None:
         if context.pid_file(name).exists():
             wait_for(
                 f"{name}'s health",
-                lambda name=name: healthy(context, name),  # type: ignore[misc]
+                partial(healthy, context, name),
                 CONTROLLERS_LIMIT,
                 log=context.log(name),
                 alive=context.alive(name),

@@ -62,6 +62,12 @@ def read(path: Path) -> DeviceState | None:
     return DeviceState(**{**data, "unhealthy": tuple(data["unhealthy"])})
 
 
+def read_all(folder: Path) -> list[DeviceState]:
+    """Return what all control files of a folder say."""
+    states = (read(path) for path in sorted(folder.glob("*.json")))
+    return [state for state in states if state is not None]
+
+
 def write(folder: Path, state: DeviceState) -> None:
     """Write a control file, whole or not at all."""
     _replace(control_file(folder, state.resource), json.dumps(asdict(state)))

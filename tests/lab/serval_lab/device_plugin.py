@@ -178,10 +178,7 @@ def main(folder: Path) -> None:
     """Serve every resource that has a control file in `folder`, until killed."""
     devices: dict[str, FakeDevice] = {}
     while True:
-        for path in sorted(folder.glob("*.json")):
-            state = control.read(path)
-            if state is None:
-                continue
+        for state in control.read_all(folder):
             device = devices.get(state.resource)
             if device is None:
                 device = devices[state.resource] = FakeDevice(folder, state)

@@ -6,7 +6,7 @@ import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -16,39 +16,18 @@ from serval_lab.binaries import ensure
 from serval_lab.context import Context
 from serval_lab.errors import LabError
 from serval_lab.handles import Device, Node
-from serval_lab.kube import KubeClient, is_ready
+from serval_lab.kube import KubeClient
 from serval_lab.pins import ALL
 from serval_lab.settings import Settings
 from serval_lab.shell import run
 from serval_lab.spec import DEFAULT_NODES, NodeSpec, check_nodes
 from serval_lab.state import Options, StateFolder
+from serval_lab.status import LabStatus, read_status
 
 DEFAULT_NAME = "serval"
 COMMAND_LIMIT = 120.0
 
 Progress = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class LabStatus:
-    """What is up.
-
-    Attributes
-    ----------
-    phase
-        ``down`` (nothing there), ``up`` (answers), or ``broken`` (remains of a lab, or one being started).
-    components
-        Each component of the control plane, and whether it runs.
-    nodes
-        Each node: ``Ready``, ``NotReady`` or ``killed``.
-    index
-        Index of the address plan; None for a control plane on loopback.
-    """
-
-    phase: str
-    components: Mapping[str, bool] = field(default_factory=dict)
-    nodes: Mapping[str, str] = field(default_factory=dict)
-    index: int | None = None
 
 
 class Lab:
@@ -187,26 +166,9 @@ class Lab:
 
     def status(self) -> LabStatus:
         """Return what is up."""
-        state = self.folder.load()
-        if state is None:
+        if self.folder.load() is None:
             return LabStatus("broken" if self.folder.path.exists() else "down")
-        context = self.context
-        components = {
-            path.name: context.process(path.name) is not None
-            for path in sorted(self.folder.pids.glob("*"))
-            if not path.name.startswith("node-")
-        }
-        if not lifecycle.answers(context):
-            return LabStatus("broken", components, {}, state.index)
-        api = self.client()
-        objects = api.nodes()
-        api.close()
-        found = {}
-        for spec in state.nodes:
-            runs = context.process(nodes.component(spec.name))
-            ready = spec.name in objects and is_ready(objects[spec.name])
-            found[spec.name] = ("Ready" if ready else "NotReady") if runs else "killed"
-        return LabStatus("up", components, found, state.index)
+        return read_status(self.context)
 
     # --- what it offers
 

@@ -94,14 +94,14 @@ def baseline(context: Context) -> Path:
 
 def start_nodes(context: Context, positions: Sequence[int]) -> None:
     """Start the nodes at these positions and wait until they are Ready."""
-    began, api = nodes.now(), control_plane.client(context)
+    api = control_plane.client(context)
     specs = [context.state.nodes[position] for position in positions]
     for position in positions:
-        nodes.register(api, context.state.nodes[position])
+        nodes.register(context, api, context.state.nodes[position])
         nodes.start(context, position)
     api.close()
     nodes.route_services(context)
-    nodes.wait_ready(context, specs, began)
+    nodes.wait_ready(context, specs)
     context.say(f"nodes Ready: {', '.join(spec.name for spec in specs)}")
 
 

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-import time
 from collections.abc import Sequence
-from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from serval_lab.spec import NodeSpec, parse_taint
 from serval_lab.wait import wait_for
 
 NAMESPACES_LIMIT = 10.0
+STARTS = "the lab starts the node"
 READY_LIMIT = 120.0
 """Seconds. On an idle machine a node takes 2."""
 
@@ -125,14 +125,21 @@ def _kept(context: Context) -> list[Path]:
     return list(dict.fromkeys([*folders, *context.binaries.dirs]))
 
 
-def register(api: KubeClient, node: NodeSpec) -> None:
-    """Make the Node object, with labels and taints, unless it exists.
+def register(context: Context, api: KubeClient, node: NodeSpec) -> None:
+    """Make the Node object, with labels and taints; one that is there is said to be not ready any more.
 
     A kubelet may not set labels such as node-role.kubernetes.io/x on itself; the administrator may. The
-    kubelet fills in the rest.
+    kubelet fills in the rest. What it said before the node died would otherwise pass for news.
     """
     path = f"/api/v1/nodes/{node.name}"
     if api.get(path) is not None:
+        stale = {
+            "conditions": [{"type": "Ready", "status": "False", "reason": "NodeStarts", "message": STARTS}],
+            "allocatable": dict.fromkeys(device.resource for device in devices(context, node)),
+        }
+        api.request(
+            "PATCH", f"{path}/status", {"status": stale}, content="application/strategic-merge-patch+json"
+        )
         return
     body = {
         "apiVersion": "v1",
@@ -221,14 +228,14 @@ def route_services(context: Context) -> None:
             return
 
 
-def wait_ready(context: Context, nodes: Sequence[NodeSpec], since: float) -> None:
-    """Wait until nodes are Ready with all their devices, by heartbeats younger than `since` (a Unix time)."""
+def wait_ready(context: Context, nodes: Sequence[NodeSpec]) -> None:
+    """Wait until nodes are Ready with their devices."""
     api = control_plane.client(context)
     for node in nodes:
         name = component(node.name)
         wait_for(
             f"node {node.name} Ready",
-            lambda node=node: _is_up(api, node, since),  # type: ignore[misc]
+            partial(_is_up, context, api, node),
             READY_LIMIT,
             log=explaining_log(context, node.name),
             alive=context.alive(name),
@@ -237,14 +244,17 @@ def wait_ready(context: Context, nodes: Sequence[NodeSpec], since: float) -> Non
     api.close()
 
 
-def _is_up(api: KubeClient, node: NodeSpec, since: float) -> bool:
+def devices(context: Context, node: NodeSpec) -> list[device_control.DeviceState]:
+    """Return what a node's fake device plugins were last told."""
+    return device_control.read_all(context.folder.node(node.name) / "devices")
+
+
+def _is_up(context: Context, api: KubeClient, node: NodeSpec) -> bool:
     found = api.get(f"/api/v1/nodes/{node.name}")
     if found is None or not is_ready(found):
         return False
-    beat = next(c["lastHeartbeatTime"] for c in found["status"]["conditions"] if c["type"] == "Ready")
-    fresh = datetime.fromisoformat(beat) >= datetime.fromtimestamp(int(since), UTC)
-    return fresh and all(
-        allocatable(found, resource) > 0 for resource, units in node.devices.items() if units
+    return all(
+        allocatable(found, device.resource) == len(device.healthy) for device in devices(context, node)
     )
 
 
@@ -252,11 +262,6 @@ def explaining_log(context: Context, node: str) -> Path:
     """Return the log that says most about a node: the kubelet's, or its first process's before that."""
     kubelet = context.log(f"{node}-kubelet")
     return kubelet if kubelet.exists() else context.log(component(node))
-
-
-def now() -> float:
-    """Return the present Unix time."""
-    return time.time()
 
 
 def is_root() -> bool:
