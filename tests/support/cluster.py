@@ -26,6 +26,7 @@ PLURALS = {
     "ServiceAccount": "serviceaccounts",
     "Event": "events",
     "ResourceQuota": "resourcequotas",
+    "EndpointSlice": "endpointslices",
     "PersistentVolume": "persistentvolumes",
     "PersistentVolumeClaim": "persistentvolumeclaims",
 }
@@ -33,6 +34,7 @@ API_VERSIONS = {
     "ModelDeployment": "serval.dev/v1alpha1",
     "Deployment": "apps/v1",
     "ReplicaSet": "apps/v1",
+    "EndpointSlice": "discovery.k8s.io/v1",
 }
 TIMEOUT = 10
 FIELD_MANAGER = "serval-tests"

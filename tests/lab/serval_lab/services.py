@@ -120,7 +120,7 @@ def push_pause(context: Context) -> None:
         push(context, layout, f"{repository}:{tag}")
 
 
-def write_image(layout: Path, program: Path, entrypoint: str) -> None:
+def write_image(layout: Path, program: Path, entrypoint: str, mode: int = 0o755) -> None:
     """Write an OCI layout of an image that holds one program and nothing else.
 
     Parameters
@@ -131,13 +131,15 @@ def write_image(layout: Path, program: Path, entrypoint: str) -> None:
         The program, statically linked.
     entrypoint
         Its absolute path in the image.
+    mode
+        Its permissions; without those to execute it, no container of the image can start.
     """
     blobs = layout / "blobs" / "sha256"
     blobs.mkdir(parents=True)
     layer = layout / "layer.tar"
     with tarfile.open(layer, "w") as archive:
         member = tarfile.TarInfo(entrypoint.lstrip("/"))
-        member.size, member.mode = program.stat().st_size, 0o755
+        member.size, member.mode = program.stat().st_size, mode
         with program.open("rb") as stream:
             archive.addfile(member, stream)
 

@@ -1,0 +1,123 @@
+"""The real lab with the operator on it, installed by the chart and by nothing else."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from examples.demo.model import TrainedModel, trained_model
+
+from e2e.stand import ARCHIVE, CA_CONFIG_MAP, RESTRICTED, Stand, empty_archive, evil_archive, without
+from serval_lab import Lab, Settings
+from serval_lab.cleanup import leftovers
+from serval_lab.images import Images, build_images
+from serval_lab.services import write_image
+from support.chart import CHART, NAMESPACE, RELEASE
+from support.cluster import Cluster
+from support.store import ModelStore
+from support.wait import until
+
+NODE_GRACE = 8.0
+NO_IMAGE = "no-such-image"
+NO_PROGRAM = "no-program"
+
+
+@pytest.fixture(scope="session")
+def cluster_lab() -> Iterator[Lab]:
+    """Three real nodes, ended with the session; nothing of them may be left."""
+    lab = Lab("serval-test", node_grace=NODE_GRACE)
+    with lab:
+        yield lab
+    assert not leftovers(lab.settings.state, lab.folder.path)
+
+
+@pytest.fixture(scope="session")
+def images(cluster_lab: Lab) -> Images:
+    """Both images, built from the Dockerfile and pushed to the lab's registry."""
+    return build_images(cluster_lab.registry, progress=print)
+
+
+@pytest.fixture(scope="session")
+def cluster(cluster_lab: Lab) -> Iterator[Cluster]:
+    """The lab's cluster, for its administrator."""
+    cluster = Cluster(cluster_lab.kubeconfig)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture(scope="session")
+def model() -> TrainedModel:
+    """The digits model, trained or from the cache."""
+    return trained_model(Settings.from_environment().cache / "demo", print)
+
+
+@pytest.fixture(scope="session")
+def installed(cluster_lab: Lab, images: Images) -> Lab:
+    """The lab with the chart installed, `helm install --wait`."""
+    cluster_lab.helm(
+        *("install", RELEASE, str(CHART), f"--namespace={NAMESPACE}", "--create-namespace"),
+        *("--wait", "--timeout=180s", "--values=-"),
+        stdin=json.dumps(chart_values(cluster_lab, images)),
+    )
+    return cluster_lab
+
+
+def chart_values(lab: Lab, images: Images) -> dict[str, Any]:
+    """Values of the chart: the lab's images, and runtimes that fail in ways that the tests need."""
+    operator_tag, server_tag = (ref.rpartition(":")[2] for ref in (images.operator, images.server))
+    broken = {"frameworks": ["TensorFlow"], "capabilities": ["grpc-predict"]}
+    return {
+        "image": {"registry": lab.registry, "tag": operator_tag},
+        "serverImage": {"registry": lab.registry, "tag": server_tag},
+        "defaultRuntime": "serval",
+        "runtimes": {
+            NO_IMAGE: {**broken, "images": {"default": f"{lab.registry}/{NO_IMAGE}:1"}},
+            # The operator's image as a model server: it does not know the flags, says so, and ends.
+            "crash": {**broken, "images": {"default": images.operator}},
+            NO_PROGRAM: {**broken, "images": {"default": broken_image(lab)}},
+        },
+    }
+
+
+def broken_image(lab: Lab) -> str:
+    """Push an image whose program may not be executed."""
+    with tempfile.TemporaryDirectory() as layout:
+        write_image(Path(layout), lab.context.binaries.path("pause"), f"/{NO_PROGRAM}", mode=0o644)
+        return lab.load_image(Path(layout), f"test/{NO_PROGRAM}:1")
+
+
+@pytest.fixture
+def store(cluster_lab: Lab, cluster: Cluster, model: TrainedModel) -> Iterator[ModelStore]:
+    """A model store in a namespace of its own."""
+    made = cluster.create(
+        {"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": "e2e-", "labels": RESTRICTED}}
+    )
+    namespace: str = made["metadata"]["name"]
+    until("the default ServiceAccount", lambda: cluster.get("ServiceAccount", namespace, "default"))
+    store = ModelStore(cluster_lab.host, namespace)
+    store.answers |= {
+        ARCHIVE: model.archive,
+        "damaged.tar.gz": without(model.archive, "variables"),
+        "denied.tar.gz": 403,
+        "empty.tar.gz": empty_archive(),
+        "evil.tar.gz": evil_archive(),
+    }
+    for manifest in store.manifests():
+        cluster.create(manifest)
+    store.start()
+    yield store
+    cluster.delete("Namespace", None, namespace)
+    cluster.until_gone("Namespace", None, namespace, limit=180)
+    store.stop()
+
+
+@pytest.fixture
+def stand(installed: Lab, cluster: Cluster, store: ModelStore) -> Stand:
+    """A namespace with a model store, watched by the installed operator."""
+    stand = Stand(cluster, store.namespace, store)
+    stand.copy_ca(CA_CONFIG_MAP)
+    return stand

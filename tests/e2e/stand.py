@@ -1,0 +1,102 @@
+"""What the end-to-end tests of the operator stand on: one namespace, its model store, short ways to act."""
+
+from __future__ import annotations
+
+import io
+import tarfile
+from typing import Any
+
+from support.cluster import Cluster, Object
+from support.models import model_deployment
+from support.store import ModelStore
+
+CA_CONFIG_MAP = "store-ca"
+CA_KEY = "ca.crt"
+ARCHIVE = "digits.tar.gz"
+RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
+
+
+class Stand:
+    """One namespace of a test.
+
+    Parameters
+    ----------
+    namespace:
+        Pod Security "restricted" is enforced in it.
+    store:
+        Serves the model's archive as `ARCHIVE`.
+    """
+
+    def __init__(self, cluster: Cluster, namespace: str, store: ModelStore) -> None:
+        self.cluster = cluster
+        self.namespace = namespace
+        self.store = store
+
+    @property
+    def model(self) -> dict[str, Any]:
+        """The good model."""
+        return {"uri": self.uri(ARCHIVE), "caConfigMap": {"name": CA_CONFIG_MAP, "key": CA_KEY}}
+
+    def uri(self, path: str, **where: int) -> str:
+        """Address of a path in the store."""
+        return self.store.uri(path, **where)
+
+    def create(self, name: str, **spec: Any) -> Object:
+        """Create a ModelDeployment, of the good model unless told otherwise."""
+        return self.cluster.create(model_deployment(name, self.namespace, **{"model": self.model, **spec}))
+
+    def patch(self, name: str, **spec: Any) -> Object:
+        """Merge fields into a ModelDeployment's spec."""
+        return self.cluster.patch("ModelDeployment", self.namespace, name, {"spec": spec})
+
+    def on_node(self, node: str) -> dict[str, Any]:
+        """Fields that keep the pods on one node."""
+        return {"accelerator": {"profile": "cpu", "nodeSelector": {"kubernetes.io/hostname": node}}}
+
+    def copy_ca(self, name: str) -> None:
+        """Make the ConfigMap with the store's authority, under this name."""
+        self.cluster.create(
+            {
+                "apiVersion": "v1",
+                "kind": "ConfigMap",
+                "metadata": {"name": name, "namespace": self.namespace},
+                "data": {CA_KEY: self.store.certificate.authority},
+            }
+        )
+
+
+def without(archive: bytes, part: str) -> bytes:
+    """An archive without the members whose path holds ``part``."""
+    return _repack(archive, lambda member: part not in member.name)
+
+
+def empty_archive() -> bytes:
+    """An archive that holds no model."""
+    return _archive({"1/README": b"nothing here"})
+
+
+def evil_archive() -> bytes:
+    """An archive that tries to write beside its folder."""
+    return _archive({"../../escaped": b"x"})
+
+
+def _archive(files: dict[str, bytes]) -> bytes:
+    packed = io.BytesIO()
+    with tarfile.open(fileobj=packed, mode="w:gz") as tar:
+        for name, content in files.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(content)
+            tar.addfile(entry, io.BytesIO(content))
+    return packed.getvalue()
+
+
+def _repack(archive: bytes, keep: Any) -> bytes:
+    packed = io.BytesIO()
+    with (
+        tarfile.open(fileobj=io.BytesIO(archive), mode="r:gz") as old,
+        tarfile.open(fileobj=packed, mode="w:gz") as new,
+    ):
+        for member in old.getmembers():
+            if keep(member):
+                new.addfile(member, old.extractfile(member) if member.isfile() else None)
+    return packed.getvalue()
