@@ -144,7 +144,6 @@ class Operator:
             asyncio.create_task(self.queue.run(), name="work"),
             asyncio.create_task(resyncing, name="resync"),
             asyncio.create_task(self._relister.run(), name="listings"),
-            # Last: when kopf ends, it cancels all that was started after it.
             asyncio.create_task(self._informer.run(), name=WATCHES),
         ]
 
@@ -255,7 +254,7 @@ def main(arguments: Sequence[str] | None = None, env: Mapping[str, str] | None =
     if asked.check_config:
         sys.stdout.write(f"{settings.config_file}: ok\n")
         return EXIT_OK
-    disable_created_metrics()
+    disable_created_metrics()  # type: ignore[no-untyped-call]
     logs.configure(settings.log_level, settings.log_format)
     _tune_collector()
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:

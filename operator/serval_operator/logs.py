@@ -85,7 +85,7 @@ def configure(level: str, style: str, stream: IO[str] | None = None) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level.upper())
-    least = logging.DEBUG if root.level <= logging.DEBUG else logging.WARNING
+    least = logging.DEBUG if root.level <= logging.DEBUG else max(root.level, logging.WARNING)
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(least)
 

@@ -31,10 +31,12 @@ class ProbeServer:
     """
 
     def __init__(self, live: Sequence[Check], ready: Sequence[Check], metrics: Callable[[], bytes]) -> None:
+        self._live = tuple(live)
+        self._ready = (*live, *ready)
         self._metrics = metrics
         application = web.Application()
-        application.router.add_get("/healthz", lambda _: _answer(live))
-        application.router.add_get("/readyz", lambda _: _answer([*live, *ready]))
+        application.router.add_get("/healthz", self._healthz)
+        application.router.add_get("/readyz", self._readyz)
         application.router.add_get("/metrics", self._scrape)
         self._runner = web.AppRunner(application, access_log=None, shutdown_timeout=CLOSE_SECONDS)
 
@@ -56,11 +58,17 @@ class ProbeServer:
         """Close the listening socket and the connections."""
         await self._runner.cleanup()
 
+    async def _healthz(self, _: web.Request) -> web.Response:
+        return _answer(self._live)
+
+    async def _readyz(self, _: web.Request) -> web.Response:
+        return _answer(self._ready)
+
     async def _scrape(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics(), headers={"Content-Type": METRICS_TYPE})
 
 
-async def _answer(checks: Sequence[Check]) -> web.Response:
+def _answer(checks: Sequence[Check]) -> web.Response:
     wrong = [finding for check in checks if (finding := check())]
     if wrong:
         return web.Response(status=503, text="; ".join(wrong))

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from serval_operator.api.naming import Manifest, digest, selector
 from serval_operator.api.resolved import Resolved, Strategy
 from serval_operator.api.views import ModelView
-from serval_operator.builders.metadata import Manifest, child, digest, labels, selector
+from serval_operator.builders.metadata import child, labels
 from serval_operator.builders.pod import pod_spec
 from serval_operator.constants import LABEL_REVISION
 

@@ -1,37 +1,19 @@
-"""Names, labels and owners: what every child has in common."""
+"""Labels and owners: what every child has in common."""
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-import orjson
-
+from serval_operator.api.naming import Manifest, digest, selector
 from serval_operator.api.views import ModelView
 from serval_operator.constants import (
     ANNOTATION_APPLIED,
     API_VERSION,
     COMPONENT_SERVER,
-    HEADLESS_SUFFIX,
     LABEL_COMPONENT,
-    LABEL_MANAGED_BY,
-    LABEL_NAME,
-    MANAGED_BY,
     MODEL_DEPLOYMENT,
 )
-
-Manifest = dict[str, Any]
-
-
-def headless_name(name: str) -> str:
-    """Name of the headless Service beside the Service of a ModelDeployment."""
-    return name + HEADLESS_SUFFIX
-
-
-def selector(name: str) -> dict[str, str]:
-    """Labels that choose the pods of a ModelDeployment, of every revision. Never to be changed."""
-    return {LABEL_MANAGED_BY: MANAGED_BY, LABEL_NAME: name}
 
 
 def labels(name: str) -> dict[str, str]:
@@ -66,8 +48,3 @@ def child(model: ModelView, name: str, api_version: str, kind: str, spec: Mappin
     }
     manifest["metadata"]["annotations"] = {ANNOTATION_APPLIED: digest(manifest)}
     return manifest
-
-
-def digest(value: Any) -> str:
-    """First 10 hexadecimal digits of the SHA-256 of a JSON value, keys sorted."""
-    return hashlib.sha256(orjson.dumps(value, option=orjson.OPT_SORT_KEYS)).hexdigest()[:10]

@@ -10,6 +10,7 @@ import kopf
 
 from serval_operator.api.views import Key
 from serval_operator.constants import GROUP
+from serval_operator.errors import ServalError
 from serval_operator.handlers import objects
 from serval_operator.handlers.login import Login
 from serval_operator.handlers.storage import NoDiffBase, NoProgress
@@ -87,17 +88,25 @@ class Informer:
     async def run(self) -> None:
         """Watch until `stop`. Raises what ended kopf otherwise.
 
-        When it ends, kopf cancels every task that was started after it; what should outlive it is started
-        before, and what is to end in peace ends before.
+        ``kopf.run_tasks`` would do the waiting too, but at its end it cancels every task of the process that
+        is younger than kopf, our reconciles among them.
         """
-        others = asyncio.all_tasks()
         tasks = await kopf.spawn_tasks(
             registry=self._registry,
             settings=self._settings,
             standalone=True,
             clusterwide=not self._namespaces,
             namespaces=self._namespaces,
-            stop_flag=self._stop,
         )
         self._on_started()
-        await kopf.run_tasks(tasks, ignored=others)
+        stopping = asyncio.create_task(self._stop.wait())
+        try:
+            done, _ = await asyncio.wait([stopping, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for task in (stopping, *tasks):
+                task.cancel()
+            await asyncio.wait(tasks)
+        for task in done - {stopping}:
+            task.result()
+        if stopping not in done:
+            raise ServalError("kopf stopped by itself")

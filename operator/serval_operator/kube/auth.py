@@ -10,7 +10,7 @@ import asyncio
 import os
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from urllib.request import proxy_bypass_environment  # type: ignore[attr-defined] # typeshed forgot it
 
 import aiohttp
+import yaml
 from kubernetes.client import Configuration
 from kubernetes.config import ConfigException, load_kube_config
 from kubernetes.config.incluster_config import InClusterConfigLoader
@@ -93,20 +94,26 @@ class Connection:
     proxy: str | None = None
 
     def session(
-        self, *, connections: int = 0, traces: list[aiohttp.TraceConfig] | None = None
+        self,
+        *,
+        connections: int = 0,
+        traces: list[aiohttp.TraceConfig] | None = None,
+        outer: Sequence[aiohttp.ClientMiddlewareType] = (),
     ) -> aiohttp.ClientSession:
-        """A new session; whoever asked for it closes it.
+        """Open a new session; whoever asked for it closes it.
 
         Parameters
         ----------
         connections:
             Most connections at a time; 0 means no limit.
+        outer:
+            Middlewares around the one that adds the header.
         """
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, ssl=self.tls),
             # The API server stands next to us: packing its answers costs more than sending them.
             headers={"Accept-Encoding": "identity", "User-Agent": USER_AGENT},
-            middlewares=(self._authorize,),
+            middlewares=(*outer, self._authorize),
             proxy=self.proxy,
             trace_configs=traces,
             trust_env=False,
@@ -158,7 +165,7 @@ def load_connection(
         else:
             load_kube_config(config_file=kubeconfig or None, client_configuration=found, persist_config=False)
         return _connection(found)
-    except (ConfigException, OSError, ValueError, KeyError, TypeError) as error:
+    except (ConfigException, yaml.YAMLError, OSError, ValueError, KeyError, TypeError) as error:
         raise ConfigurationError(f"no cluster can be reached: {' '.join(str(error).split())}") from error
 
 

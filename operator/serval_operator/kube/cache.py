@@ -127,7 +127,7 @@ class Store(Generic[V]):
         known = self._views.get(key)
         if kind == DELETED:
             return self._removed(key, version, known)
-        if not _newer(version, self._buried(key)):
+        if not _newer(version, self._ended(key)):
             return ()
         if known is None or _newer(version, _version(known)):
             self._echoes.pop(key, None)
@@ -154,7 +154,7 @@ class Store(Generic[V]):
         key, version = _key(view), _version(view)
         known = self._views.get(key)
         newer = known is None or _newer(version, _version(known))
-        if newer and _newer(version, self._buried(key)) and self._watched(obj):
+        if newer and _newer(version, self._ended(key)) and self._watched(obj):
             self._put(key, view)
             self._echoes.setdefault(key, set()).add(version)
         return view
@@ -241,6 +241,15 @@ class Store(Generic[V]):
     def _buried(self, key: Key) -> int:
         """Version at which an object of this key was last deleted; -1 if that is not known."""
         return self._tombstones.get(key, (-1, 0.0))[0]
+
+    def _ended(self, key: Key) -> int:
+        """Version up to which an object of this key is known to be gone; -1 if nothing tells.
+
+        A deletion tells, and so does a listing that lacked it.
+        """
+        if key in self._views:
+            return self._buried(key)
+        return max(self._buried(key), self._listed_at.get(None, -1), self._listed_at.get(key[0], -1))
 
     def _forget_tombstones(self) -> None:
         now = self._clock()

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from enum import Enum
 
+from serval_operator.api.naming import Manifest
 from serval_operator.api.views import ChildView, ModelView
-from serval_operator.builders.metadata import Manifest
 from serval_operator.constants import ANNOTATION_APPLIED
 
 

@@ -164,7 +164,7 @@ def _endpoint(observed: Observed, answering: Sequence[PodView], wanted: int) -> 
         return Condition(ENDPOINT_READY, "Unknown", PROGRESSING, "the Service is not there yet")
     if not answering:
         return Condition(ENDPOINT_READY, "False", PROGRESSING, f"0 of {wanted} pods behind the Service")
-    return Condition(ENDPOINT_READY, "True", DONE, f"{len(answering)} pods behind the Service")
+    return Condition(ENDPOINT_READY, "True", DONE, f"{_pods(len(answering))} behind the Service")
 
 
 def _ready(
@@ -188,18 +188,17 @@ def _ready(
         return Condition(READY, "False", PROGRESSING, behind.message)
     old = len(living) - len(newest)
     if old:
-        return Condition(READY, "False", PROGRESSING, f"{old} pods of older revisions are being replaced")
+        return Condition(READY, "False", PROGRESSING, f"replacing {_pods(old)} of older revisions")
     if len(newest) > wanted:
-        return Condition(
-            READY, "False", PROGRESSING, f"{len(newest) - wanted} pods too many are being stopped"
-        )
+        surplus = len(newest) - wanted
+        return Condition(READY, "False", PROGRESSING, f"stopping {_pods(surplus)} too many")
     return Condition(READY, "True", SERVING, f"{wanted} of {wanted} replicas serve the newest spec")
 
 
 def _at_rest(living: Sequence[PodView], *, suspended: bool) -> Condition:
     """Ready at zero replicas: True, or tools that wait for Ready would wait for ever."""
     if living:
-        return Condition(READY, "False", PROGRESSING, f"{len(living)} pods are being stopped")
+        return Condition(READY, "False", PROGRESSING, f"stopping {_pods(len(living))}")
     if suspended:
         return Condition(READY, "True", SUSPENDED, "suspended: no pod runs")
     return Condition(READY, "True", SCALED_TO_ZERO, "scaled to zero: no pod runs")
@@ -217,6 +216,10 @@ def _kstatus(ready: Condition) -> list[Condition]:
         return []
     kind = STALLED if ready.reason in STALLING_REASONS else RECONCILING
     return [Condition(kind, "True", ready.reason, ready.message)]
+
+
+def _pods(number: int) -> str:
+    return "1 pod" if number == 1 else f"{number} pods"
 
 
 def _worst(verdicts: Sequence[Verdict]) -> Verdict | None:

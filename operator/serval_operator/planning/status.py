@@ -6,9 +6,9 @@ from typing import Any
 
 from serval_operator.api.conditions import format_time, merge
 from serval_operator.api.model import SCORING_DISABLED
+from serval_operator.api.naming import selector
 from serval_operator.api.resolved import Resolved
 from serval_operator.api.views import ModelView, PodView
-from serval_operator.builders.metadata import selector
 from serval_operator.constants import CAP_RAW_SCORE, MAX_MESSAGE, PORT_GRPC, PORT_HTTP
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.podstate import Verdict, fetch_result

@@ -14,11 +14,11 @@ from typing import Protocol
 
 from serval_operator.api.conditions import find
 from serval_operator.api.model import parse_spec
+from serval_operator.api.naming import Manifest
 from serval_operator.api.resolved import Resolved
 from serval_operator.api.text import scrub
 from serval_operator.api.views import ChildView, Key, ModelView, PodView
 from serval_operator.builders.deployment import deployment
-from serval_operator.builders.metadata import Manifest
 from serval_operator.builders.service import headless_service, service
 from serval_operator.config import Configuration
 from serval_operator.constants import (
