@@ -88,10 +88,14 @@ def model_deployment(
 ) -> Manifest:
     """Return a ModelDeployment of the archive in the model store, with one accelerator for each replica."""
     spec = {
-        "model": {"uri": store_url(namespace), "sha256": sha256, "caConfigMap": {"name": STORE_CA, "key": CA_KEY}},
+        "model": {
+            "uri": store_url(namespace),
+            "sha256": sha256,
+            "caConfigMap": {"name": STORE_CA, "key": CA_KEY},
+        },
         "replicas": replicas,
         "resources": {"requests": {"cpu": "250m", "memory": "768Mi"}, "limits": {"memory": "2Gi"}},
-        "accelerator": {"profile": profile} if profile == "cpu" else {"profile": profile, "count": 1},
+        "accelerator": {"profile": profile, "count": 1},
     }
     return _object("serval.dev/v1alpha1", "ModelDeployment", name, namespace, spec=spec)
 
@@ -134,7 +138,10 @@ def _deployment_spec(image: str, content: str) -> Manifest:
         "replicas": 1,
         "selector": {"matchLabels": {"app.kubernetes.io/name": STORE}},
         # The pod is replaced when what it serves, or its certificate, changes.
-        "template": {"metadata": {"labels": labels, "annotations": {CONTENT_ANNOTATION: content}}, "spec": pod},
+        "template": {
+            "metadata": {"labels": labels, "annotations": {CONTENT_ANNOTATION: content}},
+            "spec": pod,
+        },
     }
 
 
@@ -152,6 +159,7 @@ def _store_container(image: str) -> Manifest:
             "capabilities": {"drop": ["ALL"]},
         },
         "volumeMounts": [
-            {"name": name, "mountPath": f"/serve/{name}", "readOnly": True} for name in ("script", "files", "tls")
+            {"name": name, "mountPath": f"/serve/{name}", "readOnly": True}
+            for name in ("script", "files", "tls")
         ],
     }

@@ -25,7 +25,7 @@ KEY_LENGTH = 12
 
 
 @dataclass(frozen=True, slots=True)
-class TestImage:
+class HeldOutImage:
     """One image that the model has not seen.
 
     Attributes
@@ -53,10 +53,13 @@ class TrainedModel:
         Gzipped tar of a base path with one numbered version.
     images:
         Held-out images.
+    folder:
+        Where the images lie as files.
     """
 
     archive: bytes
-    images: tuple[TestImage, ...]
+    images: tuple[HeldOutImage, ...]
+    folder: Path
 
     @property
     def sha256(self) -> str:
@@ -91,7 +94,7 @@ def trained_model(cache: Path, say: Callable[[str], None], trainer: Path = TRAIN
     archive = pack(folder / "model")
     if len(archive) > MAX_ARCHIVE_BYTES:
         raise DemoError(f"the packed model has {len(archive)} bytes; a ConfigMap takes {MAX_ARCHIVE_BYTES}")
-    return TrainedModel(archive, read_images(folder / "images"))
+    return TrainedModel(archive, read_images(folder / "images"), folder / "images")
 
 
 def _train(trainer: Path, folder: Path, say: Callable[[str], None]) -> None:
@@ -99,14 +102,20 @@ def _train(trainer: Path, folder: Path, say: Callable[[str], None]) -> None:
     command += ["--test-images", str(folder / "images")]
     try:
         done = subprocess.run(
-            command, capture_output=True, text=True, timeout=TRAINING_LIMIT_S, check=True, stdin=subprocess.DEVNULL
+            command,
+            capture_output=True,
+            text=True,
+            timeout=TRAINING_LIMIT_S,
+            check=True,
+            stdin=subprocess.DEVNULL,
         )
     except subprocess.TimeoutExpired:
         raise DemoError(f"training was not done within {TRAINING_LIMIT_S:.0f} s") from None
     except subprocess.CalledProcessError as error:
         raise DemoError(f"training failed:\n{error.stdout}{error.stderr}"[-3000:]) from None
     for line in done.stdout.splitlines():
-        say(line)
+        if not line.startswith("wrote"):  # to a folder that has another name in a moment
+            say(line)
 
 
 def pack(base_path: Path) -> bytes:
@@ -124,10 +133,10 @@ def pack(base_path: Path) -> bytes:
     return gzip.compress(plain.getvalue(), mtime=0)
 
 
-def read_images(folder: Path) -> tuple[TestImage, ...]:
+def read_images(folder: Path) -> tuple[HeldOutImage, ...]:
     """Read the images and their labels, as the training program wrote them."""
     with (folder / "labels.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     return tuple(
-        TestImage(row["file"], (folder / row["file"]).read_bytes(), int(row["label"])) for row in rows
+        HeldOutImage(row["file"], (folder / row["file"]).read_bytes(), int(row["label"])) for row in rows
     )

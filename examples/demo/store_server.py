@@ -1,6 +1,6 @@
 """The model store's server: the files of one folder over HTTPS. Runs in the cluster, from a ConfigMap.
 
-    python3 store_server.py FOLDER CERTIFICATES PORT
+python3 store_server.py FOLDER CERTIFICATES PORT
 """
 
 from __future__ import annotations

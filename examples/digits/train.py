@@ -109,8 +109,8 @@ class ImageClassifier(tf.Module):  # type: ignore[misc]
     def __init__(self, network: Any) -> None:
         super().__init__()
         # Plain variables, and the network only as a function of them: of a network held as an attribute
-        # TensorFlow would also save the optimizer's state, and variables that its own session loader,
-        # which TensorFlow Serving uses, does not restore.
+        # TensorFlow would also save the optimizer's state, and variables that its session loader does not
+        # restore.
         self.weights = [tf.Variable(value) for value in network.trainable_variables]
         self.constants = [tf.Variable(value, trainable=False) for value in network.non_trainable_variables]
         self._call = network.stateless_call

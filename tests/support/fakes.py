@@ -175,9 +175,13 @@ class FakeKubeApi:
         known = self._objects.get(_place(resource, meta["namespace"], meta["name"]))
         if known is None:
             return None
-        self._check_uid(meta, known)
+        sent = meta.get("resourceVersion")
+        if sent and sent != known["metadata"]["resourceVersion"]:
+            raise Conflict(409, "Conflict", "the object has been modified")
         stored = self._store(resource, {**copy.deepcopy(known), "status": copy.deepcopy(manifest["status"])})
         self.on_answer(call)
+        # The status subresource takes a foreign uid and writes; only the answer tells.
+        self._check_uid(meta, stored)
         return stored
 
     async def create(self, resource: Resource, manifest: Mapping[str, Any]) -> Object:

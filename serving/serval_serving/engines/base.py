@@ -77,7 +77,11 @@ class LoadedModel(Protocol):
         """The same as the model's files declare them, for GetModelMetadata."""
 
     def run(
-        self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str]
+        self,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str],
+        timeout: float | None = None,
     ) -> list[np.ndarray]:
         """Run one signature.
 
@@ -89,11 +93,13 @@ class LoadedModel(Protocol):
             Every input of the signature by alias. Their types, ranks and dimensions were checked.
         outputs:
             Aliases, each at most once; the answer is in this order.
+        timeout:
+            Seconds after which nobody waits for the answer any more; None for no limit.
 
         Raises
         ------
         StatusError
-            The engine refused the inputs or failed.
+            The engine refused the inputs, failed, or was not done in time.
         """
 
     def close(self) -> None:

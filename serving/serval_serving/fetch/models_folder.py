@@ -39,7 +39,6 @@ class ModelsFolder:
 
     def publish(self, staged: Path, name: str, version: int) -> None:
         """Make `staged`, a folder inside the staging folder, the only version of the model `name`."""
-        _make_readable(staged)
         complete = self._staging / "complete"
         complete.mkdir()
         staged.rename(complete / str(version))

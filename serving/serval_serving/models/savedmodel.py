@@ -35,6 +35,7 @@ MAX_FIELDS: Final = 500_000
 
 DTYPE_NAMES: Final[Mapping[int, str]] = MappingProxyType(
     {
+        0: "DT_INVALID",
         1: "DT_FLOAT",
         2: "DT_DOUBLE",
         3: "DT_INT32",

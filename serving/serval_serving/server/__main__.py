@@ -12,7 +12,7 @@ from typing import NoReturn
 
 from serval_serving.engines.base import Engine
 from serval_serving.engines.tensorflow import SessionOptions, TensorFlowEngine
-from serval_serving.server import flags
+from serval_serving.server import flags, logs
 from serval_serving.server.cpus import usable_cpus
 from serval_serving.server.lifecycle import ModelServer
 from serval_serving.server.settings import Settings
@@ -22,7 +22,6 @@ FAILED = "Failed to start server. Error: {error}"
 EXIT_FAILED = 255
 """TensorFlow Serving's exit code for a server that cannot start."""
 
-_FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 # `python -m` gives this module another name.
 _log = logging.getLogger("serval_serving.server")
 
@@ -62,7 +61,7 @@ def main(arguments: Sequence[str] | None = None, make_engine: MakeEngine = tenso
         sys.stdout.write(f"serval-model-server {version('serval')}\n")
         sys.stdout.flush()
         _end(0)
-    _set_up_logging()
+    logs.set_up()
     _report(line)
     try:
         _serve(line.settings, make_engine)
@@ -80,16 +79,6 @@ def _serve(settings: Settings, make_engine: MakeEngine) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     server.run()
-
-
-def _set_up_logging() -> None:
-    """Log to stderr, one line per event. Payloads are never logged."""
-    handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter(_FORMAT))
-    root = logging.getLogger()
-    root.handlers = [handler]
-    root.setLevel(logging.WARNING)
-    logging.getLogger("serval_serving").setLevel(logging.INFO)
 
 
 def _report(line: flags.CommandLine) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ from serval_serving.server.binding import bind_inputs, by_alias, find_signature,
 from serval_serving.server.inference import Inference, Target
 from serval_serving.server.metadata import model_metadata, model_status
 from serval_serving.server.metrics import GRPC
+from serval_serving.server.sockets import close_port, open_connections
 from serval_serving.wire import messages, rpc
 from serval_serving.wire.status import StatusError, cut_message
 from serval_serving.wire.tensors import to_array, write_array
@@ -31,6 +33,8 @@ HEALTH_NAMES = (
 INTERNAL = "The server failed on this request; its log has the details."
 
 _CANCEL_SECONDS = 1.0
+_FAREWELL_SPARE_SECONDS = 0.5
+_STEP_SECONDS = 0.02
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
@@ -169,20 +173,36 @@ class GrpcServer:
         self._server.start()
 
     def drain(self) -> Callable[[], None]:
-        """Report NOT_SERVING, close the port, tell clients to go elsewhere, and let calls finish.
+        """Report NOT_SERVING, close the port, and let clients leave.
 
-        Returns at once; the function returned waits until all calls ended, or until the time is over and
-        the rest are cancelled.
+        Returns at once; the function returned waits until all of them left and all calls ended, or until the
+        time is over and the rest are cancelled.
+
+        gRPC tells clients to go when it stops a server, but it cancels the calls that were on their way. So
+        the server runs on until every connection reached its age, when clients leave without a loss.
         """
+        started = time.monotonic()
         self._health.enter_graceful_shutdown()
-        stopped = self._server.stop(self._options.drain_seconds)
+        close_port(self._options.port)
 
         def wait() -> None:
-            if not stopped.wait(self._options.drain_seconds + _CANCEL_SECONDS):
+            self._wait_for_clients(started + self._farewell_seconds())
+            left = started + self._options.drain_seconds - time.monotonic()
+            if not self._server.stop(max(0.0, left)).wait(max(0.0, left) + _CANCEL_SECONDS):
                 _log.warning("gRPC calls were cut off: they did not end in time")
             self._pool.shutdown(wait=False)
 
         return wait
+
+    def _farewell_seconds(self) -> float:
+        """Say how long it takes until every connection has reached its age; gRPC varies it by a tenth."""
+        age = self._options.max_connection_age_seconds
+        return min(age * 1.1 + _FAREWELL_SPARE_SECONDS if age > 0 else 0.0, self._options.drain_seconds)
+
+    def _wait_for_clients(self, end: float) -> None:
+        """Wait until no connection is open, at most until a moment."""
+        while time.monotonic() < end and open_connections(self._options.port):
+            time.sleep(_STEP_SECONDS)
 
 
 def _arguments(options: GrpcOptions) -> list[tuple[str, int | str]]:

@@ -39,7 +39,7 @@ class HttpOptions:
     threads:
         Requests handled at once; more wait.
     timeout_seconds:
-        Seconds until a request is answered with 504.
+        Seconds until a request is answered with 504; None for never.
     max_body_bytes:
         Largest body.
     max_connection_age_seconds:
@@ -54,7 +54,7 @@ class HttpOptions:
 
     port: int
     threads: int
-    timeout_seconds: float
+    timeout_seconds: float | None
     max_body_bytes: int
     max_connection_age_seconds: float = 0.0
     metrics_path: str = ""
@@ -101,6 +101,8 @@ class HttpApp:
         """Close connections that are old, and all of them while draining."""
         if self._draining or self._is_old(request):
             response.force_close()
+            # The headers are made up already when this is called.
+            response.headers["Connection"] = "close"
 
     def _is_old(self, request: web.Request) -> bool:
         """Whether a connection passed its age; its first request starts the count."""

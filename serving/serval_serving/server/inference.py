@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -38,13 +37,13 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The moment, in the clock's seconds, at which nobody waits for the answer any more."""
+    """The moment, in the clock's seconds, at which nobody waits for the answer any more; None for never."""
 
-    at: float = math.inf
+    at: float | None = None
 
-    def left(self, now: float) -> float:
-        """Seconds left; may be negative."""
-        return self.at - now
+    def left(self, now: float) -> float | None:
+        """Seconds left, which may be negative; None where there is no deadline."""
+        return None if self.at is None else self.at - now
 
 
 class Inference:
@@ -154,11 +153,14 @@ class Inference:
         """
         waited_from = self._clock()
         left = deadline.left(waited_from)
-        if left <= 0 or not self._gate.acquire(timeout=None if left == math.inf else left):
+        if left is not None and left <= 0:
+            raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMED_OUT)
+        if not self._gate.acquire(timeout=left):
             raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMED_OUT)
         try:
             started = self._clock()
-            outputs = lease.model.run(signature.name, inputs, aliases)
+            # A wait that took all the time leaves the engine its shortest limit.
+            outputs = lease.model.run(signature.name, inputs, aliases, deadline.left(started))
             ended = self._clock()
         finally:
             self._gate.release()

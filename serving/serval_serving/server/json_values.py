@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import binascii
 import json
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,6 +19,7 @@ import orjson
 
 from serval_serving.wire.dtypes import DataType, dtype_name, numpy_dtype
 from serval_serving.wire.status import StatusError, invalid
+from serval_serving.wire.tensors import MAX_RANK
 
 B64 = "b64"
 BYTES_SUFFIX = "_bytes"
@@ -74,6 +76,13 @@ def to_array(value: Any, dtype: int) -> np.ndarray:
     """
     if dtype in {DataType.DT_STRING, DataType.DT_BOOL}:
         return _walked(value, dtype)
+    if dtype not in _FLOATS and dtype not in _LIMITS:
+        while isinstance(value, list) and value:
+            value = value[0]
+        raise StatusError(
+            grpc.StatusCode.UNIMPLEMENTED,
+            f"Conversion of JSON Value: {quoted(value)} to type: {dtype_name(dtype)}",
+        )
     array = _numbers(value, dtype)
     return _walked(value, dtype) if array is None else array
 
@@ -85,8 +94,12 @@ def is_b64(value: Any) -> bool:
 
 def quoted(value: Any) -> str:
     """Spell a value for an error text, cut to a reasonable length."""
-    text = json.dumps(value, indent=4)
-    return text if len(text) <= _MAX_QUOTED else text[:_MAX_QUOTED] + "..."
+    text = ""
+    for part in json.JSONEncoder(indent=4).iterencode(value):
+        text += part
+        if len(text) > _MAX_QUOTED:
+            return text[:_MAX_QUOTED] + "..."
+    return text
 
 
 def type_name(value: Any) -> str:
@@ -113,7 +126,7 @@ def dump_exact(document: Any) -> bytes:
 
 
 def writable(name: str, array: np.ndarray) -> Any:
-    """Turn an output into what `dump` writes: an array as it is, strings as nested lists.
+    """Turn an output into what `dump` writes: an array as it is, a scalar as one value, strings as lists.
 
     Raises
     ------
@@ -124,15 +137,17 @@ def writable(name: str, array: np.ndarray) -> Any:
     if kind in "OSU":
         return _strings(array, as_bytes=name.endswith(BYTES_SUFFIX))
     if array.dtype.name == "bfloat16":
-        return array.astype(np.float32)
+        return writable(name, array.astype(np.float32))
     if kind not in "biuf":
         raise invalid(f"Failed to write JSON value for tensor type: {array.dtype}")
-    return np.ascontiguousarray(array).reshape(array.shape)
+    return np.ascontiguousarray(array) if array.ndim else plain(array)
 
 
 def finite(values: Any) -> bool:
     """Whether JSON proper can hold an output."""
-    return not isinstance(values, np.ndarray) or values.dtype.kind != "f" or bool(np.isfinite(values).all())
+    if isinstance(values, np.ndarray):
+        return values.dtype.kind != "f" or bool(np.isfinite(values).all())
+    return not isinstance(values, float) or math.isfinite(values)
 
 
 def plain(values: Any) -> Any:
@@ -164,7 +179,7 @@ def _numbers(value: Any, dtype: int) -> np.ndarray | None:
     except (ValueError, OverflowError):
         return None
     if array.size == 0:
-        return _empty(array, dtype)
+        return array.astype(numpy_dtype(dtype))
     if dtype in _FLOATS:
         return _as_float(array, dtype)
     limits = _LIMITS.get(dtype)
@@ -175,22 +190,17 @@ def _numbers(value: Any, dtype: int) -> np.ndarray | None:
     return array.astype(numpy_dtype(dtype))
 
 
-def _empty(array: np.ndarray, dtype: int) -> np.ndarray | None:
-    """Give an empty list its type."""
-    return array.astype(numpy_dtype(dtype)) if dtype in _FLOATS or dtype in _LIMITS else None
-
-
 def _as_float(array: np.ndarray, dtype: int) -> np.ndarray | None:
     """Convert to a floating type, unless a value does not fit."""
-    wanted = numpy_dtype(dtype)
-    if array.dtype.kind in "iu":
-        largest = _FLOATS[dtype][1]
-        return array.astype(wanted) if int(array.max()) <= largest and int(array.min()) >= -largest else None
-    if array.dtype.kind != "f":
+    if array.dtype.kind not in "iuf":
+        return None
+    # Among floats numpy has made integers floats; one that is too large must still be found.
+    suspects = array[np.isfinite(array)] if array.dtype.kind == "f" else array
+    largest = _FLOATS[dtype][1]
+    if suspects.size and (suspects.max() > largest or suspects.min() < -largest):
         return None
     with np.errstate(over="ignore"):
-        converted = array.astype(wanted)
-    return None if (np.isinf(converted) & np.isfinite(array)).any() else converted
+        return array.astype(numpy_dtype(dtype))
 
 
 def _has_bool(value: Any) -> bool:
@@ -212,13 +222,15 @@ def _walked(value: Any, dtype: int) -> np.ndarray:
         if not inner:
             break
         inner = inner[0]
+    if len(shape) > MAX_RANK:
+        raise invalid(f"Encountered list at unexpected level: {len(shape)} expected < {MAX_RANK}")
     flat: list[Any] = []
     _walk(value, 0, shape, dtype, flat)
     out = np.empty(len(flat), dtype=object)
     out[:] = flat
     if dtype == DataType.DT_STRING:
         return out.reshape(shape)
-    if dtype in _LIMITS and dtype not in {DataType.DT_INT64, DataType.DT_UINT64, DataType.DT_UINT32}:
+    if _LIMITS.get(dtype) == _LIMITS[DataType.DT_INT32]:
         return out.astype(np.int32).astype(numpy_dtype(dtype)).reshape(shape)
     return out.astype(numpy_dtype(dtype)).reshape(shape)
 
@@ -260,11 +272,6 @@ def _scalar(value: Any, dtype: int) -> Any:
         low, high = _LIMITS[dtype]
         if low <= value <= high:
             return value
-    if dtype not in _FLOATS and dtype not in _LIMITS and dtype not in {DataType.DT_STRING, DataType.DT_BOOL}:
-        raise StatusError(
-            grpc.StatusCode.UNIMPLEMENTED,
-            f"Conversion of JSON Value: {quoted(value)} to type: {dtype_name(dtype)}",
-        )
     raise invalid(
         f"JSON Value: {quoted(value)} Type: {type_name(value)} is not of expected type: {dtype_name(dtype)}"
     )

@@ -116,7 +116,7 @@ def _http_options(settings: Settings, cpus: int) -> HttpOptions:
     return HttpOptions(
         port=settings.rest_api_port,
         threads=_with_room(threads, settings.max_concurrent_requests),
-        timeout_seconds=settings.rest_api_timeout_in_ms / 1000,
+        timeout_seconds=settings.rest_api_timeout_in_ms / 1000 or None,
         max_body_bytes=settings.rest_api_max_body_bytes,
         max_connection_age_seconds=settings.max_connection_age_seconds,
         metrics_path=metrics_path(settings.monitoring_config_file),

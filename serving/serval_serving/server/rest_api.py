@@ -14,7 +14,9 @@ from serval_serving.server.inference import Deadline, Inference
 from serval_serving.server.metadata import SIGNATURE_DEF, model_metadata, model_status
 from serval_serving.server.rest_paths import METADATA, PREDICT, STATUS, Call
 from serval_serving.wire import messages
-from serval_serving.wire.status import StatusError
+from serval_serving.wire.status import StatusError, invalid
+
+TOO_DEEP = "JSON Parse error: lists or objects are nested too deeply"
 
 
 def answer(inference: Inference, call: Call, body: bytes, deadline: Deadline) -> bytes:
@@ -39,7 +41,10 @@ def _predict(inference: Inference, call: Call, body: bytes, deadline: Deadline) 
     document = json_values.parse(body)
     with inference.lease(call.target) as lease:
         signature = json_predict.find_signature(lease.model.signatures, json_predict.signature_name(document))
-        given, rows = json_predict.read_inputs(document, signature)
+        try:
+            given, rows = json_predict.read_inputs(document, signature)
+        except RecursionError as error:
+            raise invalid(TOO_DEEP) from error
         arrays = bind_inputs(signature, given, lambda array: array)
         aliases = list(signature.outputs)
         results = inference.run(lease, signature, arrays, aliases, deadline)

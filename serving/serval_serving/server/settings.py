@@ -22,7 +22,7 @@ class Settings:
     rest_api_num_threads:
         Threads that run HTTP requests; 0 for four per CPU.
     rest_api_timeout_in_ms:
-        Milliseconds until an HTTP request is answered with 504.
+        Milliseconds until an HTTP request is answered with 504; 0 for never.
     rest_api_max_body_bytes:
         Largest body of an HTTP request.
     model_name, model_base_path:
@@ -48,9 +48,10 @@ class Settings:
     scoring_output:
         The output that /score answers; without it the second in alphabetical order, or the only one.
     drain_seconds:
-        Seconds that requests in progress have to finish after SIGTERM.
+        Seconds that clients have to leave, and requests in progress to finish, after SIGTERM.
     max_connection_age_seconds:
-        Seconds after which a client is asked to connect anew, so that load spreads; 0 for never.
+        Seconds after which a client is asked to connect anew, so that load spreads over new pods, and so
+        that clients leave a pod that ends without a lost call; 0 for never.
     max_concurrent_requests:
         Predictions in progress at once, waiting ones included; more are refused. 0 for no limit.
     engine_threads:
@@ -77,6 +78,6 @@ class Settings:
     monitoring_config_file: Path | None = None
     scoring_output: str = ""
     drain_seconds: float = 30.0
-    max_connection_age_seconds: float = 300.0
+    max_connection_age_seconds: float = 10.0
     max_concurrent_requests: int = 0
     engine_threads: int = 0

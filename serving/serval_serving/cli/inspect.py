@@ -1,0 +1,173 @@
+"""``serval inspect``: what a SavedModel takes and gives, and how to call it once it is served."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from serval_serving.cli.errors import NOT_FOUND, OK, CliError
+from serval_serving.cli.tables import table
+from serval_serving.models.savedmodel import (
+    DEFAULT_SIGNATURE,
+    SAVED_MODEL_FILE,
+    ModelInvalid,
+    SavedModel,
+    Signature,
+    TensorInfo,
+    read_saved_model,
+)
+
+_GRPC_PORT: Final = 8500
+_HTTP_PORT: Final = 8501
+_STRING: Final = "DT_STRING"
+_FLOATS: Final = frozenset({"DT_FLOAT", "DT_DOUBLE", "DT_HALF", "DT_BFLOAT16"})
+_VALUE_FIELDS: Final = {
+    "DT_FLOAT": "floatVal",
+    "DT_DOUBLE": "doubleVal",
+    "DT_INT64": "int64Val",
+    "DT_BOOL": "boolVal",
+    "DT_STRING": "stringVal",
+    "DT_UINT32": "uint32Val",
+    "DT_UINT64": "uint64Val",
+    "DT_HALF": "halfVal",
+    "DT_BFLOAT16": "halfVal",
+}
+"""Fields of TensorProto in JSON; the other types, all short integers, share ``intVal``."""
+_ENCODED: Final = "'$(base64 -w0 image.jpg)'"
+"""Stands in a single-quoted shell word and leaves it for a moment, so that the shell fills in the file."""
+
+
+def run(options: argparse.Namespace) -> int:
+    """Print the signatures.
+
+    Raises
+    ------
+    CliError
+        If there is no model, or it is damaged.
+    """
+    folder = model_folder(options.path)
+    try:
+        model = read_saved_model(folder)
+    except ModelInvalid as error:
+        raise CliError(f"{folder}: {error}", NOT_FOUND) from error
+    except OSError as error:
+        raise CliError(f"{folder} cannot be read: {error.strerror}", NOT_FOUND) from error
+    if options.json:
+        print(json.dumps(as_json(folder, model), indent=2))
+        return OK
+    print("\n".join(report(folder, model, options.name or model_name(folder), options.host)))
+    return OK
+
+
+def model_folder(path: Path) -> Path:
+    """Return the folder of the model that `path` means: itself, its file, or its highest version.
+
+    Raises
+    ------
+    CliError
+        If there is none.
+    """
+    if path.name == SAVED_MODEL_FILE and path.is_file():
+        return path.parent
+    if (path / SAVED_MODEL_FILE).is_file():
+        return path
+    versions = [p for p in path.iterdir() if p.name.isdecimal()] if path.is_dir() else []
+    if not versions:
+        raise CliError(f"{path} holds neither {SAVED_MODEL_FILE} nor numbered versions", NOT_FOUND)
+    return max(versions, key=lambda version: int(version.name))
+
+
+def model_name(folder: Path) -> str:
+    """Return the name that a model in `folder` is likely served under."""
+    absolute = folder.resolve()
+    return (absolute.parent.name if absolute.name.isdecimal() else absolute.name) or "model"
+
+
+def as_json(folder: Path, model: SavedModel) -> dict[str, Any]:
+    """Return what is known of the model, for programs."""
+
+    def tensors(infos: Any) -> dict[str, Any]:
+        return {
+            alias: {"dtype": info.dtype, "shape": info.shape, "tensor": info.name}
+            for alias, info in infos.items()
+        }
+
+    signatures = {
+        name: {
+            "method": signature.method,
+            "inputs": tensors(signature.inputs),
+            "outputs": tensors(signature.outputs),
+        }
+        for name, signature in model.signatures.items()
+    }
+    return {"path": str(folder), "tags": model.tags, "signatures": signatures}
+
+
+def report(folder: Path, model: SavedModel, name: str, host: str) -> Iterator[str]:
+    """Yield the lines that a person reads."""
+    yield f"SavedModel {folder}, tags: {', '.join(model.tags)}"
+    for key, signature in model.signatures.items():
+        yield ""
+        yield f"signature {key} ({signature.method or 'no method'})"
+        rows = [("input", *_cells(alias, info)) for alias, info in signature.inputs.items()]
+        rows += [("output", *_cells(alias, info)) for alias, info in signature.outputs.items()]
+        yield table(("", "NAME", "TYPE", "SHAPE", "TENSOR"), rows)
+        yield ""
+        yield from examples(key, signature, name, host)
+
+
+def examples(key: str, signature: Signature, name: str, host: str) -> Iterator[str]:
+    """Yield command lines that call the signature."""
+    infos = list(signature.inputs.values())
+    if key == DEFAULT_SIGNATURE and [info.dtype for info in infos] == [_STRING]:
+        yield f"curl --data-binary @image.jpg http://{host}:{_HTTP_PORT}/score"
+    row = {alias: _rest_value(info, _inner(info)) for alias, info in signature.inputs.items()}
+    body: dict[str, Any] = {"instances": [next(iter(row.values())) if len(row) == 1 else row]}
+    if key != DEFAULT_SIGNATURE:
+        body["signature_name"] = key
+    yield f"curl -d '{json.dumps(body)}' http://{host}:{_HTTP_PORT}/v1/models/{name}:predict"
+    yield "serval protoset serving.protoset"
+    request = {
+        "modelSpec": {"name": name, "signatureName": key},
+        "inputs": {alias: _tensor(info) for alias, info in signature.inputs.items()},
+    }
+    yield (
+        f"grpcurl -plaintext -protoset serving.protoset -d '{json.dumps(request)}'"
+        f" {host}:{_GRPC_PORT} tensorflow.serving.PredictionService/Predict"
+    )
+
+
+def _cells(alias: str, info: TensorInfo) -> tuple[str, str, str, str]:
+    shape = "unknown" if info.shape is None else f"[{', '.join(str(dim) for dim in info.shape)}]"
+    return alias, info.dtype, shape, info.name
+
+
+def _inner(info: TensorInfo) -> tuple[int, ...]:
+    """Return the shape of one instance: without the batch, open dimensions as 1."""
+    return tuple(1 if dim < 0 else dim for dim in (info.shape or ())[1:])
+
+
+def _rest_value(info: TensorInfo, shape: tuple[int, ...]) -> Any:
+    """Return an example value of the REST API."""
+    if shape:
+        return [_rest_value(info, shape[1:])] * shape[0]
+    if info.dtype == _STRING:
+        return {"b64": _ENCODED}
+    return _zero(info)
+
+
+def _tensor(info: TensorInfo) -> dict[str, Any]:
+    """Return an example TensorProto in JSON. A single value fills the whole shape."""
+    shape = (1, *_inner(info)) if info.shape != () else ()
+    value = _ENCODED if info.dtype == _STRING else _zero(info)
+    dims = {"dim": [{"size": dim} for dim in shape]}
+    return {"dtype": info.dtype, "tensorShape": dims, _VALUE_FIELDS.get(info.dtype, "intVal"): [value]}
+
+
+def _zero(info: TensorInfo) -> float | bool:
+    if info.dtype == "DT_BOOL":
+        return False
+    return 0.0 if info.dtype in _FLOATS else 0

@@ -1,0 +1,178 @@
+"""The operator's process and a control plane that fails: restarts, gaps of the watches, missing rights.
+
+These tests kill the API server, so they have a control plane of their own.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from serval_lab import Lab
+from support import plane
+from support.chart import operator_kubeconfig
+from support.cluster import Cluster
+from support.models import model_deployment
+from support.operator import OperatorProcess
+from support.wait import until
+
+Factory = Callable[..., OperatorProcess]
+NAMESPACE = "default"
+APISERVER = "kube-apiserver"
+
+
+@pytest.fixture(scope="module")
+def own_plane() -> Iterator[Lab]:
+    with plane.control_plane(f"serval-runtime-{os.getpid()}") as lab:
+        yield lab
+
+
+@pytest.fixture(scope="module")
+def own_identity(own_plane: Lab, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return operator_kubeconfig(own_plane, tmp_path_factory.mktemp("identity"))
+
+
+@pytest.fixture
+def bare(own_plane: Lab) -> Iterator[Cluster]:
+    """The cluster as it is, perhaps without the CRD."""
+    cluster = Cluster(own_plane.kubeconfig)
+    yield cluster
+    cluster.close()
+
+
+@pytest.fixture
+def ours(own_plane: Lab, bare: Cluster) -> Iterator[Cluster]:
+    """The cluster with the CRD; emptied afterwards."""
+    install(own_plane)
+    yield bare
+    for model in bare.list("ModelDeployment", NAMESPACE):
+        bare.delete("ModelDeployment", NAMESPACE, model["metadata"]["name"])
+    until("an empty namespace", lambda: not bare.list("Deployment", NAMESPACE))
+
+
+@pytest.fixture
+def start(own_identity: Path, tmp_path: Path) -> Iterator[Factory]:
+    """Starts operators; what still runs at the end of the test is killed."""
+    made: list[OperatorProcess] = []
+
+    def make(*, wait: bool = True, kubeconfig: Path | None = None, **environment: str) -> OperatorProcess:
+        process = OperatorProcess(kubeconfig or own_identity, tmp_path / str(len(made)), **environment)
+        made.append(process)
+        return process.start(wait=wait)
+
+    yield make
+    for process in made:
+        process.kill()
+
+
+def install(lab: Lab) -> None:
+    lab.kubectl("apply", "--server-side", "-f", str(plane.CRD))
+    until("the new kind", lambda: lab.kubectl("get", "mdep", "-A", check=False).returncode == 0)
+
+
+def kill_apiserver(lab: Lab) -> None:
+    process = lab.context.process(APISERVER)
+    assert process is not None
+    process.kill()
+    until("the end of the API server", lambda: lab.context.process(APISERVER) is None)
+
+
+def create(cluster: Cluster, name: str) -> None:
+    cluster.create(model_deployment(name, NAMESPACE, replicas=1))
+
+
+def has_children(cluster: Cluster, name: str, limit: float = 30.0) -> None:
+    until(f"children of {name}", lambda: cluster.get("Service", NAMESPACE, f"{name}-headless"), limit)
+    until(f"the status of {name}", lambda: (cluster.get("ModelDeployment", NAMESPACE, name) or {}).get("status", {}).get("selector"), limit)
+
+
+def metric(process: OperatorProcess, name: str) -> float:
+    found = re.search(rf"^serval_operator_{re.escape(name)} (\S+)$", process.metrics(), re.MULTILINE)
+    return float(found[1]) if found else 0.0
+
+
+def test_it_goes_on_when_the_api_server_comes_back(own_plane: Lab, ours: Cluster, start: Factory) -> None:
+    process = start()
+    pid = process.pid
+    create(ours, "before")
+    has_children(ours, "before")
+    for number in range(2):
+        kill_apiserver(own_plane)
+        assert process.ready(), "an API server that is away makes no operator unready"
+        own_plane.up()
+        create(ours, f"after-{number}")
+        has_children(ours, f"after-{number}")
+    assert process.pid == pid
+    assert process.stop() == 0
+
+
+def test_what_ended_during_a_gap_of_the_watches_is_noticed(
+    own_plane: Lab, ours: Cluster, start: Factory
+) -> None:
+    """The operator's version becomes too old for the API server: the watch never tells of the deletion."""
+    process = start()
+    for name in ("stays", "goes"):
+        create(ours, name)
+        has_children(ours, name)
+    held = 'cached_objects{resource="modeldeployments"}'
+    assert metric(process, held) == 2
+    os.kill(process.pid, signal.SIGSTOP)
+    ours.delete("ModelDeployment", NAMESPACE, "goes")
+    ours.until_gone("Deployment", NAMESPACE, "goes")
+    ours.until_gone("Service", NAMESPACE, "goes-headless")
+    # A new API server remembers nothing of before, so it cannot go on where the watch ended.
+    kill_apiserver(own_plane)
+    own_plane.up()
+    os.kill(process.pid, signal.SIGCONT)
+    until("the deletion to be noticed", lambda: metric(process, held) == 1)
+    assert metric(process, 'cached_objects{resource="deployments"}') == 1
+    assert ours.get("Deployment", NAMESPACE, "goes") is None, "nothing was made anew"
+    assert process.stop() == 0
+
+
+def test_it_waits_for_its_crd(own_plane: Lab, bare: Cluster, start: Factory) -> None:
+    own_plane.kubectl("delete", "crd", "modeldeployments.serval.dev", "--ignore-not-found", "--wait")
+    process = start(wait=False)
+    until("a first attempt", lambda: "cannot list yet" in process.log.read_text())
+    assert not process.ready()
+    install(own_plane)
+    until("readiness", process.ready)
+    create(bare, "first")
+    has_children(bare, "first")
+    assert process.stop() == 0
+    bare.delete("ModelDeployment", NAMESPACE, "first")
+
+
+def test_without_rights_it_ends_and_says_why(own_plane: Lab, ours: Cluster, tmp_path: Path, start: Factory) -> None:
+    assert ours is not None
+    own_plane.kubectl("create", "serviceaccount", "nobody", "-n", NAMESPACE, check=False)
+    token = own_plane.kubectl("create", "token", "nobody", "-n", NAMESPACE).stdout.strip()
+    kubeconfig = tmp_path / "nobody"
+    kubeconfig.write_text(re.sub(r"user:\n(\s+)[^\0]*", "", own_plane.kubeconfig.read_text()))
+    kubeconfig = as_token(own_plane.kubeconfig, token, tmp_path / "nobody")
+    process = start(wait=False, kubeconfig=kubeconfig, SERVAL_START_SECONDS="3")
+    assert process.wait() == 1
+    last = process.log.read_text().splitlines()[-1]
+    assert "cannot list resource" in last
+    assert "modeldeployments" in last
+
+
+def test_what_is_in_flight_ends_before_the_process_does(ours: Cluster, start: Factory) -> None:
+    process = start()
+    for number in range(20):
+        create(ours, f"many-{number}")
+    until("some work", lambda: ours.list("Deployment", NAMESPACE))
+    assert process.stop() == 0
+    log = process.log.read_text()
+    assert "Traceback" not in log
+    assert "cut off" not in log
+    assert log.splitlines()[-1].endswith("stopped")
+    again = start()
+    for number in range(20):
+        has_children(ours, f"many-{number}")
+    assert again.stop() == 0

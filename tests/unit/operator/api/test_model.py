@@ -1,0 +1,311 @@
+"""The typed spec: each field of the CRD has its place, and each wrong value its message."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from copy import deepcopy
+from typing import Any
+
+import pytest
+import yaml
+
+from serval_operator.api.model import (
+    Accelerator,
+    Endpoint,
+    ModelSource,
+    ModelSpec,
+    Probe,
+    parse_spec,
+)
+from serval_operator.constants import INVALID_SPEC, RESERVED_METADATA_DOMAINS
+from serval_operator.errors import InvalidSpec
+from unit.crd.schema import CRD_FILE, walk
+
+pytestmark = pytest.mark.unit
+
+LEAST: Mapping[str, Any] = {"model": {"uri": "pvc://models/digits"}}
+TOLERATION = {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}
+FULL: Mapping[str, Any] = {
+    "model": {
+        "uri": "https://models.example.com/a.tar.gz",
+        "name": "A.b_c-1",
+        "version": 7,
+        "framework": "TensorFlow",
+        "sha256": "0" * 64,
+        "caConfigMap": {"name": "store-ca", "key": "ca.pem"},
+    },
+    "runtime": {"name": "serval", "args": ["--x=1", "--y"], "env": [{"name": "A", "value": "1"}]},
+    "replicas": 4,
+    "resources": {"requests": {"cpu": 2}, "limits": {"memory": "4Gi"}},
+    "accelerator": {
+        "resourceName": "nvidia.com/gpu",
+        "count": 2,
+        "nodeSelector": {"pool": "gpu"},
+        "tolerations": [TOLERATION],
+    },
+    "endpoint": {
+        "expose": "ClusterIP",
+        "scoring": "Disabled",
+        "timeoutSeconds": 60,
+        "maxConcurrentRequests": 8,
+    },
+    "probes": {
+        "startup": {"periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 3},
+        "readiness": {"periodSeconds": 4, "timeoutSeconds": 5, "failureThreshold": 6},
+        "liveness": {"periodSeconds": 7, "timeoutSeconds": 8, "failureThreshold": 9},
+    },
+    "suspend": True,
+    "imagePullSecrets": [{"name": "registry"}],
+    "priorityClassName": "high",
+    "podMetadata": {"labels": {"team": "vision"}, "annotations": {"prometheus.io/scrape": "true"}},
+}
+FULL_SPEC = ModelSpec(
+    model=ModelSource(
+        uri="https://models.example.com/a.tar.gz",
+        name="A.b_c-1",
+        version=7,
+        framework="TensorFlow",
+        sha256="0" * 64,
+        ca_config_map=("store-ca", "ca.pem"),
+    ),
+    runtime="serval",
+    runtime_args=("--x=1", "--y"),
+    runtime_env=(("A", "1"),),
+    replicas=4,
+    resources={"requests": {"cpu": 2}, "limits": {"memory": "4Gi"}},
+    accelerator=Accelerator(
+        profile="",
+        resource_name="nvidia.com/gpu",
+        count=2,
+        node_selector={"pool": "gpu"},
+        tolerations=(TOLERATION,),
+    ),
+    endpoint=Endpoint(scoring="Disabled", timeout_seconds=60, max_concurrent_requests=8),
+    startup=Probe(1, 2, 3),
+    readiness=Probe(4, 5, 6),
+    liveness=Probe(7, 8, 9),
+    suspend=True,
+    image_pull_secrets=("registry",),
+    priority_class="high",
+    pod_labels={"team": "vision"},
+    pod_annotations={"prometheus.io/scrape": "true"},
+)
+WITHOUT_EFFECT = {
+    ".endpoint.expose": "ClusterIP is its only value",
+    ".accelerator.profile": "excludes resourceName, which FULL sets; tested on its own",
+}
+
+
+def with_field(base: Mapping[str, Any], path: str, value: Any) -> dict[str, Any]:
+    """A spec with one field set; ``path`` as a.b.c."""
+    spec = deepcopy(dict(base))
+    *parents, last = path.split(".")
+    place = spec
+    for parent in parents:
+        place = place.setdefault(parent, {})
+    place[last] = value
+    return spec
+
+
+def spec_schema() -> dict[str, Any]:
+    (version,) = yaml.safe_load(CRD_FILE.read_text(encoding="utf-8"))["spec"]["versions"]
+    schema: dict[str, Any] = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
+    return schema
+
+
+def set_fields(value: Any, path: str = "") -> set[str]:
+    """Paths of a document in the notation of `walk`."""
+    if isinstance(value, Mapping):
+        inner = {one for key, child in value.items() for one in set_fields(child, f"{path}.{key}")}
+        return inner | {path}
+    if isinstance(value, list):
+        return {one for child in value for one in set_fields(child, f"{path}[]")} | {path}
+    return {path}
+
+
+class TestFields:
+    def test_every_field(self) -> None:
+        assert parse_spec("digits", FULL) == FULL_SPEC
+
+    def test_the_full_spec_has_every_field_of_the_crd(self) -> None:
+        """So that a field that the CRD gains must be mapped, or stand above with a reason."""
+        plain = {path for path, child in walk(spec_schema()) if not path.endswith(("{}", "[]"))}
+        toleration = {f".accelerator.tolerations[].{field}" for field in (*TOLERATION, "tolerationSeconds")}
+        missing = plain - set_fields(FULL) - toleration
+        assert missing == {".accelerator.profile"}
+        assert missing <= set(WITHOUT_EFFECT)
+
+    @pytest.mark.parametrize("path", sorted(set_fields(FULL) - {""}))
+    def test_every_field_matters(self, path: str) -> None:
+        """Without the field, the typed spec is another one (or there is none)."""
+        spec = deepcopy(dict(FULL))
+        _remove(spec, path)
+        if path in (".endpoint.expose", ".model.framework", ".runtime.env[].value"):
+            return  # one value only; the default; required by the CRD
+        try:
+            assert parse_spec("digits", spec) != FULL_SPEC
+        except (InvalidSpec, KeyError):
+            assert path in (".model", ".model.uri", ".accelerator.resourceName") or path.endswith(".name")
+
+    def test_defaults(self) -> None:
+        assert parse_spec("digits", LEAST) == ModelSpec(
+            model=ModelSource("pvc://models/digits", "digits", None, "TensorFlow", "", None),
+            runtime="",
+            runtime_args=(),
+            runtime_env=(),
+            replicas=1,
+            resources={},
+            accelerator=None,
+            endpoint=Endpoint("", None, None),
+            startup=Probe(),
+            readiness=Probe(),
+            liveness=Probe(),
+            suspend=False,
+        )
+
+    def test_empty_blocks_are_as_good_as_none(self) -> None:
+        names = ("runtime", "resources", "accelerator", "endpoint", "probes", "podMetadata")
+        assert parse_spec("digits", {**LEAST, **{name: {} for name in names}}) == parse_spec("digits", LEAST)
+
+    def test_profile(self) -> None:
+        spec = parse_spec("digits", {**LEAST, "accelerator": {"profile": "nvidia-gpu"}})
+        assert spec.accelerator == Accelerator("nvidia-gpu", "", 1, {}, ())
+
+    def test_the_key_of_a_ca_has_a_default(self) -> None:
+        uri = "https://models.example.com/a.zip"
+        spec = parse_spec("digits", {"model": {"uri": uri, "caConfigMap": {"name": "ca"}}})
+        assert spec.model.ca_config_map == ("ca", "ca.crt")
+
+    @pytest.mark.parametrize(
+        ("uri", "scheme", "claim"),
+        [
+            ("pvc://models/a/b", "pvc", "models"),
+            ("pvc://models", "pvc", "models"),
+            ("pvc://models.v2/", "pvc", "models.v2"),
+            ("https://host:8443/a.zip?sig=a..b", "https", "host:8443"),
+        ],
+    )
+    def test_addresses(self, uri: str, scheme: str, claim: str) -> None:
+        source = parse_spec("digits", {"model": {"uri": uri}}).model
+        assert (source.uri, source.scheme, source.claim) == (uri, scheme, claim)
+
+    @pytest.mark.parametrize(
+        ("replicas", "suspend", "wanted"), [(3, False, 3), (3, True, 0), (0, False, 0), (0, True, 0)]
+    )
+    def test_wanted_replicas(self, replicas: int, suspend: bool, wanted: int) -> None:
+        spec = parse_spec("digits", {**LEAST, "replicas": replicas, "suspend": suspend})
+        assert spec.wanted_replicas == wanted
+
+
+ADDRESS = "`spec.model.uri` must be an address like pvc://claim/path or https://host/model.tar.gz"
+PATH = "`spec.model.uri` must not contain `..`, encoded dots, backslashes or control characters"
+CLAIM = "`spec.model.uri` must name a persistent volume claim after pvc://"
+MODEL_NAME = "`spec.model.name` must be at most 63 letters, digits, '.', '_' or '-'"
+UNION = "`spec.accelerator` must have either `profile` or `resourceName`"
+COUNT = "`spec.accelerator.count` must be a whole number of at least 1"
+REPLICAS = "`spec.replicas` must be a whole number of at least 0"
+
+
+class TestInvalid:
+    @pytest.mark.parametrize(
+        ("path", "value", "message"),
+        [
+            ("model", None, ADDRESS),
+            ("model.uri", "", ADDRESS),
+            ("model.uri", "models/digits", ADDRESS),
+            ("model.uri", "http://host/a.zip", ADDRESS),
+            ("model.uri", "s3://bucket/a", ADDRESS),
+            ("model.uri", "pvc://", ADDRESS),
+            ("model.uri", "pvc://models/../secrets", PATH),
+            ("model.uri", "pvc://models/..", PATH),
+            ("model.uri", "https://host/%2e%2E/a.zip", PATH),
+            ("model.uri", "https://host/a\\b.zip", PATH),
+            ("model.uri", "https://host/a\n.zip", PATH),
+            ("model.uri", "pvc:///path", CLAIM),
+            ("model.uri", "pvc://Models/path", CLAIM),
+            ("model.uri", "pvc://-x/path", CLAIM),
+            ("model.name", "-x", MODEL_NAME),
+            ("model.name", "a/b", MODEL_NAME),
+            ("model.name", "x" * 64, MODEL_NAME),
+            (
+                "model.name",
+                "monitoring.config",
+                "`spec.model.name` must not be the reserved name `monitoring.config`",
+            ),
+            ("accelerator", {"count": 1}, UNION),
+            ("accelerator", {"profile": "gpu", "resourceName": "nvidia.com/gpu"}, UNION),
+            ("accelerator", {"profile": "gpu", "count": 0}, COUNT),
+            ("accelerator", {"profile": "gpu", "count": "1"}, COUNT),
+            ("accelerator", {"profile": "gpu", "count": True}, COUNT),
+            ("replicas", -1, REPLICAS),
+            ("replicas", 1.5, REPLICAS),
+            ("replicas", None, REPLICAS),
+            (
+                "podMetadata.labels",
+                {"team": "x", "serval.dev/name": "y"},
+                "`spec.podMetadata.labels` must not have the reserved key `serval.dev/name`",
+            ),
+            (
+                "podMetadata.annotations",
+                {"container.apparmor.security.beta.kubernetes.io/server": "unconfined"},
+                (
+                    "`spec.podMetadata.annotations` must not have the reserved key "
+                    "`container.apparmor.security.beta.kubernetes.io/server`"
+                ),
+            ),
+        ],
+    )
+    def test_message(self, path: str, value: Any, message: str) -> None:
+        with pytest.raises(InvalidSpec, match=f"^{re.escape(message)}$") as caught:
+            parse_spec("digits", with_field(LEAST, path, value))
+        assert caught.value.reason == INVALID_SPEC
+
+    @pytest.mark.parametrize("name", ["", "Digits", "1digits", "digits-", "a.b", "d" * 54])
+    def test_a_name_that_no_service_can_have(self, name: str) -> None:
+        with pytest.raises(InvalidSpec, match=r"^`metadata\.name` must be at most 53 of a-z, 0-9 and '-'"):
+            parse_spec(name, LEAST)
+
+    @pytest.mark.parametrize("name", ["d", "d-1", "d" * 53])
+    def test_a_name_that_a_service_can_have(self, name: str) -> None:
+        assert parse_spec(name, LEAST).model.name == name
+
+    @pytest.mark.parametrize("domain", RESERVED_METADATA_DOMAINS)
+    def test_reserved_domains_and_what_is_below_them(self, domain: str) -> None:
+        for key in (f"{domain}/x", f"sub.{domain}/x"):
+            with pytest.raises(InvalidSpec, match="reserved key"):
+                parse_spec("digits", with_field(LEAST, "podMetadata.labels", {key: "y"}))
+        spec = parse_spec(
+            "digits", with_field(LEAST, "podMetadata.labels", {f"not{domain}/x": "y", "z": "1"})
+        )
+        assert set(spec.pod_labels) == {f"not{domain}/x", "z"}
+
+    def test_reserved_domains_are_those_of_the_crd(self) -> None:
+        (rule,) = {
+            rule["rule"]
+            for path, child in walk(spec_schema())
+            if path.startswith(".podMetadata.")
+            for rule in child.get("x-kubernetes-validations", ())
+            if "serval" in rule["rule"]
+        }
+        refused = re.search(r"\?\((kubernetes.*?)\)/", rule.replace("\\", ""))
+        assert refused is not None
+        assert set(refused[1].split("|")) == set(RESERVED_METADATA_DOMAINS)
+
+
+def _remove(spec: dict[str, Any], path: str) -> None:
+    place: Any = spec
+    steps = path.removeprefix(".").replace("[]", ".0").split(".")
+    # Keys of maps may hold dots: take the longest that is there.
+    while steps:
+        for length in range(len(steps), 0, -1):
+            key: Any = ".".join(steps[:length])
+            key = int(key) if isinstance(place, list) and key.isdigit() else key
+            there = key < len(place) if isinstance(key, int) else key in place
+            if there:
+                break
+        steps = steps[length:]
+        if not steps:
+            del place[key]
+            return
+        place = place[key]

@@ -1,0 +1,132 @@
+"""Specs whose manifests are kept as goldens, and strategies for specs of every kind."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hypothesis import strategies as st
+
+HTTPS = "https://models.example.com/digits.tar.gz"
+TOLERATION = {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSchedule"}
+
+CASES: dict[str, dict[str, Any]] = {
+    "cpu-https-ca": {
+        "model": {"uri": HTTPS, "sha256": "0" * 64, "caConfigMap": {"name": "store-ca"}},
+        "resources": {"requests": {"cpu": 2, "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
+    },
+    "gpu-profile": {
+        "model": {"uri": HTTPS, "version": 3},
+        "replicas": 2,
+        "accelerator": {"profile": "nvidia-gpu", "count": 1},
+    },
+    "resource-tolerations": {
+        "model": {"uri": HTTPS},
+        "runtime": {"name": "tensorflow-serving"},
+        "resources": {"limits": {"memory": "8Gi"}},
+        "accelerator": {
+            "resourceName": "nvidia.com/mig-1g.10gb",
+            "count": 2,
+            "nodeSelector": {"pool": "mig"},
+            "tolerations": [TOLERATION, {"operator": "Exists", "effect": "NoExecute"}],
+        },
+    },
+    "pvc": {"model": {"uri": "pvc://models/vision/digits", "version": 0}},
+    "suspended": {"model": {"uri": "pvc://models"}, "replicas": 3, "suspend": True},
+    "everything": {
+        "model": {
+            "uri": "https://models.example.com:8443/$(HOME)/digits.zip?sig=a%2Bb",
+            "name": "ResNet_50.v1-5",
+            "version": 7,
+            "framework": "TensorFlow",
+            "sha256": "f" * 64,
+            "caConfigMap": {"name": "store-ca", "key": "ca.pem"},
+        },
+        "runtime": {
+            "name": "serval",
+            "args": ["--enable_batching=true", "--title=$(A) costs $5"],
+            "env": [{"name": "TF_CPP_MIN_LOG_LEVEL", "value": "0"}, {"name": "B", "value": "$(A)"}],
+        },
+        "replicas": 4,
+        "resources": {
+            "requests": {"cpu": "500m", "memory": "4Gi", "ephemeral-storage": "50Gi"},
+            "limits": {"cpu": 4, "memory": "8Gi"},
+        },
+        "accelerator": {
+            "profile": "nvidia-gpu",
+            "count": 2,
+            "nodeSelector": {"zone": "b"},
+            "tolerations": [TOLERATION],
+        },
+        "endpoint": {
+            "expose": "ClusterIP",
+            "scoring": "Enabled",
+            "timeoutSeconds": 60,
+            "maxConcurrentRequests": 8,
+        },
+        "probes": {
+            "startup": {"periodSeconds": 2, "timeoutSeconds": 5, "failureThreshold": 900},
+            "readiness": {"periodSeconds": 10, "timeoutSeconds": 6, "failureThreshold": 4},
+            "liveness": {"periodSeconds": 20, "timeoutSeconds": 7, "failureThreshold": 6},
+        },
+        "suspend": False,
+        "imagePullSecrets": [{"name": "registry"}, {"name": "mirror"}],
+        "priorityClassName": "serving-high",
+        "podMetadata": {
+            "labels": {"team": "vision"},
+            "annotations": {"prometheus.io/scrape": "true"},
+        },
+    },
+}
+
+TEXT = st.text(alphabet=st.characters(min_codepoint=32, max_codepoint=126), max_size=20)
+NAMES = st.from_regex(r"[a-z][a-z0-9]{0,5}", fullmatch=True)
+QUANTITIES = st.sampled_from([1, "1", "500m", "4Gi"])
+SIDES = st.dictionaries(st.sampled_from(["cpu", "memory"]), QUANTITIES, max_size=2)
+PROBE = st.fixed_dictionaries(
+    {}, optional={"periodSeconds": st.integers(1, 9), "failureThreshold": st.integers(1, 9)}
+)
+MODELS = st.fixed_dictionaries(
+    {"uri": st.sampled_from([HTTPS, "pvc://models/a", "https://h/$(A)$$"])},
+    optional={
+        "name": st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,9}", fullmatch=True),
+        "version": st.integers(0, 9),
+        "sha256": st.just("0" * 64),
+        "caConfigMap": st.just({"name": "ca"}),
+    },
+)
+RUNTIMES = st.fixed_dictionaries(
+    {"name": st.sampled_from(["serval", "tensorflow-serving"])},
+    optional={
+        "args": st.lists(TEXT.map(lambda text: f"--a={text}"), max_size=3),
+        "env": st.lists(st.fixed_dictionaries({"name": NAMES, "value": TEXT}), max_size=3),
+    },
+)
+ACCELERATORS = st.fixed_dictionaries(
+    {"count": st.integers(1, 4)},
+    optional={"nodeSelector": st.just({"pool": "x"}), "tolerations": st.just([TOLERATION])},
+).flatmap(
+    lambda rest: st.sampled_from(
+        [{"profile": "cpu"}, {"profile": "nvidia-gpu"}, {"resourceName": "amd.com/gpu"}]
+    ).map(lambda which: {**rest, **which})
+)
+SPECS = st.fixed_dictionaries(
+    {"model": MODELS},
+    optional={
+        "runtime": RUNTIMES,
+        "replicas": st.integers(0, 9),
+        "resources": st.fixed_dictionaries({}, optional={"requests": SIDES, "limits": SIDES}),
+        "accelerator": ACCELERATORS,
+        "probes": st.fixed_dictionaries({}, optional={"startup": PROBE, "liveness": PROBE}),
+        "suspend": st.booleans(),
+        "imagePullSecrets": st.just([{"name": "registry"}]),
+        "priorityClassName": NAMES,
+        "podMetadata": st.fixed_dictionaries(
+            {},
+            optional={
+                "labels": st.dictionaries(NAMES, NAMES, max_size=2),
+                "annotations": st.dictionaries(NAMES, TEXT, max_size=2),
+            },
+        ),
+    },
+)
+"""Specs that the CRD takes, but for the texts with ``$(``, which it refuses and builders must not trust."""

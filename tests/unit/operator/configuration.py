@@ -1,0 +1,53 @@
+"""An operator's configuration for tests: two runtimes and three profiles with all that they may have."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import yaml
+
+from serval_operator.api.model import parse_spec
+from serval_operator.api.resolved import Resolved
+from serval_operator.config import Configuration, parse_configuration
+from serval_operator.planning.resolve import resolve
+
+DOCUMENT: dict[str, Any] = yaml.safe_load(
+    """
+apiVersion: config.serval.dev/v1alpha1
+kind: OperatorConfiguration
+fetch:
+  image: registry.example/serval-operator:1
+  maxBytes: 1Gi
+  maxEntries: 1000
+  resources: {requests: {cpu: 100m, memory: 128Mi}, limits: {memory: 512Mi}}
+defaults: {runtime: serval}
+runtimes:
+  - name: serval
+    frameworks: [TensorFlow]
+    images: {default: registry.example/serval-server:1, nvidia-gpu: registry.example/serval-server:1-gpu}
+    env: [{name: TF_CPP_MIN_LOG_LEVEL, value: "1"}]
+    capabilities: [grpc-predict, rest-predict, raw-score, metrics, concurrency-limit]
+    graceSeconds: 30
+  - name: tensorflow-serving
+    frameworks: [TensorFlow]
+    images: {default: tensorflow/serving:2.19.1}
+    args: [--monitoring_config_file=/models/monitoring.config]
+    capabilities: [grpc-predict, rest-predict, metrics]
+  - name: onnx
+    frameworks: [ONNX]
+    images: {default: registry.example/onnx:1}
+profiles:
+  - name: nvidia-gpu
+    resourceName: nvidia.com/gpu
+    nodeSelector: {pool: gpu, zone: a}
+    tolerations: [{key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}]
+  - name: cpu
+"""
+)
+CONFIGURATION: Configuration = parse_configuration(DOCUMENT)
+
+
+def resolved(name: str = "digits", **spec: Any) -> Resolved:
+    """A spec, resolved; fields by keyword, over one small https model."""
+    source = {"uri": "https://models.example.com/digits.tar.gz", **spec.pop("model", {})}
+    return resolve(parse_spec(name, {**spec, "model": source}), CONFIGURATION)

@@ -1,0 +1,209 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from serval_operator.api.views import Key
+from serval_operator.constants import CHILD_SELECTOR, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
+from serval_operator.handlers.informer import Informer
+from serval_operator.kube.auth import Connection, Credentials
+from serval_operator.kube.cache import SELECTORS, Cache
+from serval_operator.kube.protocol import DEPLOYMENTS, MODEL_DEPLOYMENTS, PODS, SERVICES, Resource
+from serval_operator.kube.watching import WatchMonitor
+from serval_operator.settings import Settings
+from support.watchable import Watchable, watchable
+
+KEY = ("vision", "resnet")
+QUICK = Settings(watch_backoffs=(0.01,) * 20)
+LIMIT = 20.0
+
+
+def pod(name: str) -> dict[str, Any]:
+    labels = {LABEL_MANAGED_BY: MANAGED_BY, LABEL_NAME: "resnet"}
+    return {"metadata": {"namespace": "vision", "name": name, "labels": labels}}
+
+
+class Bench:
+    """kopf on a cluster in memory."""
+
+    def __init__(self, cluster: Watchable, settings: Settings = QUICK) -> None:
+        self.cluster = cluster
+        self.cache = Cache()
+        self.keys: list[Key] = []
+        self.gaps: list[Resource] = []
+        self.started = asyncio.Event()
+        self.monitor = WatchMonitor(SELECTORS, settings.watch_namespaces or (None,), self.gaps.append)
+        connection = Connection(cluster.url, True, Credentials(lambda: "Bearer abc", renewable=True))
+        self.informer = Informer(
+            connection, self.cache, self.keys.append, settings, self.monitor.trace(), self.started.set
+        )
+        self.running = asyncio.ensure_future(self.informer.run())
+
+    async def until(self, check: Callable[[], object], what: str) -> None:
+        """Wait until something holds; fail at once if kopf ends."""
+        try:
+            async with asyncio.timeout(LIMIT):
+                while not check():
+                    if self.running.done():
+                        self.running.result()
+                        raise AssertionError(f"kopf ended while waiting for {what}")
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            raise AssertionError(f"{what}: not in time") from None
+
+    async def watching(self) -> None:
+        await self.until(lambda: len(self.cluster.watching()) == len(SELECTORS), "all watches")
+
+    async def end(self) -> None:
+        self.informer.stop()
+        async with asyncio.timeout(LIMIT):
+            await asyncio.gather(self.running, return_exceptions=True)
+
+
+@pytest.fixture
+async def cluster() -> AsyncIterator[Watchable]:
+    async with watchable(tuple(SELECTORS)) as cluster:
+        yield cluster
+
+
+@pytest.fixture
+async def bench(cluster: Watchable) -> AsyncIterator[Bench]:
+    bench = Bench(cluster)
+    yield bench
+    await bench.end()
+
+
+async def test_events_reach_the_cache_and_the_queue(bench: Bench) -> None:
+    await bench.watching()
+    assert bench.keys == []
+    api = bench.cluster.api
+    api.put(PODS, pod("a"))
+    await bench.until(lambda: bench.cache.pods(KEY), "the pod")
+    assert bench.keys == [KEY]
+    api.set_status(PODS, "vision", "a", {"phase": "Running"})
+    await bench.until(lambda: bench.cache.pods(KEY)[0].phase == "Running", "the pod's phase")
+    api.remove(PODS, "vision", "a")
+    await bench.until(lambda: not bench.cache.pods(KEY), "the pod's end")
+    assert bench.keys == [KEY] * 3
+
+
+async def test_every_watched_kind_has_a_handler(bench: Bench) -> None:
+    await bench.watching()
+    reference = {"kind": "ModelDeployment", "name": "resnet", "uid": "u", "controller": True}
+    child = pod("resnet")
+    child["metadata"]["ownerReferences"] = [reference]
+    for resource in (MODEL_DEPLOYMENTS, DEPLOYMENTS, SERVICES, PODS):
+        bench.cluster.api.put(resource, child)
+    await bench.until(lambda: len(bench.keys) == 4, "an event of each kind")
+    assert set(bench.keys) == {KEY}
+
+
+async def test_what_was_there_before_is_told_if_the_cache_lacks_it(cluster: Watchable) -> None:
+    cluster.api.put(PODS, pod("known"))
+    cluster.api.put(PODS, pod("unknown"))
+    bench = Bench(cluster)
+    bench.cache.store(PODS).observe("ADDED", cluster.api.stored(PODS, "vision", "known") or {})
+    await bench.until(lambda: len(bench.cache.pods(KEY)) == 2, "the other pod")
+    await bench.watching()
+    assert bench.keys == [KEY]
+    await bench.end()
+
+
+async def test_kopf_writes_nothing_and_asks_only_for_what_is_ours(bench: Bench) -> None:
+    await bench.watching()
+    model = {"metadata": {"namespace": "vision", "name": "resnet"}, "spec": {}}
+    bench.cluster.api.put(MODEL_DEPLOYMENTS, model)
+    bench.cluster.api.put(PODS, pod("a"))
+    bench.cluster.api.edit(MODEL_DEPLOYMENTS, "vision", "resnet", lambda one: one["spec"].update(replicas=2))
+    bench.cluster.api.remove(MODEL_DEPLOYMENTS, "vision", "resnet")
+    await bench.until(lambda: len(bench.keys) == 4, "all events")
+    await bench.end()
+    assert {method for method, _, _ in bench.cluster.requests} == {"GET"}
+    assert {path for _, path, _ in bench.cluster.requests} == {kind.path(None) for kind in SELECTORS}
+    for _, path, query in bench.cluster.requests:
+        selector = "" if path.endswith("modeldeployments") else CHILD_SELECTOR
+        assert query.get("labelSelector", "") == selector
+        if "watch" in query:
+            assert query["allowWatchBookmarks"] == "true"
+            assert query["timeoutSeconds"] == str(QUICK.watch_timeout_seconds)
+
+
+async def test_an_expired_version_is_a_gap(bench: Bench) -> None:
+    """kopf tells nobody of what was deleted meanwhile; the listing that the gap asks for does."""
+    bench.cluster.api.put(PODS, pod("a"))
+    await bench.watching()
+    await bench.until(lambda: sorted(kind.plural for kind in bench.gaps) == _all(), "the first gaps")
+    bench.gaps.clear()
+    bench.cluster.deaf = True
+    bench.cluster.api.remove(PODS, "vision", "a")
+    bench.cluster.deaf = False
+    bench.cluster.expire()
+    await bench.until(lambda: sorted(kind.plural for kind in bench.gaps) == _all(), "gaps of all kinds")
+    assert len(bench.cache.pods(KEY)) == 1, "kopf did not tell"
+    listing = await bench.cluster.api.list(PODS)
+    bench.cache.store(PODS).replace((), listing.resource_version)
+    assert bench.cache.pods(KEY) == ()
+
+
+async def test_a_renewed_watch_goes_on_without_a_gap(bench: Bench) -> None:
+    await bench.watching()
+    await bench.until(lambda: len(bench.gaps) == len(SELECTORS), "the first gaps")
+    bench.cluster.hang_up()
+    await bench.until(lambda: len(bench.cluster.watch_requests()) == 2 * len(SELECTORS), "new watches")
+    await bench.watching()
+    bench.cluster.api.put(PODS, pod("a"))
+    await bench.until(lambda: bench.cache.pods(KEY), "the pod")
+    assert len(bench.gaps) == len(SELECTORS)
+
+
+@pytest.mark.parametrize("code", [500, 503, 429, 403, 401])
+async def test_a_failing_api_server_is_asked_again(bench: Bench, code: int) -> None:
+    await bench.watching()
+    bench.cluster.refuse = [code] * 12
+    bench.cluster.hang_up()
+    await bench.until(lambda: not bench.cluster.refuse, "all refusals")
+    await bench.watching()
+    bench.cluster.api.put(PODS, pod("a"))
+    await bench.until(lambda: bench.cache.pods(KEY), "the pod")
+
+
+async def test_an_api_server_that_keeps_failing_ends_it(cluster: Watchable) -> None:
+    bench = Bench(cluster, replace(QUICK, watch_backoffs=(0.01, 0.01)))
+    await bench.watching()
+    cluster.refuse = [500] * 1000
+    cluster.hang_up()
+    async with asyncio.timeout(LIMIT):
+        with pytest.raises(Exception, match=r"500|Refused"):
+            await bench.running
+
+
+async def test_named_namespaces_are_watched_one_by_one(cluster: Watchable) -> None:
+    bench = Bench(cluster, replace(QUICK, watch_namespaces=("vision", "speech")))
+    wanted = {kind.path(place) for kind in SELECTORS for place in ("vision", "speech")}
+    await bench.until(lambda: not bench.monitor.silent(), "all watches")
+    assert {path for _, path, _ in cluster.requests} == wanted
+    await bench.end()
+
+
+async def test_it_stops_soon_and_without_error(bench: Bench) -> None:
+    await bench.watching()
+    assert bench.started.is_set()
+    bench.informer.stop()
+    async with asyncio.timeout(LIMIT):
+        await bench.running
+
+
+async def test_it_ends_no_task_but_its_own(bench: Bench) -> None:
+    await bench.watching()
+    younger = asyncio.ensure_future(asyncio.Event().wait())
+    await bench.end()
+    assert not younger.done()
+    younger.cancel()
+
+
+def _all() -> list[str]:
+    return sorted(kind.plural for kind in SELECTORS)

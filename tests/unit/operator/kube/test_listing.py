@@ -1,0 +1,161 @@
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import suppress
+from typing import Any
+
+import pytest
+
+from serval_operator.api.views import Key
+from serval_operator.constants import LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
+from serval_operator.errors import Forbidden, KubeError, Transient
+from serval_operator.kube.cache import SELECTORS, Cache
+from serval_operator.kube.listing import Relister
+from serval_operator.kube.protocol import MODEL_DEPLOYMENTS, PODS
+from support.clock import FakeClock, settle
+from support.fakes import Call, FakeKubeApi
+
+KEY = ("vision", "resnet")
+
+
+def pod(name: str) -> dict[str, Any]:
+    labels = {LABEL_MANAGED_BY: MANAGED_BY, LABEL_NAME: "resnet"}
+    return {"metadata": {"namespace": "vision", "name": name, "labels": labels}}
+
+
+class Setup:
+    """A relister on a cluster in memory, on a clock of its own."""
+
+    def __init__(self, *namespaces: str | None) -> None:
+        self.api, self.cache, self.clock = FakeKubeApi(), Cache(), FakeClock()
+        self.keys: list[Key] = []
+        self.repairs: list[tuple[str, int]] = []
+        self.relister = Relister(
+            self.api, self.cache, namespaces, self.keys.append, self, interval=300, sleep=self.clock.sleep
+        )
+
+    def repaired(self, resource: str, objects: int) -> None:
+        self.repairs.append((resource, objects))
+
+    def listed(self) -> list[str]:
+        return [call.resource.plural for call in self.api.calls if call.verb == "list"]
+
+
+@pytest.fixture
+async def at() -> Setup:
+    return Setup(None)
+
+
+async def running(setup: Setup) -> AsyncIterator[asyncio.Task[None]]:
+    task = asyncio.create_task(setup.relister.run())
+    await settle()
+    yield task
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def test_the_first_listing_fills_every_kind(at: Setup) -> None:
+    at.api.put(MODEL_DEPLOYMENTS, {"metadata": {"namespace": "vision", "name": "resnet"}, "spec": {}})
+    at.api.put(PODS, pod("a"))
+    at.api.put(PODS, {"metadata": {"namespace": "vision", "name": "stranger"}})
+    assert not at.cache.synced
+    await at.relister.fill(10)
+    assert at.cache.synced
+    assert at.cache.models.keys() == (KEY,)
+    assert [view.name for view in at.cache.pods(KEY)] == ["a"]
+    assert at.listed() == [resource.plural for resource in SELECTORS]
+    assert at.keys == [], "filling is not a repair"
+
+
+async def test_the_first_listing_is_tried_until_it_succeeds(at: Setup) -> None:
+    failures = [KubeError(404, "NotFound", "no such kind"), Forbidden(403, "Forbidden", "no role yet")]
+
+    def fail(_: Call) -> None:
+        if failures:
+            raise failures.pop(0)
+
+    at.api.on_call = fail
+    filling = asyncio.create_task(at.relister.fill(60))
+    await at.clock.advance(0.5)
+    assert not filling.done()
+    await at.clock.advance(1.0)
+    await filling
+    assert at.cache.synced
+
+
+async def test_the_first_listing_says_in_the_end_why_it_failed() -> None:
+    setup = Setup(None)
+
+    async def turn(_: float) -> None:
+        await asyncio.sleep(0)
+
+    setup.relister = Relister(
+        setup.api, setup.cache, (None,), setup.keys.append, setup, interval=300, sleep=turn
+    )
+
+    def fail(_: Call) -> None:
+        raise Forbidden(403, "Forbidden", "no role")
+
+    setup.api.on_call = fail
+    with pytest.raises(Forbidden, match="no role"):
+        await setup.relister.fill(0.05)
+    assert not setup.cache.synced
+
+
+async def test_each_namespace_is_listed_by_itself() -> None:
+    setup = Setup("vision", "speech")
+    setup.api.put(PODS, pod("a"))
+    await setup.relister.fill(10)
+    places = {(call.namespace, call.resource.plural) for call in setup.api.calls}
+    assert places == {(place, kind.plural) for place in ("vision", "speech") for kind in SELECTORS}
+    assert len(setup.cache.pods(KEY)) == 1
+
+
+async def test_a_gap_lists_that_kind_and_tells_who_has_to_look(at: Setup) -> None:
+    at.api.put(PODS, pod("a"))
+    await at.relister.fill(10)
+    at.api.remove(PODS, "vision", "a")
+    at.api.calls.clear()
+    async for _ in running(at):
+        at.relister.gap(PODS)
+        await settle()
+        assert at.listed() == ["pods"]
+        assert at.keys == [KEY]
+        assert at.repairs == [("pods", 1)]
+        at.relister.gap(PODS)
+        at.relister.gap(PODS)
+        await settle()
+        assert at.listed() == ["pods", "pods"]
+        assert at.keys == [KEY], "nothing had changed"
+
+
+async def test_a_listing_that_fails_is_repeated(at: Setup) -> None:
+    await at.relister.fill(10)
+    at.api.put(PODS, pod("a"))
+    failures = [Transient(503, "", ""), Transient(503, "", "")]
+
+    def fail(_: Call) -> None:
+        if failures:
+            raise failures.pop()
+
+    at.api.on_call = fail
+    async for task in running(at):
+        at.relister.gap(PODS)
+        await at.clock.advance(3)
+        assert not task.done()
+        assert at.keys == [KEY]
+
+
+async def test_everything_is_listed_in_each_interval() -> None:
+    setup = Setup(None)
+    quick = Relister(setup.api, setup.cache, (None,), setup.keys.append, setup, interval=0.01)
+    setup.relister = quick
+    await quick.fill(10)
+    everything = [resource.plural for resource in SELECTORS]
+    async for _ in running(setup):
+        async with asyncio.timeout(10):
+            while len(setup.listed()) < 3 * len(everything):  # noqa: ASYNC110 - the fake sets no event
+                await asyncio.sleep(0.001)
+    assert setup.listed()[: 3 * len(everything)] == everything * 3

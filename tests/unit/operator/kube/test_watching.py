@@ -1,0 +1,89 @@
+from __future__ import annotations
+
+import pytest
+
+from serval_operator.kube.auth import Connection
+from serval_operator.kube.protocol import MODEL_DEPLOYMENTS, PODS, Resource
+from serval_operator.kube.watching import WatchMonitor
+from support.apiserver import Script, raw
+from support.clock import FakeClock
+
+PODS_PATH = "/api/v1/pods"
+MODELS_PATH = "/apis/serval.dev/v1alpha1/modeldeployments"
+
+
+class Setup:
+    def __init__(self, connection: Connection, script: Script, *namespaces: str | None) -> None:
+        self.clock = FakeClock()
+        self.gaps: list[Resource] = []
+        self.monitor = WatchMonitor([MODEL_DEPLOYMENTS, PODS], namespaces, self.gaps.append, self.clock)
+        self.connection, self.script = connection, script
+
+    async def ask(self, path: str, answer: int = 200) -> None:
+        self.script.says(raw("{}", answer))
+        async with (
+            self.connection.session(traces=[self.monitor.trace()]) as session,
+            session.get(self.connection.server + path),
+        ):
+            pass
+
+
+@pytest.fixture
+def at(connection: Connection, script: Script) -> Setup:
+    return Setup(connection, script, None)
+
+
+async def test_a_watch_after_a_listing_of_the_watcher_is_a_gap(at: Setup) -> None:
+    await at.ask(f"{PODS_PATH}?limit=500")
+    assert at.gaps == []
+    await at.ask(f"{PODS_PATH}?watch=true&resourceVersion=5")
+    assert at.gaps == [PODS]
+    await at.ask(f"{PODS_PATH}?watch=true&resourceVersion=9")
+    assert at.gaps == [PODS], "a renewed watch goes on where the last one ended"
+    await at.ask(f"{PODS_PATH}?limit=500")
+    await at.ask(f"{PODS_PATH}?limit=500&continue=x")
+    await at.ask(f"{PODS_PATH}?watch=true")
+    assert at.gaps == [PODS, PODS]
+
+
+async def test_other_requests_do_not_count(at: Setup) -> None:
+    at.clock.now += 100
+    for path in ("/api/v1", "/api/v1/namespaces/vision/pods?watch=true", "/version"):
+        await at.ask(path)
+    assert at.gaps == []
+    assert at.monitor.idleness() == 100
+
+
+async def test_staleness_is_since_the_last_good_answer(at: Setup) -> None:
+    at.clock.now += 50
+    await at.ask(f"{PODS_PATH}?watch=true")
+    at.clock.now += 7
+    assert at.monitor.staleness() == {"modeldeployments": 57, "pods": 7}
+    await at.ask(f"{PODS_PATH}?watch=true", answer=503)
+    assert at.monitor.staleness()["pods"] == 7
+
+
+async def test_idleness_counts_attempts_of_the_laziest(at: Setup) -> None:
+    at.clock.now += 50
+    await at.ask(f"{MODELS_PATH}?watch=true", answer=503)
+    assert at.monitor.idleness() == 50
+    await at.ask(f"{PODS_PATH}?watch=true", answer=503)
+    assert at.monitor.idleness() == 0
+
+
+async def test_silent_until_a_watch_was_accepted(at: Setup) -> None:
+    assert at.monitor.silent() == [PODS_PATH, MODELS_PATH]
+    await at.ask(f"{PODS_PATH}?limit=500")
+    await at.ask(f"{PODS_PATH}?watch=true", answer=403)
+    assert at.monitor.silent() == [PODS_PATH, MODELS_PATH]
+    await at.ask(f"{PODS_PATH}?watch=true")
+    assert at.monitor.silent() == [MODELS_PATH]
+
+
+async def test_each_namespace_has_watches_of_its_own(connection: Connection, script: Script) -> None:
+    setup = Setup(connection, script, "vision", "speech")
+    setup.clock.now += 30
+    await setup.ask("/api/v1/namespaces/vision/pods?watch=true")
+    assert setup.monitor.staleness()["pods"] == 30
+    assert "/api/v1/namespaces/vision/pods" not in setup.monitor.silent()
+    assert "/api/v1/namespaces/speech/pods" in setup.monitor.silent()

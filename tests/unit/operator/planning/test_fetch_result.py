@@ -1,0 +1,94 @@
+"""What is believed of the fetch container's report: no more than the CRD's status can store."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serval_operator.api.views import PodView, parse_pod
+from serval_operator.planning.podstate import FetchResult, fetch_result
+from support import gen
+
+pytestmark = pytest.mark.unit
+
+TENSOR = {"name": "images", "dtype": "DT_STRING", "shape": [-1]}
+
+
+def view(*options: gen.Option) -> PodView:
+    return parse_pod(gen.pod("digits-1", *options))
+
+
+def result(**report: Any) -> FetchResult | None:
+    return fetch_result(view(gen.fetched(**report)))
+
+
+class TestFetchResult:
+    def test_whole(self) -> None:
+        scalar = {"name": "n", "dtype": "DT_INT64", "shape": []}
+        open_rank = {"name": "any", "dtype": "DT_FLOAT", "shape": None}
+        assert result(inputs=[TENSOR, scalar], outputs=[open_rank]) == FetchResult(
+            version=3,
+            digest=gen.DIGEST,
+            seconds=2.5,
+            inputs=(TENSOR, scalar),
+            outputs=({"name": "any", "dtype": "DT_FLOAT"},),
+        )
+
+    @pytest.mark.parametrize(
+        "option",
+        [gen.starting(), gen.fetch_running(), gen.fetch_failed(1, "{}"), gen.fetched(ok=False)],
+        ids=["starting", "running", "failed", "not ok"],
+    )
+    def test_none(self, option: gen.Option) -> None:
+        assert fetch_result(view(option)) is None
+
+    @pytest.mark.parametrize("text", ["", "fetched", "[1]", '{"serval": "other", "ok": true}', "[" * 4096])
+    def test_none_of_foreign_words(self, text: str) -> None:
+        assert fetch_result(view(gen.fetch(gen.ended(0, text, "Completed")))) is None
+
+    @pytest.mark.parametrize(
+        ("report", "field", "value"),
+        [
+            ({"version": "3"}, "version", None),
+            ({"version": True}, "version", None),
+            ({"version": -1}, "version", None),
+            ({"version": 2**53}, "version", None),
+            ({"version": 0}, "version", 0),
+            ({"digest": "md5:0"}, "digest", ""),
+            ({"digest": None}, "digest", ""),
+            ({"seconds": "1"}, "seconds", None),
+            ({"seconds": -1}, "seconds", None),
+            ({"seconds": float("nan")}, "seconds", None),
+            ({"seconds": float("inf")}, "seconds", None),
+            ({"seconds": 10**400}, "seconds", None),
+            ({"seconds": 2}, "seconds", 2.0),
+            ({"inputs": TENSOR}, "inputs", ()),
+            ({"inputs": [TENSOR, "x"]}, "inputs", ()),
+            ({"inputs": [TENSOR] * 129}, "inputs", ()),
+            ({"inputs": [{**TENSOR, "shape": ["x"]}]}, "inputs", ()),
+            ({"inputs": [{**TENSOR, "shape": [None]}]}, "inputs", ()),
+            ({"inputs": [{**TENSOR, "shape": [-2]}]}, "inputs", ()),
+            ({"inputs": [{**TENSOR, "shape": [1] * 65}]}, "inputs", ()),
+            ({"inputs": [{**TENSOR, "shape": 1}]}, "inputs", ()),
+            ({"inputs": [{**TENSOR, "name": "x" * 513}]}, "inputs", ()),
+            ({"inputs": [{**TENSOR, "name": "\ud800"}]}, "inputs", ()),
+            ({"inputs": [{**TENSOR, "dtype": "x" * 65}]}, "inputs", ()),
+            ({"inputs": [{"name": "x"}]}, "inputs", ()),
+        ],
+    )
+    def test_what_the_status_could_not_store_is_dropped(
+        self, report: dict[str, Any], field: str, value: object
+    ) -> None:
+        whole = result(**report)
+        assert whole is not None
+        assert getattr(whole, field) == value
+
+    @given(st.recursive(st.none() | st.booleans() | st.floats() | st.text(), st.lists, max_leaves=5))
+    def test_no_report_makes_it_fail(self, value: Any) -> None:
+        report = {"serval": "fetch", "ok": True, **dict.fromkeys(("version", "digest", "seconds"), value)}
+        text = json.dumps({**report, "inputs": value, "outputs": [value]})
+        assert fetch_result(view(gen.fetch(gen.ended(0, text, "Completed")))) is not None

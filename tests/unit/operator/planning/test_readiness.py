@@ -1,0 +1,108 @@
+"""What the user reads, row by row: all conditions and counts for each situation of a ModelDeployment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serval_operator.constants import STALLING_REASONS
+from serval_operator.planning.readiness import Readiness, assess
+from support import gen
+from unit.operator.planning.observing import observed
+from unit.operator.planning.readiness_rows import (
+    CRASHES,
+    MISMATCH,
+    NOWHERE,
+    READY,
+    REFUSED,
+    ROWS,
+    Row,
+    pods,
+    refused_then,
+)
+
+pytestmark = pytest.mark.unit
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+class TestRows:
+    def test_conditions(self, row: Row) -> None:
+        conditions = row.assess().conditions
+        assert {one.type: (one.status, one.reason, one.message) for one in conditions} == row.told
+        assert len(conditions) == len(row.told)
+
+    def test_counts(self, row: Row) -> None:
+        readiness = row.assess()
+        assert (readiness.replicas, readiness.ready_replicas, readiness.updated_replicas) == row.counts
+
+    def test_kstatus(self, row: Row) -> None:
+        """Exactly one of Reconciling and Stalled unless Ready; neither when it is."""
+        readiness = row.assess()
+        kinds = {one.type for one in readiness.conditions} & {"Reconciling", "Stalled"}
+        if readiness.ready.status == "True":
+            assert not kinds
+        else:
+            assert kinds == {"Stalled" if readiness.ready.reason in STALLING_REASONS else "Reconciling"}
+
+    def test_ready_comes_first(self, row: Row) -> None:
+        assert row.assess().ready.type == "Ready"
+
+
+class TestStability:
+    STATES = (
+        gen.placed(), NOWHERE, gen.unschedulable("0/3 nodes: taint"), gen.starting(), gen.fetch_running(),
+        MISMATCH, gen.fetched(), gen.loading(), CRASHES, gen.server_crashed(2, "bang"), READY, REFUSED,
+        gen.server(gen.waiting("ErrImagePull", gen.NOT_FOUND)),
+    )  # fmt: skip
+
+    @given(st.data())
+    def test_which_pod_is_in_which_state_does_not_matter(self, data: st.DataObject) -> None:
+        """Pods come and go with new names; as long as the same things are wrong, the status stays."""
+        states = data.draw(st.lists(st.sampled_from(self.STATES), min_size=1, max_size=5))
+        other = data.draw(st.permutations(states))
+        wanted = data.draw(st.integers(1, 6))
+
+        def judged(order: Sequence[gen.Option], first: int) -> Readiness:
+            made = [gen.pod(f"digits-{first + place}", state) for place, state in enumerate(order)]
+            return assess(
+                observed(*made), wanted=wanted, revision=gen.REVISION, suspended=False, blocked=None
+            )
+
+        one, two = judged(states, 1), judged(other, 100)
+        assert one.conditions == two.conditions
+        assert (one.replicas, one.ready_replicas, one.updated_replicas) == (
+            two.replicas,
+            two.ready_replicas,
+            two.updated_replicas,
+        )
+
+    @given(st.permutations(range(4)))
+    def test_the_order_of_the_list_does_not_matter(self, order: Sequence[int]) -> None:
+        made = [*pods(READY), *pods(CRASHES, count=2, first=2), *pods(REFUSED, first=4)]
+        expected = Row("", made, {}, wanted=4).assess()
+        assert Row("", [made[place] for place in order], {}, wanted=4).assess() == expected
+
+
+class TestFailure:
+    """What `status.lastFailure` will say."""
+
+    def test_none(self) -> None:
+        assert Row("", pods(READY), {}).assess().failure is None
+
+    def test_a_state_without_a_time_is_none(self) -> None:
+        assert Row("", pods(NOWHERE), {}).assess().failure is None
+
+    def test_the_newest(self) -> None:
+        early = gen.server(gen.back_off("server"), last=gen.ended(1, "boom", finished=10))
+        late = gen.server(gen.back_off("server"), last=gen.ended(2, "bang", finished=20))
+        failure = Row("", [*pods(early), *pods(late, first=2), *pods(REFUSED, first=3)], {}).assess().failure
+        assert failure is not None
+        assert (failure.pod, failure.exit_code, failure.when) == ("digits-0-2", 2, gen.moment(20))
+
+    def test_a_refusal(self) -> None:
+        failure = Row("", refused_then(READY), {}).assess().failure
+        assert failure is not None
+        assert (failure.reason, failure.when) == ("DeviceAllocationFailed", gen.moment())

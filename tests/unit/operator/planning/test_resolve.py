@@ -1,0 +1,177 @@
+"""Which runtime, image and nodes a spec comes to."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from serval_operator.api.model import parse_spec
+from serval_operator.errors import InvalidSpec
+from serval_operator.planning.resolve import resolve
+from unit.operator.configuration import CONFIGURATION, resolved
+
+pytestmark = pytest.mark.unit
+
+PROFILE_TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "NoSchedule"}
+OWN_TOLERATION = {"key": "sku", "operator": "Equal", "value": "gpu"}
+
+
+class TestResolve:
+    @pytest.mark.parametrize(
+        ("spec", "expected"),
+        [
+            (
+                {},
+                {
+                    "image": "registry.example/serval-server:1",
+                    "accelerator": "",
+                    "resource_name": "",
+                    "resource_count": 0,
+                    "node_selector": {},
+                    "tolerations": (),
+                    "strategy": "Surge",
+                },
+            ),
+            (
+                {"accelerator": {"profile": "nvidia-gpu", "count": 2}},
+                {
+                    "image": "registry.example/serval-server:1-gpu",
+                    "accelerator": "nvidia-gpu",
+                    "resource_name": "nvidia.com/gpu",
+                    "resource_count": 2,
+                    "node_selector": {"pool": "gpu", "zone": "a"},
+                    "tolerations": (PROFILE_TOLERATION,),
+                    "strategy": "InPlace",
+                },
+            ),
+            (
+                {
+                    "accelerator": {
+                        "profile": "nvidia-gpu",
+                        "nodeSelector": {"zone": "b", "node": "x"},
+                        "tolerations": [OWN_TOLERATION],
+                    }
+                },
+                {
+                    "node_selector": {"pool": "gpu", "zone": "b", "node": "x"},
+                    "tolerations": (PROFILE_TOLERATION, OWN_TOLERATION),
+                },
+            ),
+            (
+                {
+                    "accelerator": {
+                        "resourceName": "amd.com/gpu",
+                        "count": 3,
+                        "nodeSelector": {"pool": "amd"},
+                        "tolerations": [OWN_TOLERATION],
+                    }
+                },
+                {
+                    "image": "registry.example/serval-server:1",
+                    "accelerator": "amd.com/gpu",
+                    "resource_name": "amd.com/gpu",
+                    "resource_count": 3,
+                    "node_selector": {"pool": "amd"},
+                    "tolerations": (OWN_TOLERATION,),
+                    "strategy": "InPlace",
+                },
+            ),
+            (
+                {"accelerator": {"profile": "cpu", "count": 4, "nodeSelector": {"pool": "big"}}},
+                {
+                    "accelerator": "cpu",
+                    "resource_name": "",
+                    "resource_count": 0,
+                    "node_selector": {"pool": "big"},
+                    "strategy": "Surge",
+                },
+            ),
+            (
+                {"runtime": {"name": "tensorflow-serving"}, "accelerator": {"profile": "nvidia-gpu"}},
+                {"image": "tensorflow/serving:2.19.1", "resource_count": 1},
+            ),
+        ],
+        ids=["CPU", "profile", "profile and more", "resource", "profile without a resource", "runtime"],
+    )
+    def test_fields(self, spec: dict[str, Any], expected: dict[str, Any]) -> None:
+        found = resolved(**spec)
+        assert {field: getattr(found, field) for field in expected} == expected
+
+    def test_the_default_runtime_spelled_out_changes_nothing(self) -> None:
+        named, default = resolved(runtime={"name": "serval"}), resolved()
+        assert named.runtime == default.runtime
+        assert replace(named, spec=default.spec) == default
+
+    def test_takes_the_fetch_settings_along(self) -> None:
+        assert resolved().fetch == CONFIGURATION.fetch
+
+
+HAS = "the operator's configuration has"
+
+
+class TestErrors:
+    @pytest.mark.parametrize(
+        ("spec", "reason", "message"),
+        [
+            (
+                {"runtime": {"name": "moon"}},
+                "UnknownRuntime",
+                f"there is no runtime `moon`; {HAS}: onnx, serval, tensorflow-serving",
+            ),
+            (
+                {"accelerator": {"profile": "moon"}},
+                "UnknownProfile",
+                f"there is no accelerator profile `moon`; {HAS}: cpu, nvidia-gpu",
+            ),
+            (
+                {"runtime": {"name": "onnx"}},
+                "UnsupportedSpec",
+                "runtime `onnx` serves ONNX and not TensorFlow",
+            ),
+            (
+                {"runtime": {"name": "tensorflow-serving"}, "endpoint": {"scoring": "Enabled"}},
+                "UnsupportedSpec",
+                (
+                    "`spec.endpoint.scoring` needs what runtime `tensorflow-serving` lacks; "
+                    "runtimes that have it: serval"
+                ),
+            ),
+            (
+                {"runtime": {"name": "tensorflow-serving"}, "endpoint": {"maxConcurrentRequests": 1}},
+                "UnsupportedSpec",
+                (
+                    "`spec.endpoint.maxConcurrentRequests` needs what runtime `tensorflow-serving` lacks; "
+                    "runtimes that have it: serval"
+                ),
+            ),
+        ],
+        ids=["runtime", "profile", "framework", "scoring", "concurrency"],
+    )
+    def test_message(self, spec: dict[str, Any], reason: str, message: str) -> None:
+        with pytest.raises(InvalidSpec) as caught:
+            resolved(**spec)
+        assert (caught.value.reason, caught.value.message) == (reason, message)
+
+    def test_nobody_has_it(self) -> None:
+        poor = replace(
+            CONFIGURATION,
+            runtimes={
+                name: replace(runtime, capabilities=frozenset())
+                for name, runtime in CONFIGURATION.runtimes.items()
+            },
+        )
+        spec = parse_spec("digits", {"model": {"uri": "pvc://a/b"}, "endpoint": {"scoring": "Enabled"}})
+        with pytest.raises(InvalidSpec, match=r"lacks; no configured runtime has it$"):
+            resolve(spec, poor)
+
+    @pytest.mark.parametrize("scoring", [{}, {"scoring": "Disabled"}])
+    def test_what_is_not_asked_for_is_not_needed(self, scoring: dict[str, str]) -> None:
+        assert resolved(runtime={"name": "tensorflow-serving"}, endpoint=scoring).runtime.args
+
+    def test_a_runtime_that_names_no_framework_serves_all(self) -> None:
+        any_framework = replace(CONFIGURATION.runtimes["onnx"], frameworks=())
+        configuration = replace(CONFIGURATION, runtimes={"onnx": any_framework}, default_runtime="onnx")
+        spec = parse_spec("digits", {"model": {"uri": "pvc://a/b"}})
+        assert resolve(spec, configuration).runtime == any_framework

@@ -1,0 +1,164 @@
+from __future__ import annotations
+
+import io
+import tarfile
+import zipfile
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from serval_serving.fetch.archive import MAX_DEPTH, Unpacker
+from serval_serving.fetch.errors import FetchError
+from serval_serving.fetch.progress import Deadline, Progress
+from unit.serving.fetch.builders import MEGABYTE, member, model_files, tar, tar_of, zipped
+from unit.serving.fetch.clocks import Clock
+
+Unpack = Callable[..., Path]
+
+
+@pytest.fixture
+def unpack(tmp_path: Path) -> Unpack:
+    def run(data: bytes, max_bytes: int = 4 * MEGABYTE, max_entries: int = 50) -> Path:
+        clock = Clock()
+        (tmp_path / "archive").write_bytes(data)
+        unpacker = Unpacker(
+            max_bytes=max_bytes,
+            max_entries=max_entries,
+            deadline=Deadline(clock, 60),
+            progress=Progress(clock),
+        )
+        unpacker.unpack(tmp_path / "archive", tmp_path / "out")
+        return tmp_path / "out"
+
+    return run
+
+
+def zip_entry(name: str, mode: int = 0, data: bytes = b"x") -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        info = zipfile.ZipInfo("placeholder")
+        info.filename = name
+        info.external_attr = mode << 16
+        archive.writestr(info, data)
+    return out.getvalue()
+
+
+def encrypted_zip() -> bytes:
+    data = bytearray(zip_entry("saved_model.pb"))
+    data[data.index(b"PK\x01\x02") + 8] |= 1
+    return bytes(data)
+
+
+PAX_BOMB = tarfile.TarInfo("x")
+PAX_BOMB.pax_headers = {"comment": "a" * (2 * MEGABYTE)}
+
+HOSTILE: dict[str, tuple[bytes, str]] = {
+    "tar absolute": (tar({"/etc/passwd": b""}), "absolute"),
+    "tar dots": (tar({"a/../../x": b""}), r"\.\."),
+    "tar dots at end": (tar_of(member("a/..", tarfile.DIRTYPE)), r"\.\."),
+    "tar backslash": (tar({"..\\x": b""}), "backslash"),
+    "tar newline": (tar({"a\nb": b""}), "cannot be shown"),
+    "tar symlink": (tar_of(member("a", tarfile.SYMTYPE, "/etc")), "symbolic link"),
+    "tar symlink inside": (tar_of(member("a", tarfile.SYMTYPE, "b")), "symbolic link"),
+    "tar hard link": (tar_of(member("a", tarfile.LNKTYPE, "b")), "hard link"),
+    "tar device": (tar_of(member("a", tarfile.CHRTYPE)), "device"),
+    "tar block device": (tar_of(member("a", tarfile.BLKTYPE)), "device"),
+    "tar pipe": (tar_of(member("a", tarfile.FIFOTYPE)), "pipe"),
+    "tar twice": (tar_of(member("a"), member("a")), "File exists"),
+    "tar file as folder": (tar_of(member("a"), member("a/b")), "File exists"),
+    "tar too many": (tar({f"f{i}": b"" for i in range(51)}), "50 entries"),
+    "tar too many folders": (tar({"/".join("abc" * 8) + f"/{i}/f": b"" for i in range(26)}), "50 entries"),
+    "tar too deep": (tar({"d/" * MAX_DEPTH + "f": b""}), "deep"),
+    "tar long header": (tar_of(PAX_BOMB), "header"),
+    "tar name too long": (tar({"n" * 300: b""}), "name too long"),
+    "tar cut off": (tar({"a": b"x" * 5000}, mode="w:")[:3000], "damaged"),
+    "tar.gz cut off": (tar(model_files(bytes(range(256)) * 99))[:-50], "damaged"),
+    "tar damaged inside": (
+        tar_of(member("a"), member("b")).replace(b"b\0\0\0", b"c\0\0\0", 1),
+        "damaged after 1 entries",
+    ),
+    "zip absolute": (zip_entry("/etc/passwd"), "absolute"),
+    "zip dots": (zip_entry("a/../../x"), r"\.\."),
+    "zip backslash": (zip_entry("..\\x"), "backslash"),
+    "zip NUL": (zip_entry("saved_model.pb\0.txt"), "cannot be shown"),
+    "zip symlink": (zip_entry("a", mode=0o120777, data=b"/etc/passwd"), "link"),
+    "zip device": (zip_entry("a", mode=0o020666), "device"),
+    "zip encrypted": (encrypted_zip(), "encrypted"),
+    "zip method": (zipped({"a": b"x"}, zipfile.ZIP_LZMA), "packed"),
+    "zip too many": (zipped({f"f{i}": b"" for i in range(51)}), "50 entries"),
+    "zip empty name": (zip_entry(""), "damaged"),
+    "zip damaged": (zipped({"a": b"x" * 100}, zipfile.ZIP_STORED).replace(b"xxx", b"xyx"), "damaged"),
+    "web page": (b"<!DOCTYPE html><html>", "<!DOCTYPE"),
+    "nothing": (b"", "no tar"),
+}
+
+
+@pytest.mark.parametrize(("data", "words"), HOSTILE.values(), ids=HOSTILE.keys())
+def test_hostile_archive_is_rejected(unpack: Unpack, tmp_path: Path, data: bytes, words: str) -> None:
+    with pytest.raises(FetchError, match=words) as caught:
+        unpack(data)
+    assert (caught.value.reason, caught.value.permanent) == ("ModelArtifactRejected", True)
+    assert {p.name for p in tmp_path.iterdir()} <= {"archive", "out"}
+    assert not [p for p in tmp_path.rglob("*") if p.is_symlink()]
+
+
+@pytest.mark.parametrize("pack", [tar, zipped])
+def test_bomb_is_rejected_by_its_ratio(unpack: Unpack, pack: Callable[..., bytes]) -> None:
+    bomb = pack({"zeros": bytes(5 * MEGABYTE)})
+    assert len(bomb) < 20_000
+    with pytest.raises(FetchError, match="200 times") as caught:
+        unpack(bomb)
+    assert caught.value.reason == "ModelArtifactRejected"
+
+
+def test_large_model_is_too_large_not_hostile(unpack: Unpack) -> None:
+    with pytest.raises(FetchError) as caught:
+        unpack(tar({"weights": bytes(2 * MEGABYTE)}, mode="w:"), max_bytes=MEGABYTE)
+    assert (caught.value.reason, caught.value.permanent) == ("ModelTooLarge", True)
+
+
+def test_small_model_of_zeros_is_welcome(unpack: Unpack) -> None:
+    assert (unpack(tar({"zeros": bytes(MEGABYTE)})) / "zeros").stat().st_size == MEGABYTE
+
+
+def test_zip_that_lies_about_sizes_is_rejected(unpack: Unpack) -> None:
+    data = bytearray(zipped({"a": b"y" * 1000}, zipfile.ZIP_STORED))
+    directory = data.index(b"PK\x01\x02")
+    data[directory + 24 : directory + 28] = (10).to_bytes(4, "little")
+    with pytest.raises(FetchError, match="damaged"):
+        unpack(bytes(data))
+
+
+def test_huge_zip_directory_is_not_read(unpack: Unpack) -> None:
+    many = zipped({f"{i:0100}": b"" for i in range(12_000)})
+    with pytest.raises(FetchError, match="header"):
+        unpack(many)
+
+
+def test_folders_and_odd_spellings_are_fine(unpack: Unpack) -> None:
+    folder = member("./model/", tarfile.DIRTYPE)
+    out = unpack(tar_of(folder, member("model//a"), member("./model/./b", size=1), content=b"x"))
+    assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*")) == ["model", "model/a", "model/b"]
+
+
+@pytest.mark.parametrize("seed", [tar(model_files()), tar(model_files(), "w:"), zipped(model_files())])
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(data=st.data())
+def test_damage_is_never_worse_than_a_rejection(tmp_path: Path, seed: bytes, data: st.DataObject) -> None:
+    clock = Clock()
+    changed = bytearray(seed)
+    for _ in range(data.draw(st.integers(1, 6))):
+        changed[data.draw(st.integers(0, len(seed) - 1))] = data.draw(st.integers(0, 255))
+    folder = tmp_path / str(len(list(tmp_path.iterdir())))
+    folder.mkdir()
+    (folder / "archive").write_bytes(changed)
+    unpacker = Unpacker(
+        max_bytes=MEGABYTE, max_entries=20, deadline=Deadline(clock, 60), progress=Progress(clock)
+    )
+    with suppress(FetchError):
+        unpacker.unpack(folder / "archive", folder / "out")
+    assert {p.name for p in folder.iterdir()} <= {"archive", "out"}

@@ -1,0 +1,96 @@
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from serval_serving.fetch.errors import FetchError
+from serval_serving.fetch.sources import HttpsSource, VolumeSource, parse_source, public_uri
+
+
+@pytest.mark.parametrize(
+    ("uri", "host", "port", "target", "authority"),
+    [
+        ("https://models.example/a.tgz", "models.example", 443, "/a.tgz", "models.example"),
+        ("HTTPS://models.example", "models.example", 443, "/", "models.example"),
+        ("https://h:8443/a?sig=x%2F#part", "h", 8443, "/a?sig=x%2F", "h:8443"),
+        ("https://[2001:db8::1]:444/a", "2001:db8::1", 444, "/a", "[2001:db8::1]:444"),
+        ("https://10.89.0.1/a", "10.89.0.1", 443, "/a", "10.89.0.1"),
+    ],
+)
+def test_https(uri: str, host: str, port: int, target: str, authority: str) -> None:
+    source = parse_source(uri)
+    assert source == HttpsSource(host, port, target, uri)
+    assert isinstance(source, HttpsSource)
+    assert source.authority == authority
+
+
+@pytest.mark.parametrize(
+    ("uri", "claim", "parts"),
+    [
+        ("pvc://models/resnet/3", "models", ("resnet", "3")),
+        ("pvc://models", "models", ()),
+        ("pvc://models/", "models", ()),
+        ("pvc://models//a/./b/", "models", ("a", "b")),
+        ("pvc://models/a%20b", "models", ("a b",)),
+    ],
+)
+def test_volume(uri: str, claim: str, parts: tuple[str, ...]) -> None:
+    assert parse_source(uri) == VolumeSource(claim, parts)
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason"),
+    [
+        ("file:///etc/passwd", "ModelNotFound"),
+        ("http://h/a", "ModelNotFound"),
+        ("gopher://h/a", "ModelNotFound"),
+        ("", "ModelNotFound"),
+        ("https://", "ModelNotFound"),
+        ("https:///a", "ModelNotFound"),
+        ("https://h:99999/a", "ModelNotFound"),
+        ("https://h:x/a", "ModelNotFound"),
+        ("https://[::1/a", "ModelNotFound"),
+        ("https://h/a b", "ModelNotFound"),
+        ("https://h\\@evil/a", "ModelNotFound"),
+        ("https://h/a\r\nHost: evil", "ModelNotFound"),
+        ("https://bücher.example/a", "ModelNotFound"),
+        ("https://user:SECRET@h/a", "ModelAccessDenied"),
+        ("https://SECRET@h/a", "ModelAccessDenied"),
+        ("pvc:///a", "ModelNotFound"),
+        ("pvc://c/../x", "ModelNotFound"),
+        ("pvc://c/a/%2e%2e/x", "ModelNotFound"),
+        ("pvc://c/a/%2E./x", "ModelNotFound"),
+        ("pvc://c/a%5cb", "ModelNotFound"),
+        ("pvc://c/a%00b", "ModelNotFound"),
+        ("pvc://c/a?b", "ModelNotFound"),
+    ],
+)
+def test_bad_uris(uri: str, reason: str) -> None:
+    with pytest.raises(FetchError) as caught:
+        parse_source(uri)
+    assert (caught.value.reason, caught.value.permanent) == (reason, True)
+    assert "SECRET" not in caught.value.message
+
+
+@pytest.mark.parametrize(
+    ("uri", "shown"),
+    [
+        ("https://h:1/a/b?sig=SECRET#x", "https://h:1/a/b"),
+        ("https://u:SECRET@h/a", "https://h/a"),
+        ("https://u:SECRET@other@h/a", "https://h/a"),
+        ("https://u:SECRET/x@h/a", "https://(unreadable)"),
+        ("https://u:SECRET?x@h/a", "https://(unreadable)"),
+        ("pvc://claim/a", "pvc://claim/a"),
+        ("SECRET", "(unreadable)"),
+    ],
+)
+def test_public_uri(uri: str, shown: str) -> None:
+    assert public_uri(uri) == shown
+
+
+@given(user=st.text(), query=st.text(), tail=st.text(max_size=3))
+def test_public_uri_hides_secrets_and_never_fails(user: str, query: str, tail: str) -> None:
+    uri = f"https://{user}:S3CR3T{tail}@h.example/model.tgz?sig=S3CR3T{query}"
+    assert "S3CR3T" not in public_uri(uri) or "/" in user
+    public_uri(query)

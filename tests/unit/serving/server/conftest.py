@@ -1,0 +1,76 @@
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+
+from unit.serving.server.grpc_calls import Predict, predictor
+from unit.serving.server.processes import FAKE, TENSORFLOW, Server, running
+from unit.serving.wire.official import stubs
+
+MAKE_SECONDS = 120
+
+
+@pytest.fixture(scope="session")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Base paths of small SavedModels: zoo, pair, tf1, broken, absent."""
+    base = tmp_path_factory.mktemp("models")
+    script = Path(__file__).with_name("make_models.py")
+    done = subprocess.run(
+        [sys.executable, str(script), str(base)],
+        capture_output=True,
+        text=True,
+        timeout=MAKE_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return base
+
+
+@pytest.fixture(scope="session")
+def zoo(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server of the model with many signatures, named `zoo`, version 7."""
+    log = tmp_path_factory.mktemp("zoo") / "log"
+    flags = ("--model_name=zoo", f"--model_base_path={models / 'zoo'}", "--rest_api_timeout_in_ms=3000")
+    with running(Server(TENSORFLOW, log, *flags)) as server:
+        yield server.wait_ready()
+
+
+@pytest.fixture(scope="session")
+def zoo_channel(zoo: Server) -> Iterator[grpc.Channel]:
+    with zoo.channel() as channel:
+        yield channel
+
+
+@pytest.fixture
+def service(zoo_channel: grpc.Channel) -> Any:
+    """The official stub of PredictionService."""
+    return stubs().prediction_service.PredictionServiceStub(zoo_channel)
+
+
+@pytest.fixture
+def predict(service: Any) -> Predict:
+    return predictor(service)
+
+
+@pytest.fixture
+def start_fake(tmp_path: Path) -> Iterator[Callable[..., Server]]:
+    """Start servers without TensorFlow, of the model `m` at tmp_path / "m"."""
+    with ExitStack() as stack:
+        count = 0
+
+        def start(*flags: str, grpc_port: int = 0, http_port: int = 0) -> Server:
+            nonlocal count
+            count += 1
+            log = tmp_path / f"log-{count}"
+            own = ("--model_name=m", f"--model_base_path={tmp_path / 'm'}")
+            server = Server(FAKE, log, *own, *flags, grpc_port=grpc_port, http_port=http_port)
+            return stack.enter_context(running(server))
+
+        yield start

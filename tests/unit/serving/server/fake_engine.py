@@ -1,0 +1,99 @@
+"""An engine without TensorFlow. A version's folder holds `fake.json`, which says how it behaves."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+
+from serval_serving.engines.base import ModelLoadError, Signature, TensorSpec
+from serval_serving.wire import messages
+from serval_serving.wire.dtypes import DataType
+from serval_serving.wire.status import StatusError
+
+FILE = "fake.json"
+
+
+def write_version(base: Path, version: int, **behavior: Any) -> Path:
+    """Make a version's folder. Behavior: `factor`, `run_seconds`, `load_seconds`, `fail`, `crash`, `raises`.
+
+    `permanent` false makes a failure one that may pass. It appears at once, as a finished copy does.
+    """
+    base.mkdir(parents=True, exist_ok=True)
+    made = base / f"tmp-{version}"
+    made.mkdir()
+    (made / FILE).write_text(json.dumps({"factor": float(version), **behavior}))
+    return made.rename(base / str(version))
+
+
+class FakeModel:
+    """y = x * factor, after `run_seconds`."""
+
+    def __init__(self, behavior: Mapping[str, Any]) -> None:
+        self._behavior = behavior
+        self.closed = False
+        x = TensorSpec("x:0", DataType.DT_FLOAT, (None,))
+        y = TensorSpec("y:0", DataType.DT_FLOAT, (None,))
+        self._signatures = {"serving_default": Signature("serving_default", {"x": x}, {"y": y}, {})}
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        return self._signatures
+
+    @property
+    def signature_defs(self) -> messages.SignatureDefMap:
+        definitions = messages.SignatureDefMap()
+        definitions.signature_def["serving_default"].inputs["x"].name = "x:0"
+        return definitions
+
+    def run(
+        self,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str],
+        timeout: float | None = None,
+    ) -> list[np.ndarray]:
+        assert not self.closed, "a closed model was run"
+        assert signature == "serving_default"
+        seconds = self._behavior.get("run_seconds", 0)
+        if timeout is not None and timeout < seconds:
+            time.sleep(max(0.0, timeout))
+            raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, "Timed out waiting for notification")
+        time.sleep(seconds)
+        if "raises" in self._behavior:
+            raise StatusError(grpc.StatusCode.INTERNAL, self._behavior["raises"])
+        return [inputs["x"] * np.float32(self._behavior["factor"]) for _ in outputs]
+
+    def close(self) -> None:
+        self.closed = True
+
+
+class FakeEngine:
+    """Loads such folders."""
+
+    name = "fake"
+
+    def __init__(self) -> None:
+        self.loads: list[Path] = []
+        self.models: dict[int, FakeModel] = {}
+
+    def devices(self) -> Sequence[str]:
+        return ["CPU:0"]
+
+    def load(self, path: Path) -> FakeModel:
+        self.loads.append(path)
+        behavior = json.loads((path / FILE).read_text())
+        time.sleep(behavior.get("load_seconds", 0))
+        if "crash" in behavior:
+            raise RuntimeError(behavior["crash"])
+        if "fail" in behavior:
+            permanent = behavior.get("permanent", True)
+            raise ModelLoadError(grpc.StatusCode.NOT_FOUND, behavior["fail"], permanent=permanent)
+        model = FakeModel(behavior)
+        self.models[int(path.name)] = model
+        return model

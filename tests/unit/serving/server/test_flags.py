@@ -1,0 +1,162 @@
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from serval_serving.server import flags
+from serval_serving.server.cpus import usable_cpus
+from serval_serving.server.flags import FlagError, parse
+from serval_serving.server.monitoring import metrics_path
+from serval_serving.server.settings import DEFAULT_METRICS_PATH, Settings
+
+BASE = "--model_base_path=/models/m"
+
+
+def test_defaults_are_tensorflow_servings() -> None:
+    settings = parse([BASE]).settings
+    assert (settings.port, settings.rest_api_port, settings.model_name) == (8500, 0, "default")
+    assert (settings.file_system_poll_wait_seconds, settings.max_num_load_retries) == (1, 5)
+    assert (settings.load_retry_interval_micros, settings.rest_api_timeout_in_ms) == (60_000_000, 30_000)
+    assert settings.saved_model_tags == ("serve",)
+
+
+def test_the_arguments_of_the_pod() -> None:
+    line = parse(["--port=8500", "--rest_api_port=8501", "--model_name=resnet50", BASE])
+    assert line.settings.rest_api_port == 8501
+    assert line.settings.model_base_path == Path("/models/m")
+    assert (line.ignored, line.unknown) == ((), ())
+
+
+@pytest.mark.parametrize(
+    ("argument", "field", "value"),
+    [
+        ("--port=1", "port", 1),
+        ("--saved_model_tags=serve,gpu", "saved_model_tags", ("serve", "gpu")),
+        ("--per_process_gpu_memory_fraction=0.5", "per_process_gpu_memory_fraction", 0.5),
+        ("--drain_seconds=1.5", "drain_seconds", 1.5),
+        ("--max_connection_age_seconds=0", "max_connection_age_seconds", 0.0),
+        ("--scoring_output=probabilities", "scoring_output", "probabilities"),
+        ("--max_concurrent_requests=9", "max_concurrent_requests", 9),
+        ("--file_system_poll_wait_seconds=-1", "file_system_poll_wait_seconds", -1),
+        (
+            "--grpc_channel_arguments=grpc.max_connection_age_ms=20,a=b",
+            "grpc_channel_arguments",
+            (("grpc.max_connection_age_ms", 20), ("a", "b")),
+        ),
+        ("--monitoring_config_file=/m", "monitoring_config_file", Path("/m")),
+    ],
+)
+def test_flags_are_read(argument: str, field: str, value: object) -> None:
+    assert getattr(parse([BASE, argument]).settings, field) == value
+
+
+def test_a_value_may_be_the_next_argument() -> None:
+    line = parse(["--model_base_path", "/m", "--port", "12", "--enable_batching", "--rest_api_port", "13"])
+    assert (line.settings.port, line.settings.rest_api_port) == (12, 13)
+    assert line.ignored == ("enable_batching",)
+
+
+def test_flags_without_effect_are_named() -> None:
+    line = parse([BASE, "--enable_model_warmup=true", "--enable_batching", "--batching_parameters_file=/b"])
+    assert line.ignored == ("enable_model_warmup", "enable_batching", "batching_parameters_file")
+
+
+def test_unknown_arguments_are_named_and_do_not_end_the_start() -> None:
+    line = parse([BASE, "--frobnicate=3", "stray", "-x"])
+    assert line.unknown == ("--frobnicate=3", "stray", "-x")
+    assert line.settings.model_base_path == Path("/models/m")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        ([], "--model_base_path is required"),
+        ([BASE, "--model_name="], "--model_name must not be empty"),
+        ([BASE, "--port=x"], "--port cannot be 'x'"),
+        ([BASE, "--port=70000"], "--port cannot be '70000'"),
+        ([BASE, "--port"], "--port needs a value"),
+        ([BASE, "--drain_seconds=inf"], "--drain_seconds cannot be 'inf'"),
+        ([BASE, "--drain_seconds=-1"], "--drain_seconds cannot be '-1'"),
+        ([BASE, "--per_process_gpu_memory_fraction=2"], "cannot be '2'"),
+        ([BASE, "--enable_batching=maybe"], "--enable_batching cannot be 'maybe'"),
+        ([BASE, "--grpc_channel_arguments=x"], "--grpc_channel_arguments cannot be 'x'"),
+        ([BASE, "--port=0"], "nothing to serve on"),
+        ([BASE, "--rest_api_port=8500"], "--rest_api_port cannot be same as --port"),
+        ([BASE, "--ssl_config_file=/s"], "--ssl_config_file is not supported"),
+        ([BASE, "--model_config_file", "/s"], "--model_config_file is not supported"),
+        ([BASE, "--use_tflite_model"], "--use_tflite_model is not supported"),
+        (
+            [BASE, "--tensorflow_session_parallelism=1", "--tensorflow_intra_op_parallelism=1"],
+            "either --tensorflow_session_parallelism",
+        ),
+    ],
+)
+def test_what_cannot_be(arguments: list[str], text: str) -> None:
+    with pytest.raises(FlagError, match=re.escape(text)):
+        parse(arguments)
+
+
+@pytest.mark.parametrize("argument", ["--ssl_config_file=", "--use_tflite_model=false"])
+def test_refused_flags_may_be_off(argument: str) -> None:
+    assert parse([BASE, argument]).unknown == ()
+
+
+def test_version_needs_nothing_else() -> None:
+    assert parse(["--version"]).version
+
+
+def test_every_setting_is_a_flag_and_stands_in_the_usage() -> None:
+    assert set(flags._PARSERS) == set(Settings.__dataclass_fields__)
+    for name in Settings.__dataclass_fields__:
+        assert f"--{name}=" in flags.usage()
+
+
+# Metrics path.
+
+
+@pytest.mark.parametrize(
+    ("text", "path"),
+    [
+        ('prometheus_config { enable: true path: "/x/y" }', "/x/y"),
+        ("prometheus_config { enable: true }", DEFAULT_METRICS_PATH),
+        ('prometheus_config: { enable: false, path: "/x" }', ""),
+        ("", ""),
+    ],
+)
+def test_the_monitoring_file(tmp_path: Path, text: str, path: str) -> None:
+    file = tmp_path / "monitoring.config"
+    file.write_text(text)
+    assert metrics_path(file) == path
+
+
+def test_without_a_monitoring_file_metrics_are_served() -> None:
+    assert metrics_path(None) == DEFAULT_METRICS_PATH
+
+
+@pytest.mark.parametrize("text", ["prometheus_config {", 'prometheus_config { enable: true path: "x" }'])
+def test_bad_monitoring_files(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "monitoring.config"
+    file.write_text(text)
+    with pytest.raises(FlagError, match=re.escape(str(file))):
+        metrics_path(file)
+
+
+def test_an_absent_monitoring_file(tmp_path: Path) -> None:
+    with pytest.raises(FlagError, match="cannot be read"):
+        metrics_path(tmp_path / "absent")
+
+
+# CPUs.
+
+
+@pytest.mark.parametrize(
+    ("text", "most"),
+    [("50000 100000", 1), ("100000 100000", 1), ("max 100000", 4096), ("junk", 4096), ("1 0", 4096)],
+)
+def test_cpus_follow_the_containers_limit(tmp_path: Path, text: str, most: int) -> None:
+    file = tmp_path / "cpu.max"
+    file.write_text(text)
+    unlimited = usable_cpus(tmp_path / "absent")
+    assert usable_cpus(file) == min(most, unlimited)

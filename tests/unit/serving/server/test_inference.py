@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import threading
+from contextlib import ExitStack
+from pathlib import Path
+
+import grpc
+import numpy as np
+import pytest
+
+from serval_serving.models.manager import LoadSettings, ModelManager
+from serval_serving.server.inference import Deadline, Inference, Target
+from serval_serving.server.metadata import model_metadata
+from serval_serving.server.metrics import Metrics
+from serval_serving.wire.status import StatusError
+from unit.serving.server.fake_engine import FakeEngine, write_version
+
+X = {"x": np.ones(1, np.float32)}
+
+
+@pytest.fixture
+def managers(tmp_path: Path) -> dict[str, ModelManager]:
+    made = {}
+    for name in ("one", "two"):
+        write_version(tmp_path / name, 2)
+        made[name] = ModelManager(name, tmp_path / name, FakeEngine(), LoadSettings())
+        made[name].poll()
+    return made
+
+
+def refused(inference: Inference, target: Target) -> tuple[grpc.StatusCode, str]:
+    with pytest.raises(StatusError) as caught, inference.lease(target):
+        pass
+    return caught.value.code, caught.value.message
+
+
+def test_several_models_must_be_named(managers: dict[str, ModelManager]) -> None:
+    inference = Inference(managers, Metrics(), 1)
+    invalid = grpc.StatusCode.INVALID_ARGUMENT
+    assert refused(inference, Target(None)) == (invalid, "Missing ModelSpec")
+    assert refused(inference, Target("")) == (invalid, "ModelSpec has no name specified.")
+    with inference.lease(Target("two")) as lease:
+        assert (lease.name, lease.version) == ("two", 2)
+
+
+def test_the_only_model_need_not_be_named(managers: dict[str, ModelManager]) -> None:
+    inference = Inference({"one": managers["one"]}, Metrics(), 1)
+    for target in (Target(None), Target(""), Target("one"), Target("one", 2)):
+        with inference.lease(target) as lease:
+            assert lease.name == "one"
+
+
+def test_metadata_must_name_a_model_even_if_there_is_one(managers: dict[str, ModelManager]) -> None:
+    inference = Inference({"one": managers["one"]}, Metrics(), 1)
+    with pytest.raises(StatusError, match="Missing ModelSpec"):
+        model_metadata(inference, Target(None), ["signature_def"])
+
+
+def test_a_request_that_is_late_does_not_run(managers: dict[str, ModelManager]) -> None:
+    inference = Inference(managers, Metrics(), 1, clock=lambda: 100.0)
+    with inference.lease(Target("one")) as lease:
+        signature = lease.model.signatures["serving_default"]
+        with pytest.raises(StatusError) as caught:
+            inference.run(lease, signature, X, ["y"], Deadline(99.0))
+        assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
+        assert inference.run(lease, signature, X, ["y"], Deadline(101.0))[0].tolist() == [2.0]
+        assert inference.run(lease, signature, X, ["y"], Deadline())[0].tolist() == [2.0]
+
+
+def test_waiting_for_the_engine_ends_with_the_deadline(tmp_path: Path) -> None:
+    write_version(tmp_path / "slow", 1, run_seconds=5)
+    manager = ModelManager("slow", tmp_path / "slow", FakeEngine(), LoadSettings())
+    manager.poll()
+    inference = Inference({"slow": manager}, Metrics(), engine_threads=1)
+    entered = threading.Event()
+
+    def occupy() -> None:
+        with inference.lease(Target("slow")) as lease:
+            signature = lease.model.signatures["serving_default"]
+            entered.set()
+            with pytest.raises(StatusError):
+                inference.run(lease, signature, X, ["y"], inference.deadline(1.0))
+
+    thread = threading.Thread(target=occupy)
+    thread.start()
+    assert entered.wait(10)
+    with inference.lease(Target("slow")) as lease:
+        signature = lease.model.signatures["serving_default"]
+        started = inference.now()
+        with pytest.raises(StatusError, match="Timed out"):
+            inference.run(lease, signature, X, ["y"], inference.deadline(0.05))
+        assert inference.now() - started < 1.0
+    thread.join(10)
+
+
+def test_too_many_at_once_are_refused(managers: dict[str, ModelManager]) -> None:
+    inference = Inference(managers, Metrics(), 1, max_concurrent=2)
+    with ExitStack() as stack:
+        stack.enter_context(inference.admitted())
+        stack.enter_context(inference.admitted())
+        with pytest.raises(StatusError) as caught, inference.admitted():
+            pass
+    assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+    with inference.admitted():
+        pass

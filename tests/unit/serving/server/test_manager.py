@@ -1,0 +1,247 @@
+from __future__ import annotations
+
+import re
+import shutil
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+import grpc
+import pytest
+
+from serval_serving.models.manager import LoadSettings, ModelManager
+from serval_serving.models.states import State
+from serval_serving.models.versions import Latest, scan
+from serval_serving.wire.status import StatusError
+from unit.serving.server.fake_engine import FakeEngine, write_version
+
+
+class Clock:
+    """Seconds that pass when told."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def base(tmp_path: Path) -> Path:
+    return tmp_path / "m"
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def manager(base: Path, engine: FakeEngine, clock: Clock) -> ModelManager:
+    settings = LoadSettings(max_retries=2, retry_seconds=60)
+    return ModelManager("m", base, engine, settings, clock=clock)
+
+
+def states(manager: ModelManager) -> dict[int, str]:
+    return {status.version: status.state.name for status in manager.statuses()}
+
+
+def test_versions_are_folders_with_numbers_for_names(tmp_path: Path) -> None:
+    for name in ("1", "0002", "00000123", "0", "tmp", "-3", "1.5", "³", str(2**63)):
+        (tmp_path / name).mkdir()
+    (tmp_path / "7").write_text("a file")
+    found = scan(tmp_path)
+    assert {version: path.name for version, path in found.items()} == {
+        0: "0",
+        1: "1",
+        2: "0002",
+        123: "00000123",
+    }
+
+
+def test_a_base_path_that_is_not_there_has_no_versions(tmp_path: Path) -> None:
+    assert scan(tmp_path / "absent") == {}
+
+
+@pytest.mark.parametrize(
+    ("count", "found", "selected"), [(1, [3, 1, 2], [3]), (2, [3, 1, 2], [2, 3]), (1, [], []), (5, [1], [1])]
+)
+def test_the_latest_policy(count: int, found: list[int], selected: list[int]) -> None:
+    assert Latest(count).select(found) == selected
+
+
+def test_the_highest_version_is_loaded(base: Path, manager: ModelManager, engine: FakeEngine) -> None:
+    for version in (1, 3, 2):
+        write_version(base, version)
+    manager.poll()
+    manager.poll()
+    assert manager.available() == [3]
+    assert [path.name for path in engine.loads] == ["3"]
+    assert states(manager) == {3: "AVAILABLE"}
+
+
+def test_a_new_version_serves_before_the_old_one_goes(
+    base: Path, manager: ModelManager, engine: FakeEngine
+) -> None:
+    write_version(base, 1)
+    manager.poll()
+    with manager.lease() as held:
+        write_version(base, 2)
+        manager.poll()
+        assert held.version == 1
+        assert states(manager) == {2: "AVAILABLE", 1: "UNLOADING"}
+        assert not engine.models[1].closed
+        with manager.lease() as new:
+            assert new.version == 2
+        with pytest.raises(StatusError, match=re.escape("Specific(m, 1)")), manager.lease(1):
+            pass
+    manager.poll()
+    assert engine.models[1].closed
+    assert states(manager) == {2: "AVAILABLE", 1: "END"}
+
+
+def test_a_version_that_cannot_be_loaded_takes_nothing_out_of_service(
+    base: Path, manager: ModelManager, engine: FakeEngine
+) -> None:
+    write_version(base, 1)
+    manager.poll()
+    write_version(base, 2, fail="broken")
+    for _ in range(3):
+        manager.poll()
+    assert manager.available() == [1]
+    assert len(engine.loads) == 2
+    status = manager.status(2)
+    assert status is not None
+    assert (status.state, status.code, status.message) == (State.END, grpc.StatusCode.NOT_FOUND, "broken")
+    write_version(base, 3)
+    manager.poll()
+    assert manager.available() == [3]
+
+
+def test_a_broken_version_that_was_repaired_is_loaded(base: Path, manager: ModelManager) -> None:
+    write_version(base, 1)
+    write_version(base, 2, fail="broken")
+    manager.poll()
+    shutil.rmtree(base / "2")
+    manager.poll()
+    assert manager.available() == [1]
+    write_version(base, 2)
+    manager.poll()
+    assert manager.available() == [2]
+
+
+def test_a_base_path_that_went_empty_takes_nothing_out_of_service(base: Path, manager: ModelManager) -> None:
+    write_version(base, 1)
+    manager.poll()
+    shutil.rmtree(base)
+    manager.poll()
+    assert manager.available() == [1]
+
+
+def test_going_back_to_a_lower_version(base: Path, manager: ModelManager) -> None:
+    write_version(base, 1)
+    write_version(base, 2)
+    manager.poll()
+    shutil.rmtree(base / "2")
+    manager.poll()
+    assert manager.available() == [1]
+
+
+def test_failures_that_may_pass_are_tried_again_after_a_while(
+    base: Path, manager: ModelManager, engine: FakeEngine, clock: Clock
+) -> None:
+    path = write_version(base, 1, fail="no memory", permanent=False)
+    manager.poll()
+    manager.poll()
+    assert len(engine.loads) == 1
+    assert states(manager) == {1: "LOADING"}
+    clock.now = 60
+    manager.poll()
+    assert len(engine.loads) == 2
+    shutil.rmtree(path)
+    write_version(base, 1)
+    clock.now = 119
+    manager.poll()
+    assert manager.available() == []
+    clock.now = 120
+    manager.poll()
+    assert manager.available() == [1]
+
+
+def test_tries_end(base: Path, manager: ModelManager, engine: FakeEngine, clock: Clock) -> None:
+    write_version(base, 1, fail="no memory", permanent=False)
+    for clock.now in range(0, 1000, 60):
+        manager.poll()
+    assert len(engine.loads) == 3
+    assert states(manager) == {1: "END"}
+
+
+def test_an_engine_that_crashes_is_a_failure_like_others(base: Path, manager: ModelManager) -> None:
+    write_version(base, 1, crash="bang")
+    manager.poll()
+    status = manager.status(1)
+    assert status is not None
+    assert (status.code, status.message) == (grpc.StatusCode.INTERNAL, "RuntimeError: bang")
+
+
+def test_nothing_serves_before_anything_is_loaded(manager: ModelManager) -> None:
+    with pytest.raises(StatusError) as caught, manager.lease():
+        pass
+    assert (caught.value.code, caught.value.message) == (
+        grpc.StatusCode.NOT_FOUND,
+        "Servable not found for request: Latest(m)",
+    )
+
+
+def in_thread(work: Callable[[], None]) -> threading.Thread:
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread
+
+
+def test_waiting_ends_when_a_version_serves(base: Path, engine: FakeEngine) -> None:
+    manager = ModelManager("m", base, engine, LoadSettings(poll_seconds=0.01))
+    manager.start()
+    waiting = in_thread(lambda: manager.wait_available(threading.Event()))
+    waiting.join(0.1)
+    assert waiting.is_alive()
+    write_version(base, 1)
+    waiting.join(20)
+    assert not waiting.is_alive()
+    manager.stop()
+
+
+def test_waiting_ends_when_told(manager: ModelManager) -> None:
+    stopped = threading.Event()
+    waiting = in_thread(lambda: manager.wait_available(stopped))
+    stopped.set()
+    waiting.join(20)
+    assert not waiting.is_alive()
+
+
+def test_waiting_ends_with_tensorflow_servings_words_when_loading_failed(
+    base: Path, manager: ModelManager
+) -> None:
+    write_version(base, 1, fail="Could not find it")
+    manager.poll()
+    with pytest.raises(StatusError) as caught:
+        manager.wait_available(threading.Event())
+    assert str(caught.value) == (
+        "Unknown: 1 servable(s) did not become available: "
+        "{{name: m version: 1} due to error: Not found: Could not find it}"
+    )
+
+
+def test_the_thread_ends_where_nothing_is_left_to_look_for(base: Path, engine: FakeEngine) -> None:
+    write_version(base, 1)
+    manager = ModelManager("m", base, engine, LoadSettings(poll_seconds=0))
+    manager.start()
+    manager.wait_available(threading.Event())
+    manager._thread.join(20)
+    assert not manager._thread.is_alive()
+    assert manager.available() == [1]

@@ -1,0 +1,130 @@
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from serval_serving.wire import messages, rpc, schema
+from unit.serving.wire.official import stubs
+
+OFFICIAL = {
+    "TensorProto": ("tensor", "TensorProto"),
+    "TensorInfo": ("meta_graph", "TensorInfo"),
+    "SignatureDef": ("meta_graph", "SignatureDef"),
+    "MetaGraphDef": ("meta_graph", "MetaGraphDef"),
+    "ModelSpec": ("model", "ModelSpec"),
+    "PredictRequest": ("predict", "PredictRequest"),
+    "PredictResponse": ("predict", "PredictResponse"),
+    "SignatureDefMap": ("metadata", "SignatureDefMap"),
+    "GetModelMetadataRequest": ("metadata", "GetModelMetadataRequest"),
+    "GetModelMetadataResponse": ("metadata", "GetModelMetadataResponse"),
+    "ModelVersionStatus": ("status", "ModelVersionStatus"),
+    "GetModelStatusRequest": ("status", "GetModelStatusRequest"),
+    "GetModelStatusResponse": ("status", "GetModelStatusResponse"),
+}
+
+
+def fields(descriptor: Any) -> dict[str, tuple[Any, ...]]:
+    return {
+        field.name: (
+            field.number,
+            field.type,
+            field.is_repeated,
+            field.message_type.full_name if field.message_type else None,
+            field.enum_type.full_name if field.enum_type else None,
+            field.containing_oneof.name if field.containing_oneof else None,
+        )
+        for field in descriptor.fields
+    }
+
+
+@pytest.mark.parametrize("name", OFFICIAL)
+def test_fields_are_the_official_ones(name: str) -> None:
+    module, attribute = OFFICIAL[name]
+    official = getattr(getattr(stubs(), module), attribute).DESCRIPTOR
+    ours = getattr(messages, name).DESCRIPTOR
+    assert ours.full_name == official.full_name
+    theirs = fields(official)
+    assert {field: theirs[field] for field in fields(ours)} == fields(ours)
+
+
+def test_both_live_in_one_process_and_read_each_other() -> None:
+    request = messages.PredictRequest()
+    request.model_spec.name = "m"
+    request.model_spec.version.value = 0
+    request.inputs["x"].float_val.extend([1.0, 2.0])
+    official = stubs().predict.PredictRequest.FromString(request.SerializeToString())
+    assert official.model_spec.HasField("version")
+    assert list(official.inputs["x"].float_val) == [1.0, 2.0]
+    assert messages.PredictRequest.FromString(official.SerializeToString()) == request
+
+
+def test_what_our_schema_leaves_out_is_kept() -> None:
+    official = stubs().predict.PredictRequest(client_id=b"abc")
+    passed = messages.PredictRequest.FromString(official.SerializeToString())
+    assert stubs().predict.PredictRequest.FromString(passed.SerializeToString()).client_id == b"abc"
+
+
+def test_signatures_are_packed_under_the_official_type_url() -> None:
+    response = messages.GetModelMetadataResponse()
+    signatures = messages.SignatureDefMap()
+    signatures.signature_def["serving_default"].method_name = "tensorflow/serving/predict"
+    response.metadata["signature_def"].Pack(signatures)
+    official = stubs().metadata.GetModelMetadataResponse.FromString(response.SerializeToString())
+    unpacked = stubs().metadata.SignatureDefMap()
+    assert official.metadata["signature_def"].Unpack(unpacked)
+    assert unpacked.signature_def["serving_default"].method_name == "tensorflow/serving/predict"
+
+
+def test_the_default_pool_is_left_alone() -> None:
+    code = (
+        "from google.protobuf import descriptor_pool as p; from serval_serving.wire import rpc\n"
+        "try: p.Default().FindMessageTypeByName('tensorflow.serving.ModelSpec')\n"
+        "except KeyError: print('absent')\n"
+        "import sys; print('tensorflow' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True
+    )
+    assert done.stdout.split() == ["absent", "False"]
+
+
+def test_the_stub_file_declares_exactly_the_fields_of_the_schema() -> None:
+    path = Path(schema.__file__).with_name("messages.pyi")
+    for node in ast.parse(path.read_text()).body:
+        if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
+            continue
+        declared = {
+            item.target.id if isinstance(item, ast.AnnAssign) else item.name
+            for item in node.body
+            if isinstance(item, (ast.AnnAssign, ast.FunctionDef))
+        } - {"__init__"}
+        ours = messages.POOL.FindMessageTypeByName(f"{package_of(node.name)}.{node.name}")
+        constants = {value.name for enum in ours.enum_types for value in enum.values}
+        assert declared - constants == set(ours.fields_by_name), node.name
+
+
+def package_of(message: str) -> str:
+    in_serving = message in schema._MESSAGES["tensorflow.serving"]
+    return "tensorflow.serving" if in_serving else "tensorflow"
+
+
+def test_unknown_messages_are_an_error() -> None:
+    with pytest.raises(KeyError):
+        schema.message_class(messages.POOL, "tensorflow.serving.Nothing")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [
+        (rpc.PREDICT, "/tensorflow.serving.PredictionService/Predict"),
+        (rpc.GET_MODEL_METADATA, "/tensorflow.serving.PredictionService/GetModelMetadata"),
+        (rpc.GET_MODEL_STATUS, "/tensorflow.serving.ModelService/GetModelStatus"),
+    ],
+)
+def test_paths(method: rpc.Method, path: str) -> None:
+    assert method.path == path
