@@ -1,0 +1,1 @@
+"""Serval beside the models: the model server, the fetcher, the client and the command line."""

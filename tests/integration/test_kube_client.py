@@ -153,7 +153,7 @@ async def test_a_list_in_pages(client: KubeClient, namespace: str, monkeypatch: 
 
 
 async def test_refusals_have_their_types(client: KubeClient, namespace: str) -> None:
-    with pytest.raises(Invalid, match="spec.ports"):
+    with pytest.raises(Invalid, match=r"spec\.ports"):
         await client.apply(SERVICES, service(namespace))
     with pytest.raises(KubeError) as caught:
         await client.list(NOWHERE)
@@ -174,16 +174,20 @@ async def test_what_the_chart_does_not_allow_is_forbidden(operator_identity: Pat
         assert (await client.list(MODEL_DEPLOYMENTS)).resource_version
 
 
+def loaded(path: Path) -> Any:
+    return yaml.safe_load(path.read_text())
+
+
 # --- who we are -----------------------------------------------------------------------------------------
 
 
 async def test_a_service_account_as_in_a_pod(
     control_plane: Lab, operator_identity: Path, tmp_path: Path, namespace: str
 ) -> None:
-    """The token is read anew; one that the API server refuses is replaced without a restart."""
-    config = yaml.safe_load(control_plane.kubeconfig.read_text())
+    """Address from the environment, authority and token from files."""
+    config = loaded(control_plane.kubeconfig)
     authority = base64.b64decode(config["clusters"][0]["cluster"]["certificate-authority-data"])
-    token = yaml.safe_load(operator_identity.read_text())["users"][0]["user"]["token"]
+    token = loaded(operator_identity)["users"][0]["user"]["token"]
     (tmp_path / "ca.crt").write_bytes(authority)
     (tmp_path / "token").write_text("not.a.token")
     host, _, port = config["clusters"][0]["cluster"]["server"].removeprefix("https://").rpartition(":")

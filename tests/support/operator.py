@@ -132,6 +132,11 @@ class OperatorProcess:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait(timeout=STOP_LIMIT)
 
+    def wait(self) -> int:
+        """Wait until it ends by itself; returns the exit code."""
+        assert self._process is not None
+        return self._process.wait(timeout=STOP_LIMIT)
+
     def stop(self) -> int:
         """Ask it to stop, as a kubelet does; returns the exit code."""
         assert self._process is not None

@@ -32,6 +32,9 @@ HEALTH_NAMES = (
 
 INTERNAL = "The server failed on this request; its log has the details."
 
+LONGEST_DEADLINE_SECONDS = 86_400.0
+"""What lies further away is no deadline: no client waits for a day."""
+
 _CANCEL_SECONDS = 1.0
 _FAREWELL_SPARE_SECONDS = 0.5
 _STEP_SECONDS = 0.02
@@ -87,7 +90,7 @@ class Services:
         name = request.model_spec.name
         try:
             with inference.admitted():
-                response = self._predict(request, context.time_remaining())
+                response = self._predict(request, _time_left(context))
         except Exception as error:  # noqa: BLE001  every failure must get a status
             code, message = _status(error)
             metrics.ended(name, code)
@@ -238,6 +241,12 @@ def _answer(context: Any, make: Callable[[], _T]) -> _T:
         return make()
     except Exception as error:  # noqa: BLE001  every failure must get a status
         _abort(context, *_status(error))
+
+
+def _time_left(context: Any) -> float | None:
+    """Seconds until the client's deadline; None if it has none, which grpcio tells by some 300 years."""
+    left: float | None = context.time_remaining()
+    return None if left is None or left > LONGEST_DEADLINE_SECONDS else left
 
 
 def _status(error: Exception) -> tuple[grpc.StatusCode, str]:

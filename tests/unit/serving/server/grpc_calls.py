@@ -29,7 +29,7 @@ def predictor(service: Any) -> Predict:
         label: str = "",
         outputs: tuple[str, ...] = (),
         typed: bool = True,
-        seconds: float = LIMIT,
+        seconds: float | None = LIMIT,
     ) -> Any:
         request = stubs().predict.PredictRequest()
         if name is not None:
@@ -44,6 +44,8 @@ def predictor(service: Any) -> Predict:
             tensor = value if isinstance(value, messages.TensorProto) else from_array(value, typed=typed)
             request.inputs[alias].MergeFromString(tensor.SerializeToString())
         request.output_filter.extend(outputs)
+        if seconds is None:
+            return service.Predict.future(request).result(timeout=LIMIT)
         return service.Predict(request, timeout=seconds)
 
     return call

@@ -35,6 +35,10 @@ def test_no_signature_name_means_serving_default(predict: Predict) -> None:
     assert list(reply.outputs["probabilities"].float_val) == [4.0, 2.0, 1.0, 0.0, 0.0, 0.0]
 
 
+def test_a_call_without_a_deadline_is_served(predict: Predict) -> None:
+    assert list(predict({"x": floats(2)}, seconds=None).outputs["y"].float_val) == [3.0]
+
+
 def test_an_exact_version_is_served(predict: Predict) -> None:
     assert predict({"x": floats(1)}, version=7).model_spec.version.value == 7
 
