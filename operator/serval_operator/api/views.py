@@ -20,7 +20,9 @@ from serval_operator.constants import (
     CONTAINER_SERVER,
     FIELD_MANAGER,
     LABEL_NAME,
+    LABEL_REGION,
     LABEL_REVISION,
+    LABEL_ZONE,
     MODEL_DEPLOYMENT,
 )
 
@@ -135,6 +137,8 @@ class PodView(Identity):
         When the condition turned true; None while it is not true.
     unschedulable:
         The scheduler's words while it finds no node; else empty.
+    zone, region:
+        Where the node is. Kubernetes 1.35 and newer copy this from the node to its pods; empty elsewhere.
     reason, message:
         Why the pod as a whole failed (``status.reason``), such as ``Evicted``.
     unready_reason:
@@ -151,6 +155,8 @@ class PodView(Identity):
     reason: str
     message: str
     node: str
+    zone: str
+    region: str
     scheduled: datetime | None
     unschedulable: str
     initialized: datetime | None
@@ -215,6 +221,8 @@ def parse_pod(obj: Mapping[str, Any]) -> PodView:
         reason=str(status.get("reason", "")),
         message=str(status.get("message", "")),
         node=str(spec.get("nodeName", "")),
+        zone=str(labels.get(LABEL_ZONE, "")),
+        region=str(labels.get(LABEL_REGION, "")),
         scheduled=_since(scheduled),
         unschedulable=str(scheduled.get("message", "")) if waits else "",
         initialized=_since(_condition(status, "Initialized")),

@@ -10,11 +10,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from serval_operator.api.model import SCHEME_PVC, Probe
+from serval_operator.api.model import SCHEME_PVC, SCORING_DISABLED, Probe
 from serval_operator.api.resolved import Resolved
 from serval_operator.constants import (
     CA_DIR,
     CAP_CONCURRENCY_LIMIT,
+    CAP_RAW_SCORE,
     CONTAINER_FETCH,
     CONTAINER_SERVER,
     MODELS_DIR,
@@ -147,6 +148,8 @@ def _server_args(resolved: Resolved) -> list[str]:
         args.append(f"--rest_api_timeout_in_ms={spec.endpoint.timeout_seconds * 1000}")
     if spec.endpoint.max_concurrent_requests and CAP_CONCURRENCY_LIMIT in runtime.capabilities:
         args.append(f"--max_concurrent_requests={spec.endpoint.max_concurrent_requests}")
+    if spec.endpoint.scoring == SCORING_DISABLED and CAP_RAW_SCORE in runtime.capabilities:
+        args.append("--enable_scoring=false")
     return [*args, *(literal(arg) for arg in spec.runtime_args)]
 
 

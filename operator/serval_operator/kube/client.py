@@ -161,15 +161,25 @@ class KubeClient:
             raise
 
     async def apply_status(self, resource: Resource, manifest: Mapping[str, Any]) -> Object | None:
-        """Server-side apply of the status; None when the object is gone."""
+        """Server-side apply of the status; None when the object is gone.
+
+        Raises
+        ------
+        Conflict
+            The manifest carries a resource version, and the object has changed since; or it carries a uid,
+            and the object has another one. For the latter alone the API server writes nevertheless.
+        """
         meta = manifest["metadata"]
         path = resource.path(meta["namespace"], meta["name"], "status")
         try:
-            return await self._send("apply_status", resource, "PATCH", f"{path}?{_FORCED}", manifest, APPLY)
+            stored = await self._send("apply_status", resource, "PATCH", f"{path}?{_FORCED}", manifest, APPLY)
         except KubeError as error:
             if error.status == 404:
                 return None
             raise
+        if meta.get("uid", stored["metadata"]["uid"]) != stored["metadata"]["uid"]:
+            raise Conflict(409, "Conflict", f"{resource.kind} {meta['name']} is another object by now")
+        return stored
 
     async def create(self, resource: Resource, manifest: Mapping[str, Any]) -> Object:
         """Create one object.
@@ -276,6 +286,9 @@ def _error(code: int, payload: bytes, retry_after: str) -> KubeError:
     status = _status(payload)
     reason = str(status.get("reason") or "")
     message = str(status.get("message") or payload[:LONGEST_MESSAGE].decode(errors="replace"))
+    if code == 422 and _about_uid(status):
+        # How the API server says that a uid sent along is not that of the object.
+        return Conflict(code, reason, message)
     match code:
         case 400 | 413 | 422:
             return Invalid(code, reason, message)
@@ -298,6 +311,11 @@ def _status(payload: bytes) -> Mapping[str, Any]:
     except orjson.JSONDecodeError:
         return {}
     return found if isinstance(found, dict) and found.get("kind") == "Status" else {}
+
+
+def _about_uid(status: Mapping[str, Any]) -> bool:
+    causes = (status.get("details") or {}).get("causes") or ()
+    return any(cause.get("field") == "metadata.uid" for cause in causes)
 
 
 def _pause(status: Mapping[str, Any], header: str) -> float | None:

@@ -38,7 +38,7 @@ def resolve(spec: ModelSpec, configuration: Configuration) -> Resolved:
         spec=spec,
         runtime=runtime,
         fetch=configuration.fetch,
-        image=runtime.image(profile.name),
+        image=runtime.image(profile.name or _kin(resource, runtime, configuration)),
         accelerator=(accelerator.profile or accelerator.resource_name) if accelerator else "",
         resource_name=resource,
         resource_count=accelerator.count if accelerator and resource else 0,
@@ -75,6 +75,13 @@ def _profile(accelerator: Accelerator | None, configuration: Configuration) -> P
             UNKNOWN_PROFILE, f"there is no accelerator profile `{accelerator.profile}`; {known}"
         )
     return profile
+
+
+def _kin(resource: str, runtime: Runtime, configuration: Configuration) -> str:
+    """A profile of the same resource for which the runtime has an image: a GPU spelled out is still a GPU."""
+    profiles = configuration.profiles.values()
+    kin = [one.name for one in profiles if one.resource_name == resource and one.name in runtime.images]
+    return min(kin, default="") if resource else ""
 
 
 def _lacks(runtime: Runtime, field: str, capability: str, configuration: Configuration) -> InvalidSpec:

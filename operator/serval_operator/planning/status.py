@@ -56,10 +56,25 @@ def build_status(
     else:
         kept = ("revision", "endpoints", "model", "modelSummary", "effective")
         status |= {field: model.status[field] for field in kept if field in model.status}
+    placement = _placement(observed)
+    if placement:
+        status["placement"] = placement
     failure = _last_failure(observed, readiness.failure)
     if failure:
         status["lastFailure"] = failure
     return status
+
+
+def _placement(observed: Observed) -> list[dict[str, Any]]:
+    """Where the pods run: one entry for each node, in the order of their names."""
+    nodes: dict[str, dict[str, Any]] = {}
+    for pod in observed.living():
+        if pod.node and pod.phase != "Failed":
+            where = {"node": pod.node, "zone": pod.zone, "region": pod.region}
+            known = {field: value for field, value in where.items() if value}
+            entry = nodes.setdefault(pod.node, {**known, "replicas": 0})
+            entry["replicas"] += 1
+    return [nodes[node] for node in sorted(nodes)]
 
 
 def _endpoints(model: ModelView, resolved: Resolved) -> dict[str, str]:

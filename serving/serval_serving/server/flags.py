@@ -117,6 +117,7 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "grpc_max_threads": _natural,
     "grpc_channel_arguments": _channel_arguments,
     "monitoring_config_file": _path,
+    "enable_scoring": _bool,
     "scoring_output": str,
     "drain_seconds": _seconds,
     "max_connection_age_seconds": _seconds,
@@ -161,6 +162,7 @@ _REFUSED = frozenset({"model_config_file", "ssl_config_file", "use_tflite_model"
 _OWN = frozenset(
     {
         "rest_api_max_body_bytes",
+        "enable_scoring",
         "scoring_output",
         "drain_seconds",
         "max_connection_age_seconds",

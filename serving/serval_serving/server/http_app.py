@@ -46,6 +46,8 @@ class HttpOptions:
         Age from which a connection is closed after its next reply; 0 for never.
     metrics_path:
         Where Prometheus scrapes; empty for nowhere.
+    scoring:
+        Whether /score answers.
     scoring_output:
         The output that /score answers; empty for the default.
     drain_seconds:
@@ -58,6 +60,7 @@ class HttpOptions:
     max_body_bytes: int
     max_connection_age_seconds: float = 0.0
     metrics_path: str = ""
+    scoring: bool = True
     scoring_output: str = ""
     drain_seconds: float = 30.0
 
@@ -88,7 +91,8 @@ class HttpApp:
         app.router.add_route("*", HEALTH_PATH, self._health)
         if self._options.metrics_path:
             app.router.add_get(self._options.metrics_path, self._metrics)
-        app.router.add_route("*", scoring.PATH, self._score)
+        if self._options.scoring:
+            app.router.add_route("*", scoring.PATH, self._score)
         app.router.add_route("*", "/{path:.*}", self._rest)
         app.on_response_prepare.append(self._before_reply)
         return app

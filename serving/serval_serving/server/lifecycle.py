@@ -120,6 +120,7 @@ def _http_options(settings: Settings, cpus: int) -> HttpOptions:
         max_body_bytes=settings.rest_api_max_body_bytes,
         max_connection_age_seconds=settings.max_connection_age_seconds,
         metrics_path=metrics_path(settings.monitoring_config_file),
+        scoring=settings.enable_scoring,
         scoring_output=settings.scoring_output,
         drain_seconds=settings.drain_seconds,
     )

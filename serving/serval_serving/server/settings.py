@@ -45,6 +45,8 @@ class Settings:
         Further arguments of the gRPC server.
     monitoring_config_file:
         Text proto MonitoringConfig; without it metrics are served at the default path.
+    enable_scoring:
+        Whether /score answers.
     scoring_output:
         The output that /score answers; without it the second in alphabetical order, or the only one.
     drain_seconds:
@@ -76,6 +78,7 @@ class Settings:
     grpc_max_threads: int = 0
     grpc_channel_arguments: tuple[tuple[str, int | str], ...] = field(default=())
     monitoring_config_file: Path | None = None
+    enable_scoring: bool = True
     scoring_output: str = ""
     drain_seconds: float = 30.0
     max_connection_age_seconds: float = 10.0

@@ -10,8 +10,6 @@ import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-pytestmark = pytest.mark.unit
-
 ROOT = Path(__file__).resolve().parents[3]
 # What TensorFlow declares, and neither import nor the session loader needs; see tensorflow-cpu.txt.
 LEFT_OUT = {"keras", "h5py", "libclang", "setuptools", "wheel", "google-pasta"}

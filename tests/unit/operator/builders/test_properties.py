@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serval_operator.api.model import parse_spec
+from serval_operator.api.naming import digest, headless_name
 from serval_operator.api.views import parse_model
 from serval_operator.builders.deployment import deployment, pod_template, revision
-from serval_operator.api.naming import digest, headless_name
 from serval_operator.builders.metadata import child
 from serval_operator.builders.pod import literal
 from serval_operator.builders.service import headless_service, service
@@ -358,3 +358,22 @@ class TestLiteral:
         spec = {**LEAST, "runtime": {"env": [{"name": "TF_CPP_MIN_LOG_LEVEL", "value": "3"}]}}
         _, server = containers(built(spec))
         assert server["env"] == [{"name": "TF_CPP_MIN_LOG_LEVEL", "value": "3"}]
+
+
+class TestScoring:
+    def test_is_turned_off_where_the_runtime_has_it(self) -> None:
+        server = containers(built({"model": {"uri": HTTPS}, "endpoint": {"scoring": "Disabled"}}))[1]
+        assert "--enable_scoring=false" in server["args"]
+
+    def test_is_left_alone_otherwise(self) -> None:
+        for spec in (
+            {"model": {"uri": HTTPS}},
+            {"model": {"uri": HTTPS}, "endpoint": {"scoring": "Enabled"}},
+            {
+                "model": {"uri": HTTPS},
+                "runtime": {"name": "tensorflow-serving"},
+                "endpoint": {"scoring": "Disabled"},
+            },
+        ):
+            server = containers(built(spec))[1]
+            assert not any("scoring" in arg for arg in server["args"])

@@ -99,6 +99,10 @@ class TestResolve:
         found = resolved(**spec)
         assert {field: getattr(found, field) for field in expected} == expected
 
+    def test_a_gpu_spelled_out_gets_the_image_for_gpus(self) -> None:
+        spelled = resolved(accelerator={"resourceName": "nvidia.com/gpu", "count": 1})
+        assert spelled.image == "registry.example/serval-server:1-gpu"
+
     def test_the_default_runtime_spelled_out_changes_nothing(self) -> None:
         named, default = resolved(runtime={"name": "serval"}), resolved()
         assert named.runtime == default.runtime

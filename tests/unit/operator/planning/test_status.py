@@ -68,6 +68,7 @@ WHOLE: Status = {
     "modelSummary": "digits/3",
     "selector": "app.kubernetes.io/managed-by=serval-operator,serval.dev/name=digits",
     "revision": gen.REVISION,
+    "placement": [{"node": gen.NODE, "replicas": 1}],
     "endpoints": {
         "grpc": "digits.vision.svc:8500",
         "rest": "http://digits.vision.svc:8501/v1/models/digits",
@@ -120,6 +121,25 @@ class TestWhole:
                 condition("Reconciling", "True", "CrashLoop", words),
             ],
         }
+
+    def test_placement_counts_the_pods_of_each_node(self) -> None:
+        zone = {"topology.kubernetes.io/zone": "eastus-1", "topology.kubernetes.io/region": "eastus"}
+
+        def in_zone(obj: gen.Object) -> None:
+            obj["metadata"]["labels"].update(zone)
+
+        status = built(
+            observed(
+                gen.pod("digits-1", *READY, in_zone),
+                gen.pod("digits-2", *READY, in_zone),
+                gen.pod("digits-3", gen.placed("cpu-0")),
+                gen.pod("digits-4"),
+            )
+        )
+        assert status["placement"] == [
+            {"node": "cpu-0", "replicas": 1},
+            {"node": "gpu-0", "zone": "eastus-1", "region": "eastus", "replicas": 2},
+        ]
 
     def test_nothing_yet(self) -> None:
         status = built(observed(services=[], model=gen.model(generation=7)))

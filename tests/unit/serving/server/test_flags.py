@@ -37,6 +37,7 @@ def test_the_arguments_of_the_pod() -> None:
         ("--per_process_gpu_memory_fraction=0.5", "per_process_gpu_memory_fraction", 0.5),
         ("--drain_seconds=1.5", "drain_seconds", 1.5),
         ("--max_connection_age_seconds=0", "max_connection_age_seconds", 0.0),
+        ("--enable_scoring=false", "enable_scoring", False),
         ("--scoring_output=probabilities", "scoring_output", "probabilities"),
         ("--max_concurrent_requests=9", "max_concurrent_requests", 9),
         ("--file_system_poll_wait_seconds=-1", "file_system_poll_wait_seconds", -1),

@@ -77,3 +77,17 @@ def test_bodies_have_a_limit(pair: Server) -> None:
         "POST", pair.url("/v1/models/pair:predict"), body=bomb[:1000], headers={"Content-Encoding": "gzip"}
     )
     assert compressed.status in {400, 413}
+
+
+@pytest.fixture(scope="module")
+def silent(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """A server without /score."""
+    folder = tmp_path_factory.mktemp("silent")
+    flags = ("--model_name=zoo", f"--model_base_path={models / 'zoo'}", "--enable_scoring=false")
+    with running(Server(TENSORFLOW, folder / "log", *flags)) as server:
+        yield server.wait_ready()
+
+
+def test_score_can_be_turned_off(silent: Server) -> None:
+    assert silent.post("/score", b"abcd").status == 404
+    assert silent.get("/v1/models/zoo").status == 200
