@@ -3,7 +3,8 @@
 Headers, static libraries, typing stubs and test suites serve those who develop against a package. The symbol
 tables of shared libraries serve debuggers: the dynamic loader reads the program headers and the segments they
 name, and nothing behind them. A crash of TensorFlow prints addresses instead of names; that is the price of a
-quarter of its size.
+quarter of its size. NVIDIA's libraries, and TensorFlow beside them, are left as they are: what is taken out
+of them could only be judged on a GPU.
 """
 
 from __future__ import annotations
@@ -31,6 +32,7 @@ GENERATED_CODE = (
     "kubernetes/aio/client/api", "kubernetes/aio/client/models",
 )  # fmt: skip
 
+NVIDIA = "nvidia"
 ELF64_LITTLE_ENDIAN = b"\x7fELF\x02\x01"
 PROGRAM_HEADERS = struct.Struct("<Q")  # e_phoff, at byte 32
 PROGRAM_HEADER_COUNT = struct.Struct("<HH")  # e_phentsize and e_phnum, at byte 54
@@ -47,6 +49,8 @@ def main(root: Path) -> None:
         The environment's folder.
     """
     for packages in root.glob("lib/python3*/site-packages"):
+        if (packages / NVIDIA).is_dir():
+            continue
         remove_unused(packages)
         for name in GENERATED_CODE:
             if (packages / name).is_dir():

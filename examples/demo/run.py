@@ -33,7 +33,7 @@ SHOWN_IMAGES = 10
 DEPLOY_STEP = "From apply to Ready"
 HELM_LIMIT_S = 300.0
 STORE_LIMIT_S = 180.0
-READY_LIMIT_S = 900.0
+READY_LIMIT_S = 600.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,7 @@ from support.store import ModelStore
 from support.wait import until
 
 NODE_GRACE = 8.0
-NO_IMAGE = "no-such-image"
+NO_IMAGE = "no-image"
 NO_PROGRAM = "no-program"
 
 
@@ -93,10 +93,10 @@ def broken_image(lab: Lab) -> str:
 @pytest.fixture
 def store(cluster_lab: Lab, cluster: Cluster, model: TrainedModel) -> Iterator[ModelStore]:
     """A model store in a namespace of its own."""
-    made = cluster.create(
+    created = cluster.create(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": "e2e-", "labels": RESTRICTED}}
     )
-    namespace: str = made["metadata"]["name"]
+    namespace: str = created["metadata"]["name"]
     until("the default ServiceAccount", lambda: cluster.get("ServiceAccount", namespace, "default"))
     store = ModelStore(cluster_lab.host, namespace)
     store.answers |= {
@@ -110,8 +110,12 @@ def store(cluster_lab: Lab, cluster: Cluster, model: TrainedModel) -> Iterator[M
         cluster.create(manifest)
     store.start()
     yield store
+    # Pods hold devices that the next test needs, so their end is waited for. The namespace's own end is not:
+    # its controller looks again only after half of the longest grace period.
+    for made in cluster.list("ModelDeployment", namespace):
+        cluster.delete("ModelDeployment", namespace, made["metadata"]["name"])
+    until(f"the end of the pods in {namespace}", lambda: not cluster.list("Pod", namespace), limit=120)
     cluster.delete("Namespace", None, namespace)
-    cluster.until_gone("Namespace", None, namespace, limit=180)
     store.stop()
 
 

@@ -88,7 +88,7 @@ class TestNode:
 
     def test_image_that_does_not_exist(self, stand: Stand) -> None:
         stand.create("no-image", runtime={"name": "no-image"})
-        assert "no-such-image" in message(failing(stand, "no-image", "ImagePullFailed"))
+        assert "no-image" in message(failing(stand, "no-image", "ImagePullFailed"))
         stand.patch("no-image", runtime={"name": "serval"})
         serving(stand, "no-image")
 
@@ -141,7 +141,7 @@ class TestFetch:
         stand.create("other", model={**stand.model, "sha256": "0" * 64})
         cr = failing(stand, "other", "ModelDigestMismatch")
         assert condition(cr, "Stalled")["status"] == "True"
-        stand.patch("other", model=stand.model)
+        stand.patch("other", model={"sha256": None})
         stand.cluster.until_condition(stand.namespace, "other", "ModelFetched", "True", limit=SOON)
 
     def test_store_that_does_not_answer(self, stand: Stand) -> None:

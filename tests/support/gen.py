@@ -286,6 +286,11 @@ def ready(*, after: float = 20.0, last: Object | None = None, started: float = 1
 def unready(obj: Object) -> None:
     """The readiness probe fails after it had succeeded."""
     obj["status"]["containerStatuses"][0]["ready"] = False
+    pod_unready(obj)
+
+
+def pod_unready(obj: Object) -> None:
+    """The pod is not ready, whatever its server is."""
     _condition(obj, "ContainersReady", "False", "ContainersNotReady")
     _condition(obj, "Ready", "False", "ContainersNotReady")
 

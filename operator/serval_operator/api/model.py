@@ -182,8 +182,8 @@ def _invalid(message: str) -> InvalidSpec:
 
 def _model(default_name: str, model: Mapping[str, Any]) -> ModelSource:
     uri = str(model.get("uri") or "")
-    scheme, separator, rest = uri.partition("://")
-    if not separator or scheme.lower() not in SCHEMES or not rest:
+    scheme, _, rest = uri.partition("://")
+    if scheme.lower() not in SCHEMES or not rest:
         raise _invalid(
             "`spec.model.uri` must be an address like pvc://claim/path or https://host/model.tar.gz"
         )

@@ -12,11 +12,14 @@ from serval_operator.api.views import Key
 from serval_operator.errors import KubeError
 from serval_operator.kube.cache import SELECTORS, Cache
 from serval_operator.kube.client import Converted
-from serval_operator.kube.protocol import Object, Resource
+from serval_operator.kube.protocol import MODEL_DEPLOYMENTS, Object, Resource
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 10.0
 """Bounds, in seconds, of the pause before a listing that failed is tried again."""
+
+COLLECT_SECONDS = 0.2
+"""Gaps mostly come together, one for each kind; so long after the first they are handled as one."""
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
@@ -132,10 +135,14 @@ class Relister:
         try:
             async with asyncio.timeout_at(self._everything_at):
                 await self._wake.wait()
-            due = list(self._gaps)
         except TimeoutError:
-            due = list(SELECTORS)
+            self._gaps = dict.fromkeys(SELECTORS)
             self._everything_at = _now() + self._interval
+        else:
+            await self._sleep(COLLECT_SECONDS)
+        # ModelDeployments first, and always: what was a child of one that is gone is missed by nobody, and
+        # a reconcile that does not know so would make it anew.
+        due = [kind for kind in SELECTORS if kind in self._gaps or kind == MODEL_DEPLOYMENTS]
         self._wake.clear()
         self._gaps.clear()
         return due

@@ -83,6 +83,7 @@ WAIT_FETCH = "fetching the model"
 WAIT_SERVER = "starting the model server"
 WAIT_LOAD = "loading the model"
 WAIT_ANSWER = "the model server runs, but the model does not answer now"
+WAIT_POD = "the model answers, but the pod is not ready"
 
 _IMAGE = frozenset(
     {
@@ -231,15 +232,22 @@ def _loading(pod: PodView) -> Verdict:
     stuck = _not_created(pod, server, Stage.LOAD)
     if stuck:
         return stuck
-    if server.ready and not pod.unready_reason:
-        message = f"node {pod.node} stopped reporting; the pod is not counted as ready"
-        return Verdict(pod.name, Stage.LOAD, NODE_NOT_READY, message, failed=True)
+    if server.ready:
+        return _not_counted(pod)
     if server.running and server.answered:
         return Verdict(pod.name, Stage.LOAD, PROGRESSING, WAIT_ANSWER)
     ended = server.terminated or server.last
     if ended is not None:
         return _server_ended(pod, ended)
     return Verdict(pod.name, Stage.LOAD, PROGRESSING, WAIT_LOAD if server.running else WAIT_SERVER)
+
+
+def _not_counted(pod: PodView) -> Verdict:
+    """Verdict of a pod whose server is ready, while the pod as a whole is not."""
+    if pod.unready_reason:
+        return Verdict(pod.name, Stage.LOAD, PROGRESSING, f"{WAIT_POD}: {pod.unready_reason}")
+    message = f"node {pod.node} stopped reporting; the pod is not counted as ready"
+    return Verdict(pod.name, Stage.LOAD, NODE_NOT_READY, message, failed=True)
 
 
 def _not_created(pod: PodView, container: ContainerView, stage: Stage) -> Verdict | None:

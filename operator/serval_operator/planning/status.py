@@ -15,6 +15,8 @@ from serval_operator.planning.podstate import Verdict, fetch_result
 from serval_operator.planning.readiness import Readiness
 
 Status = dict[str, Any]
+MOST_PLACES = 1000
+"""Nodes that `placement` lists: as many as the CRD takes."""
 
 
 def build_status(
@@ -74,7 +76,7 @@ def _placement(observed: Observed) -> list[dict[str, Any]]:
             known = {field: value for field, value in where.items() if value}
             entry = nodes.setdefault(pod.node, {**known, "replicas": 0})
             entry["replicas"] += 1
-    return [nodes[node] for node in sorted(nodes)]
+    return [nodes[node] for node in sorted(nodes)[:MOST_PLACES]]
 
 
 def _endpoints(model: ModelView, resolved: Resolved) -> dict[str, str]:

@@ -68,6 +68,15 @@ def test_developers_files_go_and_the_rest_stays(trim: ModuleType, tmp_path: Path
     assert left == set(stays)
 
 
+def test_an_environment_with_nvidias_libraries_is_left_alone(trim: ModuleType, tmp_path: Path) -> None:
+    packages = tmp_path / "lib" / "python3.11" / "site-packages"
+    for name in ("nvidia/cuda_runtime/include/cuda.h", "tensorflow/include/a.h"):
+        (packages / name).parent.mkdir(parents=True)
+        (packages / name).touch()
+    trim.main(tmp_path)
+    assert len([path for path in packages.rglob("*") if path.is_file()]) == 2
+
+
 def test_generated_code_is_kept_as_byte_code_that_imports(trim: ModuleType, tmp_path: Path) -> None:
     packages = tmp_path / "lib" / "python3.11" / "site-packages"
     models = packages / "kubernetes" / "client" / "models"

@@ -11,8 +11,8 @@ from serval_operator.api.views import Key
 from serval_operator.constants import LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
 from serval_operator.errors import Forbidden, KubeError, Transient
 from serval_operator.kube.cache import SELECTORS, Cache
-from serval_operator.kube.listing import Relister
-from serval_operator.kube.protocol import MODEL_DEPLOYMENTS, PODS
+from serval_operator.kube.listing import COLLECT_SECONDS, Relister
+from serval_operator.kube.protocol import MODEL_DEPLOYMENTS, PODS, SERVICES
 from support.clock import FakeClock, settle
 from support.fakes import Call, FakeKubeApi
 
@@ -120,14 +120,16 @@ async def test_a_gap_lists_that_kind_and_tells_who_has_to_look(at: Setup) -> Non
     at.api.calls.clear()
     async for _ in running(at):
         at.relister.gap(PODS)
-        await settle()
-        assert at.listed() == ["pods"]
+        await at.clock.advance(COLLECT_SECONDS)
+        assert at.listed() == ["modeldeployments", "pods"], "nobody misses a child of what is gone"
         assert at.keys == [KEY]
         assert at.repairs == [("pods", 1)]
         at.relister.gap(PODS)
+        await at.clock.advance(COLLECT_SECONDS / 2)
         at.relister.gap(PODS)
-        await settle()
-        assert at.listed() == ["pods", "pods"]
+        at.relister.gap(SERVICES)
+        await at.clock.advance(COLLECT_SECONDS)
+        assert at.listed()[2:] == ["modeldeployments", "services", "pods"]
         assert at.keys == [KEY], "nothing had changed"
 
 

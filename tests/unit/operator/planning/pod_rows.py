@@ -214,6 +214,12 @@ STARTING = [
 ]
 FETCH = [
     progress("fetch runs", (gen.fetch_running(),), Stage.FETCH, FETCHES),
+    progress(
+        "fetch runs again in a new sandbox",
+        (gen.fetch_running(last=gen.ended(0, "", "Completed")),),
+        Stage.FETCH,
+        FETCHES,
+    ),
     progress("fetch is created", (gen.fetch(gen.waiting("")),), Stage.FETCH, STARTS),
     *(
         Row(
@@ -445,6 +451,12 @@ SERVE = [
         (gen.ready(last=gen.ended(1, "boom")), gen.unready),
         Stage.LOAD,
         "the model server runs, but the model does not answer now",
+    ),
+    progress(
+        "another container of the pod is not ready",
+        (gen.ready(last=gen.ended(1, "boom")), gen.pod_unready),
+        Stage.LOAD,
+        "the model answers, but the pod is not ready: ContainersNotReady",
     ),
     *(
         Row(

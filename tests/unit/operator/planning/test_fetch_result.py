@@ -46,6 +46,10 @@ class TestFetchResult:
     def test_none(self, option: gen.Option) -> None:
         assert fetch_result(view(option)) is None
 
+    def test_none_of_one_that_failed_whatever_it_says(self) -> None:
+        told = json.dumps({"serval": "fetch", "ok": True, "version": 3})
+        assert fetch_result(view(gen.fetch(gen.ended(1, told)))) is None
+
     @pytest.mark.parametrize("text", ["", "fetched", "[1]", '{"serval": "other", "ok": true}', "[" * 4096])
     def test_none_of_foreign_words(self, text: str) -> None:
         assert fetch_result(view(gen.fetch(gen.ended(0, text, "Completed")))) is None

@@ -175,6 +175,12 @@ class TestWhole:
         assert status["model"] == {"name": "net", "version": 5}
         assert status["modelSummary"] == "net/5"
 
+    def test_placement_stays_within_what_the_crd_takes(self) -> None:
+        pods = [gen.pod(f"p-{number}", gen.placed(f"n-{number:04}")) for number in range(1001)]
+        placement = built(observed(*pods))["placement"]
+        assert len(placement) == 1000
+        assert placement[-1]["node"] == "n-0999"
+
     @pytest.mark.parametrize(("scoring", "there"), [({}, True), ("Enabled", True), ("Disabled", False)])
     def test_scoring(self, scoring: object, there: bool) -> None:
         endpoint = {"scoring": scoring} if scoring else {}

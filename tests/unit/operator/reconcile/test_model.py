@@ -308,14 +308,22 @@ class TestEnd:
         assert world.events == []
         assert world.api.stored(MODEL_DEPLOYMENTS, *KEY) is None
 
-    async def test_a_successor_of_the_same_name_does_not_get_its_status(self) -> None:
+    async def test_a_successor_of_the_same_name_gets_its_own_status(self) -> None:
+        """The API server writes a status whatever uid it is sent; the next run puts it right."""
         world = World()
         world.deaf = True
         world.api.remove(MODEL_DEPLOYMENTS, *KEY)
-        world.api.put(MODEL_DEPLOYMENTS, gen.model(uid="another"))
+        world.api.put(MODEL_DEPLOYMENTS, gen.model(uid="another", suspend=True))
         with pytest.raises(Conflict):
             await world.reconcile()
-        assert world.status == {"observedGeneration": -1}
+        assert world.events == []
+        world.deaf = False
+        for resource, name in ((DEPLOYMENTS, gen.MODEL), (SERVICES, gen.MODEL), (SERVICES, HEADLESS)):
+            world.api.remove(resource, gen.NAMESPACE, name)
+        world.cache.store(MODEL_DEPLOYMENTS).observe("MODIFIED", world.stored(MODEL_DEPLOYMENTS))
+        assert await world.reconcile() is None
+        assert world.told()[:2] == ("True", "Suspended")
+        assert world.events == [("Normal", "Suspended")]
 
 
 class TestInvalidSpec:
