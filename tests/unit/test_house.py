@@ -1,0 +1,77 @@
+"""Rules of the house that no other tool checks."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+LARGEST = 1_000_000
+SHADOWING = {"operator.py", "types.py", "logging.py", "queue.py", "select.py"}
+SOURCE_ROOTS = (ROOT / "operator", ROOT / "serving", ROOT / "tests" / "lab")
+
+
+def tracked() -> list[Path]:
+    """Files that git knows, or that a copy without git holds."""
+    listed = subprocess.run(
+        ["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False, timeout=30
+    ).stdout.decode()
+    return [ROOT / name for name in listed.split("\0") if name and (ROOT / name).is_file()]
+
+
+@pytest.mark.parametrize("root", SOURCE_ROOTS, ids=lambda path: path.name)
+def test_a_source_root_is_no_package(root: Path) -> None:
+    # operator/__init__.py would shadow the standard library's module for everything run from here.
+    assert root.is_dir()
+    assert not (root / "__init__.py").exists()
+    assert not SHADOWING & {path.name for path in root.iterdir()}
+
+
+def test_no_large_file_is_kept() -> None:
+    files = tracked()
+    assert files, "not a git checkout"
+    assert [path for path in files if path.stat().st_size > LARGEST] == []
+
+
+def test_what_names_a_file_in_the_docs_names_one_that_exists() -> None:
+    pages = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").rglob("*.md"))]
+    missing = [
+        f"{page.relative_to(ROOT)}: {target}"
+        for page in pages
+        for target in _links(page.read_text(encoding="utf-8"))
+        if not (page.parent / target).exists()
+    ]
+    assert missing == []
+
+
+def test_every_reason_says_its_cure() -> None:
+    """Each constant of constants.py that is a reason has a docstring below it."""
+    source = ROOT / "operator" / "serval_operator" / "constants.py"
+    body = ast.parse(source.read_text(encoding="utf-8")).body
+    sections = source.read_text(encoding="utf-8").splitlines()
+    bare = []
+    for node, following in zip(body, [*body[1:], None], strict=True):
+        if not isinstance(node, ast.AnnAssign) or not _in_reasons(sections, node.lineno):
+            continue
+        says = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
+        if not says and isinstance(node.value, ast.Constant):
+            bare.append(ast.unparse(node.target))
+    assert bare == []
+
+
+def _in_reasons(lines: list[str], number: int) -> bool:
+    headings = [line for line in lines[:number] if line.startswith("# --- ")]
+    return bool(headings) and headings[-1].startswith("# --- reasons")
+
+
+def _links(text: str) -> list[str]:
+    """Relative targets of Markdown links."""
+    targets = []
+    for part in text.split("](")[1:]:
+        target = part.partition(")")[0].partition("#")[0]
+        if target and "://" not in target and not target.startswith("mailto:"):
+            targets.append(target)
+    return targets
