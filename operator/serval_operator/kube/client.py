@@ -26,8 +26,8 @@ from serval_operator.kube.protocol import Listing, Object, Resource
 APPLY = "application/apply-patch+yaml"
 """JSON is YAML: the manifest goes out as JSON under the type that the API server knows."""
 JSON = "application/json"
-PAGE = 500
-"""Objects per page of a LIST; what the API server's own clients ask for."""
+PAGE = 100
+"""Objects per page of a LIST: bounds the memory that whole objects take until they are converted."""
 READ_PAUSES = (0.1, 0.5)
 """Seconds before a failed read is tried again; then the error is raised."""
 LONGEST_ASKED_PAUSE = 2.0

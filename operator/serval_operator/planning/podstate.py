@@ -146,7 +146,7 @@ def judge(pod: PodView, warnings: Sequence[PodWarning] = ()) -> Verdict:
 
 def is_accepted(pod: PodView) -> bool:
     """Whether a node has taken the pod: before it speaks of containers it may still refuse it."""
-    return pod.phase != "Failed" and (pod.fetch is not None or pod.server is not None)
+    return pod.phase != "Failed" and pod.fetch is not None
 
 
 def is_silent(pod: PodView) -> bool:
@@ -170,12 +170,11 @@ def fetch_result(pod: PodView) -> FetchResult | None:
     report = _report(ended)
     if not report.get("ok"):
         return None
-    version, digest, seconds = report.get("version"), str(report.get("digest", "")), report.get("seconds")
-    timed = isinstance(seconds, int | float) and 0 <= seconds <= _MAX_INTEGER
+    version, digest = report.get("version"), str(report.get("digest", ""))
     return FetchResult(
         version=version if _is_integer(version, least=0) else None,
         digest=digest if _DIGEST.fullmatch(digest) else "",
-        seconds=float(seconds) if seconds is not None and timed else None,
+        seconds=_seconds(report.get("seconds")),
         inputs=_tensors(report.get("inputs")),
         outputs=_tensors(report.get("outputs")),
     )
@@ -234,7 +233,7 @@ def _loading(pod: PodView) -> Verdict:
         return stuck
     if server.ready:
         return _not_counted(pod)
-    if server.running and server.answered:
+    if server.answered:
         return Verdict(pod.name, Stage.LOAD, PROGRESSING, WAIT_ANSWER)
     ended = server.terminated or server.last
     if ended is not None:
@@ -316,6 +315,11 @@ def _report(ended: Termination) -> dict[str, Any]:
         if isinstance(value, dict) and value.get("serval") == _FETCH_MARK:
             return value
     return {}
+
+
+def _seconds(value: object) -> float | None:
+    """A time span; None for what is none, such as NaN, which JSON as Python reads it may hold."""
+    return float(value) if isinstance(value, int | float) and 0 <= value <= _MAX_INTEGER else None
 
 
 def _tensors(value: object) -> tuple[dict[str, Any], ...]:

@@ -123,7 +123,7 @@ def _steps(
         if stage is Stage.SCHEDULE:
             here += [*refused, *_uncreated(observed, missing)]
         worst = _worst([one for one in here if one.failed])
-        if passed >= wanted and not (stage is Stage.SCHEDULE and refused):
+        if passed >= wanted and not refused:
             conditions.append(Condition(kind, "True", DONE, f"{passed} of {wanted} pods"))
         elif worst:
             count = sum(one.reason == worst.reason for one in here)

@@ -23,7 +23,7 @@ BUILD_LIMIT_S = 1800.0
 EXPORT_LIMIT_S = 600.0
 STORED_IMAGES_LIMIT = 300  # with every layer of every build counted; then the storage is made anew
 OFFLINE = "[global]\nno-index = true\n"  # pip's configuration in the build: nothing but the folder of wheels
-# Bytes of zstd are half the time of gzip's here, and a node unpacks them several times as fast.
+# Against gzip: a sixth smaller, a third less CPU time to make, and much less for a node to unpack.
 COMPRESSION = "zstd"
 
 
@@ -132,7 +132,7 @@ class Builder:
         return image
 
     def _build(self, target: Target, name: str, base: Path, wheels: Path) -> None:
-        storage = self._storage(base, wheels)
+        storage = self._storage(base)
         base_name = f"{LOCAL_PREFIX}/serval-{base.stem}"
         pip = self.cache.root / "pip.conf"
         pip.write_text(OFFLINE)
@@ -149,9 +149,10 @@ class Builder:
             run_with_storage(storage, command, log=self.cache.logs / f"{step}.log", limit_s=limit_s)
         self.cache.forget_others(storage)
 
-    def _storage(self, base: Path, wheels: Path) -> Path:
-        """Folder of buildah's storage for this base and these wheels; its layers shorten the next build."""
-        storage = self.cache.keyed("storage", key_of([base.name, wheels.name]))
+    def _storage(self, base: Path) -> Path:
+        """Folder of buildah's storage for this base and TensorFlow; its layers shorten the next build."""
+        pins = (self._context / TENSORFLOW_PINS).read_bytes()
+        storage = self.cache.keyed("storage", key_of([base.name, pins]))
         stored = storage / "storage" / "overlay-images"
         if stored.is_dir() and sum(1 for _ in stored.iterdir()) > STORED_IMAGES_LIMIT:
             shutil.rmtree(storage)

@@ -384,6 +384,21 @@ UNCREATED.append(
         counts=(1, 1, 1),
     )
 )
+UNCREATED.append(
+    Row(
+        "nor of pods that are all there and wait",
+        pods(),
+        {
+            **reconciling(progressing("0 of 1 pods; waiting for the scheduler")),
+            "Scheduled": waits(0, 1, "waiting for the scheduler"),
+            "ModelFetched": waits(0, 1, EARLIER),
+            "ModelLoaded": waits(0, 1, EARLIER),
+            "EndpointReady": NONE_BEHIND,
+        },
+        deployment=uncreated(FORBIDDEN + QUOTA),
+        counts=(1, 0, 1),
+    )
+)
 
 REFUSED = gen.refused()
 NO_DEVICE = ("False", "DeviceAllocationFailed", f"1 of 1 pods: {DEVICES}")

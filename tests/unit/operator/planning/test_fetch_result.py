@@ -16,6 +16,7 @@ from support import gen
 pytestmark = pytest.mark.unit
 
 TENSOR = {"name": "images", "dtype": "DT_STRING", "shape": [-1]}
+FULL_TENSOR = {"name": "x" * 512, "dtype": "x" * 64, "shape": [2**53 - 1] * 64}
 
 
 def view(*options: gen.Option) -> PodView:
@@ -70,6 +71,9 @@ class TestFetchResult:
             ({"seconds": float("inf")}, "seconds", None),
             ({"seconds": 10**400}, "seconds", None),
             ({"seconds": 2}, "seconds", 2.0),
+            ({"seconds": 0}, "seconds", 0.0),
+            ({"version": 2**53 - 1}, "version", 2**53 - 1),
+            ({"inputs": [FULL_TENSOR] * 128}, "inputs", (FULL_TENSOR,) * 128),
             ({"inputs": TENSOR}, "inputs", ()),
             ({"inputs": [TENSOR, "x"]}, "inputs", ()),
             ({"inputs": [TENSOR] * 129}, "inputs", ()),

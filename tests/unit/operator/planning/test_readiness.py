@@ -86,6 +86,17 @@ class TestStability:
         assert Row("", [made[place] for place in order], {}, wanted=4).assess() == expected
 
 
+class TestRefusals:
+    def test_the_newest_is_told(self) -> None:
+        """Names say nothing about age."""
+        made = [
+            gen.pod("digits-1", gen.refused("OutOfnvidia.com/gpu", "new"), created=20),
+            gen.pod("digits-2", gen.refused("Another", "old"), created=10),
+        ]
+        told = "1 of 1 pods: OutOfnvidia.com/gpu: Pod was rejected: new"
+        assert Row("", made, {}).assess().ready.message == told
+
+
 class TestFailure:
     """What `status.lastFailure` will say."""
 

@@ -175,6 +175,9 @@ class TestWhole:
         assert status["model"] == {"name": "net", "version": 5}
         assert status["modelSummary"] == "net/5"
 
+    def test_a_refused_pod_is_nowhere(self) -> None:
+        assert "placement" not in built(observed(gen.pod("a", gen.refused())))
+
     def test_placement_stays_within_what_the_crd_takes(self) -> None:
         pods = [gen.pod(f"p-{number}", gen.placed(f"n-{number:04}")) for number in range(1001)]
         placement = built(observed(*pods))["placement"]
@@ -208,6 +211,10 @@ class TestModel:
         after = built(observed(model=gen.model(status=before)), revision="1111111111")
         assert after["model"] == {"name": "digits"}
 
+    def test_a_status_that_somebody_cut(self) -> None:
+        cut = gen.model(status={"revision": gen.REVISION})
+        assert built(observed(model=cut))["model"] == {"name": "digits"}
+
     def test_a_report_without_version_and_digest(self) -> None:
         pod = gen.pod("a", gen.fetched(version=None, digest=None))
         assert built(observed(pod))["model"] == {"name": "digits"}
@@ -231,6 +238,11 @@ class TestInvalid:
             ("Available", "True"),
             ("Stalled", "True"),
         ]
+
+    def test_without_replicas_one_is_wanted(self) -> None:
+        model = gen.model()
+        del model["spec"]["replicas"]
+        assert built(observed(model=model), blocked=self.BLOCKED)["replicasSummary"] == "0/1"
 
     def test_from_the_start_there_is_nothing_to_keep(self) -> None:
         after = built(observed(services=[]), blocked=self.BLOCKED)
