@@ -54,7 +54,7 @@ lab-up: $(READY) packages ## start (or find) the lab
 	@$(PY) -m serval_lab up
 
 lab-down: $(READY) ## end the lab and list what is left of it: nothing
-	@$(PY) -m serval_lab down && $(PY) -m serval_lab leftovers
+	@$(PY) -m serval_lab down && $(PY) -m serval_lab leftovers --name serval
 
 lab-kubeconfig: $(READY) ## path of the running lab's kubeconfig
 	@$(PY) -m serval_lab kubeconfig

@@ -290,7 +290,7 @@ class _Node:
     def amounts(self) -> dict[str, str]:
         """All fields, each of them a Kubernetes quantity; numbers become texts."""
         for field, value in self._value.items():
-            if isinstance(value, bool) or not _AMOUNT.fullmatch(str(value)):
+            if not _AMOUNT.fullmatch(str(value)):
                 raise self.error(field, "must be a quantity such as 500m or 4Gi")
         return {str(field): str(value) for field, value in self._value.items()}
 

@@ -14,7 +14,6 @@ from serval_operator.api.model import SCHEME_PVC, SCORING_DISABLED, Probe
 from serval_operator.api.resolved import Resolved
 from serval_operator.constants import (
     CA_DIR,
-    CAP_CONCURRENCY_LIMIT,
     CAP_RAW_SCORE,
     CONTAINER_FETCH,
     CONTAINER_SERVER,
@@ -146,7 +145,7 @@ def _server_args(resolved: Resolved) -> list[str]:
     ]
     if spec.endpoint.timeout_seconds:
         args.append(f"--rest_api_timeout_in_ms={spec.endpoint.timeout_seconds * 1000}")
-    if spec.endpoint.max_concurrent_requests and CAP_CONCURRENCY_LIMIT in runtime.capabilities:
+    if spec.endpoint.max_concurrent_requests:
         args.append(f"--max_concurrent_requests={spec.endpoint.max_concurrent_requests}")
     if spec.endpoint.scoring == SCORING_DISABLED and CAP_RAW_SCORE in runtime.capabilities:
         args.append("--enable_scoring=false")

@@ -132,16 +132,29 @@ class TestGood:
         [
             (1, 1),
             ("1000", 1000),
-            ("1k", 1000),
-            ("2Ki", 2048),
-            ("1.5Gi", 3 * 2**29),
+            ("1k", 10**3),
+            ("2M", 2 * 10**6),
+            ("2G", 2 * 10**9),
             ("3T", 3 * 10**12),
+            ("2Ki", 2**11),
+            ("3Mi", 3 * 2**20),
+            ("1.5Gi", 3 * 2**29),
+            ("1Ti", 2**40),
             (5e9, 5 * 10**9),
         ],
     )
     def test_sizes(self, text: object, size: int) -> None:
         config = parse_configuration(document(lambda one: one["fetch"].update(maxBytes=text)))
         assert config.fetch.max_bytes == size
+
+    def test_the_least_numbers(self) -> None:
+        def change(one: Any) -> None:
+            one["fetch"].update(maxBytes=1, maxEntries=1)
+            one["runtimes"][0]["graceSeconds"] = 1
+
+        config = parse_configuration(document(change))
+        assert (config.fetch.max_bytes, config.fetch.max_entries) == (1, 1)
+        assert config.runtimes["serval"].grace_seconds == 1
 
 
 def put(*path: str | int, value: Any) -> Callable[[Any], None]:

@@ -108,6 +108,30 @@ class TestResolve:
         assert named.runtime == default.runtime
         assert replace(named, spec=default.spec) == default
 
+    def test_what_the_runtime_can_may_be_asked_for(self) -> None:
+        endpoint = {"maxConcurrentRequests": 3, "scoring": "Enabled"}
+        assert resolved(endpoint=endpoint).spec.endpoint.max_concurrent_requests == 3
+
+    @pytest.mark.parametrize(
+        ("accelerator", "image"),
+        [
+            ({"profile": "spot-gpu"}, "spot"),
+            ({"profile": "nvidia-gpu"}, "gpu"),
+            ({"profile": "any-gpu"}, "plain"),
+            ({"resourceName": "nvidia.com/gpu"}, "gpu"),
+            ({"resourceName": "amd.com/gpu"}, "plain"),
+        ],
+    )
+    def test_profiles_that_share_a_resource(self, accelerator: dict[str, str], image: str) -> None:
+        """A resource spelled out takes the first image, by name, that a profile of it has."""
+        gpu = CONFIGURATION.profiles["nvidia-gpu"]
+        named = {name: replace(gpu, name=name) for name in ("any-gpu", "nvidia-gpu", "spot-gpu")}
+        images = {"default": "plain", "spot-gpu": "spot", "nvidia-gpu": "gpu"}
+        runtime = replace(CONFIGURATION.runtimes["serval"], images=images)
+        configuration = replace(CONFIGURATION, profiles=named, runtimes={"serval": runtime})
+        spec = parse_spec("digits", {"model": {"uri": "pvc://a/b"}, "accelerator": accelerator})
+        assert resolve(spec, configuration).image == image
+
     def test_takes_the_fetch_settings_along(self) -> None:
         assert resolved().fetch == CONFIGURATION.fetch
 

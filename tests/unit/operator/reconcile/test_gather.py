@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from serval_operator.errors import Transient
-from serval_operator.kube.protocol import EVENTS, PODS
+from serval_operator.kube.protocol import EVENTS, MODEL_DEPLOYMENTS, PODS
 from support import gen
-from unit.operator.reconcile.world import World
+from unit.operator.reconcile.world import KEY, World
 
 pytestmark = pytest.mark.unit
 
@@ -96,6 +96,16 @@ class TestPauses:
         world.put_pod("digits-1", gen.fetch_running())
         await world.reconcile()
         world.put_pod("digits-1", gen.starting())
+        assert await world.reconcile() == 2
+
+    async def test_begin_anew_for_a_successor_of_the_same_name(self) -> None:
+        world = await silent_world(now=10)
+        for _ in range(6):
+            await world.reconcile()
+        model = world.stored(MODEL_DEPLOYMENTS)
+        world.api.remove(MODEL_DEPLOYMENTS, *KEY)
+        await world.reconcile()
+        world.api.put(MODEL_DEPLOYMENTS, model)
         assert await world.reconcile() == 2
 
     async def test_begin_anew_for_another_pod(self) -> None:

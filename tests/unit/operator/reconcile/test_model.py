@@ -120,6 +120,17 @@ class TestChange:
         assert world.stored(SERVICES)["spec"]["type"] == "ClusterIP"
         assert await world.calls() == []
 
+    async def test_a_child_that_was_not_seen_yet_is_found(self) -> None:
+        world = World()
+        await world.reconcile()
+        before = world.stored(SERVICES)
+        world.deaf = True
+        world.cache.store(SERVICES).replace((), "999999")  # a listing that came from the past
+        assert ("apply", "Service", gen.MODEL) in await world.calls()
+        assert world.told()[1] == "Progressing"
+        assert world.stored(SERVICES) == before
+        assert await world.calls() == []
+
 
 class TestStranger:
     @pytest.mark.parametrize("resource", [SERVICES, DEPLOYMENTS], ids=["Service", "Deployment"])
@@ -301,7 +312,7 @@ class TestEnd:
         assert world.states[-1] is None
 
     async def test_while_its_status_is_written(self) -> None:
-        world = World()
+        world = World(replicas=-1)
         world.deaf = True
         world.api.remove(MODEL_DEPLOYMENTS, *KEY)
         assert await world.reconcile() is None
@@ -414,7 +425,22 @@ class TestMeter:
         world = World()
         await world.reconcile()
         world.put_pod("digits-1", gen.ready())
+        world.put_pod("digits-2", gen.loading())
         world.restarted()
+        await world.reconcile()
+        assert world.became_ready == []
+        world.put_pod("digits-2", gen.ready())
+        await world.reconcile()
+        assert len(world.became_ready) == 1
+
+    async def test_nor_do_those_of_a_successor_of_the_same_name(self) -> None:
+        world = World()
+        await world.reconcile()
+        model = world.stored(MODEL_DEPLOYMENTS)
+        world.api.remove(MODEL_DEPLOYMENTS, *KEY)
+        await world.reconcile()
+        world.api.put(MODEL_DEPLOYMENTS, model)
+        world.put_pod("digits-1", gen.ready())
         await world.reconcile()
         assert world.became_ready == []
 
