@@ -193,7 +193,7 @@ def ancestors() -> set[int]:
 def kill_all(processes: Iterable[Process], limit: float = 20.0) -> list[Process]:
     """Kill processes and wait until they are gone; return those that are not, after `limit` seconds."""
     spared = ancestors()
-    rest = [process for process in processes if process.pid not in spared]
+    rest = killed = [process for process in processes if process.pid not in spared]
     for process in rest:
         process.kill()
     deadline = time.monotonic() + limit
@@ -201,5 +201,10 @@ def kill_all(processes: Iterable[Process], limit: float = 20.0) -> list[Process]
         reap()
         rest = [process for process in rest if process.alive]
         if not rest or time.monotonic() > deadline:
-            return rest
+            break
         time.sleep(0.02)
+    for pid in {process.pid for process in killed} - {process.pid for process in rest}:
+        child = _children.pop(pid, None)
+        if child is not None:
+            child.wait(timeout=limit)  # it is dead; this only collects it
+    return rest

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError, Transient
+from serval_operator.kube.cache import Cache
 from serval_operator.kube.protocol import DEPLOYMENTS, MODEL_DEPLOYMENTS, PODS, SERVICES
 from serval_operator.reconcile.model import RETRY_REFUSED
 from support import gen
@@ -124,8 +125,9 @@ class TestChange:
         world = World()
         await world.reconcile()
         before = world.stored(SERVICES)
-        world.deaf = True
-        world.cache.store(SERVICES).replace((), "999999")  # a listing that came from the past
+        world.cache = Cache()
+        world.cache.store(MODEL_DEPLOYMENTS).observe("ADDED", world.stored(MODEL_DEPLOYMENTS))
+        world.restarted()
         assert ("apply", "Service", gen.MODEL) in await world.calls()
         assert world.told()[1] == "Progressing"
         assert world.stored(SERVICES) == before
