@@ -157,11 +157,11 @@ class Operator:
         for task in tasks:
             if task.get_name() != WATCHES:
                 task.cancel()
-        _, late = await asyncio.wait(tasks, timeout=INFORMER_STOP_SECONDS)
-        for task in late:
-            task.cancel()
-        # Whatever ended one of them has been raised already, or came from being stopped.
-        await asyncio.gather(*tasks, return_exceptions=True)
+        done, _ = await asyncio.wait(tasks, timeout=INFORMER_STOP_SECONDS)
+        for task in done:
+            # What ended the first of them has been raised; the others were told to end.
+            if not task.cancelled():
+                task.exception()
         await self._client.close()
 
     def _take_signals(self) -> None:
@@ -257,8 +257,15 @@ def main(arguments: Sequence[str] | None = None, env: Mapping[str, str] | None =
     disable_created_metrics()  # type: ignore[no-untyped-call]
     logs.configure(settings.log_level, settings.log_format)
     _tune_collector()
-    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
-        return runner.run(serve(settings, configuration))
+    runner = asyncio.Runner(loop_factory=uvloop.new_event_loop)
+    status = runner.run(serve(settings, configuration))
+    left = asyncio.all_tasks(runner.get_loop())
+    if left:
+        # Closing the runner would wait for them without limit, and kopf's tasks may refuse to be cancelled.
+        _log.error("did not end in time: %s", ", ".join(sorted(task.get_name() for task in left)))
+        os._exit(status)
+    runner.close()
+    return status
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -134,6 +134,12 @@ MODEL_DIGEST_MISMATCH: Final = "ModelDigestMismatch"
 """The files are not those that `spec.model.sha256` names. Cure: the right digest or the right files."""
 MODEL_ARTIFACT_REJECTED: Final = "ModelArtifactRejected"
 """The archive tries to write outside its folder, holds links, or unpacks to far too much."""
+# --- reasons: load ------------------------------------------------------------------------------------
+MODEL_INVALID: Final = "ModelInvalid"
+"""The files are no servable model (no SavedModel, no signature). Cure: export the model anew."""
+MODEL_LOAD_FAILED: Final = "ModelLoadFailed"
+"""The server cannot load the model; its own words are in the message. Cure: as they say."""
+
 FETCH_REASONS: Final = frozenset(
     {
         MODEL_NOT_FOUND,
@@ -142,16 +148,10 @@ FETCH_REASONS: Final = frozenset(
         MODEL_TOO_LARGE,
         MODEL_DIGEST_MISMATCH,
         MODEL_ARTIFACT_REJECTED,
-        "ModelInvalid",
+        MODEL_INVALID,
     }
 )
 """What the fetch container may name as its reason; anything else it says is not believed."""
-
-# --- reasons: load ------------------------------------------------------------------------------------
-MODEL_INVALID: Final = "ModelInvalid"
-"""The files are no servable model (no SavedModel, no signature). Cure: export the model anew."""
-MODEL_LOAD_FAILED: Final = "ModelLoadFailed"
-"""The server cannot load the model; its own words are in the message. Cure: as they say."""
 
 # --- reasons: children --------------------------------------------------------------------------------
 RESOURCE_CONFLICT: Final = "ResourceConflict"

@@ -151,6 +151,18 @@ def test_a_rollout_loses_no_request(stand: Stand, model: TrainedModel) -> None:
     assert min(counts.values()) > 20, counts
 
 
+def test_a_rollout_in_place_is_progress_and_no_failure(stand: Stand) -> None:
+    # Both GPUs are taken, so each new pod waits for the GPU of the one that it replaces.
+    stand.create("placed", replicas=2, accelerator=GPU, resources=SMALL)
+    stand.cluster.until_condition(stand.namespace, "placed", "Ready", "True", "Serving", READY_LIMIT)
+    before = {pod["metadata"]["uid"] for pod in pods(stand, "placed")}
+    stand.patch("placed", podMetadata={"annotations": {"example.com/roll": "1"}})
+    until("the old pods' end", lambda: not _of(stand, "placed", before), limit=180)
+    stand.cluster.until_condition(stand.namespace, "placed", "Ready", "True", "Serving", READY_LIMIT)
+    told = stand.cluster.list("Event", stand.namespace, fields="involvedObject.name=placed")
+    assert {event["reason"] for event in told} == {"Serving"}
+
+
 def _of(stand: Stand, name: str, uids: set[str]) -> list[Object]:
     """Pods with one of these uids, those being stopped included."""
     found = stand.cluster.list("Pod", stand.namespace, f"serval.dev/name={name}")

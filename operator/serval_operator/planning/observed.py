@@ -23,6 +23,9 @@ class Observed:
         Warning events by pod uid, for pods whose status is silent.
     now:
         Aware UTC time of the observation.
+    making_room:
+        Whether a pod of it is being stopped on a node, or was a moment ago: what it held is not yet, or just
+        now, free for its successor.
     """
 
     model: ModelView
@@ -31,6 +34,7 @@ class Observed:
     pods: Sequence[PodView]
     now: datetime
     warnings: Mapping[str, Sequence[PodWarning]] = field(default_factory=dict)
+    making_room: bool = False
 
     def living(self) -> list[PodView]:
         """Pods that are not on their way out, failed ones included."""

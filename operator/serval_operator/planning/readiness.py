@@ -35,6 +35,7 @@ from serval_operator.constants import (
     STALLED,
     STALLING_REASONS,
     SUSPENDED,
+    UNSCHEDULABLE,
 )
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.podstate import Stage, Verdict, is_accepted, judge
@@ -43,6 +44,7 @@ REFUSALS_COUNT_FOR = timedelta(seconds=90)
 """How long a refused pod explains why its successor is not running yet."""
 
 WAIT_CREATE = "the pods are being created"
+WAIT_ROOM = "waiting for the place of a pod that is being stopped"
 WAIT_EARLIER = "earlier steps are not complete"
 
 _FORBIDDEN_POD = re.compile(r'^pods "[^"]*" is forbidden: ')
@@ -93,7 +95,7 @@ def assess(
     living = [pod for pod in observed.living() if pod.phase != "Failed"]
     newest = [pod for pod in living if pod.revision == revision]
     answering = [pod for pod in living if pod.ready]
-    verdicts = [judge(pod, observed.warnings.get(pod.uid, ())) for pod in newest]
+    verdicts = [_patient(observed, judge(pod, observed.warnings.get(pod.uid, ()))) for pod in newest]
     steps = _steps(observed, verdicts, newest, wanted, revision)
     endpoint = _endpoint(observed, answering, wanted)
     ready = _ready(blocked, [*steps, endpoint], living, newest, wanted=wanted, suspended=suspended)
@@ -107,6 +109,13 @@ def assess(
         updated_replicas=len(newest),
         failure=_newest([*verdicts, *_refusals(observed, revision)]),
     )
+
+
+def _patient(observed: Observed, verdict: Verdict) -> Verdict:
+    """Call waiting for a predecessor's place what it is: progress, not a failure."""
+    if verdict.reason != UNSCHEDULABLE or not observed.making_room:
+        return verdict
+    return Verdict(verdict.pod, verdict.stage, PROGRESSING, f"{WAIT_ROOM}: {verdict.message}")
 
 
 def _steps(

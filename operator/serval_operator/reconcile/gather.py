@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
@@ -15,12 +16,17 @@ from serval_operator.api.views import (
     ServiceView,
     parse_pod_warning,
 )
+from serval_operator.errors import Forbidden
 from serval_operator.kube.protocol import EVENTS, KubeApi
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.podstate import is_silent
 
+_log = logging.getLogger(__name__)
+
 FIRST_LOOK = timedelta(seconds=2)
 """A placed pod may be silent for this long before its events are read."""
+ROOM_GIVEN_WITHIN = timedelta(seconds=3)
+"""How long after a pod's end its successor may still be without a place before that is a failure."""
 LONGEST_PAUSE = 30.0
 """Seconds between two looks at the events of a pod that stays silent."""
 
@@ -53,6 +59,7 @@ class Gatherer:
         self._seen = seen
         self._now = now
         self._looks: dict[Key, dict[str, int]] = {}
+        self._stopping: dict[Key, datetime] = {}
 
     def model(self, key: Key) -> ModelView | None:
         """The ModelDeployment, or None when it is gone."""
@@ -61,6 +68,7 @@ class Gatherer:
     def observe(self, model: ModelView, warnings: Mapping[str, Sequence[PodWarning]]) -> Observed:
         """Freeze what the cache holds now."""
         key = (model.namespace, model.name)
+        self._note_stopping(key)
         return Observed(
             model=model,
             deployment=self._seen.deployment(key),
@@ -68,6 +76,7 @@ class Gatherer:
             pods=tuple(sorted(self._seen.pods(key), key=lambda pod: pod.name)),
             now=self._now(),
             warnings=warnings,
+            making_room=self._room_comes(key) is not None,
         )
 
     async def warnings(self, key: Key) -> tuple[dict[str, tuple[PodWarning, ...]], float | None]:
@@ -87,16 +96,45 @@ class Gatherer:
             if age < FIRST_LOOK:
                 pause = (FIRST_LOOK - age).total_seconds() + 0.1
             else:
-                listing = await self._api.list(
-                    EVENTS, pod.namespace, field_selector=f"involvedObject.uid={pod.uid},type=Warning"
-                )
-                found[pod.uid] = tuple(parse_pod_warning(item) for item in listing.items)
+                found[pod.uid] = await self._events(pod)
                 looks = before.get(pod.uid, 0) + 1
                 self._looks.setdefault(key, {})[pod.uid] = looks
                 pause = min(2.0 * 2 ** max(looks - 3, 0), LONGEST_PAUSE)
             again = pause if again is None else min(again, pause)
         return found, again
 
+    async def _events(self, pod: PodView) -> tuple[PodWarning, ...]:
+        """Warning events of a pod; none where we may not read them: that must not cost the whole status."""
+        try:
+            listing = await self._api.list(
+                EVENTS, pod.namespace, field_selector=f"involvedObject.uid={pod.uid},type=Warning"
+            )
+        except Forbidden as error:
+            _log.warning("the events of pod %s cannot be read: %s", pod.name, error.message)
+            return ()
+        return tuple(parse_pod_warning(item) for item in listing.items)
+
+    def patience(self, key: Key) -> float | None:
+        """Seconds until a pod without a place can hope for a predecessor's no more; None: there is none."""
+        waits = any(pod.unschedulable and not pod.node for pod in self._seen.pods(key) if not pod.deleting)
+        return self._room_comes(key) if waits else None
+
     def forget(self, key: Key) -> None:
         """Forget a ModelDeployment that is gone."""
         self._looks.pop(key, None)
+        self._stopping.pop(key, None)
+
+    def _note_stopping(self, key: Key) -> None:
+        if any(pod.deleting and pod.node for pod in self._seen.pods(key)):
+            self._stopping[key] = self._now()
+
+    def _room_comes(self, key: Key) -> float | None:
+        """Seconds for which the end of a pod counts as recent; None where no pod ended lately.
+
+        The scheduler needs a moment to give a freed place away, and only then takes back its words.
+        """
+        stopping = self._stopping.get(key)
+        if stopping is None:
+            return None
+        left = (stopping + ROOM_GIVEN_WITHIN - self._now()).total_seconds()
+        return left if left > 0 else None

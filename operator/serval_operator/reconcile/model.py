@@ -124,7 +124,11 @@ class ModelReconciler:
         if await self._write_status(model, status):
             await self._tell(model, readiness)
         self._measure(key, observed, readiness)
-        return RETRY_REFUSED if blocked and plan.blocked is None else again
+        if blocked and plan.blocked is None:
+            return RETRY_REFUSED
+        return min(
+            (pause for pause in (again, self._gatherer.patience(key)) if pause is not None), default=None
+        )
 
     def _plan(self, model: ModelView) -> Plan:
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serval_operator.errors import Transient
+from serval_operator.errors import Forbidden, Transient
 from serval_operator.kube.protocol import EVENTS, MODEL_DEPLOYMENTS, PODS
 from support import gen
 from unit.operator.reconcile.world import KEY, World
@@ -117,9 +117,57 @@ class TestPauses:
         assert await world.reconcile() == 2
 
 
+class TestRoom:
+    """A pod that waits for the place of its predecessor."""
+
+    WORDS = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+
+    async def replacing(self) -> World:
+        world = World()
+        await world.reconcile()
+        world.put_pod("digits-old", gen.ready(), gen.deleting)
+        world.put_pod("digits-new", gen.unschedulable(self.WORDS))
+        return world
+
+    async def test_is_progress_while_the_predecessor_ends(self) -> None:
+        world = await self.replacing()
+        assert await world.reconcile() == pytest.approx(3.0)
+        waits = "waiting for the place of a pod that is being stopped"
+        assert world.told() == ("False", "Progressing", f"0 of 1 pods; {waits}: {self.WORDS}")
+
+    async def test_and_for_the_moment_that_the_scheduler_needs_then(self) -> None:
+        world = await self.replacing()
+        await world.reconcile()
+        world.api.remove(PODS, KEY[0], "digits-old")
+        world.seconds += 1.0
+        assert await world.reconcile() == pytest.approx(2.0)
+        assert world.told()[1] == "Progressing"
+
+    async def test_and_no_longer(self) -> None:
+        world = await self.replacing()
+        await world.reconcile()
+        world.api.remove(PODS, KEY[0], "digits-old")
+        world.seconds += 3.0
+        assert await world.reconcile() is None
+        assert world.told() == ("False", "Unschedulable", f"1 of 1 pods: {self.WORDS}")
+
+    async def test_is_a_failure_where_nobody_makes_room(self) -> None:
+        world = World()
+        await world.reconcile()
+        world.put_pod("digits-1", gen.unschedulable(self.WORDS))
+        assert await world.reconcile() is None
+        assert world.told()[1] == "Unschedulable"
+
+
 class TestFailure:
     async def test_is_left_to_the_queue(self) -> None:
         world = await silent_world(now=10)
         world.fail(Transient(503, "", "busy"), verb="list")
         with pytest.raises(Transient):
             await world.reconcile()
+
+    async def test_a_lack_of_rights_costs_the_cause_and_not_the_status(self) -> None:
+        world = await silent_world(now=10)
+        world.fail(Forbidden(403, "Forbidden", "events is forbidden"), verb="list")
+        assert await world.reconcile() == 2.0
+        assert world.told()[1] == "Progressing"
