@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import subprocess
+import sys
 import tarfile
 import threading
 from pathlib import Path
@@ -53,6 +55,7 @@ def test_from_apply_to_scores_to_nothing(
     images = model.images[:64]
     assert by_grpc(f"{host}:8500", "digits", images).accuracy(images) >= 0.95
     assert by_http(f"http://{host}", images).accuracy(images) >= 0.95
+    _the_command_finds_it(stand, model, cluster_lab)
     _suspended_and_resumed(stand)
     stand.cluster.delete("ModelDeployment", stand.namespace, "digits")
     for kind, name in (("Deployment", "digits"), ("Service", "digits"), ("Service", "digits-headless")):
@@ -101,6 +104,24 @@ def _kubectl_shows_it(stand: Stand, lab: Lab) -> None:
     described = lab.kubectl("-n", stand.namespace, "describe", "mdep", "digits").stdout
     assert "Serving" in described
     assert "Events:" in described
+
+
+def _the_command_finds_it(stand: Stand, model: TrainedModel, lab: Lab) -> None:
+    """`serval predict NAME` reaches the model by the name of its ModelDeployment, in either protocol."""
+    image = model.images[0]
+    where = ["-n", stand.namespace, f"--kubeconfig={lab.kubeconfig}"]
+    for protocol in ("--grpc", "--http"):
+        command = ["predict", "digits", str(model.folder / image.name), *where, protocol, "--top=1"]
+        done = subprocess.run(
+            [Path(sys.executable).with_name("serval"), *command],
+            env=lab.environment(),
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=60,
+        )
+        assert done.returncode == 0, done.stderr
+        assert str(image.label) in done.stdout.split(), done.stdout
 
 
 def _suspended_and_resumed(stand: Stand) -> None:
