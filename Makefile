@@ -5,7 +5,6 @@ SHELL := /bin/bash
 
 PY := .venv/bin/python
 READY := .venv/.ready
-LAYERS := tests
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,8 +20,9 @@ packages: ## Debian packages of the lab: installed as root, else named with the 
 demo: $(READY) packages ## a real Kubernetes from nothing, the operator, a trained model, scores by gRPC and HTTP
 	@$(PY) -m examples.demo
 
-test: verify packages ## everything: lint, types, unit, integration (real control plane), e2e (real nodes)
-	@SERVAL_FORBID_SKIPS=1 $(PY) -m pytest $(LAYERS)
+# What takes minutes once is made before the tests, whose own limits are for a warm machine.
+test: verify binaries images ## everything: lint, types, unit, integration (real control plane), e2e (real nodes)
+	@SERVAL_FORBID_SKIPS=1 $(PY) -m pytest tests
 
 verify: lint typecheck ## what needs no cluster and no test
 
