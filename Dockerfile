@@ -12,7 +12,7 @@
 #
 # docs/images.md tells how large the images are and what was left out of them.
 
-ARG BASE=docker.io/library/python:3.11-slim-bookworm
+ARG BASE=python:3.11-slim-bookworm
 ARG TENSORFLOW=tensorflow-cpu
 
 # wheels: a folder that pip may install from. Empty here; a build context of the same name takes its place.

@@ -71,16 +71,8 @@ class Operator:
             timeout=settings.request_timeout_seconds,
             in_flight=settings.requests_in_flight,
         )
-        reconciler = ModelReconciler(
-            self._client,
-            Gatherer(self._client, self.cache, lambda: datetime.now(UTC)),
-            self.cache,
-            configuration,
-            EventRecorder(self._client, self.metrics),
-            self.metrics,
-        )
         self.queue = WorkQueue(
-            reconciler.reconcile,
+            self._reconciler(configuration).reconcile,
             workers=settings.workers,
             meter=self.metrics,
             clock=asyncio.get_running_loop(),
@@ -102,6 +94,16 @@ class Operator:
         self._working = False
         self._publish()
         self.port = 0
+
+    def _reconciler(self, configuration: Configuration) -> ModelReconciler:
+        return ModelReconciler(
+            self._client,
+            Gatherer(self._client, self.cache, lambda: datetime.now(UTC)),
+            self.cache,
+            configuration,
+            EventRecorder(self._client, self.metrics),
+            self.metrics,
+        )
 
     def stop(self) -> None:
         """Let `run` return soon, after what is in flight."""

@@ -51,6 +51,13 @@ class Metrics:
             buckets=RECONCILE_BUCKETS,
             registry=self.registry,
         )
+        self._declare_objects()
+        self._request_cells: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
+        self._reasons: dict[Key, str] = {}
+        self._by_reason: Tally[str] = Tally()
+
+    def _declare_objects(self) -> None:
+        """Metrics of the objects that the operator looks after."""
         self._phases = Histogram(
             f"{PREFIX}_pod_ready_seconds",
             "Time that pods took to become ready, by phase: scheduling, image, fetch, load.",
@@ -65,8 +72,8 @@ class Metrics:
             registry=self.registry,
         )
         self._repairs = Counter(
-            f"{PREFIX}_repaired_objects",
-            "Objects that a listing found changed although no event had told.",
+            f"{PREFIX}_repaired_models",
+            "ModelDeployments about which a listing told something that no event had told.",
             ["resource"],
             registry=self.registry,
         )
@@ -75,9 +82,6 @@ class Metrics:
             "Kubernetes Events that could not be posted.",
             registry=self.registry,
         )
-        self._request_cells: dict[tuple[str, str, str], tuple[Counter, Histogram]] = {}
-        self._reasons: dict[Key, str] = {}
-        self._by_reason: Tally[str] = Tally()
 
     def request(self, verb: str, resource: str, code: str, seconds: float) -> None:
         """One request to the API server ended."""
@@ -95,9 +99,9 @@ class Metrics:
         """A reconcile ended."""
         self._reconciles.labels(outcome).observe(seconds)
 
-    def repaired(self, resource: str, objects: int) -> None:
+    def repaired(self, resource: str, models: int) -> None:
         """A listing repaired the cache."""
-        self._repairs.labels(resource).inc(objects)
+        self._repairs.labels(resource).inc(models)
 
     def event_failed(self) -> None:
         """A Kubernetes Event could not be posted."""

@@ -18,6 +18,7 @@ from serval_lab.images import Images, build_images
 from serval_lab.services import write_image
 from support.chart import CHART, NAMESPACE, RELEASE
 from support.cluster import Cluster
+from support.plane import unused
 from support.store import ModelStore
 from support.wait import until
 
@@ -29,7 +30,7 @@ NO_PROGRAM = "no-program"
 @pytest.fixture(scope="session")
 def cluster_lab() -> Iterator[Lab]:
     """Three real nodes, ended with the session; nothing of them may be left."""
-    lab = Lab("serval-test", node_grace=NODE_GRACE)
+    lab = unused(Lab("serval-test", node_grace=NODE_GRACE))
     with lab:
         yield lab
     assert not leftovers(lab.settings.state, lab.folder.path)

@@ -20,7 +20,7 @@ from support.wait import until
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[Lab]:
     """A control plane of its own, ended with the session."""
-    with plane.control_plane("serval-integration") as lab:
+    with plane.unused(plane.control_plane("serval-integration")) as lab:
         yield lab
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from subprocess import CompletedProcess
 
+import pytest
+
 from serval_lab import Lab
 from support.cluster import Cluster
 from support.kubelet import node
@@ -23,6 +25,14 @@ def prepare(plane: Lab, cluster: Cluster) -> None:
     cluster.patch("Node", None, name, {"status": made["status"]}, "status")
     # Registration taints a node until its status says that it is ready; nobody else removes that here.
     cluster.patch("Node", None, name, {"spec": {"taints": None}})
+
+
+def unused(lab: Lab) -> Lab:
+    """A lab that nobody has brought up: one that is up belongs to another run, or to one that was killed."""
+    if lab.status().phase == "up":
+        down = f"python -m serval_lab down --name {lab.name}"
+        pytest.exit(f"lab {lab.name} is up: another test run uses it; if that one is dead, run: {down}", 3)
+    return lab
 
 
 def control_plane(name: str, **options: bool) -> Lab:

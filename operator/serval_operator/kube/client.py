@@ -270,11 +270,15 @@ class KubeClient:
                 self._meter.request(verb, resource.plural, code, time.perf_counter() - started)
         if response.status >= 400:
             raise _error(response.status, payload, response.headers.get("Retry-After", ""))
-        try:
-            found: Object = orjson.loads(payload)
-        except orjson.JSONDecodeError as error:
-            raise Transient(response.status, "NoJSON", f"{method} {target}: the answer is no JSON") from error
-        return found
+        return _parsed(response.status, payload, target)
+
+
+def _parsed(code: int, payload: bytes, target: str) -> Object:
+    try:
+        found: Object = orjson.loads(payload)
+    except orjson.JSONDecodeError as error:
+        raise Transient(code, "NoJSON", f"{target}: the answer is no JSON") from error
+    return found
 
 
 def _whole(obj: Object) -> Object:

@@ -43,8 +43,8 @@ class Lister(Protocol):
 class ListingMeter(Protocol):
     """Takes the figures of listings."""
 
-    def repaired(self, resource: str, objects: int) -> None:
-        """A listing found so many owners whose objects differed from the cache."""
+    def repaired(self, resource: str, models: int) -> None:
+        """A listing of a kind differed from the cache, about so many ModelDeployments."""
 
 
 class Relister:
@@ -153,7 +153,9 @@ class Relister:
             self._enqueue(key)
         if keys:
             self._meter.repaired(resource.plural, len(keys))
-            _log.info("a listing of %s told of changes in %d objects' children", resource.plural, len(keys))
+            _log.info(
+                "a listing of %s told something new about %d ModelDeployments", resource.plural, len(keys)
+            )
 
     async def _list(self, resource: Resource) -> set[Key]:
         """List one kind into the cache; the keys that have to look again."""

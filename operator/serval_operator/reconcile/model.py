@@ -210,7 +210,13 @@ class ModelReconciler:
         manifest = {
             "apiVersion": API_VERSION,
             "kind": MODEL_DEPLOYMENT,
-            "metadata": {"name": model.name, "namespace": model.namespace, "uid": model.uid},
+            "metadata": {
+                "name": model.name,
+                "namespace": model.namespace,
+                "uid": model.uid,
+                # A judgement of what has changed meanwhile is refused, and made anew.
+                "resourceVersion": model.resource_version,
+            },
             "status": status,
         }
         stored = await self._api.apply_status(MODEL_DEPLOYMENTS, manifest)

@@ -12,7 +12,7 @@ def test_default_configuration(rendered: list[Manifest]) -> None:
     assert read.default_runtime == "tensorflow-serving"
     assert (read.fetch.max_bytes, read.fetch.max_entries) == (20 * 2**30, 10_000)
     official = read.runtimes["tensorflow-serving"]
-    assert official.image("") == official.image("cpu") == "docker.io/tensorflow/serving:2.19.1"
+    assert official.image("") == official.image("cpu") == "tensorflow/serving:2.19.1"
     assert official.image("nvidia-gpu") == official.image("aks-nvidia-gpu") == f"{official.image('cpu')}-gpu"
     assert official.args == ("--monitoring_config_file=/models/monitoring.config",)
     own = read.runtimes["serval"]

@@ -12,7 +12,6 @@ from serval_lab.images.programs import run, run_isolated
 
 SUITE = "bookworm"
 PACKAGES = "python3,ca-certificates"
-DEFAULT_MIRROR = "http://deb.debian.org/debian"
 MIRROR_VARIABLE = "SERVAL_DEBIAN_MIRROR"
 DEBOOTSTRAP_LIMIT_S = 900.0
 TAR_LIMIT_S = 120.0
@@ -43,12 +42,14 @@ def base_archive(cache: Cache, progress: Progress) -> Path:
     archive = cache.keyed("base", base_key()).with_suffix(".tar")
     if archive.exists():
         return archive
-    mirror = os.environ.get(MIRROR_VARIABLE, DEFAULT_MIRROR)
     started = time.monotonic()
-    progress(f"images: making a Debian base by debootstrap from {mirror}")
+    mirror = os.environ.get(MIRROR_VARIABLE)
+    progress("images: making a Debian base by debootstrap" + (f" from {mirror}" if mirror else ""))
     tree = cache.root / "base.tree"
     shutil.rmtree(tree, ignore_errors=True)
-    command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(tree), mirror]
+    command = ["debootstrap", "--variant=minbase", f"--include={PACKAGES}", SUITE, str(tree)]
+    if mirror:
+        command.append(mirror)
     run_isolated(command, log=cache.logs / "debootstrap.log", limit_s=DEBOOTSTRAP_LIMIT_S)
     _remove_unwanted(tree)
     partial = archive.with_suffix(".partial")

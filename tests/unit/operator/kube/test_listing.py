@@ -35,8 +35,8 @@ class Setup:
             self.api, self.cache, namespaces, self.keys.append, self, interval=300, sleep=self.clock.sleep
         )
 
-    def repaired(self, resource: str, objects: int) -> None:
-        self.repairs.append((resource, objects))
+    def repaired(self, resource: str, models: int) -> None:
+        self.repairs.append((resource, models))
 
     def listed(self) -> list[str]:
         return [call.resource.plural for call in self.api.calls if call.verb == "list"]

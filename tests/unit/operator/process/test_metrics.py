@@ -67,7 +67,7 @@ def test_states_are_read_when_they_are_asked_for(metrics: Metrics) -> None:
 def test_repairs_and_lost_events(metrics: Metrics) -> None:
     metrics.repaired("pods", 3)
     metrics.event_failed()
-    assert value(metrics, "repaired_objects_total", resource="pods") == 3
+    assert value(metrics, "repaired_models_total", resource="pods") == 3
     assert value(metrics, "events_failed_total") == 1
 
 

@@ -322,13 +322,14 @@ class TestEnd:
         assert world.api.stored(MODEL_DEPLOYMENTS, *KEY) is None
 
     async def test_a_successor_of_the_same_name_gets_its_own_status(self) -> None:
-        """The API server writes a status whatever uid it is sent; the next run puts it right."""
+        """The API server writes a status whatever uid it is sent, but not one of an older version."""
         world = World()
         world.deaf = True
         world.api.remove(MODEL_DEPLOYMENTS, *KEY)
         world.api.put(MODEL_DEPLOYMENTS, gen.model(uid="another", suspend=True))
         with pytest.raises(Conflict):
             await world.reconcile()
+        assert world.stored(MODEL_DEPLOYMENTS)["status"] == {"observedGeneration": -1}
         assert world.events == []
         world.deaf = False
         for resource, name in ((DEPLOYMENTS, gen.MODEL), (SERVICES, gen.MODEL), (SERVICES, HEADLESS)):
