@@ -46,25 +46,25 @@ def build_status(
             now=observed.now,
         ),
     }
-    if resolved:
-        served = _served_model(observed, resolved, revision)
-        status |= {
-            "revision": revision,
-            "endpoints": _endpoints(model, resolved),
-            "model": served,
-            "modelSummary": _summary(served),
-            "effective": _effective(resolved),
-        }
-    else:
+    status |= _description(observed, resolved, revision)
+    optional = {"placement": _placement(observed), "lastFailure": _last_failure(observed, readiness.failure)}
+    return status | {field: value for field, value in optional.items() if value}
+
+
+def _description(observed: Observed, resolved: Resolved | None, revision: str) -> Status:
+    """What serves; where the spec cannot be used, what was said of it before."""
+    model = observed.model
+    if resolved is None:
         kept = ("revision", "endpoints", "model", "modelSummary", "effective")
-        status |= {field: model.status[field] for field in kept if field in model.status}
-    placement = _placement(observed)
-    if placement:
-        status["placement"] = placement
-    failure = _last_failure(observed, readiness.failure)
-    if failure:
-        status["lastFailure"] = failure
-    return status
+        return {field: model.status[field] for field in kept if field in model.status}
+    served = _served_model(observed, resolved, revision)
+    return {
+        "revision": revision,
+        "endpoints": _endpoints(model, resolved),
+        "model": served,
+        "modelSummary": _summary(served),
+        "effective": _effective(resolved),
+    }
 
 
 def _placement(observed: Observed) -> list[dict[str, Any]]:
