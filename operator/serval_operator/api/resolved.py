@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 from serval_operator.api.model import ModelSpec
 from serval_operator.config import FetchSettings, Runtime
 
 Strategy = Literal["Surge", "InPlace"]
 """How a change goes out: a new pod beside the old ones first, or in the place of an old one."""
+SURGE: Final = "Surge"
+IN_PLACE: Final = "InPlace"
 
 
 @dataclass(frozen=True, slots=True)

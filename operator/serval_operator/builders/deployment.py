@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from serval_operator.api.naming import Manifest, digest, selector
-from serval_operator.api.resolved import Resolved, Strategy
+from serval_operator.api.resolved import IN_PLACE, SURGE, Resolved, Strategy
 from serval_operator.api.views import ModelView
 from serval_operator.builders.metadata import child, labels
 from serval_operator.builders.pod import pod_spec
@@ -15,8 +15,8 @@ PROGRESS_DEADLINE_SECONDS = 1800
 """Half an hour: a node pool that must grow first takes more than Kubernetes' default of ten minutes."""
 
 _ROLLING = {
-    "Surge": {"maxSurge": 1, "maxUnavailable": 0},
-    "InPlace": {"maxSurge": 0, "maxUnavailable": 1},
+    SURGE: {"maxSurge": 1, "maxUnavailable": 0},
+    IN_PLACE: {"maxSurge": 0, "maxUnavailable": 1},
 }
 
 

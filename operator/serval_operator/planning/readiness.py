@@ -44,7 +44,7 @@ REFUSALS_COUNT_FOR = timedelta(seconds=90)
 """How long a refused pod explains why its successor is not running yet."""
 
 WAIT_CREATE = "the pods are being created"
-WAIT_ROOM = "waiting for the place of a pod that is being stopped"
+WAIT_ROOM = "waiting for the place of a pod that is stopped for it"
 WAIT_EARLIER = "earlier steps are not complete"
 
 _FORBIDDEN_POD = re.compile(r'^pods "[^"]*" is forbidden: ')
@@ -79,7 +79,13 @@ class Readiness:
 
 
 def assess(
-    observed: Observed, *, wanted: int, revision: str, suspended: bool, blocked: Blocked | None
+    observed: Observed,
+    *,
+    wanted: int,
+    revision: str,
+    suspended: bool,
+    blocked: Blocked | None,
+    in_place: bool = False,
 ) -> Readiness:
     """Judge an observation.
 
@@ -91,11 +97,15 @@ def assess(
         Name of the newest revision; empty when the spec gives none.
     blocked:
         Why the children could not be made, if so. Pods that run keep serving and keep being counted.
+    in_place:
+        Whether a new pod takes the place of an old one, which is stopped for it.
     """
     living = [pod for pod in observed.living() if pod.phase != "Failed"]
     newest = [pod for pod in living if pod.revision == revision]
     answering = [pod for pod in living if pod.ready]
-    verdicts = [_patient(observed, judge(pod, observed.warnings.get(pod.uid, ()))) for pod in newest]
+    verdicts = [judge(pod, observed.warnings.get(pod.uid, ())) for pod in newest]
+    if observed.making_room or (in_place and len(living) > wanted):
+        verdicts = [_patient(verdict) for verdict in verdicts]
     steps = _steps(observed, verdicts, newest, wanted, revision)
     endpoint = _endpoint(observed, answering, wanted)
     ready = _ready(blocked, [*steps, endpoint], living, newest, wanted=wanted, suspended=suspended)
@@ -111,9 +121,9 @@ def assess(
     )
 
 
-def _patient(observed: Observed, verdict: Verdict) -> Verdict:
+def _patient(verdict: Verdict) -> Verdict:
     """Call waiting for a predecessor's place what it is: progress, not a failure."""
-    if verdict.reason != UNSCHEDULABLE or not observed.making_room:
+    if verdict.reason != UNSCHEDULABLE:
         return verdict
     return Verdict(verdict.pod, verdict.stage, PROGRESSING, f"{WAIT_ROOM}: {verdict.message}")
 

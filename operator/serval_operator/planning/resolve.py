@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from serval_operator.api.model import SCORING_ENABLED, Accelerator, ModelSpec
-from serval_operator.api.resolved import Resolved
+from serval_operator.api.resolved import IN_PLACE, SURGE, Resolved
 from serval_operator.config import Configuration, Profile, Runtime
 from serval_operator.constants import (
     CAP_CONCURRENCY_LIMIT,
@@ -44,7 +44,7 @@ def resolve(spec: ModelSpec, configuration: Configuration) -> Resolved:
         resource_count=accelerator.count if accelerator and resource else 0,
         node_selector={**profile.node_selector, **(accelerator.node_selector if accelerator else {})},
         tolerations=(*profile.tolerations, *(accelerator.tolerations if accelerator else ())),
-        strategy="InPlace" if resource else "Surge",
+        strategy=IN_PLACE if resource else SURGE,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Protocol
 from serval_operator.api.conditions import find
 from serval_operator.api.model import parse_spec
 from serval_operator.api.naming import Manifest
-from serval_operator.api.resolved import Resolved
+from serval_operator.api.resolved import IN_PLACE, Resolved
 from serval_operator.api.text import scrub
 from serval_operator.api.views import ChildView, Key, ModelView, PodView
 from serval_operator.builders.deployment import deployment
@@ -262,6 +262,7 @@ def _assess(observed: Observed, plan: Plan, blocked: Blocked | None) -> Readines
         revision=plan.revision,
         suspended=spec.suspend if spec else False,
         blocked=blocked,
+        in_place=plan.resolved is not None and plan.resolved.strategy == IN_PLACE,
     )
 
 

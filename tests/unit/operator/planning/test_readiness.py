@@ -16,6 +16,7 @@ from unit.operator.planning.readiness_rows import (
     CRASHES,
     MISMATCH,
     NOWHERE,
+    OLD,
     READY,
     REFUSED,
     ROWS,
@@ -117,3 +118,23 @@ class TestFailure:
         failure = Row("", refused_then(READY), {}).assess().failure
         assert failure is not None
         assert (failure.reason, failure.when) == ("DeviceAllocationFailed", gen.moment())
+
+
+class TestInPlace:
+    """A successor that has no place yet, while a pod of the old revision still runs that will be stopped."""
+
+    def told(self, *, in_place: bool, wanted: int) -> tuple[str, str]:
+        seen = observed(*pods(READY, revision=OLD), *pods(NOWHERE))
+        ready = assess(
+            seen, wanted=wanted, revision=gen.REVISION, suspended=False, blocked=None, in_place=in_place
+        ).ready
+        return (ready.status, ready.reason)
+
+    def test_waits(self) -> None:
+        assert self.told(in_place=True, wanted=1) == ("False", "Progressing")
+
+    def test_fails_where_no_pod_is_too_many(self) -> None:
+        assert self.told(in_place=True, wanted=2) == ("False", "Unschedulable")
+
+    def test_fails_where_it_should_start_beside_the_old_one(self) -> None:
+        assert self.told(in_place=False, wanted=1) == ("False", "Unschedulable")

@@ -132,7 +132,7 @@ class TestRoom:
     async def test_is_progress_while_the_predecessor_ends(self) -> None:
         world = await self.replacing()
         assert await world.reconcile() == pytest.approx(3.0)
-        waits = "waiting for the place of a pod that is being stopped"
+        waits = "waiting for the place of a pod that is stopped for it"
         assert world.told() == ("False", "Progressing", f"0 of 1 pods; {waits}: {self.WORDS}")
 
     async def test_and_for_the_moment_that_the_scheduler_needs_then(self) -> None:
