@@ -23,6 +23,7 @@ from support.wait import until
 GPU = {"profile": "nvidia-gpu"}
 SMALL = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}
 READY_LIMIT = 240.0
+TOLD = "involvedObject.kind=ModelDeployment,involvedObject.name={}"
 
 
 def address(stand: Stand, name: str) -> str:
@@ -180,7 +181,7 @@ def test_a_rollout_in_place_is_progress_and_no_failure(stand: Stand) -> None:
     stand.patch("placed", podMetadata={"annotations": {"example.com/roll": "1"}})
     until("the old pods' end", lambda: not _of(stand, "placed", before), limit=180)
     stand.cluster.until_condition(stand.namespace, "placed", "Ready", "True", "Serving", READY_LIMIT)
-    told = stand.cluster.list("Event", stand.namespace, fields="involvedObject.name=placed")
+    told = stand.cluster.list("Event", stand.namespace, fields=TOLD.format("placed"))
     assert {event["reason"] for event in told} == {"Serving"}
 
 
