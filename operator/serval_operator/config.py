@@ -39,6 +39,7 @@ _EXTENDED_RESOURCE = re.compile(
     r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[a-zA-Z0-9]([-a-zA-Z0-9_.]{0,61}[a-zA-Z0-9])?"
 )
 _AMOUNT = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
+_CACHE_URL = re.compile(r"http://[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?(:\d{1,5})?", re.ASCII)
 _TOLERATION_OPERATORS = ("Exists", "Equal")
 _TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
 
@@ -51,6 +52,8 @@ class FetchSettings:
     ----------
     max_bytes, max_entries:
         Caps on what one model may unpack to: bytes and files.
+    cache_url:
+        Address under which every node reaches its own cache of models; empty for none.
     """
 
     image: str
@@ -58,6 +61,7 @@ class FetchSettings:
     max_bytes: int
     max_entries: int
     resources: Mapping[str, Any]
+    cache_url: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,14 +170,23 @@ def parse_configuration(document: Any) -> Configuration:
 
 
 def _fetch(node: _Node) -> FetchSettings:
-    node.only("image", "imagePullPolicy", "maxBytes", "maxEntries", "resources")
+    node.only("image", "imagePullPolicy", "maxBytes", "maxEntries", "resources", "cache")
     return FetchSettings(
         image=node.text("image"),
         image_pull_policy=node.choice("imagePullPolicy", PULL_POLICIES, "IfNotPresent"),
         max_bytes=node.size("maxBytes"),
         max_entries=node.number("maxEntries", least=1),
         resources=_resources(node.child("resources")),
+        cache_url=_cache(node.child("cache")),
     )
+
+
+def _cache(node: _Node) -> str:
+    node.only("url")
+    url = node.text("url", "")
+    if url and not _CACHE_URL.fullmatch(url):
+        raise node.error("url", "must be an address such as http://serval-cache.serval-system:8600")
+    return url
 
 
 def _resources(node: _Node) -> Mapping[str, Mapping[str, str]]:

@@ -21,7 +21,21 @@ LABEL_NAME: Final = "serval.dev/name"
 LABEL_REVISION: Final = "serval.dev/revision"
 LABEL_ZONE: Final = "topology.kubernetes.io/zone"
 LABEL_REGION: Final = "topology.kubernetes.io/region"
+LABEL_HOSTNAME: Final = "kubernetes.io/hostname"
 ANNOTATION_APPLIED: Final = "serval.dev/applied-hash"
+ANNOTATION_UPDATE_REQUESTED: Final = "serval.dev/update-requested"
+"""On the CR, with any new value: roll to what the operator would render now."""
+ANNOTATION_FAILED_REASON: Final = "serval.dev/failed-reason"
+ANNOTATION_FAILED_MESSAGE: Final = "serval.dev/failed-message"
+"""On a ControllerRevision: why its rollout was given up."""
+ANNOTATION_SERVED: Final = "serval.dev/served"
+"""On a ControllerRevision: all replicas of this revision once answered."""
+LABEL_ALLOWED: Final = "serval.dev/allowed"
+"""On a ServiceAccount, with the value `true`: ModelDeployments of its namespace may fetch models as it."""
+LABEL_AZURE_IDENTITY: Final = "azure.workload.identity/use"
+ANNOTATION_AZURE_SKIP: Final = "azure.workload.identity/skip-containers"
+ANNOTATION_AWS_SKIP: Final = "eks.amazonaws.com/skip-containers"
+"""Containers that the clouds' webhooks shall not give the pod's identity to."""
 MANAGED_BY: Final = "serval-operator"
 COMPONENT_SERVER: Final = "model-server"
 CHILD_SELECTOR: Final = f"{LABEL_MANAGED_BY}={MANAGED_BY}"
@@ -37,6 +51,10 @@ RESERVED_METADATA_DOMAINS: Final = (
     "azure.workload.identity",
 )
 
+AUTOSCALER_NAMESPACE: Final = "kube-system"
+AUTOSCALER_STATUS: Final = "cluster-autoscaler-status"
+"""ConfigMap in which the cluster autoscaler says how its node groups are."""
+
 # --- the pod ------------------------------------------------------------------------------------------
 CONTAINER_FETCH: Final = "fetch"
 CONTAINER_SERVER: Final = "server"
@@ -46,13 +64,20 @@ PORT_SCORING: Final = 80
 MODELS_DIR: Final = "/models"
 SOURCE_DIR: Final = "/serval/source"
 CA_DIR: Final = "/serval/ca"
+CREDENTIALS_DIR: Final = "/serval/credentials"
+PIN_DIR: Final = "/serval/pin"
+PIN_FILE: Final = "pin.json"
+IMAGE_DIR: Final = "/serval/image"
 HEADLESS_SUFFIX: Final = "-headless"
+PIN_SUFFIX: Final = "-pin"
 
 # --- condition types ----------------------------------------------------------------------------------
 READY: Final = "Ready"
 """The newest spec is fully rolled out and every replica answers."""
 AVAILABLE: Final = "Available"
 """At least one replica, of whatever revision, answers now."""
+ACCELERATOR_AVAILABLE: Final = "AcceleratorAvailable"
+"""Every pod has, or could have now, the devices that it asks for. Only where a spec asks for devices."""
 SCHEDULED: Final = "Scheduled"
 """Every pod of the newest revision has a node."""
 MODEL_FETCHED: Final = "ModelFetched"
@@ -61,6 +86,8 @@ MODEL_LOADED: Final = "ModelLoaded"
 """The model answers in every pod of the newest revision."""
 ENDPOINT_READY: Final = "EndpointReady"
 """The Service exists and at least one pod stands behind it."""
+UPDATE_AVAILABLE: Final = "UpdateAvailable"
+"""Present, and True, only while the operator would render other pods than those of the newest revision."""
 RECONCILING: Final = "Reconciling"
 """Present, and True, only while the operator or the cluster still works on the newest spec (kstatus)."""
 STALLED: Final = "Stalled"
@@ -88,10 +115,57 @@ INVALID_SPEC: Final = "InvalidSpec"
 UNSUPPORTED_SPEC: Final = "UnsupportedSpec"
 """The spec is sound, but this operator's configuration cannot serve it. Cure: the message names the
 runtime or profile to use, or what an administrator would have to add."""
+REFERENCE_NOT_PERMITTED: Final = "ReferenceNotPermitted"
+"""The ServiceAccount that the spec names does not allow it. Cure: its label `serval.dev/allowed: "true"`,
+set by whoever owns the ServiceAccount."""
 UNKNOWN_RUNTIME: Final = "UnknownRuntime"
 """`spec.runtime.name` is not in the operator's configuration. Cure: use one of those listed."""
 UNKNOWN_PROFILE: Final = "UnknownProfile"
 """`spec.accelerator.profile` is not in the operator's configuration. Cure: use one of those listed."""
+
+# --- reasons: capacity --------------------------------------------------------------------------------
+FITS: Final = "DeviceFree"
+"""Used by `AcceleratorAvailable`: a node has what one more pod asks for. Nothing is to be cured."""
+ACCELERATOR_BUSY: Final = "AcceleratorBusy"
+"""Nodes could take the pod, but their devices are held; the message and `status.accelerator` say by whom.
+Cure: scale one of the holders down, or add a node. It heals when a device is released."""
+DEVICE_NOT_READY: Final = "DeviceNotReady"
+"""A node is meant to take the pod, but cannot now: it is cordoned or not ready, or its device plugin or
+driver offers fewer devices than it has. Cure: that node, as the message says."""
+SCALE_UP_PENDING: Final = "ScaleUpPending"
+"""A node is on its way, or an autoscaler may add one. Cure: none is needed."""
+SCALE_UP_BLOCKED: Final = "ScaleUpBlocked"
+"""The autoscaler adds no node; the message is its own. Cure: its limits, the quota, or the request."""
+UNTOLERATED_TAINT: Final = "UntoleratedTaint"
+"""Nodes with the device have a taint that the pod does not tolerate. Cure: `spec.accelerator.tolerations` or
+the profile's; the message names the taint."""
+SELECTOR_MISMATCH: Final = "SelectorMismatch"
+"""Nodes have the device, but not the labels asked for. Cure: `spec.accelerator.nodeSelector` or that of the
+profile; the message says what the nodes have."""
+REQUEST_EXCEEDS_NODE: Final = "RequestExceedsNode"
+"""One pod asks for more devices than any node has. Cure: a smaller `spec.accelerator.count`, or a larger
+node."""
+NO_NODE_OFFERS_RESOURCE: Final = "NoNodeOffersResource"
+"""No node of the cluster offers the resource. Cure: a node with the device and its device plugin, or another
+resource; the message says what the nodes offer."""
+CAPACITY_UNKNOWN: Final = "CapacityUnknown"
+"""What is free cannot be told: the operator may not read nodes or the pods of all namespaces, or the devices
+are allocated by other means than device plugins. Cure: the ClusterRole of the chart, where it is wanted."""
+
+CAPACITY_REASONS: Final = frozenset(
+    {
+        ACCELERATOR_BUSY,
+        DEVICE_NOT_READY,
+        SCALE_UP_PENDING,
+        SCALE_UP_BLOCKED,
+        UNTOLERATED_TAINT,
+        SELECTOR_MISMATCH,
+        REQUEST_EXCEEDS_NODE,
+        NO_NODE_OFFERS_RESOURCE,
+        CAPACITY_UNKNOWN,
+    }
+)
+"""Why a pod waits for a device: whoever has one of these looks again when nodes change."""
 
 # --- reasons: pods ------------------------------------------------------------------------------------
 UNSCHEDULABLE: Final = "Unschedulable"
@@ -134,6 +208,13 @@ MODEL_DIGEST_MISMATCH: Final = "ModelDigestMismatch"
 """The files are not those that `spec.model.sha256` names. Cure: the right digest or the right files."""
 MODEL_ARTIFACT_REJECTED: Final = "ModelArtifactRejected"
 """The archive tries to write outside its folder, holds links, or unpacks to far too much."""
+MODEL_VERSION_SKEW: Final = "ModelVersionSkew"
+"""A replica found another model than the replicas before it, at the same address. Cure: put the model back,
+or roll the new one to all replicas: `spec.model.version`, or the annotation `serval.dev/update-requested`."""
+CREDENTIALS_NOT_FOUND: Final = "CredentialsNotFound"
+"""The Secret or ServiceAccount of `spec.model.credentials` does not exist. Cure: create it; nothing needs to
+be restarted."""
+
 # --- reasons: load ------------------------------------------------------------------------------------
 MODEL_INVALID: Final = "ModelInvalid"
 """The files are no servable model (no SavedModel, no signature). Cure: export the model anew."""
@@ -149,15 +230,26 @@ FETCH_REASONS: Final = frozenset(
         MODEL_DIGEST_MISMATCH,
         MODEL_ARTIFACT_REJECTED,
         MODEL_INVALID,
+        MODEL_VERSION_SKEW,
     }
 )
 """What the fetch container may name as its reason; anything else it says is not believed."""
+
+# --- reasons: rollout ---------------------------------------------------------------------------------
+PROGRESS_DEADLINE_EXCEEDED: Final = "ProgressDeadlineExceeded"
+"""A pod had a node for longer than `spec.rollout.progressDeadlineSeconds` and its model does not answer, with
+nothing else wrong that could be named. Cure: the model, or a longer deadline."""
+RUNTIME_CHANGED: Final = "RuntimeChanged"
+"""Used by `UpdateAvailable`: the operator or its configuration would render other pods today than those that
+run. Cure: a new value of the annotation `serval.dev/update-requested` rolls them."""
 
 # --- reasons: children --------------------------------------------------------------------------------
 RESOURCE_CONFLICT: Final = "ResourceConflict"
 """An object of the name we need exists and is not ours. Cure: rename or remove it, or rename the CR."""
 CHILD_REFUSED: Final = "ChildRefused"
 """The API server refuses an object that we need (RBAC, a policy, a webhook). Cure: as the message says."""
+NAMESPACE_TERMINATING: Final = "NamespaceTerminating"
+"""The namespace is being deleted, so nothing can be made in it any more. Cure: none is needed."""
 
 STALLING_REASONS: Final = frozenset(
     {
@@ -186,3 +278,5 @@ MAX_MESSAGE: Final = 1024
 """Characters of a condition's message; what containers say is cut to this."""
 MAX_NAME: Final = 53
 """Longest name of a custom resource: `<name>-headless` and the pods' names must fit 63 characters."""
+MAX_LEASE_SECONDS: Final = 600
+"""Longest that a Lease may stand without a renewal; a record that claims more was not written by us."""

@@ -76,3 +76,14 @@ class Transient(KubeError):
     def __init__(self, status: int, reason: str, message: str, retry_after: float | None = None) -> None:
         super().__init__(status, reason, message)
         self.retry_after = retry_after
+
+
+class Fenced(KubeError):
+    """Not sent: this process may not write, because the Lease is not its own any more."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(0, "Fenced", message)
+
+
+class LeaseLost(ServalError):
+    """The Lease is another process's, or could not be renewed in time: this process must end."""

@@ -28,12 +28,21 @@ class ProbeServer:
         Checks; one that finds something wrong makes the answer 503 with what it found.
     metrics:
         Gives the metrics as text.
+    remark:
+        Gives what is worth saying though nothing is wrong; empty for nothing. Part of the answer "ready".
     """
 
-    def __init__(self, live: Sequence[Check], ready: Sequence[Check], metrics: Callable[[], bytes]) -> None:
+    def __init__(
+        self,
+        live: Sequence[Check],
+        ready: Sequence[Check],
+        metrics: Callable[[], bytes],
+        remark: Callable[[], str] = lambda: "",
+    ) -> None:
         self._live = tuple(live)
         self._ready = (*live, *ready)
         self._metrics = metrics
+        self._remark = remark
         application = web.Application()
         application.router.add_get("/healthz", self._healthz)
         application.router.add_get("/readyz", self._readyz)
@@ -62,14 +71,14 @@ class ProbeServer:
         return _answer(self._live)
 
     async def _readyz(self, _: web.Request) -> web.Response:
-        return _answer(self._ready)
+        return _answer(self._ready, self._remark())
 
     async def _scrape(self, _: web.Request) -> web.Response:
         return web.Response(body=self._metrics(), headers={"Content-Type": METRICS_TYPE})
 
 
-def _answer(checks: Sequence[Check]) -> web.Response:
+def _answer(checks: Sequence[Check], remark: str = "") -> web.Response:
     wrong = [finding for check in checks if (finding := check())]
     if wrong:
         return web.Response(status=503, text="; ".join(wrong))
-    return web.Response(text=HEALTHY)
+    return web.Response(text=f"{HEALTHY}: {remark}" if remark else HEALTHY)

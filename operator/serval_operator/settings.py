@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from serval_operator.constants import MAX_LEASE_SECONDS
 from serval_operator.errors import ConfigurationError
 
 PREFIX = "SERVAL_"
@@ -44,8 +45,9 @@ class Settings:
     """Every ModelDeployment is reconciled at least this often. Nothing should depend on it: it bounds how
     long a mistake can last. Ten thousand of them are 33 reconciles a second, without requests."""
 
-    relist_seconds: float = 300.0
-    """All watched objects are listed at least this often, which repairs what a watch missed."""
+    relist_seconds: float = 3600.0
+    """All watched objects are listed about this often. Nothing is known that it would repair: a kind whose
+    watch had a gap is listed at once. It bounds how long a mistake can last, and reads everything for it."""
 
     request_timeout_seconds: float = 30.0
     """Limit of one request to the API server. Its own limit is 60; a slower answer helps nobody here."""
@@ -54,14 +56,27 @@ class Settings:
     """Requests sent at the same time. With 8 workers and 3 children each there are hardly ever more, and
     an API server gives all service accounts together some 250 places."""
 
-    watch_timeout_seconds: int = 240
-    """Length of one watch request, after which it is renewed. A watch that died silently is found by its
-    missing bookmarks within 70 seconds; this is the net below."""
+    watch_timeout_seconds: int = 3600
+    """Length of one watch request; it is renewed where it ended. Renewals find nothing: a watch that died is
+    noticed by the bookmarks that it lacks, in 130 seconds. But only a renewal asks whether we still may."""
 
     watch_backoffs: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, *([5.0] * 12))
     """Pauses between attempts to watch while the API server fails. Short, so that a restarted API server is
     found again at once; together a minute, so that its upgrade ends no operator. Then the process ends and
     is started anew."""
+
+    hide_foreign_holders: bool = False
+    """Who holds devices in other namespaces is not named to the users of this one, only counted."""
+
+    lease_name: str = ""
+    """Name of the Lease that says which of several operators works. Empty: there is only one."""
+
+    lease_namespace: str = ""
+    """Namespace of the Lease; the operators' own."""
+
+    lease_seconds: int = 15
+    """How long the Lease of an operator that died stands. It is renewed five times in that time, and an
+    operator that could not renew it ends itself after two thirds."""
 
     start_seconds: float = 120.0
     """Limit of the first listing. Covers an API server, roles or a CRD that come a little later."""
@@ -97,7 +112,7 @@ class Settings:
         """
         default = cls()
         read = _Reader(env)
-        return cls(
+        settings = cls(
             config_file=read("CONFIG_FILE", default.config_file, _path),
             watch_namespaces=read("WATCH_NAMESPACES", default.watch_namespaces, _namespaces),
             workers=read("WORKERS", default.workers, _whole(1, 256)),
@@ -108,9 +123,13 @@ class Settings:
             ),
             requests_in_flight=read("REQUESTS_IN_FLIGHT", default.requests_in_flight, _whole(1, 1024)),
             watch_timeout_seconds=read(
-                "WATCH_TIMEOUT_SECONDS", default.watch_timeout_seconds, _whole(30, 3600)
+                "WATCH_TIMEOUT_SECONDS", default.watch_timeout_seconds, _whole(30, 86_400)
             ),
             watch_backoffs=read("WATCH_BACKOFFS", default.watch_backoffs, _backoffs),
+            hide_foreign_holders=read("HIDE_FOREIGN_HOLDERS", default.hide_foreign_holders, _yes_or_no),
+            lease_name=read("LEASE_NAME", default.lease_name, _name),
+            lease_namespace=read("LEASE_NAMESPACE", default.lease_namespace, _name),
+            lease_seconds=read("LEASE_SECONDS", default.lease_seconds, _whole(5, MAX_LEASE_SECONDS)),
             start_seconds=read("START_SECONDS", default.start_seconds, _seconds(1, 3600)),
             stop_grace_seconds=read("STOP_GRACE_SECONDS", default.stop_grace_seconds, _seconds(0, 3600)),
             log_level=read("LOG_LEVEL", default.log_level, _choice(LOG_LEVELS)),
@@ -119,6 +138,9 @@ class Settings:
             http_port=read("HTTP_PORT", default.http_port, _whole(0, 65_535)),
             kubeconfig=env.get(KUBECONFIG, ""),
         )
+        if settings.lease_name and not settings.lease_namespace:
+            raise ConfigurationError(f"{PREFIX}LEASE_NAMESPACE: must be set where {PREFIX}LEASE_NAME is")
+        return settings
 
 
 class _Reader:
@@ -146,6 +168,18 @@ def _namespaces(text: str) -> tuple[str, ...]:
     if not all(_NAMESPACE.fullmatch(name) for name in names):
         raise ValueError("must be names of namespaces, separated by commas")
     return names
+
+
+def _name(text: str) -> str:
+    if not _NAMESPACE.fullmatch(text):
+        raise ValueError("must be a name of lower-case letters, digits and dashes")
+    return text
+
+
+def _yes_or_no(text: str) -> bool:
+    if text.lower() not in ("true", "false"):
+        raise ValueError("must be true or false")
+    return text.lower() == "true"
 
 
 def _whole(least: int, most: int) -> Callable[[str], int]:

@@ -56,6 +56,7 @@ EVERYTHING = document(
         "framework": "TensorFlow",
         "sha256": "0" * 64,
         "caConfigMap": {"name": "store-ca", "key": "ca.pem"},
+        "credentials": {"secretName": "store.keys"},
     },
     runtime={
         "name": "tensorflow-serving",
@@ -76,6 +77,7 @@ EVERYTHING = document(
             {"key": "nvidia.com/gpu", "operator": "Exists"},
             {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
         ],
+        "whenUnavailable": "Wait",
     },
     endpoint={
         "expose": "ClusterIP",
@@ -89,6 +91,20 @@ EVERYTHING = document(
         "liveness": {"failureThreshold": 6},
     },
     suspend=False,
+    rollout={
+        "strategy": "Surge",
+        "progressDeadlineSeconds": 600,
+        "minReadySeconds": 10,
+        "onFailure": "Revert",
+    },
+    autoscaling={
+        "minReplicas": 2,
+        "maxReplicas": 8,
+        "targetUtilization": 60,
+        "metric": "RequestsInFlight",
+    },
+    disruption={"maxUnavailable": "25%"},
+    topologySpread="Required",
     imagePullSecrets=[{"name": "registry"}, {"name": "mirror.example"}],
     priorityClassName="serving-high",
     podMetadata={
@@ -118,6 +134,7 @@ STATUS: Document = {
     "modelSummary": "resnet50/3",
     "selector": "app.kubernetes.io/managed-by=serval-operator,serval.dev/name=shown",
     "revision": "6d4b75cb6d",
+    "servingRevision": "0a1b2c3d4e",
     "endpoints": {
         "scoring": "http://shown.crd-test.svc/score",
         "rest": "http://shown.crd-test.svc:8501/v1/models/resnet50",
@@ -127,6 +144,7 @@ STATUS: Document = {
         "name": "resnet50",
         "version": 3,
         "digest": "sha256:" + "0f" * 32,
+        "pinned": True,
         "inputs": [{"name": "images", "dtype": "DT_STRING", "shape": [-1]}],
         "outputs": [{"name": "classes", "dtype": "DT_INT64", "shape": []}, {"name": "any"}],
     },
@@ -135,6 +153,15 @@ STATUS: Document = {
         "image": "registry/serval-server:1",
         "strategy": "InPlace",
         "accelerator": "nvidia-gpu",
+    },
+    "accelerator": {
+        "resourceName": "nvidia.com/gpu",
+        "requested": 2,
+        "free": 0,
+        "holders": [
+            {"namespace": "vision", "name": "vgg16", "node": "gpu-0", "count": 1},
+            {"count": 1},
+        ],
     },
     "placement": [{"node": "gpu-0", "zone": "a", "region": "b", "replicas": 1}],
     "lastFailure": {
@@ -147,6 +174,7 @@ STATUS: Document = {
     "conditions": [
         condition("Ready", "False", "Unschedulable"),
         condition("Available", "True", "ModelAnswers"),
+        condition("UpdateAvailable", "True", "RuntimeChanged"),
         condition("Reconciling", "True", "Progressing"),
     ],
 }

@@ -16,6 +16,8 @@ EVERYTHING = (
     "networkPolicy.enabled=true",
     "operator.priorityClassName=system-cluster-critical",
     "imagePullSecrets[0].name=registry",
+    "operator.replicas=2",
+    "rbac.capacity=always",
 )
 
 

@@ -87,7 +87,14 @@ def test_new_object_is_seen_by_nobody_yet(installed: Any, stored: Any) -> None:
 def test_explains_every_field_of_the_spec(installed: Any) -> None:
     explained = kubectl(installed, "explain", "modeldeployment.spec", "--recursive")
     assert explained.returncode == 0, explained.stderr
-    for field in ("uri", "caConfigMap", "resourceName", "tolerationSeconds", "failureThreshold", "suspend"):
+    for field in (
+        "uri",
+        "caConfigMap",
+        "resourceName",
+        "tolerationSeconds",
+        "failureThreshold",
+        "minReplicas",
+    ):
         assert f"{field}\t<" in explained.stdout
     uri = kubectl(installed, "explain", "mdep.spec.model.uri")
     assert "PersistentVolumeClaim" in uri.stdout

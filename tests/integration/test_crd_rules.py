@@ -29,6 +29,14 @@ def accelerator(**fields: Any) -> Document:
     return document(accelerator={"profile": "nvidia-gpu", **fields})
 
 
+def autoscaling(
+    *, resources: Document | None = None, endpoint: Document | None = None, **fields: Any
+) -> Document:
+    return document(
+        autoscaling={"maxReplicas": 5, **fields}, resources=resources or {}, endpoint=endpoint or {}
+    )
+
+
 def toleration(**fields: Any) -> Document:
     return accelerator(tolerations=[fields])
 
@@ -93,6 +101,33 @@ GOOD: dict[str, Document] = {
     "similar to a reserved variable": env("MY_PATH"),
     "similar to a reserved domain": document(podMetadata={"labels": {"notkubernetes.io/a": "b"}}),
     "resource in a deep domain": document(accelerator={"resourceName": "amd.com/xilinx_u250_gen3x16-0"}),
+    "blob in a container's root": model(uri="azureblob://devstoreaccount1/models"),
+    "blob": model(uri="azureblob://acct/my-models/vision/resnet50%20v2/"),
+    "bucket": model(uri="s3://models.example-1/vision/resnet50"),
+    "bucket's root": model(uri="s3://abc"),
+    "bucket of the other store": model(uri="gs://models_eu/resnet50.tar.gz"),
+    "image by tag": model(uri="oci://registry.example:5000/vision/resnet_50:v1.5-GPU"),
+    "image by digest": model(uri=f"oci://localhost/m@sha256:{'0' * 64}"),
+    "image by tag and digest": model(uri=f"oci://r.example/a/b/c__d.e--f:3@sha256:{'0' * 64}"),
+    "image without tag": model(uri="oci://registry.example/vision"),
+    "ONNX": model(framework="ONNX"),
+    "credentials for https": model(uri="https://s/m.zip", credentials={"secretName": "keys"}),
+    "a ServiceAccount": model(uri="s3://models/m", credentials={"serviceAccountName": "reader.v1"}),
+    "autoscaling on CPU": autoscaling(resources={"requests": {"cpu": 1}}),
+    "autoscaling on CPU with a limit": autoscaling(resources={"limits": {"cpu": "500m"}}, metric="CPU"),
+    "autoscaling on requests": autoscaling(
+        endpoint={"maxConcurrentRequests": 4}, metric="RequestsInFlight", minReplicas=3, maxReplicas=3
+    ),
+    "autoscaling beside replicas": document(
+        replicas=2, autoscaling={"maxReplicas": 4}, resources={"requests": {"cpu": 1}}
+    ),
+    "empty new blocks": document(rollout={}, disruption={}),
+    "budget of one": document(disruption={"maxUnavailable": 1}),
+    "budget of one percent": document(disruption={"maxUnavailable": "1%"}),
+    "budget of all": document(disruption={"maxUnavailable": "100%"}),
+    "shortest rollout": document(rollout={"progressDeadlineSeconds": 10, "minReadySeconds": 0}),
+    "longest rollout": document(rollout={"progressDeadlineSeconds": 86400, "minReadySeconds": 3600}),
+    "no spread": document(topologySpread="Disabled"),
 }
 
 
@@ -102,6 +137,13 @@ def test_takes(create: Creator, body: Document) -> None:
 
 
 MODEL, URI = "spec.model", "spec.model.uri"
+SCHEMES = "must start with pvc://, https://, azureblob://, s3://, gs:// or oci://"
+AZURE, BUCKET, IMAGE = (
+    "must be azureblob://ACCOUNT/CONTAINER/PATH",
+    "must be s3://BUCKET/PATH",
+    "must be oci://",
+)
+CREDENTIALS, BUDGET = "spec.model.credentials", "spec.disruption.maxUnavailable"
 TOLERATION = "spec.accelerator.tolerations[0]"
 REQUESTS = "spec.resources.requests"
 BAD: dict[str, tuple[Document, str, str]] = {
@@ -113,12 +155,12 @@ BAD: dict[str, tuple[Document, str, str]] = {
     "no model": ({**document(), "spec": {}}, MODEL, "Required value"),
     "no spec": ({k: v for k, v in document().items() if k != "spec"}, "spec", "Required value"),
     "no uri": (document(model={}), URI, "Required value"),
-    "empty uri": (model(uri=""), URI, "must start with pvc:// or https://"),
+    "empty uri": (model(uri=""), URI, SCHEMES),
     "uri too long": (model(uri="pvc://models/" + "x" * 1024), URI, "may not be more than 1024"),
-    "other scheme": (model(uri="file:///etc/passwd"), URI, "must start with pvc:// or https://"),
-    "plain http": (model(uri="http://store/m.zip"), URI, "must start with pvc:// or https://"),
-    "upper-case scheme": (model(uri="HTTPS://store/m.zip"), URI, "must start with pvc:// or https://"),
-    "no scheme": (model(uri="models/resnet50"), URI, "must start with pvc:// or https://"),
+    "other scheme": (model(uri="file:///etc/passwd"), URI, SCHEMES),
+    "plain http": (model(uri="http://store/m.zip"), URI, SCHEMES),
+    "upper-case scheme": (model(uri="HTTPS://store/m.zip"), URI, SCHEMES),
+    "no scheme": (model(uri="models/resnet50"), URI, SCHEMES),
     "no claim": (model(uri="pvc:///resnet50"), URI, "must be pvc://CLAIM/PATH"),
     "claim in upper case": (model(uri="pvc://Models/x"), URI, "must be pvc://CLAIM/PATH"),
     "claim with a query": (model(uri="pvc://models?x=1"), URI, "must be pvc://CLAIM/PATH"),
@@ -138,6 +180,45 @@ BAD: dict[str, tuple[Document, str, str]] = {
     "text direction mark": (model(uri="pvc://models/a\u202eb"), URI, "control characters"),
     "space": (model(uri="pvc://models/a b"), URI, "must not contain white space"),
     "fragment": (model(uri="https://store/m.zip#x"), URI, "`#`"),
+    "scheme within an address": (model(uri="file://s3://models/m"), URI, SCHEMES),
+    "account in upper case": (model(uri="azureblob://Acct/models/m"), URI, AZURE),
+    "account with a domain": (model(uri="azureblob://acct.blob.example/models/m"), URI, AZURE),
+    "no container": (model(uri="azureblob://acct"), URI, AZURE),
+    "signed blob": (model(uri="azureblob://acct/models/m?sig=x"), URI, AZURE),
+    "dots in a blob's path": (model(uri="azureblob://acct/models/../m"), URI, "must not contain `..`"),
+    "no bucket": (model(uri="s3:///m"), URI, BUCKET),
+    "bucket in upper case": (model(uri="gs://Models/m"), URI, BUCKET),
+    "bucket with a port": (model(uri="s3://models:9000/m"), URI, BUCKET),
+    "image without repository": (model(uri="oci://registry.example"), URI, IMAGE),
+    "image in upper case": (model(uri="oci://registry.example/Vision:1"), URI, IMAGE),
+    "image with an empty tag": (model(uri="oci://registry.example/vision:"), URI, IMAGE),
+    "image with a short digest": (model(uri="oci://registry.example/vision@sha256:ab"), URI, IMAGE),
+    "image with a user": (model(uri="oci://u:p@registry.example/vision"), URI, IMAGE),
+    "both credentials": (
+        model(uri="s3://models/m", credentials={"secretName": "a", "serviceAccountName": "b"}),
+        CREDENTIALS,
+        "exactly one of `secretName` and `serviceAccountName` must be set",
+    ),
+    "no credentials": (
+        model(uri="s3://models/m", credentials={}),
+        CREDENTIALS,
+        "exactly one of `secretName` and `serviceAccountName` must be set",
+    ),
+    "credentials for a claim": (
+        model(credentials={"secretName": "a"}),
+        CREDENTIALS,
+        "must be absent when `uri` starts with pvc://",
+    ),
+    "secret of another namespace": (
+        model(uri="s3://models/m", credentials={"secretName": "other/keys"}),
+        f"{CREDENTIALS}.secretName",
+        "should match",
+    ),
+    "account of another namespace": (
+        model(uri="s3://models/m", credentials={"serviceAccountName": "../reader"}),
+        f"{CREDENTIALS}.serviceAccountName",
+        "should match",
+    ),
     "model name with a slash": (model(name="a/b"), "spec.model.name", "should match"),
     "model name of dots": (model(name=".."), "spec.model.name", "should match"),
     "model name of a reserved file": (
@@ -280,6 +361,61 @@ BAD: dict[str, tuple[Document, str, str]] = {
         f"{TOLERATION}.operator",
         "Unsupported value",
     ),
+    "unknown policy": (accelerator(whenUnavailable="Queue"), "spec.accelerator.whenUnavailable", '"Refuse"'),
+    # --- rollouts
+    "unknown strategy": (document(rollout={"strategy": "Recreate"}), "spec.rollout.strategy", '"InPlace"'),
+    "unknown cure": (document(rollout={"onFailure": "Delete"}), "spec.rollout.onFailure", '"Revert"'),
+    "no deadline": (
+        document(rollout={"progressDeadlineSeconds": 0}),
+        "spec.rollout.progressDeadlineSeconds",
+        "equal to 10",
+    ),
+    "deadline beyond a day": (
+        document(rollout={"progressDeadlineSeconds": 86401}),
+        "spec.rollout.progressDeadlineSeconds",
+        "equal to 86400",
+    ),
+    "ready for too long": (
+        document(rollout={"minReadySeconds": 3601}),
+        "spec.rollout.minReadySeconds",
+        "equal to 3600",
+    ),
+    # --- autoscaling
+    "no most": (document(autoscaling={}), "spec.autoscaling.maxReplicas", "Required value"),
+    "most below least": (
+        autoscaling(resources={"requests": {"cpu": 1}}, minReplicas=5, maxReplicas=4),
+        "spec.autoscaling.maxReplicas",
+        "`maxReplicas` must be at least `minReplicas`",
+    ),
+    "to zero": (autoscaling(minReplicas=0), "spec.autoscaling.minReplicas", "equal to 1"),
+    "a thousand million": (autoscaling(maxReplicas=10**9), "spec.autoscaling.maxReplicas", "equal to 1000"),
+    "over 100 percent": (
+        autoscaling(targetUtilization=101),
+        "spec.autoscaling.targetUtilization",
+        "equal to 100",
+    ),
+    "unknown metric": (autoscaling(metric="Memory"), "spec.autoscaling.metric", '"RequestsInFlight"'),
+    "a share of no CPU": (
+        autoscaling(resources={"requests": {"memory": "1Gi"}}),
+        "spec.autoscaling",
+        "`resources.requests.cpu` must be set",
+    ),
+    "a share of no requests": (
+        autoscaling(resources={"requests": {"cpu": 1}}, metric="RequestsInFlight"),
+        "spec.autoscaling",
+        "`endpoint.maxConcurrentRequests` must be set",
+    ),
+    # --- disruption and spread
+    "budget of none": (document(disruption={"maxUnavailable": 0}), BUDGET, "must be a number from 1"),
+    "budget of 0 percent": (
+        document(disruption={"maxUnavailable": "0%"}),
+        BUDGET,
+        "would hold up every drain",
+    ),
+    "budget beyond all": (document(disruption={"maxUnavailable": "101%"}), BUDGET, "must be a number from 1"),
+    "budget as a text": (document(disruption={"maxUnavailable": "5"}), BUDGET, "must be a number from 1"),
+    "huge budget": (document(disruption={"maxUnavailable": 10**9}), BUDGET, "must be a number from 1"),
+    "unknown spread": (document(topologySpread="Zone"), "spec.topologySpread", '"Preferred"'),
     # --- the rest
     "unknown exposure": (
         document(endpoint={"expose": "LoadBalancer"}),

@@ -167,11 +167,9 @@ class TestStatus:
         assert not condition(cr, "Stalled")
 
     def test_repeats_the_scheduler(self, cluster: Cluster, namespace: str) -> None:
-        cluster.create(
-            model_deployment("big", namespace, accelerator={"resourceName": "example.com/none", "count": 1})
-        )
+        cluster.create(model_deployment("big", namespace, resources={"requests": {"cpu": "1000"}}))
         cr = cluster.until_condition(namespace, "big", "Ready", "False", "Unschedulable")
-        assert "Insufficient example.com/none" in condition(cr, "Ready")["message"]
+        assert "Insufficient cpu" in condition(cr, "Ready")["message"]
 
     def test_names_a_refused_device(self, cluster: Cluster, namespace: str, kubelet: Kubelet) -> None:
         cluster.create(model_deployment("refused", namespace))

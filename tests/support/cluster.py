@@ -16,6 +16,7 @@ Object = dict[str, Any]
 PLURALS = {
     "ModelDeployment": "modeldeployments",
     "Deployment": "deployments",
+    "DaemonSet": "daemonsets",
     "ReplicaSet": "replicasets",
     "Service": "services",
     "Pod": "pods",
@@ -29,12 +30,19 @@ PLURALS = {
     "EndpointSlice": "endpointslices",
     "PersistentVolume": "persistentvolumes",
     "PersistentVolumeClaim": "persistentvolumeclaims",
+    "ControllerRevision": "controllerrevisions",
+    "HorizontalPodAutoscaler": "horizontalpodautoscalers",
+    "PodDisruptionBudget": "poddisruptionbudgets",
 }
 API_VERSIONS = {
     "ModelDeployment": "serval.dev/v1alpha1",
     "Deployment": "apps/v1",
+    "DaemonSet": "apps/v1",
     "ReplicaSet": "apps/v1",
     "EndpointSlice": "discovery.k8s.io/v1",
+    "ControllerRevision": "apps/v1",
+    "HorizontalPodAutoscaler": "autoscaling/v2",
+    "PodDisruptionBudget": "policy/v1",
 }
 TIMEOUT = 10
 FIELD_MANAGER = "serval-tests"

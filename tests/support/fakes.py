@@ -65,7 +65,7 @@ class FakeKubeApi:
         """Create an object, or replace what is there but for its identity; returns it as stored."""
         wanted = copy.deepcopy(dict(obj))
         meta = wanted.setdefault("metadata", {})
-        known = self._objects.get(_place(resource, meta["namespace"], meta["name"]))
+        known = self._objects.get(_of(resource, meta))
         if known is not None:
             for field in ("uid", "creationTimestamp", "generation", "managedFields"):
                 meta.setdefault(field, known["metadata"].get(field))
@@ -75,7 +75,7 @@ class FakeKubeApi:
     def edit(
         self,
         resource: Resource,
-        namespace: str,
+        namespace: str | None,
         name: str,
         change: Callable[[Object], object],
         manager: str = "somebody",
@@ -86,22 +86,32 @@ class FakeKubeApi:
         _own(wanted, manager, "Update", {f"edit-{self._version}": {}})
         return self._store(resource, wanted)
 
-    def set_status(self, resource: Resource, namespace: str, name: str, status: Mapping[str, Any]) -> Object:
+    def set_status(
+        self, resource: Resource, namespace: str | None, name: str, status: Mapping[str, Any]
+    ) -> Object:
         """Replace an object's status, as its controller would: nobody's ownership outside it changes."""
         wanted = copy.deepcopy(self._objects[_place(resource, namespace, name)])
         wanted["status"] = copy.deepcopy(dict(status))
         return self._store(resource, wanted)
 
-    def remove(self, resource: Resource, namespace: str, name: str) -> None:
+    def remove(self, resource: Resource, namespace: str | None, name: str) -> None:
         """Delete an object."""
         gone = self._objects.pop(_place(resource, namespace, name))
         self._version += 1
         gone["metadata"]["resourceVersion"] = str(self._version)
         self.on_event(resource, DELETED, copy.deepcopy(gone))
 
-    def stored(self, resource: Resource, namespace: str, name: str) -> Object | None:
+    def stored(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
         """An object as stored, without a call."""
         return copy.deepcopy(self._objects.get(_place(resource, namespace, name)))
+
+    def objects(self, resource: Resource) -> list[Object]:
+        """All objects of a kind as stored, without a call."""
+        return [copy.deepcopy(obj) for place, obj in self._objects.items() if place[0] == resource.plural]
+
+    def objects_of(self, kind: str) -> list[Object]:
+        """All objects whose kind has this name, without a call."""
+        return [copy.deepcopy(obj) for obj in self._objects.values() if obj["kind"] == kind]
 
     def writes(self) -> list[Call]:
         """The calls that could change something, Events aside."""
@@ -113,7 +123,7 @@ class FakeKubeApi:
 
     # --- KubeApi --------------------------------------------------------------------------------------
 
-    async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
         """Read one object; None when there is none."""
         call = self._called("get", resource, namespace, name)
         found = self.stored(resource, namespace, name)
@@ -159,8 +169,8 @@ class FakeKubeApi:
     async def apply(self, resource: Resource, manifest: Mapping[str, Any]) -> Object:
         """Server-side apply, forced."""
         meta = manifest["metadata"]
-        call = self._called("apply", resource, meta["namespace"], meta["name"], manifest)
-        known = self._objects.get(_place(resource, meta["namespace"], meta["name"]))
+        call = self._called("apply", resource, meta.get("namespace"), meta["name"], manifest)
+        known = self._objects.get(_of(resource, meta))
         self._check_uid(meta, known)
         wanted = _merged(known or {}, manifest)
         _own(wanted, FIELD_MANAGER, "Apply", manifest)
@@ -172,7 +182,7 @@ class FakeKubeApi:
         """Server-side apply of the status; None when the object is gone."""
         meta = manifest["metadata"]
         call = self._called("apply_status", resource, meta["namespace"], meta["name"], manifest)
-        known = self._objects.get(_place(resource, meta["namespace"], meta["name"]))
+        known = self._objects.get(_of(resource, meta))
         if known is None:
             return None
         sent = meta.get("resourceVersion")
@@ -187,8 +197,8 @@ class FakeKubeApi:
     async def create(self, resource: Resource, manifest: Mapping[str, Any]) -> Object:
         """Create one object."""
         meta = manifest["metadata"]
-        call = self._called("create", resource, meta["namespace"], meta["name"], manifest)
-        if _place(resource, meta["namespace"], meta["name"]) in self._objects:
+        call = self._called("create", resource, meta.get("namespace"), meta["name"], manifest)
+        if _of(resource, meta) in self._objects:
             raise Conflict(409, "AlreadyExists", f"{resource.plural} {meta['name']} already exists")
         wanted = copy.deepcopy(dict(manifest))
         _own(wanted, FIELD_MANAGER, "Update", manifest)
@@ -196,7 +206,41 @@ class FakeKubeApi:
         self.on_answer(call)
         return stored
 
-    async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> bool:
+    async def update(self, resource: Resource, manifest: Mapping[str, Any]) -> Object:
+        """Replace one object, if it is still at the manifest's resource version."""
+        meta = manifest["metadata"]
+        call = self._called("update", resource, meta.get("namespace"), meta["name"], manifest)
+        known = self._objects.get(_of(resource, meta))
+        if known is None:
+            raise not_found(resource, meta["name"])
+        self._check_uid(meta, known)
+        sent = meta.get("resourceVersion")
+        if sent and sent != known["metadata"]["resourceVersion"]:
+            raise Conflict(409, "Conflict", "the object has been modified")
+        wanted = copy.deepcopy(dict(manifest))
+        for field in ("uid", "creationTimestamp", "generation"):
+            wanted["metadata"][field] = known["metadata"].get(field)
+        _own(wanted, FIELD_MANAGER, "Update", manifest)
+        stored = self._store(resource, wanted)
+        self.on_answer(call)
+        return stored
+
+    async def merge(
+        self, resource: Resource, namespace: str | None, name: str, body: Mapping[str, Any]
+    ) -> Object | None:
+        """Merge fields into one object (RFC 7386); None when there is none."""
+        call = self._called("merge", resource, namespace, name, body)
+        known = self._objects.get(_place(resource, namespace, name))
+        if known is None:
+            return None
+        self._check_uid(body.get("metadata") or {}, known)
+        wanted: Object = _merge(known, body)
+        _own(wanted, FIELD_MANAGER, "Update", body)
+        stored = self._store(resource, wanted)
+        self.on_answer(call)
+        return stored
+
+    async def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str) -> bool:
         """Delete one object if it still has this uid."""
         call = self._called("delete", resource, namespace, name)
         known = self._objects.get(_place(resource, namespace, name))
@@ -209,10 +253,15 @@ class FakeKubeApi:
     # --- inside ---------------------------------------------------------------------------------------
 
     def _called(
-        self, verb: str, resource: Resource, namespace: str, name: str, body: Mapping[str, Any] | None = None
+        self,
+        verb: str,
+        resource: Resource,
+        namespace: str | None,
+        name: str,
+        body: Mapping[str, Any] | None = None,
     ) -> Call:
         kept = copy.deepcopy(dict(body)) if body is not None else None
-        call = Call(verb, resource, namespace, name, kept)
+        call = Call(verb, resource, namespace or "", name, kept)
         self.calls.append(call)
         self.on_call(call)
         return call
@@ -228,7 +277,7 @@ class FakeKubeApi:
     def _store(self, resource: Resource, wanted: Object) -> Object:
         """Store an object; like an API server, a change of nothing changes nothing."""
         meta = wanted["metadata"]
-        place = _place(resource, meta["namespace"], meta["name"])
+        place = _of(resource, meta)
         known = self._objects.get(place)
         wanted.setdefault("apiVersion", resource.api_version)
         wanted.setdefault("kind", resource.kind)
@@ -252,8 +301,12 @@ def not_found(resource: Resource, name: str) -> KubeError:
     return KubeError(404, "NotFound", f'{resource.plural} "{name}" not found')
 
 
-def _place(resource: Resource, namespace: str, name: str) -> _Place:
-    return (resource.plural, namespace, name)
+def _place(resource: Resource, namespace: str | None, name: str) -> _Place:
+    return (resource.plural, namespace or "", name)
+
+
+def _of(resource: Resource, meta: Mapping[str, Any]) -> _Place:
+    return _place(resource, meta.get("namespace"), meta["name"])
 
 
 def _generation(known: Object | None, wanted: Object) -> int:
@@ -277,6 +330,19 @@ def _merged(known: Object, manifest: Mapping[str, Any]) -> Object:
     return wanted
 
 
+def _merge(known: Any, body: Any) -> Any:
+    """What a merge patch makes of a value."""
+    if not isinstance(body, Mapping):
+        return copy.deepcopy(body)
+    wanted = copy.deepcopy(dict(known)) if isinstance(known, Mapping) else {}
+    for field, value in body.items():
+        if value is None:
+            wanted.pop(field, None)
+        else:
+            wanted[field] = _merge(wanted.get(field), value)
+    return wanted
+
+
 def _own(obj: Object, manager: str, operation: str, fields: Mapping[str, Any]) -> None:
     """Note in ``managedFields`` who owns which fields."""
     entry = {"manager": manager, "operation": operation, "fieldsV1": _fields(fields)}
@@ -297,12 +363,13 @@ def _fields(value: Any) -> dict[str, Any]:
 
 
 def _matches(obj: Mapping[str, Any], selector: str, *, flat: bool) -> bool:
-    """Whether ``a=b,c=d`` holds, of labels (flat) or of dotted fields."""
+    """Whether ``a=b,c!=d`` holds, of labels (flat) or of dotted fields."""
     for requirement in filter(None, selector.split(",")):
         name, _, wanted = requirement.partition("=")
+        unlike = name.endswith("!")
         found: Any = obj
-        for part in [name] if flat else name.split("."):
+        for part in [name] if flat else name.removesuffix("!").split("."):
             found = found.get(part, "") if isinstance(found, Mapping) else ""
-        if str(found) != wanted:
+        if (str(found) == wanted) == unlike:
             return False
     return True

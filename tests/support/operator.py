@@ -48,6 +48,7 @@ CONFIGURATION = {
     "profiles": [
         {"name": "nvidia-gpu", "resourceName": "nvidia.com/gpu"},
         {"name": "cpu"},
+        {"name": "spot", "resourceName": "example.com/spot", "scalable": True},
     ],
 }
 
@@ -76,14 +77,14 @@ class OperatorProcess:
     def __init__(self, kubeconfig: Path, folder: Path, **environment: str) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "operator.log"
-        configuration = folder / "config.yaml"
-        configuration.write_text(yaml.safe_dump(CONFIGURATION))
+        self.configuration = folder / "config.yaml"
+        self.configuration.write_text(yaml.safe_dump(CONFIGURATION))
         self.port = free_port()
         self._environment = {
             "PATH": os.environ["PATH"],
             "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'serving'}",
             "KUBECONFIG": str(kubeconfig),
-            "SERVAL_CONFIG_FILE": str(configuration),
+            "SERVAL_CONFIG_FILE": str(self.configuration),
             "SERVAL_HTTP_PORT": str(self.port),
             "SERVAL_LOG_FORMAT": "text",
             **environment,
@@ -109,6 +110,10 @@ class OperatorProcess:
         if wait:
             until(f"the operator's readiness (log: {self.log})", self.ready, limit=30)
         return self
+
+    def running(self) -> bool:
+        """Whether it has not ended."""
+        return self._process is not None and self._process.poll() is None
 
     def ready(self) -> bool:
         """Whether /readyz says yes. Fails when the process has ended."""

@@ -15,7 +15,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
-from serval_operator.kube.protocol import Resource
+from serval_operator.errors import KubeError
+from serval_operator.kube.protocol import LEASES, Resource
 from support.fakes import FakeKubeApi
 
 VERBS = ["list", "watch", "get", "patch"]
@@ -31,6 +32,8 @@ class Watchable:
         Method, path and query of each request but discovery's.
     refuse:
         Codes to answer the next requests with, one each.
+    allowed:
+        Whether it says yes to those who ask what they may.
     """
 
     api: FakeKubeApi
@@ -38,6 +41,7 @@ class Watchable:
     url: str = ""
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     refuse: list[int] = field(default_factory=list)
+    allowed: bool = True
     deaf: bool = False
     _watches: list[tuple[Resource, asyncio.Queue[dict[str, Any] | None]]] = field(default_factory=list)
 
@@ -75,12 +79,30 @@ class Watchable:
         if self.refuse:
             code = self.refuse.pop(0)
             return web.json_response({"kind": "Status", "code": code, "reason": "Refused"}, status=code)
+        if path.endswith("selfsubjectaccessreviews"):
+            return web.json_response({"status": {"allowed": self.allowed}}, status=201)
+        if "/leases" in path:
+            return await self._lease(request)
         for resource in self.resources:
             if path.startswith(resource.path(None).rsplit("/", 1)[0]) and path.endswith(resource.plural):
                 if "watch" in request.query:
                     return await self._watch(request, resource)
                 return await self._list(request, resource)
         return web.json_response({"kind": "Status", "code": 404}, status=404)
+
+    async def _lease(self, request: web.Request) -> web.Response:
+        """Read, create or replace a Lease."""
+        try:
+            if request.method == "POST":
+                found = await self.api.create(LEASES, await request.json())
+            elif request.method == "PUT":
+                found = await self.api.update(LEASES, await request.json())
+            else:
+                namespace, _, name = request.path.rsplit("/", 3)[1:]
+                found = await self.api.get(LEASES, namespace, name) or {}
+        except KubeError as error:
+            return web.json_response({"kind": "Status", "code": error.status}, status=error.status)
+        return web.json_response(found or {"kind": "Status", "code": 404}, status=200 if found else 404)
 
     async def _list(self, request: web.Request, resource: Resource) -> web.Response:
         listing = await self.api.list(resource, label_selector=request.query.get("labelSelector", ""))
@@ -119,7 +141,7 @@ class Watchable:
 
 def _kind(resource: Resource) -> dict[str, Any]:
     names = {"name": resource.plural, "singularName": "", "kind": resource.kind}
-    return {**names, "namespaced": True, "verbs": VERBS}
+    return {**names, "namespaced": resource.namespaced, "verbs": VERBS}
 
 
 def _named(version: str, group: str) -> dict[str, Any]:

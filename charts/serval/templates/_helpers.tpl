@@ -43,6 +43,29 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- end }}
 {{- end }}
 
+{{- define "serval.cacheName" -}}
+{{- include "serval.fullname" . }}-fetch-cache
+{{- end }}
+
+{{- define "serval.cacheLabels" -}}
+{{- include "serval.labels" . | replace "component: operator" "component: fetch-cache" }}
+{{- end }}
+
+{{- define "serval.cacheSelectorLabels" -}}
+{{- include "serval.selectorLabels" . | replace "component: operator" "component: fetch-cache" }}
+{{- end }}
+
+{{- /* Address of the cache of models; empty without one. */ -}}
+{{- define "serval.cacheUrl" -}}
+{{- with .Values.fetch.cache }}
+{{- if .url }}
+{{- .url }}
+{{- else if .enabled }}
+{{- printf "http://%s.%s:8600" (include "serval.cacheName" $) $.Release.Namespace }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{- /* Reference of an image: dict "image" (registry, repository, tag, digest), "registry", "version". */ -}}
 {{- define "serval.imageRef" -}}
 {{- $registry := default .registry .image.registry }}
@@ -86,7 +109,8 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   "imagePullPolicy" (default .Values.image.pullPolicy .Values.fetch.imagePullPolicy)
   "maxBytes" .Values.fetch.maxBytes
   "maxEntries" .Values.fetch.maxEntries
-  "resources" .Values.fetch.resources }}
+  "resources" .Values.fetch.resources
+  "cache" (dict "url" (include "serval.cacheUrl" .)) }}
 {{- dict
   "apiVersion" "config.serval.dev/v1alpha1"
   "kind" "OperatorConfiguration"
@@ -111,16 +135,114 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 - apiGroups: [apps]
   resources: [deployments]
   verbs: [get, list, watch, create, patch]
+- apiGroups: [apps]
+  resources: [controllerrevisions]
+  verbs: [get, list, watch, create, patch, delete]
 - apiGroups: [""]
   resources: [services]
   verbs: [get, list, watch, create, patch]
+- apiGroups: [autoscaling]
+  resources: [horizontalpodautoscalers]
+  verbs: [get, list, watch, create, patch, delete]
+- apiGroups: [policy]
+  resources: [poddisruptionbudgets]
+  verbs: [get, list, watch, create, patch, delete]
+# To delete those that a node refused, before there are hundreds.
 - apiGroups: [""]
   resources: [pods]
-  verbs: [list, watch]
+  verbs: [list, watch, delete]
+# What a revision's first replica found is written once and never read by the operator.
+- apiGroups: [""]
+  resources: [configmaps]
+  verbs: [create]
+# For the label that lets models be fetched as one.
+- apiGroups: [""]
+  resources: [serviceaccounts]
+  verbs: [get]
 # Its own events, and those that the cluster wrote about pods that do not start.
 - apiGroups: [""]
   resources: [events]
   verbs: [list, create]
+{{- end }}
+
+{{- /* Who has devices, and where more could come from. */ -}}
+{{- define "serval.capacityRules" -}}
+- apiGroups: [""]
+  resources: [nodes]
+  verbs: [list, watch]
+- apiGroups: [""]
+  resources: [pods]
+  verbs: [list]
+- apiGroups: [karpenter.sh]
+  resources: [nodeclaims]
+  verbs: [list]
+- apiGroups: [resource.k8s.io]
+  resources: [deviceclasses]
+  verbs: [list]
+{{- end }}
+
+{{- /* What the cluster autoscaler says of its node groups. */ -}}
+{{- define "serval.autoscalerRules" -}}
+- apiGroups: [""]
+  resources: [configmaps]
+  resourceNames: [cluster-autoscaler-status]
+  verbs: [get]
+{{- end }}
+
+{{- /* The Lease of several operators. Its name cannot be given where it is created. */ -}}
+{{- define "serval.leaseRules" -}}
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  verbs: [create]
+- apiGroups: [coordination.k8s.io]
+  resources: [leases]
+  resourceNames: [{{ include "serval.operatorName" . }}]
+  verbs: [get, update]
+{{- end }}
+
+{{- /* A role with `rules` and its binding to the operator; without `namespace`, for the whole cluster. */ -}}
+{{- define "serval.grant" -}}
+{{- $kind := empty .namespace | ternary "ClusterRole" "Role" }}
+{{- range $object := list $kind (printf "%sBinding" $kind) }}
+---
+apiVersion: rbac.authorization.k8s.io/v1
+kind: {{ $object }}
+metadata:
+  name: {{ $.name }}
+  {{- with $.namespace }}
+  namespace: {{ . }}
+  {{- end }}
+  labels:
+    {{- include "serval.labels" $.root | nindent 4 }}
+{{- if eq $object $kind }}
+rules:
+  {{- $.rules | nindent 2 }}
+{{- else }}
+roleRef:
+  apiGroup: rbac.authorization.k8s.io
+  kind: {{ $kind }}
+  name: {{ $.name }}
+subjects:
+  - kind: ServiceAccount
+    name: {{ include "serval.serviceAccountName" $.root }}
+    namespace: {{ $.root.Release.Namespace }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- /* Not empty where the operator may see all nodes, and count the devices in use. */ -}}
+{{- define "serval.seesCapacity" -}}
+{{- $asked := .Values.rbac.capacity }}
+{{- if or (eq $asked "always") (and (eq $asked "auto") (empty .Values.watchNamespaces)) -}}
+true
+{{- end }}
+{{- end }}
+
+{{- /* Not empty where one of several operators works and the others stand by. */ -}}
+{{- define "serval.elects" -}}
+{{- if gt (int .Values.operator.replicas) 1 -}}
+true
+{{- end }}
 {{- end }}
 
 {{- /* Not empty where a ServiceMonitor is wanted and the cluster knows the kind. */ -}}

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from serval_operator.constants import (
+    ACCELERATOR_AVAILABLE,
     AVAILABLE,
     ENDPOINT_READY,
     MAX_MESSAGE,
@@ -22,11 +23,23 @@ from serval_operator.constants import (
     RECONCILING,
     SCHEDULED,
     STALLED,
+    UPDATE_AVAILABLE,
 )
 
 ConditionStatus = Literal["True", "False", "Unknown"]
 
-ORDER = (READY, AVAILABLE, SCHEDULED, MODEL_FETCHED, MODEL_LOADED, ENDPOINT_READY, RECONCILING, STALLED)
+ORDER = (
+    READY,
+    AVAILABLE,
+    ACCELERATOR_AVAILABLE,
+    SCHEDULED,
+    MODEL_FETCHED,
+    MODEL_LOADED,
+    ENDPOINT_READY,
+    UPDATE_AVAILABLE,
+    RECONCILING,
+    STALLED,
+)
 
 
 @dataclass(frozen=True, slots=True)

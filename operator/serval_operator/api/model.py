@@ -12,15 +12,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from serval_operator.constants import INVALID_SPEC, MAX_NAME, RESERVED_METADATA_DOMAINS
-from serval_operator.errors import InvalidSpec
+from serval_operator.api.spec_blocks import (
+    AUTO,
+    PREFERRED,
+    Autoscaling,
+    Credentials,
+    Disruption,
+    Rollout,
+    TopologySpread,
+    WhenUnavailable,
+    invalid,
+    parse_autoscaling,
+    parse_credentials,
+    parse_disruption,
+    parse_rollout,
+    parse_topology_spread,
+    parse_when_unavailable,
+    whole_number,
+)
+from serval_operator.constants import MAX_NAME, RESERVED_METADATA_DOMAINS
 
 SCHEME_PVC = "pvc"
 SCHEME_HTTPS = "https"
-SCHEMES = (SCHEME_PVC, SCHEME_HTTPS)
+SCHEME_AZUREBLOB = "azureblob"
+SCHEME_S3 = "s3"
+SCHEME_GS = "gs"
+SCHEME_OCI = "oci"
+SCHEMES = (SCHEME_PVC, SCHEME_HTTPS, SCHEME_AZUREBLOB, SCHEME_S3, SCHEME_GS, SCHEME_OCI)
 SCORING_ENABLED = "Enabled"
 SCORING_DISABLED = "Disabled"
 TENSORFLOW = "TensorFlow"
+ONNX = "ONNX"
 RESERVED_MODEL_NAME = "monitoring.config"
 """The file that the fetch container writes beside the model's folder."""
 
@@ -36,15 +58,18 @@ class ModelSource:
     Parameters
     ----------
     uri:
-        ``pvc://claim/path`` or ``https://host/archive.tar.gz``.
+        ``pvc://claim/path``, ``https://host/archive.tar.gz``, ``azureblob://account/container/path``,
+        ``s3://bucket/path``, ``gs://bucket/path`` or ``oci://registry/repository:tag``.
     name:
         Name under which clients ask for the model.
     version:
         The wanted version, or None for the highest found.
     framework:
-        What made the model's files, such as ``TensorFlow``.
+        What made the model's files: ``TensorFlow`` or ``ONNX``.
     ca_config_map:
         Name and key of a ConfigMap with the certificate authority of an https source, or None.
+    credentials:
+        Who the fetch container is towards the store, or None for nobody.
     """
 
     uri: str
@@ -53,6 +78,7 @@ class ModelSource:
     framework: str
     sha256: str
     ca_config_map: tuple[str, str] | None
+    credentials: Credentials | None = None
 
     @property
     def scheme(self) -> str:
@@ -64,16 +90,29 @@ class ModelSource:
         """Name of the persistent volume claim of a ``pvc://`` address."""
         return self.uri.partition("://")[2].partition("/")[0]
 
+    @property
+    def image(self) -> str:
+        """Reference of the image of an ``oci://`` address."""
+        return self.uri.partition("://")[2]
+
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """Where the model runs: `spec.accelerator`. Either a profile or a resource name is set."""
+    """Where the model runs: `spec.accelerator`. Either a profile or a resource name is set.
+
+    Parameters
+    ----------
+    when_unavailable:
+        Whether pods are made while no node could ever take one: ``Wait`` yes, ``Refuse`` no, ``Auto`` no
+        unless something says that such a node may appear.
+    """
 
     profile: str
     resource_name: str
     count: int
     node_selector: Mapping[str, str]
     tolerations: Sequence[Mapping[str, Any]]
+    when_unavailable: WhenUnavailable = AUTO
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +163,10 @@ class ModelSpec:
     priority_class: str = ""
     pod_labels: Mapping[str, str] = field(default_factory=dict)
     pod_annotations: Mapping[str, str] = field(default_factory=dict)
+    rollout: Rollout = field(default_factory=Rollout)
+    autoscaling: Autoscaling | None = None
+    disruption: Disruption | None = None
+    topology_spread: TopologySpread = PREFERRED
 
     @property
     def wanted_replicas(self) -> int:
@@ -145,7 +188,7 @@ def parse_spec(name: str, spec: Mapping[str, Any]) -> ModelSpec:
         The message names the field and says what must hold.
     """
     if len(name) > MAX_NAME or not _NAME.fullmatch(name):
-        raise _invalid(
+        raise invalid(
             f"`metadata.name` must be at most {MAX_NAME} of a-z, 0-9 and '-', starting with a letter"
         )
     runtime = spec.get("runtime") or {}
@@ -157,7 +200,7 @@ def parse_spec(name: str, spec: Mapping[str, Any]) -> ModelSpec:
         runtime=runtime.get("name") or "",
         runtime_args=tuple(runtime.get("args") or ()),
         runtime_env=tuple((str(one["name"]), str(one.get("value", ""))) for one in runtime.get("env") or ()),
-        replicas=_count("spec.replicas", spec.get("replicas", 1), least=0),
+        replicas=whole_number("spec.replicas", spec.get("replicas", 1), least=0),
         resources=spec.get("resources") or {},
         accelerator=_accelerator(spec.get("accelerator")),
         endpoint=Endpoint(
@@ -173,29 +216,30 @@ def parse_spec(name: str, spec: Mapping[str, Any]) -> ModelSpec:
         priority_class=spec.get("priorityClassName") or "",
         pod_labels=_metadata("labels", metadata.get("labels")),
         pod_annotations=_metadata("annotations", metadata.get("annotations")),
+        rollout=parse_rollout(spec.get("rollout")),
+        autoscaling=parse_autoscaling(spec),
+        disruption=parse_disruption(spec.get("disruption")),
+        topology_spread=parse_topology_spread(spec),
     )
-
-
-def _invalid(message: str) -> InvalidSpec:
-    return InvalidSpec(INVALID_SPEC, message)
 
 
 def _model(default_name: str, model: Mapping[str, Any]) -> ModelSource:
     uri = str(model.get("uri") or "")
     scheme, _, rest = uri.partition("://")
     if scheme.lower() not in SCHEMES or not rest:
-        raise _invalid(
-            "`spec.model.uri` must be an address like pvc://claim/path or https://host/model.tar.gz"
+        raise invalid(
+            "`spec.model.uri` must be an address that starts with one of "
+            f"{', '.join(f'{one}://' for one in SCHEMES)}"
         )
     if ".." in rest.split("/") or "%2e" in rest.lower() or "\\" in rest or not uri.isprintable():
-        raise _invalid(
+        raise invalid(
             "`spec.model.uri` must not contain `..`, encoded dots, backslashes or control characters"
         )
     name = str(model.get("name") or default_name)
     if not _MODEL_NAME.fullmatch(name):
-        raise _invalid("`spec.model.name` must be at most 63 letters, digits, '.', '_' or '-'")
+        raise invalid("`spec.model.name` must be at most 63 letters, digits, '.', '_' or '-'")
     if name == RESERVED_MODEL_NAME:
-        raise _invalid(f"`spec.model.name` must not be the reserved name `{RESERVED_MODEL_NAME}`")
+        raise invalid(f"`spec.model.name` must not be the reserved name `{RESERVED_MODEL_NAME}`")
     ca = model.get("caConfigMap")
     source = ModelSource(
         uri=uri,
@@ -204,9 +248,12 @@ def _model(default_name: str, model: Mapping[str, Any]) -> ModelSource:
         framework=str(model.get("framework") or TENSORFLOW),
         sha256=str(model.get("sha256") or ""),
         ca_config_map=(str(ca["name"]), str(ca.get("key") or "ca.crt")) if ca else None,
+        credentials=parse_credentials(model.get("credentials")),
     )
     if source.scheme == SCHEME_PVC and not _CLAIM.fullmatch(source.claim):
-        raise _invalid("`spec.model.uri` must name a persistent volume claim after pvc://")
+        raise invalid("`spec.model.uri` must name a persistent volume claim after pvc://")
+    if source.scheme == SCHEME_PVC and source.credentials:
+        raise invalid("`spec.model.credentials` must be absent where `spec.model.uri` starts with pvc://")
     return source
 
 
@@ -215,13 +262,14 @@ def _accelerator(spec: Mapping[str, Any] | None) -> Accelerator | None:
         return None
     profile, resource = str(spec.get("profile") or ""), str(spec.get("resourceName") or "")
     if bool(profile) == bool(resource):
-        raise _invalid("`spec.accelerator` must have either `profile` or `resourceName`")
+        raise invalid("`spec.accelerator` must have either `profile` or `resourceName`")
     return Accelerator(
         profile=profile,
         resource_name=resource,
-        count=_count("spec.accelerator.count", spec.get("count", 1), least=1),
+        count=whole_number("spec.accelerator.count", spec.get("count", 1), least=1),
         node_selector=spec.get("nodeSelector") or {},
         tolerations=tuple(spec.get("tolerations") or ()),
+        when_unavailable=parse_when_unavailable(spec),
     )
 
 
@@ -230,16 +278,10 @@ def _probe(spec: Mapping[str, Any] | None) -> Probe:
     return Probe(values.get("periodSeconds"), values.get("timeoutSeconds"), values.get("failureThreshold"))
 
 
-def _count(path: str, value: object, least: int) -> int:
-    if not isinstance(value, int) or isinstance(value, bool) or value < least:
-        raise _invalid(f"`{path}` must be a whole number of at least {least}")
-    return value
-
-
 def _metadata(what: str, values: Mapping[str, Any] | None) -> Mapping[str, str]:
     """Labels or annotations for the pods; keys of Kubernetes, of ours and of GitOps tools are refused."""
     for key in values or {}:
         domain = key.rpartition("/")[0]
         if any(domain == one or domain.endswith(f".{one}") for one in RESERVED_METADATA_DOMAINS):
-            raise _invalid(f"`spec.podMetadata.{what}` must not have the reserved key `{key}`")
+            raise invalid(f"`spec.podMetadata.{what}` must not have the reserved key `{key}`")
     return {str(key): str(value) for key, value in (values or {}).items()}

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from serval_operator.api.model import ModelSpec
+from serval_operator.api.spec_blocks import AUTO, Rollout, WhenUnavailable
 from serval_operator.config import FetchSettings, Runtime
 
 Strategy = Literal["Surge", "InPlace"]
@@ -25,6 +26,10 @@ class Resolved:
         What the user calls the accelerator: the profile or the resource name; empty for none.
     resource_name, resource_count:
         Extended resource asked of the node for each replica; empty and 0 for none.
+    scalable:
+        Whether an administrator says that nodes of the profile may appear.
+    image_volume:
+        Whether the nodes mount the model's image, so that nothing has to be fetched.
     """
 
     spec: ModelSpec
@@ -36,4 +41,7 @@ class Resolved:
     resource_count: int
     node_selector: Mapping[str, str]
     tolerations: Sequence[Mapping[str, Any]]
-    strategy: Strategy
+    scalable: bool = False
+    when_unavailable: WhenUnavailable = AUTO
+    rollout: Rollout = field(default_factory=Rollout)
+    image_volume: bool = False

@@ -6,28 +6,47 @@ carries an odd one, gives a view with the field's neutral value, never an except
 
 from __future__ import annotations
 
-import hashlib
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import orjson
 
+from serval_operator.api.naming import digest
+from serval_operator.api.view_parts import (
+    annotation,
+    child,
+    condition,
+    identity,
+    key_of,
+    label,
+    mapping,
+    mappings,
+    owned,
+    parse_time,
+    since,
+    whole,
+)
 from serval_operator.constants import (
-    ANNOTATION_APPLIED,
+    ANNOTATION_FAILED_MESSAGE,
+    ANNOTATION_FAILED_REASON,
+    ANNOTATION_SERVED,
+    ANNOTATION_UPDATE_REQUESTED,
     CONTAINER_FETCH,
     CONTAINER_SERVER,
-    FIELD_MANAGER,
     LABEL_NAME,
     LABEL_REGION,
     LABEL_REVISION,
     LABEL_ZONE,
-    MODEL_DEPLOYMENT,
 )
 
 Key = tuple[str, str]
 """Namespace and name of a custom resource: the unit of work."""
+
+_NOTHING = (0, "0", "0%")
+"""Ways to write that a rollout makes no pod beyond the wanted number."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +75,18 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class ModelView(Identity):
-    """A ModelDeployment: its generation, spec and status as they are."""
+    """A ModelDeployment: its generation, spec and status as they are.
+
+    Parameters
+    ----------
+    update_requested:
+        Value of the annotation that asks for what the operator would render now; empty for none.
+    """
 
     generation: int
     spec: Mapping[str, Any]
     status: Mapping[str, Any]
+    update_requested: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,14 +111,73 @@ class ChildView(Identity):
 
 @dataclass(frozen=True, slots=True)
 class DeploymentView(ChildView):
-    """The Deployment; ``create_failure`` is what the cluster said when it refused to create pods."""
+    """The Deployment.
+
+    Parameters
+    ----------
+    create_failure:
+        What the cluster said when it refused to create pods; else empty.
+    replicas:
+        As its spec says.
+    surge:
+        Whether a rollout may make a new pod before it stops an old one.
+    revision:
+        Revision of its pod template.
+    """
 
     create_failure: str
+    replicas: int
+    surge: bool
+    revision: str
 
 
 @dataclass(frozen=True, slots=True)
 class ServiceView(ChildView):
     """A Service of ours."""
+
+
+@dataclass(frozen=True, slots=True)
+class AutoscalerView(ChildView):
+    """The HorizontalPodAutoscaler."""
+
+
+@dataclass(frozen=True, slots=True)
+class DisruptionView(ChildView):
+    """The PodDisruptionBudget."""
+
+
+@dataclass(frozen=True, slots=True)
+class RevisionView(Identity):
+    """A ControllerRevision: a pod template as it was rendered once.
+
+    Parameters
+    ----------
+    number:
+        Place in the history; the newest has the highest.
+    key:
+        What the pods of this revision carry as their label.
+    template:
+        The pod template, as JSON packed by zlib: there may be ten thousand of them. `unpacked` gives it back.
+    template_digest:
+        `serval_operator.api.naming.digest` of it.
+    failed_reason, failed_message:
+        Why its rollout was given up; else empty.
+    served:
+        Whether all replicas of it once answered.
+    """
+
+    number: int
+    key: str
+    template: bytes
+    template_digest: str
+    failed_reason: str
+    failed_message: str
+    served: bool
+
+    def unpacked(self) -> dict[str, Any]:
+        """The pod template."""
+        found: dict[str, Any] = orjson.loads(zlib.decompress(self.template))
+        return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,41 +266,80 @@ class PodWarning:
 
 def parse_model(obj: Mapping[str, Any]) -> ModelView:
     """View of a ModelDeployment."""
-    meta = _mapping(obj, "metadata")
+    meta = mapping(obj, "metadata")
     return ModelView(
-        **_identity(meta, owner=_key(meta)),
-        generation=_int(meta.get("generation")),
-        spec=_mapping(obj, "spec"),
-        status=_mapping(obj, "status"),
+        **identity(meta, owner=key_of(meta)),
+        generation=whole(meta.get("generation")),
+        spec=mapping(obj, "spec"),
+        status=mapping(obj, "status"),
+        update_requested=annotation(meta, ANNOTATION_UPDATE_REQUESTED),
     )
 
 
 def parse_deployment(obj: Mapping[str, Any]) -> DeploymentView:
     """View of a Deployment. What its status says of an older generation than the stored one is left out."""
-    status = _mapping(obj, "status")
-    failure = _condition(status, "ReplicaFailure")
-    current = status.get("observedGeneration") == _mapping(obj, "metadata").get("generation")
+    spec, status = mapping(obj, "spec"), mapping(obj, "status")
+    failure = condition(status, "ReplicaFailure")
+    current = status.get("observedGeneration") == mapping(obj, "metadata").get("generation")
     text = str(failure.get("message", "")) if current and failure.get("status") == "True" else ""
-    return DeploymentView(**_child(obj), create_failure=text)
+    rolling = mapping(mapping(spec, "strategy"), "rollingUpdate")
+    return DeploymentView(
+        **child(obj),
+        create_failure=text,
+        replicas=whole(spec.get("replicas")),
+        surge=rolling.get("maxSurge", 0) not in _NOTHING,
+        revision=label(mapping(mapping(spec, "template"), "metadata"), LABEL_REVISION),
+    )
 
 
 def parse_service(obj: Mapping[str, Any]) -> ServiceView:
     """View of a Service."""
-    return ServiceView(**_child(obj))
+    return ServiceView(**child(obj))
+
+
+def parse_autoscaler(obj: Mapping[str, Any]) -> AutoscalerView:
+    """View of a HorizontalPodAutoscaler."""
+    return AutoscalerView(**child(obj))
+
+
+def parse_disruption(obj: Mapping[str, Any]) -> DisruptionView:
+    """View of a PodDisruptionBudget."""
+    return DisruptionView(**child(obj))
+
+
+def parse_revision(obj: Mapping[str, Any]) -> RevisionView:
+    """View of a ControllerRevision."""
+    meta = mapping(obj, "metadata")
+    template = mapping(mapping(obj, "data"), "template")
+    try:
+        packed = zlib.compress(orjson.dumps(template))
+    except TypeError:
+        # Whoever wrote it was not us: a number that fits no pod template.
+        template, packed = {}, zlib.compress(b"{}")
+    return RevisionView(
+        **owned(meta),
+        number=whole(obj.get("revision")),
+        key=label(meta, LABEL_REVISION),
+        template=packed,
+        template_digest=digest(template),
+        failed_reason=annotation(meta, ANNOTATION_FAILED_REASON),
+        failed_message=annotation(meta, ANNOTATION_FAILED_MESSAGE),
+        served=annotation(meta, ANNOTATION_SERVED) == "true",
+    )
 
 
 def parse_pod(obj: Mapping[str, Any]) -> PodView:
     """View of a pod. It belongs to the ModelDeployment that its label names."""
-    meta, spec, status = _mapping(obj, "metadata"), _mapping(obj, "spec"), _mapping(obj, "status")
-    labels = _mapping(meta, "labels")
+    meta, spec, status = mapping(obj, "metadata"), mapping(obj, "spec"), mapping(obj, "status")
+    labels = mapping(meta, "labels")
     name = labels.get(LABEL_NAME)
     owner = (str(meta.get("namespace", "")), str(name)) if name else None
-    scheduled = _condition(status, "PodScheduled")
-    ready = _condition(status, "Ready")
+    scheduled = condition(status, "PodScheduled")
+    ready = condition(status, "Ready")
     waits = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
-    changes = [parse_time(one.get("lastTransitionTime")) for one in _mappings(status, "conditions")]
+    changes = [parse_time(one.get("lastTransitionTime")) for one in mappings(status, "conditions")]
     return PodView(
-        **_identity(meta, owner=owner),
+        **identity(meta, owner=owner),
         revision=str(labels.get(LABEL_REVISION, "")),
         phase=str(status.get("phase", "")),
         reason=str(status.get("reason", "")),
@@ -223,136 +347,47 @@ def parse_pod(obj: Mapping[str, Any]) -> PodView:
         node=str(spec.get("nodeName", "")),
         zone=str(labels.get(LABEL_ZONE, "")),
         region=str(labels.get(LABEL_REGION, "")),
-        scheduled=_since(scheduled),
+        scheduled=since(scheduled),
         unschedulable=str(scheduled.get("message", "")) if waits else "",
-        initialized=_since(_condition(status, "Initialized")),
+        initialized=since(condition(status, "Initialized")),
         ready=ready.get("status") == "True",
-        became_ready=_since(ready),
+        became_ready=since(ready),
         fetch=_container(status, "initContainerStatuses", CONTAINER_FETCH),
         server=_container(status, "containerStatuses", CONTAINER_SERVER),
         unready_reason="" if ready.get("status") == "True" else str(ready.get("reason", "")),
-        sandbox_ready=_condition(status, "PodReadyToStartContainers").get("status") == "True",
+        sandbox_ready=condition(status, "PodReadyToStartContainers").get("status") == "True",
         changed=max((one for one in changes if one), default=None),
     )
 
 
 def parse_pod_warning(obj: Mapping[str, Any]) -> PodWarning:
     """View of a core/v1 Event about a pod."""
-    seen = obj.get("lastTimestamp") or _mapping(obj, "series").get("lastObservedTime") or obj.get("eventTime")
+    seen = obj.get("lastTimestamp") or mapping(obj, "series").get("lastObservedTime") or obj.get("eventTime")
     return PodWarning(
-        pod_uid=str(_mapping(obj, "involvedObject").get("uid", "")),
+        pod_uid=str(mapping(obj, "involvedObject").get("uid", "")),
         reason=str(obj.get("reason", "")),
         message=str(obj.get("message", "")),
         last_seen=parse_time(seen),
     )
 
 
-def parse_time(value: object) -> datetime | None:
-    """Timestamp of the API server (RFC 3339) as an aware UTC datetime; None where there is none."""
-    if not isinstance(value, str) or not value:
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-        return moment.astimezone(UTC) if moment.tzinfo else None
-    except (ValueError, OverflowError):
-        return None
-
-
-def _mapping(obj: Mapping[str, Any], field: str) -> Mapping[str, Any]:
-    value = obj.get(field)
-    return value if isinstance(value, Mapping) else {}
-
-
-def _mappings(obj: Mapping[str, Any], field: str) -> Sequence[Mapping[str, Any]]:
-    """Entries of a list that are objects."""
-    value = obj.get(field)
-    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else ()
-
-
-def _int(value: object) -> int:
-    return value if isinstance(value, int) else 0
-
-
-def _key(meta: Mapping[str, Any]) -> Key:
-    return (str(meta.get("namespace", "")), str(meta.get("name", "")))
-
-
-def _identity(meta: Mapping[str, Any], owner: Key | None) -> dict[str, Any]:
-    controller = _controller(meta)
-    return {
-        "namespace": str(meta.get("namespace", "")),
-        "name": str(meta.get("name", "")),
-        "uid": str(meta.get("uid", "")),
-        "resource_version": str(meta.get("resourceVersion", "")),
-        "owner": owner,
-        "owner_uid": str(controller.get("uid", "")),
-        "deleting": bool(meta.get("deletionTimestamp")),
-        "created": parse_time(meta.get("creationTimestamp")),
-    }
-
-
-def _controller(meta: Mapping[str, Any]) -> Mapping[str, Any]:
-    return next((one for one in _mappings(meta, "ownerReferences") if one.get("controller")), {})
-
-
-def _child(obj: Mapping[str, Any]) -> dict[str, Any]:
-    meta = _mapping(obj, "metadata")
-    controller = _controller(meta)
-    owner = None
-    if controller.get("kind") == MODEL_DEPLOYMENT:
-        owner = (str(meta.get("namespace", "")), str(controller.get("name", "")))
-    entries = [entry for entry in _mappings(meta, "managedFields") if entry.get("subresource") != "status"]
-    return {
-        **_identity(meta, owner=owner),
-        "applied_hash": str(_mapping(meta, "annotations").get(ANNOTATION_APPLIED, "")),
-        "ownership": _fingerprint(entries),
-        "foreign": any(entry.get("manager") != FIELD_MANAGER for entry in entries),
-    }
-
-
-def _fingerprint(entries: Sequence[Mapping[str, Any]]) -> str:
-    """Hash of the managers and their fields.
-
-    Times are left out, and so is the order, which follows the times: writing one's own field anew changes
-    both and says nothing about ours.
-    """
-    kept = sorted(
-        orjson.dumps(
-            [entry.get(field) for field in ("manager", "operation", "subresource", "fieldsV1")],
-            option=orjson.OPT_SORT_KEYS,
-        )
-        for entry in entries
-    )
-    return hashlib.sha256(b"\n".join(kept)).hexdigest()[:16]
-
-
-def _condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
-    return next((one for one in _mappings(status, "conditions") if one.get("type") == kind), {})
-
-
-def _since(condition: Mapping[str, Any]) -> datetime | None:
-    if condition.get("status") != "True":
-        return None
-    return parse_time(condition.get("lastTransitionTime"))
-
-
 def _container(pod: Mapping[str, Any], field: str, name: str) -> ContainerView | None:
     """A container by name: others, such as a mesh's, may stand before or beside ours."""
-    status = next((one for one in _mappings(pod, field) if one.get("name") == name), None)
+    status = next((one for one in mappings(pod, field) if one.get("name") == name), None)
     if status is None:
         return None
-    state, last = _mapping(status, "state"), _mapping(status, "lastState")
-    waiting, running = _mapping(state, "waiting"), _mapping(state, "running")
+    state, last = mapping(status, "state"), mapping(status, "lastState")
+    waiting, running = mapping(state, "waiting"), mapping(state, "running")
     return ContainerView(
         name=name,
         ready=bool(status.get("ready")),
         running=bool(running),
         started=parse_time(running.get("startedAt")),
-        restarts=_int(status.get("restartCount")),
+        restarts=whole(status.get("restartCount")),
         waiting_reason=str(waiting.get("reason", "")),
         waiting_message=str(waiting.get("message", "")),
-        terminated=_termination(_mapping(state, "terminated")),
-        last=_termination(_mapping(last, "terminated")),
+        terminated=_termination(mapping(state, "terminated")),
+        last=_termination(mapping(last, "terminated")),
         answered=bool(status.get("started")),
     )
 
@@ -361,7 +396,7 @@ def _termination(state: Mapping[str, Any]) -> Termination | None:
     if not state:
         return None
     return Termination(
-        exit_code=_int(state.get("exitCode")),
+        exit_code=whole(state.get("exitCode")),
         reason=str(state.get("reason", "")),
         message=str(state.get("message", "")),
         finished=parse_time(state.get("finishedAt")),

@@ -2,17 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from serval_operator.api.naming import Manifest, digest, selector
+from serval_operator.api.naming import Manifest, pin_name, selector
 from serval_operator.api.resolved import IN_PLACE, SURGE, Resolved, Strategy
+from serval_operator.api.spec_blocks import Rollout
 from serval_operator.api.views import ModelView
 from serval_operator.builders.metadata import child, labels
 from serval_operator.builders.pod import pod_spec
-from serval_operator.constants import LABEL_REVISION
+from serval_operator.constants import (
+    ANNOTATION_AWS_SKIP,
+    ANNOTATION_AZURE_SKIP,
+    CONTAINER_SERVER,
+    LABEL_AZURE_IDENTITY,
+    LABEL_REVISION,
+)
 
-PROGRESS_DEADLINE_SECONDS = 1800
-"""Half an hour: a node pool that must grow first takes more than Kubernetes' default of ten minutes."""
+NO_DEADLINE_SECONDS = 2**31 - 1
+"""What Kubernetes takes for no deadline at all. Ours begins when a node has taken the pod; Kubernetes' would
+begin before, and call a wait for a device a failure."""
 
 _ROLLING = {
     SURGE: {"maxSurge": 1, "maxUnavailable": 0},
@@ -20,41 +29,60 @@ _ROLLING = {
 }
 
 
-def pod_template(model: ModelView, resolved: Resolved) -> dict[str, Any]:
-    """Template of the pods, without the label that names its revision."""
+def pod_template(model: ModelView, resolved: Resolved, revision: str) -> dict[str, Any]:
+    """Template of the pods, without the label that names its revision.
+
+    Parameters
+    ----------
+    revision:
+        Key of the revision, after which the ConfigMap is named that binds its pods to one model.
+    """
     spec = resolved.spec
     metadata: dict[str, Any] = {"labels": {**spec.pod_labels, **labels(model.name)}}
-    if spec.pod_annotations:
-        metadata["annotations"] = dict(spec.pod_annotations)
-    return {"metadata": metadata, "spec": pod_spec(resolved)}
+    annotations = dict(spec.pod_annotations)
+    if spec.model.credentials and spec.model.credentials.service_account_name:
+        # The identity is for fetching: what a model's code could do with it is nobody's wish.
+        metadata["labels"][LABEL_AZURE_IDENTITY] = "true"
+        annotations |= {ANNOTATION_AZURE_SKIP: CONTAINER_SERVER, ANNOTATION_AWS_SKIP: CONTAINER_SERVER}
+    if annotations:
+        metadata["annotations"] = annotations
+    return {
+        "metadata": metadata,
+        "spec": pod_spec(model.name, resolved, pin_name(model.name, model.uid, revision)),
+    }
 
 
-def revision(template: dict[str, Any]) -> str:
-    """Name of a template's revision. Equal templates are one revision, whatever generation they come from.
-
-    So an edit that changes no pod (replicas, or a new field whose default changes nothing) rolls no pod.
-    """
-    return digest(template)
-
-
-def deployment(model: ModelView, resolved: Resolved) -> Manifest:
+def deployment(
+    model: ModelView,
+    *,
+    template: Mapping[str, Any],
+    revision: str,
+    replicas: int,
+    strategy: Strategy,
+    rollout: Rollout,
+) -> Manifest:
     """Whole Deployment.
 
     It is always RollingUpdate with both numbers set: Kubernetes refuses a later change to Recreate where
     anybody else ever set one of them.
+
+    Parameters
+    ----------
+    template:
+        Pod template as `pod_template` renders it, today or when the revision was made.
+    revision:
+        Key of the template's revision.
     """
-    template = pod_template(model, resolved)
-    template["metadata"]["labels"][LABEL_REVISION] = revision(template)
-    spec = {
-        "replicas": resolved.spec.wanted_replicas,
+    meta = template["metadata"]
+    labelled = {**meta, "labels": {**meta["labels"], LABEL_REVISION: revision}}
+    spec: dict[str, Any] = {
+        "replicas": replicas,
         "revisionHistoryLimit": 3,
-        "progressDeadlineSeconds": PROGRESS_DEADLINE_SECONDS,
+        "progressDeadlineSeconds": NO_DEADLINE_SECONDS,
         "selector": {"matchLabels": selector(model.name)},
-        "strategy": _strategy(resolved.strategy),
-        "template": template,
+        "strategy": {"type": "RollingUpdate", "rollingUpdate": dict(_ROLLING[strategy])},
+        "template": {**template, "metadata": labelled},
     }
+    if rollout.min_ready_seconds:
+        spec["minReadySeconds"] = rollout.min_ready_seconds
     return child(model, model.name, "apps/v1", "Deployment", spec)
-
-
-def _strategy(strategy: Strategy) -> dict[str, Any]:
-    return {"type": "RollingUpdate", "rollingUpdate": dict(_ROLLING[strategy])}

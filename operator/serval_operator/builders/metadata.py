@@ -21,6 +21,25 @@ def labels(name: str) -> dict[str, str]:
     return {**selector(name), LABEL_COMPONENT: COMPONENT_SERVER}
 
 
+def metadata(model: ModelView, name: str) -> dict[str, Any]:
+    """Metadata of a child: name, labels, and the ModelDeployment as its owner."""
+    return {
+        "name": name,
+        "namespace": model.namespace,
+        "labels": labels(model.name),
+        "ownerReferences": [
+            {
+                "apiVersion": API_VERSION,
+                "kind": MODEL_DEPLOYMENT,
+                "name": model.name,
+                "uid": model.uid,
+                "controller": True,
+                "blockOwnerDeletion": True,
+            }
+        ],
+    }
+
+
 def child(model: ModelView, name: str, api_version: str, kind: str, spec: Mapping[str, Any]) -> Manifest:
     """Whole manifest of a child, owned by the ModelDeployment, with the hash of itself as an annotation.
 
@@ -29,21 +48,7 @@ def child(model: ModelView, name: str, api_version: str, kind: str, spec: Mappin
     manifest: Manifest = {
         "apiVersion": api_version,
         "kind": kind,
-        "metadata": {
-            "name": name,
-            "namespace": model.namespace,
-            "labels": labels(model.name),
-            "ownerReferences": [
-                {
-                    "apiVersion": API_VERSION,
-                    "kind": MODEL_DEPLOYMENT,
-                    "name": model.name,
-                    "uid": model.uid,
-                    "controller": True,
-                    "blockOwnerDeletion": True,
-                }
-            ],
-        },
+        "metadata": metadata(model, name),
         "spec": dict(spec),
     }
     manifest["metadata"]["annotations"] = {ANNOTATION_APPLIED: digest(manifest)}

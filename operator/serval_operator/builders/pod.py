@@ -10,17 +10,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from serval_operator.api.model import SCHEME_PVC, SCORING_DISABLED, Probe
+from serval_operator.api.model import SCORING_DISABLED, Probe
+from serval_operator.api.naming import selector
 from serval_operator.api.resolved import Resolved
+from serval_operator.api.spec_blocks import DISABLED, REQUIRED
+from serval_operator.builders.containers import CONTAINER_SECURITY, TMP_MOUNT, literal, mount
+from serval_operator.builders.fetch import IMAGE_VOLUME, Source, fetch_container, sources
 from serval_operator.constants import (
-    CA_DIR,
     CAP_RAW_SCORE,
-    CONTAINER_FETCH,
     CONTAINER_SERVER,
+    IMAGE_DIR,
+    LABEL_HOSTNAME,
+    LABEL_REVISION,
+    LABEL_ZONE,
     MODELS_DIR,
     PORT_GRPC,
     PORT_HTTP,
-    SOURCE_DIR,
 )
 
 USER_ID = 65532
@@ -32,21 +37,25 @@ STARTUP = Probe(period_seconds=1, timeout_seconds=2, failure_threshold=1800)
 READINESS = Probe(period_seconds=5, timeout_seconds=2, failure_threshold=2)
 LIVENESS = Probe(period_seconds=10, timeout_seconds=2, failure_threshold=3)
 
-_CONTAINER_SECURITY = {
-    "allowPrivilegeEscalation": False,
-    "readOnlyRootFilesystem": True,
-    "runAsNonRoot": True,
-    "capabilities": {"drop": ["ALL"]},
-}
 
+def pod_spec(name: str, resolved: Resolved, pin: str) -> dict[str, Any]:
+    """Spec of the pod.
 
-def pod_spec(resolved: Resolved) -> dict[str, Any]:
-    """Spec of the pod."""
-    spec = resolved.spec
+    Parameters
+    ----------
+    name:
+        Name of the ModelDeployment.
+    pin:
+        Name of the ConfigMap that binds the pod's revision to one model.
+    """
+    spec, credentials = resolved.spec, resolved.spec.model.credentials
+    reads = sources(resolved, pin)
     optional = {
+        "serviceAccountName": credentials.service_account_name if credentials else "",
+        "topologySpreadConstraints": _spread(name, resolved),
         "nodeSelector": dict(resolved.node_selector),
         "tolerations": [dict(one) for one in resolved.tolerations],
-        "imagePullSecrets": [{"name": name} for name in spec.image_pull_secrets],
+        "imagePullSecrets": [{"name": secret} for secret in _pull_secrets(resolved)],
         "priorityClassName": spec.priority_class,
     }
     return {
@@ -60,51 +69,44 @@ def pod_spec(resolved: Resolved) -> dict[str, Any]:
             "fsGroup": USER_ID,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "initContainers": [_fetch(resolved)],
+        "initContainers": [fetch_container(resolved, reads)],
         "containers": [_server(resolved)],
-        "volumes": _volumes(resolved),
+        "volumes": _volumes(resolved, reads),
         **{field: value for field, value in optional.items() if value},
     }
 
 
-def literal(text: str) -> str:
-    """A text as arguments and environment variables must spell it to be taken as it is.
+def _pull_secrets(resolved: Resolved) -> list[str]:
+    """Pull secrets; the model's credentials are one where its image is mounted instead of fetched."""
+    secrets, credentials = list(resolved.spec.image_pull_secrets), resolved.spec.model.credentials
+    if resolved.image_volume and credentials and credentials.secret_name not in ("", *secrets):
+        secrets.append(credentials.secret_name)
+    return secrets
 
-    Kubernetes replaces ``$(NAME)`` in both, and reads ``$$`` as one dollar sign.
+
+def _spread(name: str, resolved: Resolved) -> list[dict[str, Any]]:
+    """Spread the pods of a revision over nodes and zones.
+
+    Zones are never more than a preference: a hard constraint would shut out every node without a zone.
     """
-    return text.replace("$", "$$")
-
-
-def _fetch(resolved: Resolved) -> dict[str, Any]:
-    model, fetch = resolved.spec.model, resolved.fetch
-    args = [
-        f"--uri={literal(model.uri)}",
-        f"--name={model.name}",
-        f"--dest={MODELS_DIR}",
-        f"--max-bytes={fetch.max_bytes}",
-        f"--max-entries={fetch.max_entries}",
+    wish = resolved.spec.topology_spread
+    if wish == DISABLED:
+        return []
+    return [
+        _constraint(name, LABEL_HOSTNAME, "DoNotSchedule" if wish == REQUIRED else "ScheduleAnyway"),
+        _constraint(name, LABEL_ZONE, "ScheduleAnyway"),
     ]
-    mounts = [_mount("models", MODELS_DIR), _mount("tmp", "/tmp")]  # noqa: S108 the pod's own emptyDir
-    if model.version is not None:
-        args.append(f"--version={model.version}")
-    if model.sha256:
-        args.append(f"--sha256={model.sha256}")
-    if model.scheme == SCHEME_PVC:
-        args.append(f"--pvc-mount={SOURCE_DIR}")
-        mounts.append(_mount("source", SOURCE_DIR, read_only=True))
-    if model.ca_config_map:
-        args.append(f"--ca-file={CA_DIR}/{model.ca_config_map[1]}")
-        mounts.append(_mount("ca", CA_DIR, read_only=True))
+
+
+def _constraint(name: str, key: str, otherwise: str) -> dict[str, Any]:
+    """Nodes whose taints keep the pods away count for nothing, else they would look like room left free."""
     return {
-        "name": CONTAINER_FETCH,
-        "image": fetch.image,
-        "imagePullPolicy": fetch.image_pull_policy,
-        "command": ["python3", "-m", "serval_serving.fetch"],
-        "args": args,
-        "resources": dict(fetch.resources),
-        "securityContext": _CONTAINER_SECURITY,
-        "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": mounts,
+        "maxSkew": 1,
+        "topologyKey": key,
+        "whenUnsatisfiable": otherwise,
+        "nodeTaintsPolicy": "Honor",
+        "labelSelector": {"matchLabels": selector(name)},
+        "matchLabelKeys": [LABEL_REVISION],
     }
 
 
@@ -128,9 +130,9 @@ def _server(resolved: Resolved) -> dict[str, Any]:
         # Liveness must not depend on the model: restarting a server cures no model.
         "livenessProbe": _probe({"tcpSocket": {"port": "grpc"}}, LIVENESS, spec.liveness),
         "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
-        "securityContext": _CONTAINER_SECURITY,
+        "securityContext": CONTAINER_SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
-        "volumeMounts": [_mount("models", MODELS_DIR, read_only=True), _mount("tmp", "/tmp")],  # noqa: S108
+        "volumeMounts": _server_mounts(resolved),
     }
 
 
@@ -150,6 +152,14 @@ def _server_args(resolved: Resolved) -> list[str]:
     if spec.endpoint.scoring == SCORING_DISABLED and CAP_RAW_SCORE in runtime.capabilities:
         args.append("--enable_scoring=false")
     return [*args, *(literal(arg) for arg in spec.runtime_args)]
+
+
+def _server_mounts(resolved: Resolved) -> list[dict[str, Any]]:
+    mounts = [mount("models", MODELS_DIR, read_only=True), TMP_MOUNT]
+    if resolved.image_volume:
+        # The fetch container leaves links into the image, at the same place.
+        mounts.append(mount(IMAGE_VOLUME, IMAGE_DIR, read_only=True))
+    return mounts
 
 
 def _metadata_path(resolved: Resolved) -> str:
@@ -188,23 +198,11 @@ def _http_get(path: str) -> dict[str, Any]:
     return {"httpGet": {"path": path, "port": "http", "scheme": "HTTP"}}
 
 
-def _volumes(resolved: Resolved) -> list[dict[str, Any]]:
-    model = resolved.spec.model
+def _volumes(resolved: Resolved, reads: list[Source]) -> list[dict[str, Any]]:
     # Twice the cap: an archive and what it unpacks to lie side by side for a moment.
     size = str(2 * resolved.fetch.max_bytes)
-    volumes: list[dict[str, Any]] = [
+    return [
         {"name": "models", "emptyDir": {"sizeLimit": size}},
         {"name": "tmp", "emptyDir": {"sizeLimit": TMP_SIZE}},
+        *(one.volume for one in reads),
     ]
-    if model.scheme == SCHEME_PVC:
-        claim = {"claimName": model.claim, "readOnly": True}
-        volumes.append({"name": "source", "persistentVolumeClaim": claim})
-    if model.ca_config_map:
-        name, key = model.ca_config_map
-        volumes.append({"name": "ca", "configMap": {"name": name, "items": [{"key": key, "path": key}]}})
-    return volumes
-
-
-def _mount(name: str, path: str, *, read_only: bool = False) -> dict[str, Any]:
-    mount: dict[str, Any] = {"name": name, "mountPath": path}
-    return {**mount, "readOnly": True} if read_only else mount

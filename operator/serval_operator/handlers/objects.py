@@ -6,19 +6,24 @@ log it), and must not wait: each object has its events handled one after another
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import kopf
 
 from serval_operator.api.views import Key
-from serval_operator.kube.cache import SELECTORS, Cache
+from serval_operator.kube.cache import Cache
 from serval_operator.kube.protocol import Resource
 
 
-def register(registry: kopf.OperatorRegistry, cache: Cache, enqueue: Callable[[Key], None]) -> None:
+def register(
+    registry: kopf.OperatorRegistry,
+    cache: Cache,
+    kinds: Iterable[Resource],
+    enqueue: Callable[[Key], None],
+) -> None:
     """Register one handler for each watched kind."""
-    for resource in SELECTORS:
+    for resource in kinds:
         _register(registry, resource, cache, enqueue)
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -31,6 +32,10 @@ TOKEN_SECONDS = 30.0
 """How long a header is used before the official client is asked again. It reads a service account's token
 anew each minute; the kubelet renews the file long before the token ends."""
 CONNECT_SECONDS = 10.0
+QUIET_SECONDS, PROBE_SECONDS, PROBES = 20, 10, 3
+"""After so many silent seconds the other side of a connection is asked whether it is there, so often and with
+such pauses. The system does that by itself, and no request is sent for it: a network that was cut breaks a
+watch in 50 seconds, and whatever stands in between does not take the connection for a forgotten one."""
 BEARER = "BearerToken"
 USER_AGENT = "serval-operator"
 
@@ -110,7 +115,7 @@ class Connection:
             Middlewares around the one that adds the header.
         """
         return aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections, ssl=self.tls),
+            connector=aiohttp.TCPConnector(limit=connections, ssl=self.tls, socket_factory=lively_socket),
             # The API server stands next to us: packing its answers costs more than sending them.
             headers={"Accept-Encoding": "identity", "User-Agent": USER_AGENT},
             middlewares=(*outer, self._authorize),
@@ -129,6 +134,17 @@ class Connection:
         if response.status == 401:
             self.credentials.refused()
         return response
+
+
+def lively_socket(address: aiohttp.AddrInfoType) -> socket.socket:
+    """A socket for an address, which notices when the other side is gone without a word."""
+    family, kind, protocol, _, _ = address
+    made = socket.socket(family, kind, protocol)
+    made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, QUIET_SECONDS)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL, PROBE_SECONDS)
+    made.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT, PROBES)
+    return made
 
 
 def load_connection(

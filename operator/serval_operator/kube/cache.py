@@ -1,281 +1,119 @@
 """What the operator saw of the cluster, trimmed to what planning needs.
 
-Three sources feed a store: events of a watch, complete listings, and what the API server returned to our own
-writes. They arrive in any order; resource versions, which are comparable numbers within a kind, decide which
-is newer. Reading may still be behind the cluster: whoever is about to delete something reads it live.
+Each watched kind has a store (`store.py`). What is read here may be behind the cluster: whoever is about to
+delete something reads it live.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any, Generic, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any
 
+from serval_operator.api.nodes import NodeView
 from serval_operator.api.views import (
-    ChildView,
+    AutoscalerView,
     DeploymentView,
+    DisruptionView,
+    Identity,
     Key,
     ModelView,
     PodView,
+    RevisionView,
     ServiceView,
+    parse_autoscaler,
     parse_deployment,
+    parse_disruption,
     parse_model,
     parse_pod,
+    parse_revision,
     parse_service,
 )
 from serval_operator.constants import CHILD_SELECTOR, LABEL_MANAGED_BY, MANAGED_BY
-from serval_operator.kube.protocol import DEPLOYMENTS, MODEL_DEPLOYMENTS, PODS, SERVICES, Object, Resource
-
-ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
-LISTED = None
-"""Type that kopf gives to objects of its own listings."""
-TOMBSTONE_SECONDS = 120.0
-"""How long a deletion is remembered: longer than any answer that could bring the object back may take."""
-
-
-class View(Protocol):
-    """What a store needs of a view."""
-
-    @property
-    def namespace(self) -> str:
-        """Namespace of the object."""
-
-    @property
-    def name(self) -> str:
-        """Name of the object."""
-
-    @property
-    def resource_version(self) -> str:
-        """Resource version of the object."""
-
-    @property
-    def owner(self) -> Key | None:
-        """Key of the ModelDeployment that has to know of changes."""
-
+from serval_operator.kube.nodes import NodeStore
+from serval_operator.kube.protocol import (
+    AUTOSCALERS,
+    CONTROLLER_REVISIONS,
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    MODEL_DEPLOYMENTS,
+    NODES,
+    PODS,
+    SERVICES,
+    Object,
+    Resource,
+)
+from serval_operator.kube.store import Store
 
 SELECTORS: Mapping[Resource, str] = {
     MODEL_DEPLOYMENTS: "",
+    CONTROLLER_REVISIONS: CHILD_SELECTOR,
     DEPLOYMENTS: CHILD_SELECTOR,
     SERVICES: CHILD_SELECTOR,
+    AUTOSCALERS: CHILD_SELECTOR,
+    DISRUPTION_BUDGETS: CHILD_SELECTOR,
     PODS: CHILD_SELECTOR,
+    NODES: "",
 }
-"""The watched kinds, and the label selector that each is listed and watched with."""
-
-V = TypeVar("V", bound=View)
-Parse = Callable[[Mapping[str, Any]], V]
+"""The kinds that can be watched, and the label selector that each is listed and watched with."""
 
 
-class Store(Generic[V]):
-    """Views of all objects of one kind.
+def watched(*, nodes: bool) -> tuple[Resource, ...]:
+    """The kinds that are watched.
 
     Parameters
     ----------
-    parse:
-        Makes a view of an object.
-    label:
-        Label and value that the watched objects have; None if all of the kind are watched.
+    nodes:
+        Whether the operator may watch nodes.
+    """
+    return tuple(kind for kind in SELECTORS if nodes or kind != NODES)
+
+
+class Cache:
+    """One store per kind.
+
+    Parameters
+    ----------
+    on_nodes_changed:
+        Called when a node came, went, or offers something else.
     clock:
         Monotonic seconds.
+
+    Attributes
+    ----------
+    synced:
+        Whether each store was filled by a complete listing.
     """
 
     def __init__(
         self,
-        parse: Parse[V],
+        on_nodes_changed: Callable[[], None] = lambda: None,
         *,
-        label: tuple[str, str] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.parse = parse
-        self._label = label
-        self._clock = clock
-        self._views: dict[Key, V] = {}
-        self._owned: dict[Key, dict[Key, V]] = {}
-        self._tombstones: dict[Key, tuple[int, float]] = {}
-        self._echoes: dict[Key, set[int]] = {}
-        self._listed_at: dict[str | None, int] = {}
-
-    def __len__(self) -> int:
-        return len(self._views)
-
-    def get(self, key: Key) -> V | None:
-        """The view of an object, or None."""
-        return self._views.get(key)
-
-    def keys(self) -> tuple[Key, ...]:
-        """Keys of all objects."""
-        return tuple(self._views)
-
-    def by_owner(self, owner: Key) -> tuple[V, ...]:
-        """Views of the objects that belong to an owner."""
-        return tuple(self._owned.get(owner, {}).values())
-
-    def observe(self, kind: str | None, obj: Mapping[str, Any]) -> tuple[Key, ...]:
-        """Take an event of the watch.
-
-        Parameters
-        ----------
-        kind:
-            ADDED, MODIFIED or DELETED; None for an object of the watcher's own listing.
-
-        Returns
-        -------
-        tuple
-            Keys of the owners that have to look again; empty if the event tells nothing new.
-        """
-        view = self.parse(obj)
-        key, version = _key(view), _version(view)
-        known = self._views.get(key)
-        if kind == DELETED:
-            return self._removed(key, version, known)
-        if not _newer(version, self._ended(key)):
-            return ()
-        if known is None or _newer(version, _version(known)):
-            self._echoes.pop(key, None)
-            self._put(key, view)
-            return _owners(known, view)
-        if kind is not LISTED and version in self._echoes.get(key, ()):
-            # The echo of our own write. What others wrote before it came by its own event.
-            self._heard(key, version)
-            return ()
-        if key in self._echoes:
-            # Somebody wrote before we did: our write's answer held the change, but its reader had not
-            # looked for it. A listing may have left out the event that would have told.
-            if kind is LISTED:
-                self._echoes.pop(key)
-            return _owners(known)
-        return ()
-
-    def remember(self, obj: Mapping[str, Any]) -> V:
-        """Take an object as the API server returned it to a write or read of ours; gives its view.
-
-        An object that the watch does not report is not kept: nobody would tell of its end.
-        """
-        view = self.parse(obj)
-        key, version = _key(view), _version(view)
-        known = self._views.get(key)
-        newer = known is None or _newer(version, _version(known))
-        if newer and _newer(version, self._ended(key)) and self._watched(obj):
-            self._put(key, view)
-            self._echoes.setdefault(key, set()).add(version)
-        return view
-
-    def replace(self, views: Iterable[V], resource_version: str, namespace: str | None = None) -> set[Key]:
-        """Take a complete listing: drop what it lacks, keep what is newer than it.
-
-        Parameters
-        ----------
-        resource_version:
-            What the listing says that it was read at.
-        namespace:
-            Namespace that was listed; None for all.
-
-        Returns
-        -------
-        set
-            Keys of the owners of all that differed from what was known.
-        """
-        listed_at = _number(resource_version)
-        # Versions only ever grow, unless the cluster was put back to an older state: then nothing that is
-        # known counts, however high its version.
-        restored = listed_at < self._listed_at.get(namespace, 0)
-        self._listed_at[namespace] = listed_at
-        if restored:
-            self._tombstones.clear()
-        changed: set[Key] = set()
-        seen: set[Key] = set()
-        for view in views:
-            key, version = _key(view), _version(view)
-            seen.add(key)
-            known = self._views.get(key)
-            newer = known is None or _newer(version, _version(known))
-            if restored or (newer and _newer(version, self._buried(key))):
-                self._put(key, view)
-                changed.update(_owners(known, view))
-        for key, known in list(self._views.items()):
-            inside = namespace is None or key[0] == namespace
-            since = _version(known) > listed_at > 0
-            if inside and key not in seen and (restored or not since):
-                changed.update(self._drop(key, known))
-        self._forget_tombstones()
-        return changed
-
-    def _watched(self, obj: Mapping[str, Any]) -> bool:
-        if self._label is None:
-            return True
-        labels = (obj.get("metadata") or {}).get("labels") or {}
-        return bool(labels.get(self._label[0]) == self._label[1])
-
-    def _removed(self, key: Key, version: int, known: V | None) -> tuple[Key, ...]:
-        self._tombstones[key] = (max(version, self._buried(key)), self._clock() + TOMBSTONE_SECONDS)
-        if known is None or _version(known) > version > 0:
-            return ()
-        return self._drop(key, known)
-
-    def _drop(self, key: Key, known: V) -> tuple[Key, ...]:
-        del self._views[key]
-        self._echoes.pop(key, None)
-        self._disown(key, known)
-        return _owners(known)
-
-    def _put(self, key: Key, view: V) -> None:
-        known = self._views.get(key)
-        if known is not None:
-            self._disown(key, known)
-        self._views[key] = view
-        if view.owner is not None:
-            self._owned.setdefault(view.owner, {})[key] = view
-
-    def _disown(self, key: Key, view: V) -> None:
-        if view.owner is None:
-            return
-        owned = self._owned.get(view.owner, {})
-        owned.pop(key, None)
-        if not owned:
-            self._owned.pop(view.owner, None)
-
-    def _heard(self, key: Key, version: int) -> None:
-        self._echoes[key].discard(version)
-        if not self._echoes[key]:
-            del self._echoes[key]
-
-    def _buried(self, key: Key) -> int:
-        """Version at which an object of this key was last deleted; -1 if that is not known."""
-        return self._tombstones.get(key, (-1, 0.0))[0]
-
-    def _ended(self, key: Key) -> int:
-        """Version up to which an object of this key is known to be gone; -1 if nothing tells.
-
-        A deletion tells, and so does a listing that lacked it.
-        """
-        if key in self._views:
-            return self._buried(key)
-        return max(self._buried(key), self._listed_at.get(None, -1), self._listed_at.get(key[0], -1))
-
-    def _forget_tombstones(self) -> None:
-        now = self._clock()
-        for key in [key for key, (_, until) in self._tombstones.items() if until < now]:
-            del self._tombstones[key]
-
-
-class Cache:
-    """One store per kind. `synced` says whether each was filled by a complete listing."""
-
-    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         ours = (LABEL_MANAGED_BY, MANAGED_BY)
         self.models: Store[ModelView] = Store(parse_model, clock=clock)
-        self.deployments: Store[DeploymentView] = Store(parse_deployment, label=ours, clock=clock)
+        self._deployments: Store[DeploymentView] = Store(parse_deployment, label=ours, clock=clock)
         self._services: Store[ServiceView] = Store(parse_service, label=ours, clock=clock)
         self._pods: Store[PodView] = Store(parse_pod, label=ours, clock=clock)
+        self._revisions: Store[RevisionView] = Store(parse_revision, label=ours, clock=clock)
+        self._autoscalers: Store[AutoscalerView] = Store(parse_autoscaler, label=ours, clock=clock)
+        self._disruptions: Store[DisruptionView] = Store(parse_disruption, label=ours, clock=clock)
+        self._nodes = NodeStore(on_nodes_changed, clock=clock)
         self._stores: dict[Resource, Store[Any]] = {
             MODEL_DEPLOYMENTS: self.models,
-            DEPLOYMENTS: self.deployments,
+            CONTROLLER_REVISIONS: self._revisions,
+            DEPLOYMENTS: self._deployments,
             SERVICES: self._services,
+            AUTOSCALERS: self._autoscalers,
+            DISRUPTION_BUDGETS: self._disruptions,
             PODS: self._pods,
+            NODES: self._nodes,
         }
         self.synced = False
 
     def store(self, resource: Resource) -> Store[Any]:
-        """The store of a watched kind."""
+        """The store of a kind."""
         return self._stores[resource]
 
     def model(self, key: Key) -> ModelView | None:
@@ -284,7 +122,7 @@ class Cache:
 
     def deployment(self, key: Key) -> DeploymentView | None:
         """The Deployment of a key, whoever owns it."""
-        return self.deployments.get(key)
+        return self._deployments.get(key)
 
     def services(self, key: Key) -> tuple[ServiceView, ...]:
         """Services that belong to the ModelDeployment of a key."""
@@ -294,30 +132,26 @@ class Cache:
         """Pods that belong to the ModelDeployment of a key."""
         return self._pods.by_owner(key)
 
-    def remember(self, resource: Resource, obj: Object) -> ChildView | ModelView | None:
-        """Take an object of a watched kind as the API server returned it; gives its view."""
+    def revisions(self, key: Key) -> tuple[RevisionView, ...]:
+        """Revisions that belong to the ModelDeployment of a key."""
+        return self._revisions.by_owner(key)
+
+    def autoscaler(self, key: Key) -> AutoscalerView | None:
+        """The HorizontalPodAutoscaler of a key, whoever owns it."""
+        return self._autoscalers.get(key)
+
+    def disruption(self, key: Key) -> DisruptionView | None:
+        """The PodDisruptionBudget of a key, whoever owns it."""
+        return self._disruptions.get(key)
+
+    def nodes(self) -> tuple[NodeView, ...]:
+        """All nodes; none where they are not watched."""
+        return self._nodes.views()
+
+    def remember(self, resource: Resource, obj: Object) -> Identity | None:
+        """Take an object as the API server returned it to a write or read; gives its view.
+
+        None for a kind of which no object belongs to a ModelDeployment.
+        """
         view = self.store(resource).remember(obj)
-        return view if isinstance(view, ChildView | ModelView) else None
-
-
-def _key(view: View) -> Key:
-    return (view.namespace, view.name)
-
-
-def _version(view: View) -> int:
-    return _number(view.resource_version)
-
-
-def _number(text: str) -> int:
-    """A resource version as a number; 0 if it is none."""
-    return int(text) if text.isdecimal() else 0
-
-
-def _newer(version: int, known: int) -> bool:
-    """Whether a version counts as newer. One that is no number cannot be compared: what came last counts."""
-    return version == 0 or version > known
-
-
-def _owners(*views: View | None) -> tuple[Key, ...]:
-    """The owners of views, each once."""
-    return tuple(dict.fromkeys(view.owner for view in views if view is not None and view.owner is not None))
+        return view if isinstance(view, Identity) else None

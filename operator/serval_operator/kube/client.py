@@ -19,13 +19,14 @@ import orjson
 from yarl import URL
 
 from serval_operator.constants import FIELD_MANAGER
-from serval_operator.errors import Conflict, Forbidden, Gone, Invalid, KubeError, Transient
+from serval_operator.errors import Conflict, Fenced, Forbidden, Gone, Invalid, KubeError, Transient
 from serval_operator.kube.auth import CONNECT_SECONDS, Connection
 from serval_operator.kube.protocol import Listing, Object, Resource
 
 APPLY = "application/apply-patch+yaml"
 """JSON is YAML: the manifest goes out as JSON under the type that the API server knows."""
 JSON = "application/json"
+MERGE = "application/merge-patch+json"
 PAGE = 100
 """Objects per page of a LIST: bounds the memory that whole objects take until they are converted."""
 READ_PAUSES = (0.1, 0.5)
@@ -41,7 +42,7 @@ NO_ANSWER = "none"
 _PASSING = frozenset({401, 408, 429})
 """Client errors that pass by themselves; 401 when a token ended that is being renewed."""
 _FORCED = urlencode({"fieldManager": FIELD_MANAGER, "force": "true"})
-_CREATED = urlencode({"fieldManager": FIELD_MANAGER})
+_OURS = urlencode({"fieldManager": FIELD_MANAGER})
 _T = TypeVar("_T")
 
 
@@ -69,6 +70,8 @@ class KubeClient:
         Limit of one request, in seconds.
     in_flight:
         Most requests at the same time. Waiting for a place does not count as time of the request.
+    may_write:
+        Asked right before each request that could change something; where it says no, `Fenced` is raised.
     """
 
     def __init__(
@@ -78,6 +81,7 @@ class KubeClient:
         *,
         timeout: float = 30.0,
         in_flight: int = 32,
+        may_write: Callable[[], bool] = lambda: True,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._server = connection.server
@@ -85,6 +89,7 @@ class KubeClient:
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS)
         self._places = asyncio.Semaphore(in_flight)
         self._meter = meter
+        self._may_write = may_write
         self._sleep = sleep
 
     async def __aenter__(self) -> Self:
@@ -97,7 +102,7 @@ class KubeClient:
         """Close the session."""
         await self._session.close()
 
-    async def get(self, resource: Resource, namespace: str, name: str) -> Object | None:
+    async def get(self, resource: Resource, namespace: str | None, name: str) -> Object | None:
         """Read one object; None when there is none."""
         try:
             return await self._read("get", resource, resource.path(namespace, name))
@@ -143,6 +148,12 @@ class KubeClient:
                 continue
         return await self._pages(convert, resource, path, query)
 
+    async def version(self, resource: Resource, namespace: str | None = None) -> int:
+        """Version that the API server's data have now; 0 if it is no number."""
+        page = await self._read("list", resource, f"{resource.path(namespace)}?limit=1")
+        version = page["metadata"].get("resourceVersion", "")
+        return int(version) if version.isdecimal() else 0
+
     async def apply(self, resource: Resource, manifest: Mapping[str, Any]) -> Object:
         """Server-side apply, forced; returns the object as stored.
 
@@ -152,7 +163,7 @@ class KubeClient:
             The manifest carries a uid, and the object has another one or is gone.
         """
         meta = manifest["metadata"]
-        path = resource.path(meta["namespace"], meta["name"])
+        path = resource.path(meta.get("namespace"), meta["name"])
         try:
             return await self._send("apply", resource, "PATCH", f"{path}?{_FORCED}", manifest, APPLY)
         except KubeError as error:
@@ -189,10 +200,41 @@ class KubeClient:
         Conflict
             There is one of that name.
         """
-        path = resource.path(manifest["metadata"]["namespace"])
-        return await self._send("create", resource, "POST", f"{path}?{_CREATED}", manifest, JSON)
+        # Reviews, which the API server only answers, have no metadata.
+        path = resource.path((manifest.get("metadata") or {}).get("namespace"))
+        return await self._send("create", resource, "POST", f"{path}?{_OURS}", manifest, JSON)
 
-    async def delete(self, resource: Resource, namespace: str, name: str, *, uid: str) -> bool:
+    async def update(self, resource: Resource, manifest: Mapping[str, Any]) -> Object:
+        """Replace one object.
+
+        Raises
+        ------
+        Conflict
+            It is not at the manifest's resource version any more.
+        """
+        meta = manifest["metadata"]
+        path = resource.path(meta.get("namespace"), meta["name"])
+        return await self._send("update", resource, "PUT", f"{path}?{_OURS}", manifest, JSON)
+
+    async def merge(
+        self, resource: Resource, namespace: str | None, name: str, body: Mapping[str, Any]
+    ) -> Object | None:
+        """Merge fields into one object; None when there is none.
+
+        Raises
+        ------
+        Conflict
+            The body carries a uid, and the object has another one.
+        """
+        path = resource.path(namespace, name)
+        try:
+            return await self._send("merge", resource, "PATCH", f"{path}?{_OURS}", body, MERGE)
+        except KubeError as error:
+            if error.status == 404:
+                return None
+            raise
+
+    async def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str) -> bool:
         """Delete one object if it still has this uid; False when that object is gone already."""
         options = {
             "apiVersion": "v1",
@@ -250,6 +292,8 @@ class KubeClient:
             As its subclasses say; never an error of the transport.
         """
         async with self._places:
+            if method != "GET" and not self._may_write():
+                raise Fenced(f"{method} {target}: not sent, since this process must not write any more")
             started, code = time.perf_counter(), NO_ANSWER
             try:
                 async with self._session.request(
@@ -269,15 +313,17 @@ class KubeClient:
             finally:
                 self._meter.request(verb, resource.plural, code, time.perf_counter() - started)
         if response.status >= 400:
-            raise _error(response.status, payload, response.headers.get("Retry-After", ""))
+            raise answered_with(response.status, payload, response.headers.get("Retry-After", ""))
         return _parsed(response.status, payload, target)
 
 
 def _parsed(code: int, payload: bytes, target: str) -> Object:
     try:
-        found: Object = orjson.loads(payload)
+        found = orjson.loads(payload)
     except orjson.JSONDecodeError as error:
         raise Transient(code, "NoJSON", f"{target}: the answer is no JSON") from error
+    if not isinstance(found, dict):
+        raise Transient(code, "NoJSON", f"{target}: the answer is no JSON object")
     return found
 
 
@@ -285,7 +331,7 @@ def _whole(obj: Object) -> Object:
     return obj
 
 
-def _error(code: int, payload: bytes, retry_after: str) -> KubeError:
+def answered_with(code: int, payload: bytes, retry_after: str) -> KubeError:
     """The error that an answer of at least 400 means."""
     status = _status(payload)
     reason = str(status.get("reason") or "")

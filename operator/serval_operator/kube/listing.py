@@ -18,6 +18,10 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 10.0
 """Bounds, in seconds, of the pause before a listing that failed is tried again."""
 
+SPREAD = 0.1
+"""Part of the interval by which listings of everything come earlier or later, so that operators that were
+started together do not list together for ever."""
+
 COLLECT_SECONDS = 0.2
 """Gaps mostly come together, one for each kind; so long after the first they are handled as one."""
 
@@ -39,6 +43,9 @@ class Lister(Protocol):
     ) -> Converted[_T]:
         """Read all objects of a kind and keep of each what ``convert`` makes of it."""
 
+    async def version(self, resource: Resource, namespace: str | None = None) -> int:
+        """Version that the API server's data have now."""
+
 
 class ListingMeter(Protocol):
     """Takes the figures of listings."""
@@ -52,18 +59,21 @@ class Relister:
 
     Parameters
     ----------
+    kinds:
+        What to list.
     namespaces:
         Namespaces to list; a single None for all.
     enqueue:
         Called with each key whose objects differed.
     interval:
-        Seconds between two listings of everything.
+        Seconds between two listings of everything, give or take.
     """
 
     def __init__(
         self,
         lister: Lister,
         cache: Cache,
+        kinds: Sequence[Resource],
         namespaces: Sequence[str | None],
         enqueue: Callable[[Key], None],
         meter: ListingMeter,
@@ -73,12 +83,14 @@ class Relister:
     ) -> None:
         self._lister = lister
         self._cache = cache
+        self._kinds = tuple(kinds)
         self._namespaces = tuple(namespaces)
         self._enqueue = enqueue
         self._meter = meter
         self._interval = interval
         self._sleep = sleep
         self._gaps: dict[Resource, None] = {}
+        self._repairs: dict[Resource, asyncio.Future[None]] = {}
         self._wake = asyncio.Event()
         self._everything_at = 0.0
 
@@ -86,6 +98,23 @@ class Relister:
         """The watch of a kind has missed something: list that kind soon."""
         self._gaps[resource] = None
         self._wake.set()
+
+    async def repair(self, resource: Resource) -> None:
+        """List a kind soon; returns once that is done, however often it has to be tried."""
+        if resource not in self._repairs:
+            self._repairs[resource] = asyncio.get_running_loop().create_future()
+        self.gap(resource)
+        await asyncio.shield(self._repairs[resource])
+
+    async def version(self, resource: Resource, namespace: str | None) -> int:
+        """Version that the API server's data have now.
+
+        Raises
+        ------
+        KubeError
+            It did not answer.
+        """
+        return await self._lister.version(resource, namespace)
 
     async def fill(self, limit: float) -> None:
         """Fill the cache, however often that takes, and mark it as synced.
@@ -95,28 +124,12 @@ class Relister:
         KubeError
             It did not succeed within ``limit`` seconds; what failed last.
         """
-        last: KubeError | None = None
-        pause = FIRST_PAUSE
-        try:
-            async with asyncio.timeout(limit):
-                while True:
-                    try:
-                        for resource in SELECTORS:
-                            await self._list(resource)
-                    except KubeError as error:
-                        last = error
-                        _log.warning("cannot list yet, will try again: %s", error)
-                    else:
-                        self._cache.synced = True
-                        return
-                    await self._sleep(pause)
-                    pause = min(pause * 2, LONGEST_PAUSE)
-        except TimeoutError:
-            raise last or KubeError(0, "Timeout", "the API server did not answer in time") from None
+        await insist(self._fill, limit, self._sleep)
+        self._cache.synced = True
 
     async def run(self) -> None:
         """Repair the cache for ever. A listing that fails is tried again; the watches go on meanwhile."""
-        self._everything_at = _now() + self._interval
+        self._everything_at = self._next()
         while True:
             due = await self._due()
             pause = FIRST_PAUSE
@@ -130,27 +143,38 @@ class Relister:
                     await self._sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
                     pause = min(pause * 2, LONGEST_PAUSE)
 
+    async def _fill(self) -> None:
+        for resource in self._kinds:
+            await self._list(resource)
+
     async def _due(self) -> list[Resource]:
         """Wait for a gap or for the interval to pass; the kinds to be listed now."""
         try:
             async with asyncio.timeout_at(self._everything_at):
                 await self._wake.wait()
         except TimeoutError:
-            self._gaps = dict.fromkeys(SELECTORS)
-            self._everything_at = _now() + self._interval
+            self._gaps = dict.fromkeys(self._kinds)
+            self._everything_at = self._next()
         else:
             await self._sleep(COLLECT_SECONDS)
         # ModelDeployments first, and always: what was a child of one that is gone is missed by nobody, and
         # a reconcile that does not know so would make it anew.
-        due = [kind for kind in SELECTORS if kind in self._gaps or kind == MODEL_DEPLOYMENTS]
+        due = [kind for kind in self._kinds if kind in self._gaps or kind == MODEL_DEPLOYMENTS]
         self._wake.clear()
         self._gaps.clear()
         return due
+
+    def _next(self) -> float:
+        spread = random.uniform(1 - SPREAD, 1 + SPREAD)  # noqa: S311 - no secret
+        return asyncio.get_running_loop().time() + self._interval * spread
 
     async def _repair(self, resource: Resource) -> None:
         keys = await self._list(resource)
         for key in keys:
             self._enqueue(key)
+        awaited = self._repairs.pop(resource, None)
+        if awaited and not awaited.done():
+            awaited.set_result(None)
         if keys:
             self._meter.repaired(resource.plural, len(keys))
             _log.info(
@@ -161,7 +185,7 @@ class Relister:
         """List one kind into the cache; the keys that have to look again."""
         store: Any = self._cache.store(resource)
         changed: set[Key] = set()
-        for namespace in self._namespaces:
+        for namespace in resource.places(self._namespaces):
             found = await self._lister.list_as(
                 store.parse, resource, namespace, label_selector=SELECTORS[resource]
             )
@@ -169,5 +193,29 @@ class Relister:
         return changed
 
 
-def _now() -> float:
-    return asyncio.get_running_loop().time()
+async def insist(
+    attempt: Callable[[], Awaitable[_T]],
+    limit: float,
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> _T:
+    """Try something at the API server until it succeeds: at the start, roles or a CRD may still be coming.
+
+    Raises
+    ------
+    KubeError
+        It did not succeed within ``limit`` seconds; what failed last.
+    """
+    last: KubeError | None = None
+    pause = FIRST_PAUSE
+    try:
+        async with asyncio.timeout(limit):
+            while True:
+                try:
+                    return await attempt()
+                except KubeError as error:
+                    last = error
+                    _log.warning("cannot begin yet, will try again: %s", error)
+                await sleep(pause)
+                pause = min(pause * 2, LONGEST_PAUSE)
+    except TimeoutError:
+        raise last or KubeError(0, "Timeout", "the API server did not answer in time") from None

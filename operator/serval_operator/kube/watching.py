@@ -38,7 +38,7 @@ class WatchMonitor:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         places = tuple(namespaces)
-        self._paths = {kind.path(place): kind for kind in resources for place in places}
+        self._paths = {kind.path(place): kind for kind in resources for place in kind.places(places)}
         self._on_gap = on_gap
         self._clock = clock
         self._listed: set[str] = set()

@@ -6,7 +6,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from serval_operator.api.views import DeploymentView, ModelView, PodView, PodWarning, ServiceView
+from serval_operator.api.views import (
+    AutoscalerView,
+    DeploymentView,
+    DisruptionView,
+    ModelView,
+    PodView,
+    PodWarning,
+    RevisionView,
+    ServiceView,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +35,8 @@ class Observed:
     making_room:
         Whether a pod of it is being stopped on a node, or was a moment ago: what it held is not yet, or just
         now, free for its successor.
+    revisions:
+        Its kept revisions, in no order.
     """
 
     model: ModelView
@@ -35,7 +46,14 @@ class Observed:
     now: datetime
     warnings: Mapping[str, Sequence[PodWarning]] = field(default_factory=dict)
     making_room: bool = False
+    revisions: Sequence[RevisionView] = ()
+    autoscaler: AutoscalerView | None = None
+    disruption: DisruptionView | None = None
 
     def living(self) -> list[PodView]:
         """Pods that are not on their way out, failed ones included."""
         return [pod for pod in self.pods if not pod.deleting]
+
+    def newest(self, revision: str) -> list[PodView]:
+        """Living pods of a revision that have not failed as a whole."""
+        return [pod for pod in self.living() if pod.revision == revision and pod.phase != "Failed"]

@@ -180,6 +180,12 @@ def fetch_result(pod: PodView) -> FetchResult | None:
     )
 
 
+def is_permanent(pod: PodView) -> bool:
+    """Whether the fetch container of a pod failed and said that no retry can help."""
+    ended = (pod.fetch.terminated or pod.fetch.last) if pod.fetch else None
+    return ended is not None and ended.exit_code != 0 and _report(ended).get("permanent") is True
+
+
 def _refused(pod: PodView) -> Verdict:
     reason = DEVICE_ALLOCATION_FAILED if _DEVICE_REFUSED.fullmatch(pod.reason) else POD_REFUSED
     message = scrub(f"{pod.reason}: {pod.message}" if pod.reason else pod.message or "the pod failed")

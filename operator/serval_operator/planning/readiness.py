@@ -10,25 +10,29 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from serval_operator.api.conditions import Condition
 from serval_operator.api.text import scrub
 from serval_operator.api.views import PodView
 from serval_operator.constants import (
+    ANNOTATION_UPDATE_REQUESTED,
     AVAILABLE,
     AVAILABLE_REASON,
+    CREDENTIALS_NOT_FOUND,
     DONE,
     ENDPOINT_READY,
     MODEL_FETCHED,
     MODEL_LOADED,
     POD_CREATE_FAILED,
     POD_SECURITY_VIOLATION,
+    PROGRESS_DEADLINE_EXCEEDED,
     PROGRESSING,
     QUOTA_EXCEEDED,
     READY,
     RECONCILING,
+    RUNTIME_CHANGED,
     SCALED_TO_ZERO,
     SCHEDULED,
     SERVING,
@@ -36,6 +40,8 @@ from serval_operator.constants import (
     STALLING_REASONS,
     SUSPENDED,
     UNSCHEDULABLE,
+    UPDATE_AVAILABLE,
+    VOLUME_FAILED,
 )
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.podstate import Stage, Verdict, is_accepted, judge
@@ -46,6 +52,10 @@ REFUSALS_COUNT_FOR = timedelta(seconds=90)
 WAIT_CREATE = "the pods are being created"
 WAIT_ROOM = "waiting for the place of a pod that is stopped for it"
 WAIT_EARLIER = "earlier steps are not complete"
+OUTDATED = (
+    "the operator or its configuration would make other pods today; to roll, give the annotation "
+    f"{ANNOTATION_UPDATE_REQUESTED} a new value"
+)
 
 _FORBIDDEN_POD = re.compile(r'^pods "[^"]*" is forbidden: ')
 """Begins the API server's refusals; the pod's name in it is another one at each attempt."""
@@ -86,6 +96,10 @@ def assess(
     suspended: bool,
     blocked: Blocked | None,
     in_place: bool = False,
+    accelerator: Condition | None = None,
+    deadline: int | None = None,
+    credentials: str = "",
+    outdated: bool = False,
 ) -> Readiness:
     """Judge an observation.
 
@@ -99,19 +113,33 @@ def assess(
         Why the children could not be made, if so. Pods that run keep serving and keep being counted.
     in_place:
         Whether a new pod takes the place of an old one, which is stopped for it.
+    accelerator:
+        What is known of the devices that the pods ask for; None where they ask for none.
+    deadline:
+        Seconds from its scheduling on within which a pod should have answered, where one did not; else None.
+    credentials:
+        Name of the Secret with the credentials of the model's store; empty for none.
+    outdated:
+        Whether the operator would render other pods today than those of the newest revision.
     """
     living = [pod for pod in observed.living() if pod.phase != "Failed"]
-    newest = [pod for pod in living if pod.revision == revision]
+    newest = observed.newest(revision)
     answering = [pod for pod in living if pod.ready]
     verdicts = [judge(pod, observed.warnings.get(pod.uid, ())) for pod in newest]
-    if observed.making_room or (in_place and len(living) > wanted):
+    verdicts = [_missing_secret(verdict, credentials) for verdict in verdicts]
+    if is_patient(observed, wanted=wanted, in_place=in_place):
         verdicts = [_patient(verdict) for verdict in verdicts]
     steps = _steps(observed, verdicts, newest, wanted, revision)
+    if deadline is not None:
+        steps = [_late(step, deadline) for step in steps]
     endpoint = _endpoint(observed, answering, wanted)
-    ready = _ready(blocked, [*steps, endpoint], living, newest, wanted=wanted, suspended=suspended)
-    conditions = [ready, _available(ready, answering, living)]
+    first = [accelerator] if accelerator and wanted > 0 else []
+    ready = _ready(blocked, [*first, *steps, endpoint], living, newest, wanted=wanted, suspended=suspended)
+    conditions = [ready, _available(ready, answering, living), *first]
     if blocked is None and wanted > 0:
         conditions += [*steps, endpoint]
+    if outdated:
+        conditions.append(Condition(UPDATE_AVAILABLE, "True", RUNTIME_CHANGED, OUTDATED))
     return Readiness(
         conditions=(*conditions, *_kstatus(ready)),
         replicas=len(living),
@@ -121,11 +149,35 @@ def assess(
     )
 
 
+def is_patient(observed: Observed, *, wanted: int, in_place: bool) -> bool:
+    """Whether a pod without a place may hope for that of one that is stopped for it."""
+    living = sum(pod.phase != "Failed" for pod in observed.living())
+    return observed.making_room or (in_place and living > wanted)
+
+
+def _missing_secret(verdict: Verdict, credentials: str) -> Verdict:
+    """Call a volume that fails for want of the credentials' Secret by its own name."""
+    if verdict.reason != VOLUME_FAILED or not credentials or f'secret "{credentials}"' not in verdict.message:
+        return verdict
+    return replace(verdict, reason=CREDENTIALS_NOT_FOUND)
+
+
+def _late(step: Condition, deadline: int) -> Condition:
+    """Call a step that goes on past the deadline what it is. A named failure tells more than the deadline.
+
+    Waiting for a place does not count: the deadline begins when a node has taken the pod.
+    """
+    if step.reason != PROGRESSING or step.type == SCHEDULED or WAIT_EARLIER in step.message:
+        return step
+    text = f"{step.message}, for more than {deadline} s since a node took the pod"
+    return Condition(step.type, "False", PROGRESS_DEADLINE_EXCEEDED, text)
+
+
 def _patient(verdict: Verdict) -> Verdict:
     """Call waiting for a predecessor's place what it is: progress, not a failure."""
     if verdict.reason != UNSCHEDULABLE:
         return verdict
-    return Verdict(verdict.pod, verdict.stage, PROGRESSING, f"{WAIT_ROOM}: {verdict.message}")
+    return replace(verdict, reason=PROGRESSING, message=f"{WAIT_ROOM}: {verdict.message}", failed=False)
 
 
 def _steps(

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from serval_operator.api.model import SCORING_ENABLED, Accelerator, ModelSpec
-from serval_operator.api.resolved import IN_PLACE, SURGE, Resolved
+from serval_operator.api.resolved import Resolved
+from serval_operator.api.spec_blocks import AUTO
 from serval_operator.config import Configuration, Profile, Runtime
 from serval_operator.constants import (
     CAP_CONCURRENCY_LIMIT,
@@ -21,9 +22,6 @@ _NO_PROFILE = Profile(name="", resource_name="", node_selector={}, tolerations=(
 
 def resolve(spec: ModelSpec, configuration: Configuration) -> Resolved:
     """Look up what the spec names.
-
-    Replicas that hold an accelerator are replaced in place, since a spare device is seldom free and a surge
-    pod without one would wait for ever; others surge, so that no capacity is lost.
 
     Raises
     ------
@@ -44,25 +42,51 @@ def resolve(spec: ModelSpec, configuration: Configuration) -> Resolved:
         resource_count=accelerator.count if accelerator and resource else 0,
         node_selector={**profile.node_selector, **(accelerator.node_selector if accelerator else {})},
         tolerations=(*profile.tolerations, *(accelerator.tolerations if accelerator else ())),
-        strategy=IN_PLACE if resource else SURGE,
+        scalable=profile.scalable,
+        when_unavailable=accelerator.when_unavailable if accelerator else AUTO,
+        rollout=spec.rollout,
     )
 
 
 def _runtime(spec: ModelSpec, configuration: Configuration) -> Runtime:
-    name = spec.runtime or configuration.default_runtime
-    runtime = configuration.runtimes.get(name)
-    if runtime is None:
-        raise InvalidSpec(UNKNOWN_RUNTIME, f"there is no runtime `{name}`; {_known(configuration.runtimes)}")
-    if runtime.frameworks and spec.model.framework not in runtime.frameworks:
-        served = ", ".join(runtime.frameworks)
-        raise InvalidSpec(
-            UNSUPPORTED_SPEC, f"runtime `{name}` serves {served} and not {spec.model.framework}"
-        )
+    runtime = _named(spec, configuration) if spec.runtime else _chosen(spec, configuration)
     if spec.endpoint.scoring == SCORING_ENABLED and CAP_RAW_SCORE not in runtime.capabilities:
         raise _lacks(runtime, "`spec.endpoint.scoring`", CAP_RAW_SCORE, configuration)
     if spec.endpoint.max_concurrent_requests and CAP_CONCURRENCY_LIMIT not in runtime.capabilities:
         raise _lacks(runtime, "`spec.endpoint.maxConcurrentRequests`", CAP_CONCURRENCY_LIMIT, configuration)
     return runtime
+
+
+def _named(spec: ModelSpec, configuration: Configuration) -> Runtime:
+    runtime = configuration.runtimes.get(spec.runtime)
+    if runtime is None:
+        known = _known(configuration.runtimes)
+        raise InvalidSpec(UNKNOWN_RUNTIME, f"there is no runtime `{spec.runtime}`; {known}")
+    if not _serves(runtime, spec.model.framework):
+        raise _misfit(f"runtime `{runtime.name}`", runtime, spec.model.framework, configuration)
+    return runtime
+
+
+def _chosen(spec: ModelSpec, configuration: Configuration) -> Runtime:
+    """The default runtime where it serves the framework, else the first by name that lists it."""
+    framework, default = spec.model.framework, configuration.runtimes[configuration.default_runtime]
+    if _serves(default, framework):
+        return default
+    listing = [name for name, one in configuration.runtimes.items() if framework in one.frameworks]
+    if not listing:
+        raise _misfit(f"the default runtime `{default.name}`", default, framework, configuration)
+    return configuration.runtimes[min(listing)]
+
+
+def _serves(runtime: Runtime, framework: str) -> bool:
+    return not runtime.frameworks or framework in runtime.frameworks
+
+
+def _misfit(what: str, runtime: Runtime, framework: str, configuration: Configuration) -> InvalidSpec:
+    able = sorted(name for name, one in configuration.runtimes.items() if _serves(one, framework))
+    cure = f"runtimes that serve it: {', '.join(able)}" if able else "an administrator must add one that does"
+    served = ", ".join(runtime.frameworks)
+    return InvalidSpec(UNSUPPORTED_SPEC, f"{what} serves {served} and not {framework}; {cure}")
 
 
 def _profile(accelerator: Accelerator | None, configuration: Configuration) -> Profile:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from serval_operator.api.conditions import format_time, merge
 from serval_operator.api.model import SCORING_DISABLED
 from serval_operator.api.naming import selector
-from serval_operator.api.resolved import Resolved
+from serval_operator.api.resolved import Resolved, Strategy
 from serval_operator.api.views import ModelView, PodView
-from serval_operator.constants import CAP_RAW_SCORE, MAX_MESSAGE, PORT_GRPC, PORT_HTTP
+from serval_operator.constants import CAP_RAW_SCORE, MAX_MESSAGE, PORT_GRPC, PORT_HTTP, SERVING
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.podstate import Verdict, fetch_result
 from serval_operator.planning.readiness import Readiness
@@ -20,7 +21,15 @@ MOST_PLACES = 1000
 
 
 def build_status(
-    observed: Observed, readiness: Readiness, resolved: Resolved | None, revision: str
+    observed: Observed,
+    readiness: Readiness,
+    resolved: Resolved | None,
+    revision: str,
+    *,
+    carried: str = "",
+    strategy: Strategy | None = None,
+    accelerator: Status | None = None,
+    pinned: bool = False,
 ) -> Status:
     """Status to store.
 
@@ -29,6 +38,14 @@ def build_status(
     resolved, revision:
         What the spec comes to; None and empty when the spec cannot be used. What earlier generations left
         running is then still described as it was.
+    carried:
+        Revision that the Deployment carries where that is another one, because the newest failed.
+    strategy:
+        How a change goes out now.
+    accelerator:
+        What is known of devices that pods wait for; None while none waits.
+    pinned:
+        Whether replicas to come are bound to the version that the first one found.
     """
     model = observed.model
     wanted = resolved.spec.wanted_replicas if resolved else model.spec.get("replicas", 1)
@@ -46,24 +63,56 @@ def build_status(
             now=observed.now,
         ),
     }
-    status |= _description(observed, resolved, revision)
-    optional = {"placement": _placement(observed), "lastFailure": _last_failure(observed, readiness.failure)}
+    status |= _description(observed, resolved, carried or revision, strategy, pinned=pinned)
+    if resolved:
+        status["revision"] = revision
+    optional = {
+        "placement": _placement(observed),
+        "lastFailure": _last_failure(observed, readiness.failure),
+        "accelerator": accelerator,
+        "servingRevision": _serving(model, readiness, revision),
+    }
     return status | {field: value for field, value in optional.items() if value}
 
 
-def _description(observed: Observed, resolved: Resolved | None, revision: str) -> Status:
+def only_words_differ(known: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
+    """Whether two statuses differ in nothing but messages and the details of devices that pods wait for."""
+    return _without_words(known) == _without_words(status)
+
+
+def _without_words(status: Mapping[str, Any]) -> Status:
+    conditions = [{**one, "message": ""} for one in status.get("conditions") or ()]
+    return {**status, "conditions": conditions, "accelerator": None}
+
+
+def _serving(model: ModelView, readiness: Readiness, revision: str) -> str:
+    """The newest revision of which all replicas once answered: the one to go back to."""
+    if readiness.ready.reason == SERVING:
+        return revision
+    return str(model.status.get("servingRevision") or "")
+
+
+def _description(
+    observed: Observed,
+    resolved: Resolved | None,
+    revision: str,
+    strategy: Strategy | None,
+    *,
+    pinned: bool,
+) -> Status:
     """What serves; where the spec cannot be used, what was said of it before."""
     model = observed.model
     if resolved is None:
         kept = ("revision", "endpoints", "model", "modelSummary", "effective")
         return {field: model.status[field] for field in kept if field in model.status}
-    served = _served_model(observed, resolved, revision)
+    served = served_model(observed, resolved, revision)
+    if pinned:
+        served["pinned"] = True
     return {
-        "revision": revision,
         "endpoints": _endpoints(model, resolved),
         "model": served,
         "modelSummary": _summary(served),
-        "effective": _effective(resolved),
+        "effective": _effective(resolved, strategy),
     }
 
 
@@ -91,7 +140,7 @@ def _endpoints(model: ModelView, resolved: Resolved) -> dict[str, str]:
     return endpoints
 
 
-def _served_model(observed: Observed, resolved: Resolved, revision: str) -> dict[str, Any]:
+def served_model(observed: Observed, resolved: Resolved, revision: str) -> dict[str, Any]:
     """What the pods of the newest revision fetched; what was known of that revision while none tells."""
     served: dict[str, Any] = {"name": resolved.spec.model.name}
     pods = sorted((pod for pod in observed.living() if pod.revision == revision), key=_ready_first)
@@ -123,8 +172,10 @@ def _summary(served: dict[str, Any]) -> str:
     return f"{served['name']}/{served['version']}" if "version" in served else str(served["name"])
 
 
-def _effective(resolved: Resolved) -> dict[str, str]:
-    effective = {"runtime": resolved.runtime.name, "image": resolved.image, "strategy": resolved.strategy}
+def _effective(resolved: Resolved, strategy: Strategy | None) -> dict[str, str]:
+    effective = {"runtime": resolved.runtime.name, "image": resolved.image}
+    if strategy:
+        effective["strategy"] = strategy
     return {**effective, "accelerator": resolved.accelerator} if resolved.accelerator else effective
 
 

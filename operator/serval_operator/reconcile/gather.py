@@ -7,12 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from serval_operator.api.nodes import NodeView
 from serval_operator.api.views import (
+    AutoscalerView,
     DeploymentView,
+    DisruptionView,
     Key,
     ModelView,
     PodView,
     PodWarning,
+    RevisionView,
     ServiceView,
     parse_pod_warning,
 )
@@ -46,6 +50,18 @@ class Seen(Protocol):
     def pods(self, key: Key) -> Sequence[PodView]:
         """Pods that name a key's ModelDeployment."""
 
+    def revisions(self, key: Key) -> Sequence[RevisionView]:
+        """Revisions kept of a key's ModelDeployment."""
+
+    def autoscaler(self, key: Key) -> AutoscalerView | None:
+        """The HorizontalPodAutoscaler of that name."""
+
+    def disruption(self, key: Key) -> DisruptionView | None:
+        """The PodDisruptionBudget of that name."""
+
+    def nodes(self) -> Sequence[NodeView]:
+        """All nodes; none where they are not watched."""
+
 
 class Gatherer:
     """Reads the cache, and live the events of pods whose status tells nothing.
@@ -65,6 +81,10 @@ class Gatherer:
         """The ModelDeployment, or None when it is gone."""
         return self._seen.model(key)
 
+    def nodes(self) -> Sequence[NodeView]:
+        """All nodes; none where they are not watched."""
+        return self._seen.nodes()
+
     def observe(self, model: ModelView, warnings: Mapping[str, Sequence[PodWarning]]) -> Observed:
         """Freeze what the cache holds now."""
         key = (model.namespace, model.name)
@@ -77,6 +97,9 @@ class Gatherer:
             now=self._now(),
             warnings=warnings,
             making_room=self._room_comes(key) is not None,
+            revisions=tuple(one for one in self._seen.revisions(key) if one.owner_uid == model.uid),
+            autoscaler=self._seen.autoscaler(key),
+            disruption=self._seen.disruption(key),
         )
 
     async def warnings(self, key: Key) -> tuple[dict[str, tuple[PodWarning, ...]], float | None]:

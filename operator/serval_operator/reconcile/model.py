@@ -1,4 +1,4 @@
-"""The reconciler of ModelDeployments: gather, plan, apply, status, events. It reads as that story.
+"""The reconciler of ModelDeployments: gather, decide, act, status, events. It reads as that story.
 
 Nothing here remembers what must not be forgotten: any run may be the first after a restart, and two runs
 after another do no more than one.
@@ -6,52 +6,45 @@ after another do no more than one.
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from serval_operator.api.conditions import find
-from serval_operator.api.model import parse_spec
-from serval_operator.api.naming import Manifest
-from serval_operator.api.resolved import IN_PLACE, Resolved
-from serval_operator.api.text import scrub
-from serval_operator.api.views import ChildView, Key, ModelView, PodView
-from serval_operator.builders.deployment import deployment
-from serval_operator.builders.service import headless_service, service
+from serval_operator.api.views import Key, ModelView, PodView
 from serval_operator.config import Configuration
 from serval_operator.constants import (
     API_VERSION,
-    CHILD_REFUSED,
+    CAPACITY_REASONS,
     EVENT_RECOVERED,
-    LABEL_REVISION,
     MODEL_DEPLOYMENT,
     PROGRESSING,
     READY,
-    RESOURCE_CONFLICT,
+    UNSCHEDULABLE,
 )
-from serval_operator.errors import Conflict, Forbidden, Invalid, InvalidSpec
-from serval_operator.kube.protocol import DEPLOYMENTS, MODEL_DEPLOYMENTS, SERVICES, KubeApi, Object, Resource
-from serval_operator.planning.children import Action, decide
+from serval_operator.errors import InvalidSpec
+from serval_operator.kube.protocol import MODEL_DEPLOYMENTS, KubeApi
+from serval_operator.planning.accelerator import accelerator_condition, accelerator_status
+from serval_operator.planning.deadline import overdue
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.phases import phases
+from serval_operator.planning.podstate import judge
 from serval_operator.planning.readiness import Blocked, Readiness, assess
-from serval_operator.planning.resolve import resolve
-from serval_operator.planning.status import Status, build_status
+from serval_operator.planning.rollout import failed_now
+from serval_operator.planning.status import Status, build_status, only_words_differ
+from serval_operator.reconcile.aim import Aim, children, halted, outdated, take_aim, template_of
+from serval_operator.reconcile.apply import Applier, Memory, all_of
+from serval_operator.reconcile.decide import Decider, Decision, is_in_place
 from serval_operator.reconcile.gather import Gatherer
+from serval_operator.reconcile.upkeep import Upkeep
 
 RETRY_REFUSED = 10.0
 """Seconds until children that the API server refused, or that a stranger blocks, are tried again."""
+WORDS_EVERY = 30.0
+"""Seconds between two writes of a status in which nothing but the words about scarce devices changed: they
+change with every pod of the cluster."""
 
 _log = logging.getLogger(__name__)
-
-
-class Memory(Protocol):
-    """The cache, as far as a reconcile writes to it: what we wrote is seen at once (read your writes)."""
-
-    def remember(self, resource: Resource, obj: Object) -> ChildView | ModelView | None:
-        """Take an object as the API server returned it; gives its view."""
 
 
 class Recorder(Protocol):
@@ -71,36 +64,44 @@ class Meter(Protocol):
         """A pod became ready."""
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What should be: children in the order of their making, or why there are none."""
-
-    resolved: Resolved | None
-    revision: str
-    children: tuple[tuple[Resource, Manifest], ...]
-    blocked: Blocked | None
-
-
 class ModelReconciler:
-    """Brings one ModelDeployment at a time to what its spec says."""
+    """Brings one ModelDeployment at a time to what its spec says.
+
+    Parameters
+    ----------
+    clock:
+        Monotonic seconds.
+
+    Attributes
+    ----------
+    waiting:
+        Keys that wait for a place on a node: they have to look again when nodes change.
+    """
 
     def __init__(
         self,
         api: KubeApi,
         gatherer: Gatherer,
+        decider: Decider,
         memory: Memory,
         configuration: Configuration,
         recorder: Recorder,
         meter: Meter,
+        clock: Callable[[], float],
     ) -> None:
         self._api = api
         self._gatherer = gatherer
+        self._decider = decider
         self._memory = memory
         self._configuration = configuration
         self._recorder = recorder
         self._meter = meter
-        self._settled: dict[Key, dict[str, str]] = {}
+        self._clock = clock
+        self._applier = Applier(api, memory)
+        self._upkeep = Upkeep(api, memory)
+        self._written: dict[Key, float] = {}
         self._ready_pods: dict[Key, set[str]] = {}
+        self.waiting: set[Key] = set()
 
     async def reconcile(self, key: Key) -> float | None:
         """Reconcile one key; returns the seconds after which to come again, or None.
@@ -116,97 +117,129 @@ class ModelReconciler:
             self._forget(key)
             return None
         warnings, again = await self._gatherer.warnings(key)
-        plan = self._plan(model)
-        blocked = plan.blocked or await self._act(model, plan, self._gatherer.observe(model, warnings))
         observed = self._gatherer.observe(model, warnings)
-        readiness = _assess(observed, plan, blocked)
-        status = build_status(observed, readiness, plan.resolved, plan.revision)
-        if await self._write_status(model, status):
-            await self._tell(model, readiness)
-        self._measure(key, observed, readiness)
-        if blocked and plan.blocked is None:
-            return RETRY_REFUSED
-        return min(
-            (pause for pause in (again, self._gatherer.patience(key)) if pause is not None), default=None
-        )
-
-    def _plan(self, model: ModelView) -> Plan:
+        pauses = [again]
         try:
-            resolved = resolve(parse_spec(model.name, model.spec), self._configuration)
+            aim = take_aim(model, self._configuration, observed.revisions, self._gatherer.nodes())
         except InvalidSpec as error:
-            return Plan(None, "", (), Blocked(error.reason, error.message))
-        workload = deployment(model, resolved)
-        revision = workload["spec"]["template"]["metadata"]["labels"][LABEL_REVISION]
-        children = ((DEPLOYMENTS, workload), (SERVICES, service(model)), (SERVICES, headless_service(model)))
-        return Plan(resolved, revision, children, None)
+            readiness = assess(
+                observed, wanted=0, revision="", suspended=False, blocked=Blocked(error.reason, error.message)
+            )
+            status = build_status(observed, readiness, None, "")
+            await self._halt(observed)
+        else:
+            decision = await self._decider.decide(observed, aim, crowd=len(self.waiting))
+            blocked, pause = await self._act(observed, aim, decision)
+            observed = self._gatherer.observe(model, warnings)
+            readiness, status = await self._judge(observed, aim, decision, blocked)
+            pauses += [pause, decision.again, _deadline(observed, aim), await self._give_up(observed, aim)]
+        pauses.append(await self._publish(observed, status, readiness))
+        pauses.append(self._gatherer.patience(key))
+        return min((pause for pause in pauses if pause is not None), default=None)
 
-    async def _act(self, model: ModelView, plan: Plan, observed: Observed) -> Blocked | None:
-        """Apply what is due, all children side by side; the first thing that blocks is returned.
-
-        All of them are waited for even when one fails: the next run must not meet a request of this one.
-        """
-        results = await asyncio.gather(
-            *(self._apply_child(model, resource, manifest, observed) for resource, manifest in plan.children),
-            return_exceptions=True,
+    async def _act(
+        self, observed: Observed, aim: Aim, decision: Decision
+    ) -> tuple[Blocked | None, float | None]:
+        """Make the children what they should be; what blocks, and when to try again."""
+        model, rollout = observed.model, decision.rollout
+        barred = await self._upkeep.barred(model, aim, observed)
+        if barred:
+            await self._halt(observed)
+            return barred, RETRY_REFUSED
+        kept = next((one for one in observed.revisions if one.key == rollout.revision), None)
+        wanted = children(
+            model,
+            aim,
+            template=template_of(aim, rollout.revision, kept),
+            revision=rollout.revision,
+            replicas=rollout.replicas,
+            strategy=rollout.strategy,
         )
-        blocked: list[Blocked] = []
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-            if result:
-                blocked.append(result)
-        return blocked[0] if blocked else None
+        # Side by side: neither needs the other, and a rollout should not wait for its own record.
+        blocked = await all_of(
+            [self._applier.apply(model, wanted, observed), self._upkeep.record(model, aim, observed)]
+        )
+        in_use = {aim.revision, rollout.revision, str(model.status.get("servingRevision") or "")}
+        in_use |= {pod.revision for pod in observed.pods}
+        if observed.deployment:
+            in_use.add(observed.deployment.revision)
+        await self._upkeep.tidy(observed, in_use=in_use, trim=decision.damping.trim)
+        return (blocked, RETRY_REFUSED) if blocked else (rollout.blocked, None)
 
-    async def _apply_child(
-        self, model: ModelView, resource: Resource, manifest: Manifest, observed: Observed
-    ) -> Blocked | None:
-        key, name = (model.namespace, model.name), manifest["metadata"]["name"]
-        slot = f"{resource.kind}/{name}"
-        seen = observed.deployment if resource is DEPLOYMENTS else observed.services.get(name)
-        uid = seen.uid if seen else ""
-        action = decide(model, manifest, seen, self._settled.get(key, {}).get(slot))
-        if action is Action.CREATE:
-            action, uid = await self._look(model, resource, name)
-        if action is Action.CONFLICT:
-            return Blocked(RESOURCE_CONFLICT, f"{slot} exists and does not belong to this {MODEL_DEPLOYMENT}")
-        if action is Action.KEEP:
-            if seen:
-                self._settled.setdefault(key, {})[slot] = seen.ownership
+    async def _halt(self, observed: Observed) -> None:
+        """Stop what runs where a spec asks for that, though nothing else of it can be done."""
+        model, held = observed.model, observed.deployment
+        asked = model.spec.get("suspend") is True or model.spec.get("replicas") == 0
+        kept = next((one for one in observed.revisions if held and one.key == held.revision), None)
+        if asked and held and kept:
+            await self._applier.apply(model, halted(model, held, kept), observed)
+
+    async def _judge(
+        self, observed: Observed, aim: Aim, decision: Decision, blocked: Blocked | None
+    ) -> tuple[Readiness, Status]:
+        """What there is to say now."""
+        late, _ = overdue(observed, aim.revision, aim.wish.deadline_seconds)
+        kept = next((one for one in observed.revisions if one.key == aim.revision), None)
+        readiness = assess(
+            observed,
+            wanted=aim.wanted,
+            revision=aim.revision,
+            suspended=aim.resolved.spec.suspend,
+            blocked=blocked,
+            in_place=is_in_place(decision),
+            accelerator=accelerator_condition(
+                observed, aim.request, decision.verdict, revision=aim.revision, wanted=aim.wanted
+            ),
+            deadline=aim.wish.deadline_seconds if late else None,
+            credentials=aim.credentials,
+            outdated=outdated(aim, kept),
+        )
+        status = build_status(
+            observed,
+            readiness,
+            aim.resolved,
+            aim.revision,
+            carried=decision.rollout.revision,
+            strategy=decision.rollout.strategy,
+            accelerator=accelerator_status(aim.request, decision.verdict, lacking=decision.lacking),
+            pinned=await self._upkeep.pin(observed.model, aim, observed),
+        )
+        return readiness, status
+
+    async def _give_up(self, observed: Observed, aim: Aim) -> float | None:
+        """Write down a revision that failed for good; 0 where there is something to go back to now."""
+        kept = next((one for one in observed.revisions if one.key == aim.revision), None)
+        if kept is None or kept.failed_reason:
             return None
-        return await self._apply(key, slot, resource, manifest, uid)
+        verdicts = [judge(pod, observed.warnings.get(pod.uid, ())) for pod in observed.newest(aim.revision)]
+        failure = failed_now(observed, aim.wish, verdicts)
+        if failure is None:
+            return None
+        # A record that is gone is made anew once the watch has told so.
+        return 0.0 if await self._upkeep.give_up(kept, failure) else None
 
-    async def _look(self, model: ModelView, resource: Resource, name: str) -> tuple[Action, str]:
-        """Look for the object itself before the first apply, which would adopt a stranger of that name."""
-        live = await self._api.get(resource, model.namespace, name)
-        if live is None:
-            return Action.APPLY, ""
-        view = self._memory.remember(resource, live)
-        if view is None or view.owner_uid != model.uid:
-            return Action.CONFLICT, ""
-        return Action.APPLY, view.uid
-
-    async def _apply(
-        self, key: Key, slot: str, resource: Resource, manifest: Manifest, uid: str
-    ) -> Blocked | None:
-        if uid:
-            # With the uid, an object that was replaced since we looked is refused, never adopted.
-            manifest = {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
-        try:
-            stored = await self._api.apply(resource, manifest)
-        except Conflict:
-            raise
-        except (Forbidden, Invalid) as error:
-            return Blocked(CHILD_REFUSED, scrub(f"{slot}: {error.message}"))
-        _log.info("applied %s", slot)
-        view = self._memory.remember(resource, stored)
-        if isinstance(view, ChildView):
-            self._settled.setdefault(key, {})[slot] = view.ownership
+    async def _publish(self, observed: Observed, status: Status, readiness: Readiness) -> float | None:
+        """Write the status if it differs, then tell; seconds after which a change of words is due."""
+        model = observed.model
+        key = (model.namespace, model.name)
+        self._measure(key, observed, readiness)
+        if status == model.status:
+            return None
+        now = self._clock()
+        due = self._written.get(key, now - WORDS_EVERY) + WORDS_EVERY
+        if (
+            readiness.ready.reason in CAPACITY_REASONS
+            and now < due
+            and only_words_differ(model.status, status)
+        ):
+            return due - now
+        if await self._write_status(model, status):
+            self._written[key] = now
+            await self._tell(model, readiness)
         return None
 
     async def _write_status(self, model: ModelView, status: Status) -> bool:
-        """Write the status if it differs; whether it was written."""
-        if status == model.status:
-            return False
+        """Write the status; whether it was written."""
         manifest = {
             "apiVersion": API_VERSION,
             "kind": MODEL_DEPLOYMENT,
@@ -239,7 +272,12 @@ class ModelReconciler:
             await self._recorder.event(model, "Normal", EVENT_RECOVERED, now.message)
 
     def _measure(self, key: Key, observed: Observed, readiness: Readiness) -> None:
-        self._meter.model_state(key, readiness.ready.reason)
+        reason = readiness.ready.reason
+        self._meter.model_state(key, reason)
+        if reason in CAPACITY_REASONS or reason == UNSCHEDULABLE:
+            self.waiting.add(key)
+        else:
+            self.waiting.discard(key)
         living = observed.living()
         known = self._ready_pods.get(key)
         for pod in _new([pod for pod in living if pod.ready], known):
@@ -249,21 +287,17 @@ class ModelReconciler:
 
     def _forget(self, key: Key) -> None:
         self._gatherer.forget(key)
-        self._settled.pop(key, None)
+        self._applier.forget(key)
+        self._written.pop(key, None)
         self._ready_pods.pop(key, None)
+        self.waiting.discard(key)
         self._meter.model_state(key, None)
 
 
-def _assess(observed: Observed, plan: Plan, blocked: Blocked | None) -> Readiness:
-    spec = plan.resolved.spec if plan.resolved else None
-    return assess(
-        observed,
-        wanted=spec.wanted_replicas if spec else 0,
-        revision=plan.revision,
-        suspended=spec.suspend if spec else False,
-        blocked=blocked,
-        in_place=plan.resolved is not None and plan.resolved.strategy == IN_PLACE,
-    )
+def _deadline(observed: Observed, aim: Aim) -> float | None:
+    """Seconds until a pod passes its deadline, if one may."""
+    _, due = overdue(observed, aim.revision, aim.wish.deadline_seconds)
+    return due
 
 
 def _new(ready: Sequence[PodView], known: set[str] | None) -> list[PodView]:

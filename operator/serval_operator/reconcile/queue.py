@@ -1,8 +1,9 @@
 """The work queue: which key is reconciled when.
 
-A key waits at most once and is never reconciled twice at the same time. What fails comes again with growing
-pauses. A key has at most one timer, and the earliest wish wins: each reconcile says anew when it wants to
-come again, so an older wish would only start a second chain of wake-ups.
+A key waits at most once and is never reconciled twice at the same time. What is known already goes before
+what is new, so that a burst of new objects delays no news of those that run. What fails comes again with
+growing pauses. A key has at most one timer, and the earliest wish wins: each reconcile says anew when it
+wants to come again, so an older wish would only start a second chain of wake-ups.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from collections import deque
 from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
@@ -24,6 +26,9 @@ LONGEST_BACKOFF = 60.0
 SHORTEST_PAUSE = 1.0
 """An event brings a failed key forward, but not to earlier than this many seconds after the failure: our own
 writes are events too, and a reconcile that writes and then fails must not run hot."""
+
+NEW_EVERY = 4
+"""While both wait, each so many keys one that is new has its turn."""
 
 DONE = "done"
 AGAIN = "again"
@@ -88,6 +93,8 @@ class WorkQueue:
     reconcile:
         Brings one key to what it should be; returns the seconds until it wants to be called again, or None.
         What it raises counts as failure.
+    is_known:
+        Whether a key was reconciled before, by whomever.
     jitter:
         Factor by which a back-off is multiplied, so that what failed together does not come back together.
     """
@@ -99,6 +106,7 @@ class WorkQueue:
         workers: int,
         meter: QueueMeter,
         clock: Clock,
+        is_known: Callable[[Key], bool] = lambda _: True,
         jitter: Callable[[], float] = lambda: random.uniform(0.8, 1.2),  # noqa: S311 - no secret
     ) -> None:
         self._reconcile = reconcile
@@ -106,7 +114,8 @@ class WorkQueue:
         self._meter = meter
         self._clock = clock
         self._jitter = jitter
-        self._ready: asyncio.Queue[Key | None] = asyncio.Queue()
+        self._lanes = _Lanes()
+        self._is_known = is_known
         self._waiting: dict[Key, float] = {}
         self._active: dict[Key, float] = {}
         self._again: set[Key] = set()
@@ -132,7 +141,7 @@ class WorkQueue:
         if not self._waiting and not self._active:
             self._progress = now
         self._waiting[key] = now
-        self._ready.put_nowait(key)
+        self._lanes.put(key, known=self._is_known(key))
 
     def add_after(self, key: Key, delay: float) -> None:
         """Reconcile a key in so many seconds, or earlier if that was asked for already."""
@@ -174,10 +183,7 @@ class WorkQueue:
             timer.cancel()
         self._timers.clear()
         self._waiting.clear()
-        while not self._ready.empty():
-            self._ready.get_nowait()
-        for _ in self._workers:
-            self._ready.put_nowait(None)
+        self._lanes.close()
         if not self._workers:
             return True
         _, late = await asyncio.wait(self._workers, timeout=grace)
@@ -188,7 +194,7 @@ class WorkQueue:
         return not late
 
     async def _work(self) -> None:
-        while (key := await self._ready.get()) is not None:
+        while (key := await self._lanes.get()) is not None:
             del self._waiting[key]
             self._active[key] = self._clock.time()
             self._disarm(key)
@@ -244,6 +250,40 @@ class WorkQueue:
     def _due(self, key: Key) -> None:
         self._timers.pop(key, None)
         self.add(key)
+
+
+class _Lanes:
+    """Keys that wait, in two lanes."""
+
+    def __init__(self) -> None:
+        self._known: deque[Key] = deque()
+        self._new: deque[Key] = deque()
+        self._count = asyncio.Semaphore(0)
+        self._closed = False
+        self._turn = 0
+
+    def put(self, key: Key, *, known: bool) -> None:
+        """Add a key at the end of its lane."""
+        (self._known if known else self._new).append(key)
+        self._count.release()
+
+    async def get(self) -> Key | None:
+        """Wait for a key; None once closed."""
+        await self._count.acquire()
+        if self._closed:
+            # For whoever else waits.
+            self._count.release()
+            return None
+        self._turn += 1
+        takes_new = self._new and (not self._known or self._turn % NEW_EVERY == 0)
+        return (self._new if takes_new else self._known).popleft()
+
+    def close(self) -> None:
+        """Forget all keys, and let nobody wait any more."""
+        self._known.clear()
+        self._new.clear()
+        self._closed = True
+        self._count.release()
 
 
 async def resync(

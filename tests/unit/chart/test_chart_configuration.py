@@ -10,13 +10,14 @@ from unit.chart.rendering import Chart, Manifest, configuration
 def test_default_configuration(rendered: list[Manifest]) -> None:
     read = configuration(rendered)
     assert read.default_runtime == "tensorflow-serving"
-    assert (read.fetch.max_bytes, read.fetch.max_entries) == (20 * 2**30, 10_000)
+    assert (read.fetch.max_bytes, read.fetch.max_entries, read.fetch.cache_url) == (20 * 2**30, 10_000, "")
     official = read.runtimes["tensorflow-serving"]
     assert official.image("") == official.image("cpu") == "tensorflow/serving:2.19.1"
     assert official.image("nvidia-gpu") == official.image("aks-nvidia-gpu") == f"{official.image('cpu')}-gpu"
     assert official.args == ("--monitoring_config_file=/models/monitoring.config",)
     own = read.runtimes["serval"]
     assert own.image("nvidia-gpu") == "serval-server:0.1.0"
+    assert (official.frameworks, own.frameworks) == (("TensorFlow",), ("TensorFlow", "ONNX"))
     assert own.capabilities - official.capabilities == {"raw-score", "concurrency-limit"}
 
 
@@ -48,6 +49,7 @@ def test_configuration_follows_the_values(chart: Chart) -> None:
                     "maxBytes": 5_000_000_000,
                     "maxEntries": 1_000_000,
                     "resources": {"limits": {"cpu": 1}},
+                    "cache": {"url": "http://serval-cache:8600"},
                 },
                 "runtimes": {
                     "tensorflow-serving": None,
@@ -72,6 +74,7 @@ def test_configuration_follows_the_values(chart: Chart) -> None:
     assert read.profiles["fpga"].scalable
     assert read.fetch.image == "mirror/serval-operator:0.1.0"
     assert read.fetch.image_pull_policy == "Always"
+    assert read.fetch.cache_url == "http://serval-cache:8600"
     assert (read.fetch.max_bytes, read.fetch.max_entries) == (5_000_000_000, 1_000_000)
 
 
@@ -91,6 +94,11 @@ def test_configuration_follows_the_values(chart: Chart) -> None:
         ),
         ({"profiles": {"Big GPU": {}}}, "Big GPU"),
         ({"fetch": {"maxBytes": "20GB"}}, "/fetch/maxBytes"),
+        ({"fetch": {"cache": {"url": "cache:8600"}}}, "/fetch/cache/url"),
+        (
+            {"runtimes": {"x": {"images": {"default": "i"}, "frameworks": ["Caffe"]}}},
+            "/runtimes/x/frameworks/0",
+        ),
         ({"defaultRuntime": "triton"}, 'there is no runtime "triton"'),
         ({"profiles": {"nvidia-gpu": None}}, "images.nvidia-gpu: there is no profile of this name"),
         ({"metrics": {"serviceMonitor": {"enabled": True}}}, "needs metrics.service.enabled"),

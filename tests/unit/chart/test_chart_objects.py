@@ -19,11 +19,15 @@ def test_renders_these_objects_and_no_more(rendered: list[Manifest]) -> None:
     assert sorted((one["kind"], one["metadata"]["name"]) for one in rendered) == [
         ("ClusterRole", "serval-edit"),
         ("ClusterRole", "serval-operator"),
+        ("ClusterRole", "serval-operator-capacity"),
         ("ClusterRole", "serval-view"),
         ("ClusterRoleBinding", "serval-operator"),
+        ("ClusterRoleBinding", "serval-operator-capacity"),
         ("ConfigMap", "serval-operator"),
         ("CustomResourceDefinition", "modeldeployments.serval.dev"),
         ("Deployment", "serval-operator"),
+        ("Role", "serval-operator-autoscaler"),
+        ("RoleBinding", "serval-operator-autoscaler"),
         ("ServiceAccount", "serval-operator"),
     ]
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import pytest
+
+from serval_operator.settings import Settings
 from unit.chart.rendering import NAMESPACE, Chart, Manifest, environment, of_kind, only, pod_of
 
 RULES = [
@@ -9,16 +12,30 @@ RULES = [
     (["serval.dev"], ["modeldeployments/status"], ["patch"]),
     (["serval.dev"], ["modeldeployments/finalizers"], ["update"]),
     (["apps"], ["deployments"], ["get", "list", "watch", "create", "patch"]),
+    (["apps"], ["controllerrevisions"], ["get", "list", "watch", "create", "patch", "delete"]),
     ([""], ["services"], ["get", "list", "watch", "create", "patch"]),
-    ([""], ["pods"], ["list", "watch"]),
+    (["autoscaling"], ["horizontalpodautoscalers"], ["get", "list", "watch", "create", "patch", "delete"]),
+    (["policy"], ["poddisruptionbudgets"], ["get", "list", "watch", "create", "patch", "delete"]),
+    ([""], ["pods"], ["list", "watch", "delete"]),
+    ([""], ["configmaps"], ["create"]),
+    ([""], ["serviceaccounts"], ["get"]),
     ([""], ["events"], ["list", "create"]),
 ]
-"""All that the operator may do. No Secrets, no logs, no exec, no wildcard; owner references delete for it."""
+"""All that the operator may do with what is in a namespace that it serves. No Secrets, no logs, no exec, no
+wildcard; owner references delete most of it."""
+CAPACITY_RULES = [
+    ([""], ["nodes"], ["list", "watch"]),
+    ([""], ["pods"], ["list"]),
+    (["karpenter.sh"], ["nodeclaims"], ["list"]),
+    (["resource.k8s.io"], ["deviceclasses"], ["list"]),
+]
+"""All that it may see beyond."""
 
 SUBJECTS = [{"kind": "ServiceAccount", "name": "serval-operator", "namespace": NAMESPACE}]
 
 
 def rules(role: Manifest) -> list[tuple[list[str], list[str], list[str]]]:
+    """Rules that name no object."""
     assert all(set(rule) == {"apiGroups", "resources", "verbs"} for rule in role["rules"])
     return [(rule["apiGroups"], rule["resources"], rule["verbs"]) for rule in role["rules"]]
 
@@ -28,7 +45,62 @@ def test_operator_may_do_exactly_this_everywhere(rendered: list[Manifest]) -> No
     binding = only(rendered, "ClusterRoleBinding")
     assert (binding["roleRef"]["kind"], binding["roleRef"]["name"]) == ("ClusterRole", "serval-operator")
     assert binding["subjects"] == SUBJECTS
-    assert not of_kind(rendered, "Role", "RoleBinding")
+
+
+def test_operator_sees_capacity_and_one_object_of_the_autoscaler(rendered: list[Manifest]) -> None:
+    assert rules(only(rendered, "ClusterRole", "serval-operator-capacity")) == CAPACITY_RULES
+    (role,) = of_kind(rendered, "Role")
+    assert role["metadata"]["namespace"] == "kube-system"
+    status = ["cluster-autoscaler-status"]
+    assert role["rules"] == [
+        {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": status, "verbs": ["get"]}
+    ]
+    bound = {one["roleRef"]["name"]: one for one in of_kind(rendered, "ClusterRoleBinding", "RoleBinding")}
+    assert set(bound) == {"serval-operator", "serval-operator-capacity", "serval-operator-autoscaler"}
+    assert all(one["subjects"] == SUBJECTS for one in bound.values())
+    assert bound["serval-operator-autoscaler"]["metadata"]["namespace"] == "kube-system"
+
+
+@pytest.mark.parametrize(
+    ("capacity", "namespaces", "sees"),
+    [
+        ("auto", [], True),
+        ("auto", ["vision"], False),
+        ("always", ["vision"], True),
+        ("never", [], False),
+    ],
+)
+def test_whether_the_operator_sees_capacity(
+    chart: Chart, capacity: str, namespaces: list[str], sees: bool
+) -> None:
+    manifests = chart.render({"rbac": {"capacity": capacity}, "watchNamespaces": namespaces})
+    named = [one for one in manifests if one["metadata"]["name"] == "serval-operator-capacity"]
+    assert len(named) == (2 if sees else 0)
+
+
+def test_a_lease_is_for_several_operators(chart: Chart, rendered: list[Manifest]) -> None:
+    assert not [one for one in rendered if one["metadata"]["name"] == "serval-operator-lease"]
+    manifests = chart.render({"operator": {"replicas": 2, "leaseSeconds": 30}})
+    role = only(manifests, "Role", "serval-operator-lease")
+    assert role["metadata"]["namespace"] == NAMESPACE
+    group, leases = ["coordination.k8s.io"], ["leases"]
+    assert role["rules"] == [
+        {"apiGroups": group, "resources": leases, "verbs": ["create"]},
+        {
+            "apiGroups": group,
+            "resources": leases,
+            "resourceNames": ["serval-operator"],
+            "verbs": ["get", "update"],
+        },
+    ]
+    assert only(manifests, "RoleBinding", "serval-operator-lease")["subjects"] == SUBJECTS
+    spec = only(manifests, "Deployment")["spec"]
+    assert (spec["replicas"], spec["strategy"]["type"]) == (2, "RollingUpdate")
+    assert spec["template"]["spec"]["topologySpreadConstraints"]
+    variables = environment(manifests)
+    settings = Settings.from_environment(variables)
+    assert (settings.lease_name, settings.lease_namespace) == ("serval-operator", NAMESPACE)
+    assert settings.lease_seconds == 30
 
 
 def test_operator_may_do_exactly_this_in_named_namespaces(chart: Chart) -> None:

@@ -105,6 +105,10 @@ def test_spec_has_these_blocks(schema: Schema) -> None:
         "endpoint",
         "probes",
         "suspend",
+        "rollout",
+        "autoscaling",
+        "disruption",
+        "topologySpread",
         "imagePullSecrets",
         "priorityClassName",
         "podMetadata",
@@ -167,6 +171,7 @@ def test_condition_types_of_the_code_are_described(schema: Schema) -> None:
         constants.MODEL_FETCHED,
         constants.MODEL_LOADED,
         constants.ENDPOINT_READY,
+        constants.UPDATE_AVAILABLE,
         constants.RECONCILING,
         constants.STALLED,
     ):

@@ -1,12 +1,13 @@
-"""An operator's configuration for tests: two runtimes and three profiles with all that they may have."""
+"""An operator's configuration for tests: three runtimes and three profiles with all that they may have."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any
 
 import yaml
 
-from serval_operator.api.model import parse_spec
+from serval_operator.api.model import SCHEME_OCI, ModelSpec, parse_spec
 from serval_operator.api.resolved import Resolved
 from serval_operator.config import Configuration, parse_configuration
 from serval_operator.planning.resolve import resolve
@@ -20,10 +21,11 @@ fetch:
   maxBytes: 1Gi
   maxEntries: 1000
   resources: {requests: {cpu: 100m, memory: 128Mi}, limits: {memory: 512Mi}}
+  cache: {url: "http://serval-cache.serval-system:8600"}
 defaults: {runtime: serval}
 runtimes:
   - name: serval
-    frameworks: [TensorFlow]
+    frameworks: [TensorFlow, ONNX]
     images: {default: registry.example/serval-server:1, nvidia-gpu: registry.example/serval-server:1-gpu}
     env: [{name: TF_CPP_MIN_LOG_LEVEL, value: "1"}]
     capabilities: [grpc-predict, rest-predict, raw-score, metrics, concurrency-limit]
@@ -42,12 +44,21 @@ profiles:
     nodeSelector: {pool: gpu, zone: a}
     tolerations: [{key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}]
   - name: cpu
+  - name: spot
+    resourceName: example.com/spot
+    scalable: true
 """
 )
 CONFIGURATION: Configuration = parse_configuration(DOCUMENT)
 
 
-def resolved(name: str = "digits", **spec: Any) -> Resolved:
+def resolved(name: str = "digits", *, image_volumes: bool = False, **spec: Any) -> Resolved:
     """A spec, resolved; fields by keyword, over one small https model."""
     source = {"uri": "https://models.example.com/digits.tar.gz", **spec.pop("model", {})}
-    return resolve(parse_spec(name, {**spec, "model": source}), CONFIGURATION)
+    return come_to(parse_spec(name, {**spec, "model": source}), image_volumes=image_volumes)
+
+
+def come_to(spec: ModelSpec, *, image_volumes: bool = False) -> Resolved:
+    """What a spec comes to, on nodes that mount images as volumes or that do not."""
+    found = resolve(spec, CONFIGURATION)
+    return replace(found, image_volume=image_volumes and spec.model.scheme == SCHEME_OCI)

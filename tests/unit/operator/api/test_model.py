@@ -18,7 +18,8 @@ from serval_operator.api.model import (
     Probe,
     parse_spec,
 )
-from serval_operator.constants import INVALID_SPEC, RESERVED_METADATA_DOMAINS
+from serval_operator.api.spec_blocks import Autoscaling, Credentials, Disruption, Rollout
+from serval_operator.constants import INVALID_SPEC, RESERVED_METADATA_DOMAINS, UNSUPPORTED_SPEC
 from serval_operator.errors import InvalidSpec
 from unit.crd.schema import CRD_FILE, walk
 
@@ -31,18 +32,34 @@ FULL: Mapping[str, Any] = {
         "uri": "https://models.example.com/a.tar.gz",
         "name": "A.b_c-1",
         "version": 7,
-        "framework": "TensorFlow",
+        "framework": "ONNX",
         "sha256": "0" * 64,
         "caConfigMap": {"name": "store-ca", "key": "ca.pem"},
+        "credentials": {"secretName": "store.keys"},
     },
     "runtime": {"name": "serval", "args": ["--x=1", "--y"], "env": [{"name": "A", "value": "1"}]},
     "replicas": 4,
+    "rollout": {
+        "strategy": "InPlace",
+        "progressDeadlineSeconds": 600,
+        "minReadySeconds": 5,
+        "onFailure": "Revert",
+    },
+    "autoscaling": {
+        "minReplicas": 2,
+        "maxReplicas": 6,
+        "targetUtilization": 50,
+        "metric": "RequestsInFlight",
+    },
+    "disruption": {"maxUnavailable": "25%"},
+    "topologySpread": "Required",
     "resources": {"requests": {"cpu": 2}, "limits": {"memory": "4Gi"}},
     "accelerator": {
         "resourceName": "nvidia.com/gpu",
         "count": 2,
         "nodeSelector": {"pool": "gpu"},
         "tolerations": [TOLERATION],
+        "whenUnavailable": "Wait",
     },
     "endpoint": {
         "expose": "ClusterIP",
@@ -65,9 +82,10 @@ FULL_SPEC = ModelSpec(
         uri="https://models.example.com/a.tar.gz",
         name="A.b_c-1",
         version=7,
-        framework="TensorFlow",
+        framework="ONNX",
         sha256="0" * 64,
         ca_config_map=("store-ca", "ca.pem"),
+        credentials=Credentials(secret_name="store.keys"),
     ),
     runtime="serval",
     runtime_args=("--x=1", "--y"),
@@ -80,6 +98,7 @@ FULL_SPEC = ModelSpec(
         count=2,
         node_selector={"pool": "gpu"},
         tolerations=(TOLERATION,),
+        when_unavailable="Wait",
     ),
     endpoint=Endpoint(scoring="Disabled", timeout_seconds=60, max_concurrent_requests=8),
     startup=Probe(1, 2, 3),
@@ -90,10 +109,15 @@ FULL_SPEC = ModelSpec(
     priority_class="high",
     pod_labels={"team": "vision"},
     pod_annotations={"prometheus.io/scrape": "true"},
+    rollout=Rollout("InPlace", 600, 5, "Revert"),
+    autoscaling=Autoscaling(2, 6, 50, "RequestsInFlight"),
+    disruption=Disruption("25%"),
+    topology_spread="Required",
 )
 WITHOUT_EFFECT = {
     ".endpoint.expose": "ClusterIP is its only value",
     ".accelerator.profile": "excludes resourceName, which FULL sets; tested on its own",
+    ".model.credentials.serviceAccountName": "excludes secretName, which FULL sets; tested on its own",
 }
 
 
@@ -124,6 +148,18 @@ def set_fields(value: Any, path: str = "") -> set[str]:
     return {path}
 
 
+NEEDED = {
+    ".model",
+    ".model.uri",
+    ".model.credentials.secretName",
+    ".accelerator.resourceName",
+    ".autoscaling.maxReplicas",
+    ".endpoint",
+    ".endpoint.maxConcurrentRequests",
+}
+"""Fields of the full spec without which the rest of it makes no sense."""
+
+
 class TestFields:
     def test_every_field(self) -> None:
         assert parse_spec("digits", FULL) == FULL_SPEC
@@ -133,20 +169,19 @@ class TestFields:
         plain = {path for path, child in walk(spec_schema()) if not path.endswith(("{}", "[]"))}
         toleration = {f".accelerator.tolerations[].{field}" for field in (*TOLERATION, "tolerationSeconds")}
         missing = plain - set_fields(FULL) - toleration
-        assert missing == {".accelerator.profile"}
-        assert missing <= set(WITHOUT_EFFECT)
+        assert missing == set(WITHOUT_EFFECT) - {".endpoint.expose"}
 
     @pytest.mark.parametrize("path", sorted(set_fields(FULL) - {""}))
     def test_every_field_matters(self, path: str) -> None:
         """Without the field, the typed spec is another one (or there is none)."""
         spec = deepcopy(dict(FULL))
         _remove(spec, path)
-        if path in (".endpoint.expose", ".model.framework", ".runtime.env[].value"):
-            return  # one value only; the default; required by the CRD
+        if path in (".endpoint.expose", ".runtime.env[].value"):
+            return  # one value only; required by the CRD
         try:
             assert parse_spec("digits", spec) != FULL_SPEC
         except (InvalidSpec, KeyError):
-            assert path in (".model", ".model.uri", ".accelerator.resourceName") or path.endswith(".name")
+            assert path in NEEDED or path.endswith(".name")
 
     def test_defaults(self) -> None:
         assert parse_spec("digits", LEAST) == ModelSpec(
@@ -162,15 +197,32 @@ class TestFields:
             readiness=Probe(),
             liveness=Probe(),
             suspend=False,
+            rollout=Rollout("Auto", 1800, 0, "Hold"),
+            autoscaling=None,
+            disruption=None,
+            topology_spread="Preferred",
         )
 
     def test_empty_blocks_are_as_good_as_none(self) -> None:
-        names = ("runtime", "resources", "accelerator", "endpoint", "probes", "podMetadata")
+        names = (
+            *("runtime", "resources", "accelerator", "endpoint", "probes", "podMetadata"),
+            *("rollout", "autoscaling", "disruption"),
+        )
         assert parse_spec("digits", {**LEAST, **{name: {} for name in names}}) == parse_spec("digits", LEAST)
 
     def test_profile(self) -> None:
         spec = parse_spec("digits", {**LEAST, "accelerator": {"profile": "nvidia-gpu"}})
-        assert spec.accelerator == Accelerator("nvidia-gpu", "", 1, {}, ())
+        assert spec.accelerator == Accelerator("nvidia-gpu", "", 1, {}, (), "Auto")
+
+    def test_a_service_account(self) -> None:
+        model = {"uri": "s3://models/digits", "credentials": {"serviceAccountName": "reader"}}
+        assert parse_spec("digits", {"model": model}).model.credentials == Credentials("", "reader")
+
+    @pytest.mark.parametrize("side", ["requests", "limits"])
+    def test_defaults_of_autoscaling(self, side: str) -> None:
+        """A limit without a request is a request, too."""
+        block = {"autoscaling": {"maxReplicas": 5}, "resources": {side: {"cpu": 1}}}
+        assert parse_spec("digits", {**LEAST, **block}).autoscaling == Autoscaling(1, 5, 70, "CPU")
 
     def test_the_key_of_a_ca_has_a_default(self) -> None:
         uri = "https://models.example.com/a.zip"
@@ -184,6 +236,9 @@ class TestFields:
             ("pvc://models", "pvc", "models"),
             ("pvc://models.v2/", "pvc", "models.v2"),
             ("https://host:8443/a.zip?sig=a..b", "https", "host:8443"),
+            ("azureblob://acct/models/a", "azureblob", "acct"),
+            ("s3://models/a", "s3", "models"),
+            ("gs://models", "gs", "models"),
         ],
     )
     def test_addresses(self, uri: str, scheme: str, claim: str) -> None:
@@ -198,13 +253,23 @@ class TestFields:
         assert spec.wanted_replicas == wanted
 
 
-ADDRESS = "`spec.model.uri` must be an address like pvc://claim/path or https://host/model.tar.gz"
+ADDRESS = (
+    "`spec.model.uri` must be an address that starts with one of "
+    "pvc://, https://, azureblob://, s3://, gs://, oci://"
+)
 PATH = "`spec.model.uri` must not contain `..`, encoded dots, backslashes or control characters"
 CLAIM = "`spec.model.uri` must name a persistent volume claim after pvc://"
 MODEL_NAME = "`spec.model.name` must be at most 63 letters, digits, '.', '_' or '-'"
 UNION = "`spec.accelerator` must have either `profile` or `resourceName`"
 COUNT = "`spec.accelerator.count` must be a whole number of at least 1"
 REPLICAS = "`spec.replicas` must be a whole number of at least 0"
+CREDENTIALS = "`spec.model.credentials` must have either `secretName` or `serviceAccountName`"
+FEWEST = "`spec.autoscaling.minReplicas` must be a whole number from 1 to 1000"
+MOST = "`spec.autoscaling.maxReplicas` must be a whole number from 1 to 1000"
+BUDGET = (
+    "`spec.disruption.maxUnavailable` must be a number of at least 1 or a percentage above 0, "
+    "such as 1 or 25%"
+)
 
 
 class TestInvalid:
@@ -215,7 +280,67 @@ class TestInvalid:
             ("model.uri", "", ADDRESS),
             ("model.uri", "models/digits", ADDRESS),
             ("model.uri", "http://host/a.zip", ADDRESS),
-            ("model.uri", "s3://bucket/a", ADDRESS),
+            ("model.uri", "file:///etc/passwd", ADDRESS),
+            ("model.uri", "s3://", ADDRESS),
+            ("model.uri", "oci://registry/../a", PATH),
+            ("model.credentials", {"secretName": "a", "serviceAccountName": "b"}, CREDENTIALS),
+            ("model.credentials", {"secretName": ""}, CREDENTIALS),
+            (
+                "model",
+                {"uri": "s3://bucket/a", "credentials": {"secretName": "other/keys"}},
+                "`spec.model.credentials.secretName` must be the name of an object of this namespace",
+            ),
+            (
+                "model",
+                {"uri": "s3://bucket/a", "credentials": {"serviceAccountName": "../reader"}},
+                "`spec.model.credentials.serviceAccountName` must be the name of an object of this namespace",
+            ),
+            (
+                "model.credentials",
+                {"secretName": "keys"},
+                "`spec.model.credentials` must be absent where `spec.model.uri` starts with pvc://",
+            ),
+            (
+                "rollout.progressDeadlineSeconds",
+                0,
+                "`spec.rollout.progressDeadlineSeconds` must be a whole number of at least 1",
+            ),
+            (
+                "rollout.minReadySeconds",
+                -1,
+                "`spec.rollout.minReadySeconds` must be a whole number of at least 0",
+            ),
+            ("autoscaling", {"minReplicas": 1}, MOST),
+            ("autoscaling", {"maxReplicas": 1001}, MOST),
+            ("autoscaling", {"maxReplicas": True}, MOST),
+            ("autoscaling", {"maxReplicas": 3, "minReplicas": 0}, FEWEST),
+            (
+                "autoscaling",
+                {"maxReplicas": 3, "minReplicas": 4},
+                "`spec.autoscaling.maxReplicas` must be at least `spec.autoscaling.minReplicas`",
+            ),
+            (
+                "autoscaling",
+                {"maxReplicas": 3, "targetUtilization": 101},
+                "`spec.autoscaling.targetUtilization` must be a whole number from 1 to 100",
+            ),
+            (
+                "autoscaling",
+                {"maxReplicas": 3},
+                "`spec.resources.requests.cpu` must be set, since `spec.autoscaling` scales on CPU",
+            ),
+            (
+                "autoscaling",
+                {"maxReplicas": 3, "metric": "RequestsInFlight"},
+                (
+                    "`spec.endpoint.maxConcurrentRequests` must be set, since `spec.autoscaling` scales on "
+                    "requests in flight"
+                ),
+            ),
+            *(
+                ("disruption.maxUnavailable", value, BUDGET)
+                for value in (0, -1, True, "0%", "1", "101%", "1%%", "٣%", 1.5, None)
+            ),
             ("model.uri", "pvc://", ADDRESS),
             ("model.uri", "pvc://models/../secrets", PATH),
             ("model.uri", "pvc://models/..", PATH),
@@ -260,6 +385,23 @@ class TestInvalid:
         with pytest.raises(InvalidSpec, match=f"^{re.escape(message)}$") as caught:
             parse_spec("digits", with_field(LEAST, path, value))
         assert caught.value.reason == INVALID_SPEC
+
+    @pytest.mark.parametrize(
+        ("path", "known"),
+        [
+            ("rollout.strategy", "Auto, Surge, InPlace"),
+            ("rollout.onFailure", "Hold, Revert"),
+            ("topologySpread", "Preferred, Required, Disabled"),
+            ("autoscaling.metric", "CPU, RequestsInFlight"),
+            ("accelerator.whenUnavailable", "Auto, Wait, Refuse"),
+        ],
+    )
+    def test_a_word_of_a_newer_operator(self, path: str, known: str) -> None:
+        base = {**LEAST, "accelerator": {"profile": "gpu"}, "autoscaling": {"maxReplicas": 2}}
+        message = f"`spec.{path}` must be one of {known}; this operator knows no other"
+        with pytest.raises(InvalidSpec, match=f"^{re.escape(message)}$") as caught:
+            parse_spec("digits", with_field(base if "." in path else LEAST, path, "New"))
+        assert caught.value.reason == UNSUPPORTED_SPEC
 
     @pytest.mark.parametrize("name", ["", "Digits", "1digits", "digits-", "a.b", "d" * 54])
     def test_a_name_that_no_service_can_have(self, name: str) -> None:

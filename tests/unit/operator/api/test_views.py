@@ -11,14 +11,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serval_operator.api.naming import digest
 from serval_operator.api.views import (
     ChildView,
     ContainerView,
     PodView,
+    parse_autoscaler,
     parse_deployment,
+    parse_disruption,
     parse_model,
     parse_pod,
     parse_pod_warning,
+    parse_revision,
     parse_service,
     parse_time,
 )
@@ -30,6 +34,9 @@ PARSERS: tuple[Callable[[Mapping[str, Any]], Any], ...] = (
     parse_model,
     parse_deployment,
     parse_service,
+    parse_autoscaler,
+    parse_disruption,
+    parse_revision,
     parse_pod,
     parse_pod_warning,
 )
@@ -40,6 +47,7 @@ KNOWN_FIELDS = [
     "fieldsV1", "generation", "observedGeneration", "lastTransitionTime", "creationTimestamp", "exitCode",
     "restartCount", "startedAt", "finishedAt", "started", "ready", "involvedObject", "series", "eventTime",
     "lastTimestamp", "serval.dev/name", "serval.dev/revision", "phase", "nodeName",
+    "data", "template", "revision", "strategy", "rollingUpdate", "maxSurge", "replicas",
 ]  # fmt: skip
 KNOWN_TEXTS = [
     "True", "False", "fetch", "server", "ReplicaFailure", "PodScheduled", "Ready", "Unschedulable", "status",
@@ -91,8 +99,13 @@ class TestTotal:
     def test_an_empty_object_gives_neutral_values(self, parse: Callable[[Mapping[str, Any]], Any]) -> None:
         view = parse({})
         values = {field.name: getattr(view, field.name) for field in fields(view)}
-        values.pop("ownership", None)  # the hash of nothing
-        values.pop("owner", None)
+        for kept in (
+            "ownership",
+            "owner",
+            "template",
+            "template_digest",
+        ):  # hashes of nothing, and nothing packed
+            values.pop(kept, None)
         assert not any(values.values()), values
 
 
@@ -181,6 +194,62 @@ class TestChild:
         obj = gen.deployment(gen.create_failure("exceeded quota"))
         obj["status"]["conditions"][0]["status"] = "False"
         assert not parse_deployment(obj).create_failure
+
+
+class TestDeployment:
+    @pytest.mark.parametrize(
+        ("rolling", "surge"),
+        [
+            ({"maxSurge": 1, "maxUnavailable": 0}, True),
+            ({"maxSurge": "25%"}, True),
+            ({"maxSurge": 0, "maxUnavailable": 1}, False),
+            ({"maxSurge": "0%"}, False),
+            ({"maxSurge": "0"}, False),
+            ({}, False),
+        ],
+    )
+    def test_how_it_rolls(self, rolling: dict[str, Any], *, surge: bool) -> None:
+        obj = gen.deployment()
+        obj["spec"]["strategy"] = {"type": "RollingUpdate", "rollingUpdate": rolling}
+        assert parse_deployment(obj).surge is surge
+
+    def test_what_it_carries(self) -> None:
+        obj = gen.deployment()
+        obj["spec"] |= {"replicas": 3, "template": {"metadata": {"labels": {"serval.dev/revision": "abc"}}}}
+        view = parse_deployment(obj)
+        assert (view.revision, view.replicas) == ("abc", 3)
+        assert parse_deployment(gen.deployment()).revision == ""
+
+
+TEMPLATE: dict[str, Any] = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": []}}
+
+
+class TestRevision:
+    @staticmethod
+    def record(**annotations: str) -> gen.Object:
+        named = {f"serval.dev/{name.replace('_', '-')}": value for name, value in annotations.items()}
+        obj = gen.service(name="digits-abc")
+        obj["metadata"] |= {"labels": {"serval.dev/revision": "abc"}, "annotations": named}
+        return {**obj, "kind": "ControllerRevision", "revision": 7, "data": {"template": TEMPLATE}}
+
+    def test_keeps_the_template_and_its_digest(self) -> None:
+        view = parse_revision(self.record())
+        assert view.unpacked() == TEMPLATE
+        assert view.template_digest == digest(TEMPLATE)
+        assert (view.number, view.key, view.owner_uid) == (7, "abc", gen.MODEL_UID)
+        assert (view.failed_reason, view.failed_message, view.served) == ("", "", False)
+
+    def test_what_became_of_it(self) -> None:
+        failed = parse_revision(self.record(failed_reason="CrashLoop", failed_message="boom", served="true"))
+        assert (failed.failed_reason, failed.failed_message, failed.served) == ("CrashLoop", "boom", True)
+        assert not parse_revision(self.record(served="yes")).served
+
+    @pytest.mark.parametrize("data", [None, [], {"template": [1]}, {"template": {"x": 2**70}}])
+    def test_one_that_we_did_not_write_has_an_empty_template(self, data: object) -> None:
+        """Numbers of any size pass the JSON parser of the watch."""
+        view = parse_revision({**self.record(), "data": data})
+        assert view.unpacked() == {}
+        assert view.template_digest == digest({})
 
 
 HAND = gen.managed("kubectl-edit", {"f:spec": {"f:replicas": {}}})

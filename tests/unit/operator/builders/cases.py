@@ -32,6 +32,24 @@ CASES: dict[str, dict[str, Any]] = {
     },
     "pvc": {"model": {"uri": "pvc://models/vision/digits", "version": 0}},
     "suspended": {"model": {"uri": "pvc://models"}, "replicas": 3, "suspend": True},
+    "blob-secret": {
+        "model": {"uri": "azureblob://acct/models/digits", "credentials": {"secretName": "store-keys"}},
+        "topologySpread": "Required",
+    },
+    "bucket-account": {
+        "model": {
+            "uri": "s3://models/digits.tar.gz",
+            "version": 3,
+            "sha256": "0" * 64,
+            "credentials": {"serviceAccountName": "model-reader"},
+        },
+        "podMetadata": {"annotations": {"note": "kept"}},
+        "rollout": {"minReadySeconds": 30, "progressDeadlineSeconds": 60},
+    },
+    "onnx-image": {
+        "model": {"uri": "oci://registry.example/vision/digits:3", "framework": "ONNX"},
+        "topologySpread": "Disabled",
+    },
     "everything": {
         "model": {
             "uri": "https://models.example.com:8443/$(HOME)/digits.zip?sig=a%2Bb",
@@ -40,6 +58,7 @@ CASES: dict[str, dict[str, Any]] = {
             "framework": "TensorFlow",
             "sha256": "f" * 64,
             "caConfigMap": {"name": "store-ca", "key": "ca.pem"},
+            "credentials": {"secretName": "store-keys"},
         },
         "runtime": {
             "name": "serval",
@@ -56,6 +75,7 @@ CASES: dict[str, dict[str, Any]] = {
             "count": 2,
             "nodeSelector": {"zone": "b"},
             "tolerations": [TOLERATION],
+            "whenUnavailable": "Refuse",
         },
         "endpoint": {
             "expose": "ClusterIP",
@@ -69,12 +89,47 @@ CASES: dict[str, dict[str, Any]] = {
             "liveness": {"periodSeconds": 20, "timeoutSeconds": 7, "failureThreshold": 6},
         },
         "suspend": False,
+        "rollout": {
+            "strategy": "InPlace",
+            "progressDeadlineSeconds": 600,
+            "minReadySeconds": 5,
+            "onFailure": "Revert",
+        },
+        "autoscaling": {"minReplicas": 2, "maxReplicas": 6, "targetUtilization": 50, "metric": "CPU"},
+        "disruption": {"maxUnavailable": 2},
+        "topologySpread": "Preferred",
         "imagePullSecrets": [{"name": "registry"}, {"name": "mirror"}],
         "priorityClassName": "serving-high",
         "podMetadata": {
             "labels": {"team": "vision"},
             "annotations": {"prometheus.io/scrape": "true"},
         },
+    },
+}
+
+IMAGE_CASES: dict[str, dict[str, Any]] = {
+    "image-volume": {
+        "model": {
+            "uri": f"oci://registry.example/vision/digits:3@sha256:{'0' * 64}",
+            "sha256": "1" * 64,
+            "credentials": {"secretName": "registry-login"},
+        },
+        "imagePullSecrets": [{"name": "registry"}],
+    },
+    "image-volume-tag": {"model": {"uri": "oci://registry.example/vision/digits", "version": 2}},
+}
+"""Where all nodes can mount images."""
+
+AUTOSCALERS: dict[str, dict[str, Any]] = {
+    "cpu": {"autoscaling": {"maxReplicas": 5}, "resources": {"requests": {"cpu": 2}}},
+    "requests-in-flight": {
+        "autoscaling": {
+            "minReplicas": 2,
+            "maxReplicas": 8,
+            "targetUtilization": 70,
+            "metric": "RequestsInFlight",
+        },
+        "endpoint": {"maxConcurrentRequests": 8},
     },
 }
 
@@ -86,13 +141,17 @@ PROBE = st.fixed_dictionaries(
     {}, optional={"periodSeconds": st.integers(1, 9), "failureThreshold": st.integers(1, 9)}
 )
 MODELS = st.fixed_dictionaries(
-    {"uri": st.sampled_from([HTTPS, "pvc://models/a", "https://h/$(A)$$"])},
+    {"uri": st.sampled_from([HTTPS, "https://h/$(A)$$", "azureblob://a/b/c", "s3://b/k", "oci://r/i:1"])},
     optional={
         "name": st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,9}", fullmatch=True),
         "version": st.integers(0, 9),
         "sha256": st.just("0" * 64),
+        "framework": st.sampled_from(["TensorFlow", "ONNX"]),
         "caConfigMap": st.just({"name": "ca"}),
+        "credentials": st.sampled_from([{"secretName": "keys"}, {"serviceAccountName": "reader"}]),
     },
+) | st.fixed_dictionaries(
+    {"uri": st.sampled_from(["pvc://models/a", "pvc://models"])}, optional={"version": st.integers(0, 9)}
 )
 RUNTIMES = st.fixed_dictionaries(
     {"name": st.sampled_from(["serval", "tensorflow-serving"])},
@@ -103,12 +162,17 @@ RUNTIMES = st.fixed_dictionaries(
 )
 ACCELERATORS = st.fixed_dictionaries(
     {"count": st.integers(1, 4)},
-    optional={"nodeSelector": st.just({"pool": "x"}), "tolerations": st.just([TOLERATION])},
+    optional={
+        "nodeSelector": st.just({"pool": "x"}),
+        "tolerations": st.just([TOLERATION]),
+        "whenUnavailable": st.sampled_from(["Auto", "Wait", "Refuse"]),
+    },
 ).flatmap(
     lambda rest: st.sampled_from(
         [{"profile": "cpu"}, {"profile": "nvidia-gpu"}, {"resourceName": "amd.com/gpu"}]
     ).map(lambda which: {**rest, **which})
 )
+MISFIT = ("ONNX", "tensorflow-serving")
 SPECS = st.fixed_dictionaries(
     {"model": MODELS},
     optional={
@@ -118,6 +182,16 @@ SPECS = st.fixed_dictionaries(
         "accelerator": ACCELERATORS,
         "probes": st.fixed_dictionaries({}, optional={"startup": PROBE, "liveness": PROBE}),
         "suspend": st.booleans(),
+        "rollout": st.fixed_dictionaries(
+            {},
+            optional={
+                "strategy": st.sampled_from(["Auto", "Surge", "InPlace"]),
+                "minReadySeconds": st.integers(0, 60),
+                "onFailure": st.sampled_from(["Hold", "Revert"]),
+            },
+        ),
+        "disruption": st.sampled_from([{}, {"maxUnavailable": 3}, {"maxUnavailable": "10%"}]),
+        "topologySpread": st.sampled_from(["Preferred", "Required", "Disabled"]),
         "imagePullSecrets": st.just([{"name": "registry"}]),
         "priorityClassName": NAMES,
         "podMetadata": st.fixed_dictionaries(
@@ -128,5 +202,5 @@ SPECS = st.fixed_dictionaries(
             },
         ),
     },
-)
+).filter(lambda spec: (spec["model"].get("framework"), spec.get("runtime", {}).get("name")) != MISFIT)
 """Specs that the CRD takes, but for the texts with ``$(``, which it refuses and builders must not trust."""

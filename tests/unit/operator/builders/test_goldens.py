@@ -14,12 +14,16 @@ from typing import Any
 import pytest
 import yaml
 
-from serval_operator.api.views import parse_model
-from serval_operator.builders.deployment import deployment
+from serval_operator.api.views import parse_model, parse_revision
+from serval_operator.builders.autoscaler import autoscaler
+from serval_operator.builders.disruption import disruption_budget
+from serval_operator.builders.pin import pin
+from serval_operator.builders.revision import revision_record
 from serval_operator.builders.service import headless_service, service
 from support import gen
-from unit.operator.builders.cases import CASES
+from unit.operator.builders.cases import AUTOSCALERS, CASES, IMAGE_CASES
 from unit.operator.configuration import resolved
+from unit.operator.rendering import rendered
 
 pytestmark = pytest.mark.unit
 
@@ -37,15 +41,43 @@ def check(name: str, *manifests: dict[str, Any]) -> None:
     assert plain == golden
 
 
+MODEL = parse_model(gen.model())
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_deployment(name: str) -> None:
-    check(name, deployment(parse_model(gen.model()), resolved(**CASES[name])))
+    check(name, rendered(MODEL, resolved(**CASES[name])))
+
+
+@pytest.mark.parametrize("name", IMAGE_CASES)
+def test_deployment_with_an_image_volume(name: str) -> None:
+    check(name, rendered(MODEL, resolved(image_volumes=True, **IMAGE_CASES[name])))
 
 
 def test_services() -> None:
-    model = parse_model(gen.model())
-    check("services", service(model), headless_service(model))
+    check("services", service(MODEL), headless_service(MODEL))
+
+
+def test_revision_and_what_goes_with_it() -> None:
+    template = {"metadata": {"labels": {"team": "vision"}}, "spec": {"containers": []}}
+    record = revision_record(MODEL, key="0123456789", template=template, number=4)
+    kept = parse_revision(gen.stored(record, uid="0b5e2a53-5d36-4a3e-9a0c-000000000002"))
+    check("revision", record, pin(MODEL, kept, version=3, digest=gen.DIGEST))
+
+
+@pytest.mark.parametrize("name", AUTOSCALERS)
+def test_autoscaler(name: str) -> None:
+    made = autoscaler(MODEL, resolved(**AUTOSCALERS[name]).spec)
+    assert made is not None
+    check(f"autoscaler-{name}", made)
+
+
+def test_disruption_budget() -> None:
+    specs = ({"replicas": 2}, {"disruption": {"maxUnavailable": "25%"}})
+    made = [disruption_budget(MODEL, resolved(**spec).spec) for spec in specs]
+    check("disruption-budget", *(one for one in made if one))
 
 
 def test_no_golden_is_left_over() -> None:
-    assert {path.stem for path in FOLDER.iterdir()} == {*CASES, "services"}
+    others = {"services", "revision", "disruption-budget", *(f"autoscaler-{name}" for name in AUTOSCALERS)}
+    assert {path.stem for path in FOLDER.iterdir()} == {*CASES, *IMAGE_CASES, *others}

@@ -10,17 +10,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serval_operator.api.model import parse_spec
-from serval_operator.api.naming import digest, headless_name
+from serval_operator.api.naming import digest, headless_name, pin_name
+from serval_operator.api.spec_blocks import Rollout
 from serval_operator.api.views import parse_model
-from serval_operator.builders.deployment import deployment, pod_template, revision
+from serval_operator.builders.containers import literal
+from serval_operator.builders.deployment import NO_DEADLINE_SECONDS, deployment, pod_template
 from serval_operator.builders.metadata import child
-from serval_operator.builders.pod import literal
 from serval_operator.builders.service import headless_service, service
 from serval_operator.constants import MAX_NAME
 from serval_operator.planning.resolve import resolve
 from support import gen
 from unit.operator.builders.cases import CASES, HTTPS, SPECS
-from unit.operator.configuration import CONFIGURATION
+from unit.operator.configuration import CONFIGURATION, come_to
+from unit.operator.rendering import rendered
 
 pytestmark = pytest.mark.unit
 
@@ -29,15 +31,9 @@ MODEL = parse_model(gen.model())
 SELECTOR = {"app.kubernetes.io/managed-by": "serval-operator", "serval.dev/name": gen.MODEL}
 
 
-def built(spec: Manifest, **meta: Any) -> Manifest:
+def built(spec: Manifest, *, image_volumes: bool = False) -> Manifest:
     """The Deployment of a spec."""
-    come_to = resolve(parse_spec(gen.MODEL, spec), CONFIGURATION)
-    return deployment(parse_model(gen.model(**meta)), come_to)
-
-
-def revision_of(spec: Manifest, **meta: Any) -> str:
-    name: str = built(spec, **meta)["spec"]["template"]["metadata"]["labels"]["serval.dev/revision"]
-    return name
+    return rendered(MODEL, come_to(parse_spec(gen.MODEL, spec), image_volumes=image_volumes))
 
 
 def containers(manifest: Manifest) -> list[Manifest]:
@@ -84,9 +80,9 @@ def _probe_actions(container: Manifest) -> list[Manifest]:
 
 
 class TestPod:
-    @given(SPECS)
-    def test_meets_pod_security_restricted(self, spec: Manifest) -> None:
-        assert restricted(built(spec)["spec"]["template"]["spec"]) == []
+    @given(SPECS, st.booleans())
+    def test_meets_pod_security_restricted(self, spec: Manifest, image_volumes: bool) -> None:
+        assert restricted(built(spec, image_volumes=image_volumes)["spec"]["template"]["spec"]) == []
 
     def test_the_check_can_fail(self) -> None:
         pod = deepcopy(built(CASES["pvc"])["spec"]["template"]["spec"])
@@ -100,7 +96,8 @@ class TestPod:
     def test_has_no_token_no_writable_root_and_bounded_disks(self, spec: Manifest) -> None:
         pod = built(spec)["spec"]["template"]["spec"]
         assert pod["automountServiceAccountToken"] is False
-        assert "serviceAccountName" not in pod
+        asked = spec["model"].get("credentials", {}).get("serviceAccountName")
+        assert pod.get("serviceAccountName") == asked
         for one in containers(built(spec)):
             assert one["securityContext"]["readOnlyRootFilesystem"] is True
             assert one["terminationMessagePolicy"] == "FallbackToLogsOnError"
@@ -110,15 +107,39 @@ class TestPod:
             if "emptyDir" in one
         )
 
-    @given(SPECS)
-    def test_every_mount_has_its_volume_and_every_volume_a_mount(self, spec: Manifest) -> None:
-        pod = built(spec)["spec"]["template"]["spec"]
-        mounted = {mount["name"] for one in containers(built(spec)) for mount in one["volumeMounts"]}
+    @given(SPECS, st.booleans())
+    def test_every_mount_has_its_volume_and_every_volume_a_mount(
+        self, spec: Manifest, image_volumes: bool
+    ) -> None:
+        made = built(spec, image_volumes=image_volumes)
+        pod = made["spec"]["template"]["spec"]
+        mounted = {mount["name"] for one in containers(made) for mount in one["volumeMounts"]}
         assert mounted == {volume["name"] for volume in pod["volumes"]}
-        (server,) = pod["containers"]
-        assert {mount["name"] for mount in server["volumeMounts"]} == {"models", "tmp"}
-        (models,) = [mount for mount in server["volumeMounts"] if mount["name"] == "models"]
-        assert models["readOnly"] is True
+        fetch, server = containers(made)
+        # Neither credentials nor anything else that was read for the model reaches the model's code.
+        mounts = {mount["name"]: mount for mount in server["volumeMounts"]}
+        image = image_volumes and spec["model"]["uri"].startswith("oci://")
+        assert set(mounts) == ({"models", "tmp", "image"} if image else {"models", "tmp"})
+        assert all(mount.get("readOnly") for name, mount in mounts.items() if name != "tmp")
+        written = {mount["name"] for mount in fetch["volumeMounts"] if not mount.get("readOnly")}
+        assert written == {"models", "tmp"}
+
+    @given(SPECS)
+    def test_spreads_the_pods_of_one_revision(self, spec: Manifest) -> None:
+        wish = spec.get("topologySpread", "Preferred")
+        made = built(spec)["spec"]["template"]
+        constraints = made["spec"].get("topologySpreadConstraints", [])
+        assert [one["topologyKey"] for one in constraints] == (
+            [] if wish == "Disabled" else ["kubernetes.io/hostname", "topology.kubernetes.io/zone"]
+        )
+        for one in constraints:
+            assert one["labelSelector"]["matchLabels"].items() <= made["metadata"]["labels"].items()
+            assert set(one["matchLabelKeys"]) <= set(made["metadata"]["labels"])
+        assert [one["whenUnsatisfiable"] for one in constraints] == {
+            "Preferred": ["ScheduleAnyway", "ScheduleAnyway"],
+            "Required": ["DoNotSchedule", "ScheduleAnyway"],
+            "Disabled": [],
+        }[wish]
 
     @given(SPECS)
     def test_has_time_to_stop(self, spec: Manifest) -> None:
@@ -171,83 +192,120 @@ class TestSelector:
 
 
 LEAST: Manifest = {"model": {"uri": HTTPS}}
-PVC: Manifest = {"model": {"uri": "pvc://models/a"}}
-GPU: Manifest = {**LEAST, "accelerator": {"profile": "nvidia-gpu"}}
+OCI: Manifest = {"model": {"uri": "oci://registry.example/vision/digits:3"}}
 
 
-class TestRevision:
+def fetch_args(spec: Manifest, *, image_volumes: bool = False) -> list[str]:
+    args: list[str] = containers(built(spec, image_volumes=image_volumes))[0]["args"]
+    return args
+
+
+def with_model(**fields: Any) -> Manifest:
+    return {"model": {**LEAST["model"], **fields}}
+
+
+class TestFetch:
     @pytest.mark.parametrize(
-        ("spec", "other"),
+        ("spec", "cached"),
         [
-            (LEAST, {**LEAST, "replicas": 5}),
-            (LEAST, {**LEAST, "suspend": True}),
-            (LEAST, {**LEAST, "replicas": 1, "suspend": False}),
-            (LEAST, {"model": {**LEAST["model"], "name": gen.MODEL}}),
-            (LEAST, {"model": {**LEAST["model"], "framework": "TensorFlow"}}),
-            (LEAST, {**LEAST, "runtime": {"name": "serval", "args": [], "env": []}}),
-            (LEAST, {**LEAST, "resources": {"requests": {}, "limits": {}}}),
-            (LEAST, {**LEAST, "endpoint": {"expose": "ClusterIP"}}),
-            (LEAST, {**LEAST, "podMetadata": {"labels": {}, "annotations": {}}}),
-            (LEAST, {**LEAST, "probes": {"startup": {"periodSeconds": 1}, "readiness": {}}}),
-            (LEAST, {**LEAST, "accelerator": {"profile": "cpu"}}),
-            (LEAST, {**LEAST, "imagePullSecrets": []}),
-            (GPU, {**LEAST, "accelerator": {"profile": "nvidia-gpu", "count": 1, "tolerations": []}}),
-            (
-                {"model": {**LEAST["model"], "caConfigMap": {"name": "ca"}}},
-                {"model": {**LEAST["model"], "caConfigMap": {"name": "ca", "key": "ca.crt"}}},
-            ),
-            (
-                {**LEAST, "resources": {"requests": {"cpu": 2}}},
-                {**LEAST, "resources": {"requests": {"cpu": "2"}}},
-            ),
+            (LEAST, False),
+            (with_model(sha256="0" * 64), True),
+            ({"model": {"uri": "pvc://models/a", "sha256": "0" * 64}}, False),
+            ({"model": {**OCI["model"], "sha256": "0" * 64}}, True),
         ],
+        ids=["no digest", "digest", "a volume", "an image that is fetched"],
     )
-    def test_what_changes_no_pod_is_no_new_revision(self, spec: Manifest, other: Manifest) -> None:
-        assert revision_of(spec) == revision_of(other)
+    def test_the_cache_is_for_what_has_a_digest_and_comes_over_the_network(
+        self, spec: Manifest, cached: bool
+    ) -> None:
+        given = [arg for arg in fetch_args(spec) if arg.startswith("--cache=")]
+        assert given == (["--cache=http://serval-cache.serval-system:8600"] if cached else [])
 
-    @given(SPECS, st.integers(1, 99))
-    def test_is_of_the_template_alone(self, spec: Manifest, generation: int) -> None:
-        again = revision_of({**spec, "replicas": 7}, generation=generation, uid="another")
-        assert revision_of(spec) == again
+    def test_a_mounted_image_needs_no_cache(self) -> None:
+        spec = {"model": {**OCI["model"], "sha256": "0" * 64}}
+        assert not any("--cache" in arg for arg in fetch_args(spec, image_volumes=True))
 
-    @pytest.mark.parametrize(
-        "other",
-        [
-            {"model": {**LEAST["model"], "uri": HTTPS + "?v=2"}},
-            {"model": {**LEAST["model"], "name": "other"}},
-            {"model": {**LEAST["model"], "version": 1}},
-            {"model": {**LEAST["model"], "version": 0}},
-            {"model": {**LEAST["model"], "sha256": "0" * 64}},
-            {"model": {**LEAST["model"], "caConfigMap": {"name": "ca"}}},
-            PVC,
-            {**LEAST, "runtime": {"name": "tensorflow-serving"}},
-            {**LEAST, "runtime": {"args": ["--a"]}},
-            {**LEAST, "runtime": {"env": [{"name": "A", "value": ""}]}},
-            {**LEAST, "resources": {"limits": {"cpu": 1}}},
-            GPU,
-            {**LEAST, "accelerator": {"profile": "cpu", "nodeSelector": {"a": "b"}}},
-            {**LEAST, "accelerator": {"profile": "cpu", "tolerations": [{"operator": "Exists"}]}},
-            {**LEAST, "endpoint": {"timeoutSeconds": 5}},
-            {**LEAST, "endpoint": {"maxConcurrentRequests": 5}},
-            {**LEAST, "probes": {"startup": {"failureThreshold": 5}}},
-            {**LEAST, "probes": {"readiness": {"periodSeconds": 9}}},
-            {**LEAST, "probes": {"liveness": {"timeoutSeconds": 9}}},
-            {**LEAST, "imagePullSecrets": [{"name": "a"}]},
-            {**LEAST, "priorityClassName": "high"},
-            {**LEAST, "podMetadata": {"labels": {"a": "b"}}},
-            {**LEAST, "podMetadata": {"annotations": {"a": "b"}}},
-        ],
-    )
-    def test_what_changes_a_pod_is_a_new_revision(self, other: Manifest) -> None:
-        assert revision_of(other) != revision_of(LEAST)
+    @pytest.mark.parametrize("version", [None, 0, 3])
+    def test_replicas_are_bound_to_one_model_where_no_version_is_named(self, version: int | None) -> None:
+        spec = LEAST if version is None else with_model(version=version)
+        template = built(spec)["spec"]["template"]
+        pins = [one for one in template["spec"]["volumes"] if one["name"] == "pin"]
+        key = template["metadata"]["labels"]["serval.dev/revision"]
+        name = {"name": pin_name(gen.MODEL, gen.MODEL_UID, key), "optional": True}
+        assert pins == ([{"name": "pin", "configMap": name}] if version is None else [])
+        assert ("--pin-file=/serval/pin/pin.json" in fetch_args(spec)) == (version is None)
 
-    @given(SPECS)
-    def test_is_a_label_value_and_names_the_template_without_itself(self, spec: Manifest) -> None:
-        come_to = resolve(parse_spec(gen.MODEL, spec), CONFIGURATION)
-        name = revision_of(spec)
-        assert name == revision(pod_template(MODEL, come_to))
-        assert len(name) == 10
-        assert name.isalnum()
+    def test_only_other_frameworks_are_named(self) -> None:
+        assert "--framework=ONNX" in fetch_args(with_model(framework="ONNX"))
+        assert not any("--framework" in arg for arg in fetch_args(with_model(framework="TensorFlow")))
+
+    def test_an_image_is_fetched_where_some_node_cannot_mount_it(self) -> None:
+        assert not any("--image-mount" in arg for arg in fetch_args(OCI))
+        assert "--image-mount=/serval/image" in fetch_args(OCI, image_volumes=True)
+        assert fetch_args(LEAST, image_volumes=True) == fetch_args(LEAST)
+
+    def test_a_secret_becomes_a_pull_secret_of_a_mounted_image(self) -> None:
+        spec = {"model": {**OCI["model"], "credentials": {"secretName": "login"}}}
+        fetched, mounted = (
+            built(spec, image_volumes=one)["spec"]["template"]["spec"] for one in (False, True)
+        )
+        assert "imagePullSecrets" not in fetched
+        assert "credentials" in {one["name"] for one in fetched["volumes"]}
+        assert mounted["imagePullSecrets"] == [{"name": "login"}]
+        assert "credentials" not in {one["name"] for one in mounted["volumes"]}
+
+    def test_a_pull_secret_is_named_once(self) -> None:
+        spec = {
+            "model": {**OCI["model"], "credentials": {"secretName": "login"}},
+            "imagePullSecrets": [{"name": "login"}],
+        }
+        pod = built(spec, image_volumes=True)["spec"]["template"]["spec"]
+        assert pod["imagePullSecrets"] == [{"name": "login"}]
+
+    def test_an_identity_is_kept_from_the_models_code(self) -> None:
+        spec = {
+            **with_model(credentials={"serviceAccountName": "reader"}),
+            "podMetadata": {"annotations": {"eks.amazonaws.com/skip-containers": "fetch"}},
+        }
+        meta = built(spec)["spec"]["template"]["metadata"]
+        assert meta["labels"]["azure.workload.identity/use"] == "true"
+        assert meta["annotations"] == {
+            "azure.workload.identity/skip-containers": "server",
+            "eks.amazonaws.com/skip-containers": "server",
+        }
+
+
+class TestRollout:
+    TEMPLATE = pod_template(MODEL, resolve(parse_spec(gen.MODEL, LEAST), CONFIGURATION), "0123456789")
+
+    def made(self, **rollout: Any) -> Manifest:
+        return deployment(
+            MODEL,
+            template=self.TEMPLATE,
+            revision="0123456789",
+            replicas=5,
+            strategy="InPlace",
+            rollout=Rollout(**rollout),
+        )
+
+    def test_takes_what_it_is_given(self) -> None:
+        spec = self.made(min_ready_seconds=7)["spec"]
+        assert (spec["replicas"], spec["minReadySeconds"]) == (5, 7)
+        assert spec["strategy"]["rollingUpdate"] == {"maxSurge": 0, "maxUnavailable": 1}
+        labels = spec["template"]["metadata"].pop("labels")
+        assert labels == {**self.TEMPLATE["metadata"]["labels"], "serval.dev/revision": "0123456789"}
+        assert spec["template"]["spec"] == self.TEMPLATE["spec"]
+
+    def test_leaves_the_template_as_it_was(self) -> None:
+        before = deepcopy(self.TEMPLATE)
+        self.made()
+        assert before == self.TEMPLATE
+        assert "serval.dev/revision" not in self.TEMPLATE["metadata"]["labels"]
+
+    def test_kubernetes_own_deadline_is_out_of_the_way(self) -> None:
+        """Kubernetes takes this number for none. It must exceed minReadySeconds."""
+        made = self.made(progress_deadline_seconds=1, min_ready_seconds=3600)["spec"]
+        assert made["progressDeadlineSeconds"] == NO_DEADLINE_SECONDS == 2**31 - 1
 
 
 def leaves(value: Any, path: tuple[Any, ...] = ()) -> list[tuple[Any, ...]]:

@@ -36,6 +36,7 @@ fetch:
   resources:
     requests: {cpu: 0.5, memory: 128Mi}
     limits: {cpu: 1}
+  cache: {url: "http://serval-cache.serval-system:8600"}
 defaults: {runtime: serval}
 runtimes:
   - name: serval
@@ -114,6 +115,7 @@ class TestGood:
                 max_bytes=20 * 2**30,
                 max_entries=10_000,
                 resources={"requests": {"cpu": "0.5", "memory": "128Mi"}, "limits": {"cpu": "1"}},
+                cache_url="http://serval-cache.serval-system:8600",
             ),
             default_runtime="serval",
             runtimes={"serval": serval, "tensorflow-serving": official},
@@ -155,6 +157,16 @@ class TestGood:
         config = parse_configuration(document(change))
         assert (config.fetch.max_bytes, config.fetch.max_entries) == (1, 1)
         assert config.runtimes["serval"].grace_seconds == 1
+
+    @pytest.mark.parametrize("cache", [None, {}, {"url": ""}])
+    def test_no_cache(self, cache: object) -> None:
+        config = parse_configuration(document(lambda one: one["fetch"].update(cache=cache)))
+        assert config.fetch.cache_url == ""
+
+    @pytest.mark.parametrize("url", ["http://cache", "http://10.0.0.8:80"])
+    def test_addresses_of_a_cache(self, url: str) -> None:
+        config = parse_configuration(document(lambda one: one["fetch"].update(cache={"url": url})))
+        assert config.fetch.cache_url == url
 
 
 def put(*path: str | int, value: Any) -> Callable[[Any], None]:
@@ -216,6 +228,13 @@ BAD: list[tuple[Callable[[Any], None], str]] = [
         "fetch.resources.limits.cpu: must be a quantity such as 500m or 4Gi",
     ),
     (put("fetch", "uri", value="x"), "fetch.uri: unknown field"),
+    (put("fetch", "cache", value="http://cache"), "fetch.cache: must be a mapping"),
+    (put("fetch", "cache", value={"port": 1}), "fetch.cache.port: unknown field; known are url"),
+    (put("fetch", "cache", value={"url": 1}), f"fetch.cache.url: {TEXT}"),
+    *(
+        (put("fetch", "cache", value={"url": url}), "fetch.cache.url: must be an address such as http://")
+        for url in ("https://cache", "cache:8600", "http://cache/", "http://u@cache", "http://cache:x")
+    ),
     # runtimes
     (put("runtimes", value={}), "runtimes: must have at least one entry"),
     (put("runtimes", value={"serval": {}}), "runtimes: must be a list"),

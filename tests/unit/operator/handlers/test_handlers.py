@@ -21,7 +21,7 @@ MOST_LINES = 30
 
 def registry() -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
-    objects.register(registry, Cache(), lambda _: None)
+    objects.register(registry, Cache(), SELECTORS, lambda _: None)
     Login(connection(), WatchMonitor([], [], lambda _: None).trace()).register(registry)
     return registry
 

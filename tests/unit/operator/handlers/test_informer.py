@@ -12,7 +12,7 @@ from serval_operator.constants import CHILD_SELECTOR, LABEL_MANAGED_BY, LABEL_NA
 from serval_operator.handlers.informer import Informer
 from serval_operator.kube.auth import Connection, Credentials
 from serval_operator.kube.cache import SELECTORS, Cache
-from serval_operator.kube.protocol import DEPLOYMENTS, MODEL_DEPLOYMENTS, PODS, SERVICES, Resource
+from serval_operator.kube.protocol import MODEL_DEPLOYMENTS, NODES, PODS, Resource
 from serval_operator.kube.watching import WatchMonitor
 from serval_operator.settings import Settings
 from support.watchable import Watchable, watchable
@@ -36,10 +36,12 @@ class Bench:
         self.keys: list[Key] = []
         self.gaps: list[Resource] = []
         self.started = asyncio.Event()
-        self.monitor = WatchMonitor(SELECTORS, settings.watch_namespaces or (None,), self.gaps.append)
+        kinds = tuple(cluster.resources)
+        self.monitor = WatchMonitor(kinds, settings.watch_namespaces or (None,), self.gaps.append)
         connection = Connection(cluster.url, True, Credentials(lambda: "Bearer abc", renewable=True))
+        trace = self.monitor.trace()
         self.informer = Informer(
-            connection, self.cache, self.keys.append, settings, self.monitor.trace(), self.started.set
+            connection, self.cache, kinds, self.keys.append, settings, trace, self.started.set
         )
         self.running = asyncio.ensure_future(self.informer.run())
 
@@ -96,10 +98,18 @@ async def test_every_watched_kind_has_a_handler(bench: Bench) -> None:
     reference = {"kind": "ModelDeployment", "name": "resnet", "uid": "u", "controller": True}
     child = pod("resnet")
     child["metadata"]["ownerReferences"] = [reference]
-    for resource in (MODEL_DEPLOYMENTS, DEPLOYMENTS, SERVICES, PODS):
+    ours = [resource for resource in SELECTORS if resource.namespaced]
+    for resource in ours:
         bench.cluster.api.put(resource, child)
-    await bench.until(lambda: len(bench.keys) == 4, "an event of each kind")
+    await bench.until(lambda: len(bench.keys) == len(ours), "an event of each kind")
     assert set(bench.keys) == {KEY}
+
+
+async def test_nodes_are_seen_and_are_nobodys(bench: Bench) -> None:
+    await bench.watching()
+    bench.cluster.api.put(NODES, {"metadata": {"name": "gpu-0"}})
+    await bench.until(bench.cache.nodes, "the node")
+    assert bench.keys == []
 
 
 async def test_what_was_there_before_is_told_if_the_cache_lacks_it(cluster: Watchable) -> None:
@@ -125,7 +135,7 @@ async def test_kopf_writes_nothing_and_asks_only_for_what_is_ours(bench: Bench) 
     assert {method for method, _, _ in bench.cluster.requests} == {"GET"}
     assert {path for _, path, _ in bench.cluster.requests} == {kind.path(None) for kind in SELECTORS}
     for _, path, query in bench.cluster.requests:
-        selector = "" if path.endswith("modeldeployments") else CHILD_SELECTOR
+        selector = "" if path.endswith(("modeldeployments", "nodes")) else CHILD_SELECTOR
         assert query.get("labelSelector", "") == selector
         if "watch" in query:
             assert query["allowWatchBookmarks"] == "true"
@@ -183,7 +193,8 @@ async def test_an_api_server_that_keeps_failing_ends_it(cluster: Watchable) -> N
 
 async def test_named_namespaces_are_watched_one_by_one(cluster: Watchable) -> None:
     bench = Bench(cluster, replace(QUICK, watch_namespaces=("vision", "speech")))
-    wanted = {kind.path(place) for kind in SELECTORS for place in ("vision", "speech")}
+    wanted = {kind.path(place) for kind in SELECTORS for place in kind.places(("vision", "speech"))}
+    assert NODES.path(None) in wanted
     await bench.until(lambda: not bench.monitor.silent(), "all watches")
     assert {path for _, path, _ in cluster.requests} == wanted
     await bench.end()

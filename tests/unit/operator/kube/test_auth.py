@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 import threading
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ import pytest
 import yaml
 
 from serval_operator.errors import ConfigurationError
-from serval_operator.kube.auth import TOKEN_SECONDS, Connection, Credentials, load_connection
+from serval_operator.kube.auth import TOKEN_SECONDS, Connection, Credentials, lively_socket, load_connection
 from support.apiserver import Script
 from support.clock import FakeClock
 
@@ -112,6 +113,15 @@ async def test_an_insecure_cluster_is_not_verified(tmp_path: Path) -> None:
     connection = load_connection(kubeconfig(tmp_path, cluster=cluster, user={}), env={})
     assert not isinstance(connection.tls, bool)
     assert connection.tls.check_hostname is False
+
+
+def test_the_system_asks_whether_a_silent_server_is_there() -> None:
+    address = (socket.AF_INET, socket.SOCK_STREAM, socket.IPPROTO_TCP, "", ("127.0.0.1", 1))
+    with lively_socket(address) as made:
+        assert made.getsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE) == 1
+        silent = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE)
+        pause = made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPINTVL)
+        assert silent + pause * made.getsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPCNT) <= 60
 
 
 # --- the header -----------------------------------------------------------------------------------------

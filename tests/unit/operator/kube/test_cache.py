@@ -5,8 +5,18 @@ from typing import Any
 import pytest
 
 from serval_operator.constants import LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
-from serval_operator.kube.cache import SELECTORS, Cache, Store
-from serval_operator.kube.protocol import DEPLOYMENTS, MODEL_DEPLOYMENTS, PODS, SERVICES
+from serval_operator.kube.cache import SELECTORS, Cache, watched
+from serval_operator.kube.protocol import (
+    AUTOSCALERS,
+    CONTROLLER_REVISIONS,
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    MODEL_DEPLOYMENTS,
+    NODES,
+    PODS,
+    SERVICES,
+)
+from serval_operator.kube.store import Store
 from support.clock import FakeClock
 
 OWNER = ("vision", "resnet")
@@ -34,7 +44,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def store(clock: FakeClock) -> Store[Any]:
-    return Cache(clock).store(PODS)
+    return Cache(clock=clock).store(PODS)
 
 
 def version(store: Store[Any], name: str = "a") -> str | None:
@@ -246,19 +256,26 @@ def test_the_cache_answers_by_owner() -> None:
     reference = {"kind": "ModelDeployment", "name": "resnet", "uid": "u", "controller": True}
     child = pod("resnet")
     child["metadata"]["ownerReferences"] = [reference]
-    cache.store(DEPLOYMENTS).observe("ADDED", child)
-    cache.store(SERVICES).observe("ADDED", child)
+    for kind in (DEPLOYMENTS, SERVICES, AUTOSCALERS, DISRUPTION_BUDGETS):
+        assert cache.store(kind).observe("ADDED", child) == (OWNER,)
+    revision = pod("resnet-1")
+    revision["metadata"]["ownerReferences"] = [reference]
+    assert cache.store(CONTROLLER_REVISIONS).observe("ADDED", revision) == (OWNER,)
     cache.store(PODS).observe("ADDED", pod())
-    deployment = cache.deployment(OWNER)
-    assert deployment is not None
-    assert deployment.owner_uid == "u"
+    for found in (cache.deployment(OWNER), cache.autoscaler(OWNER), cache.disruption(OWNER)):
+        assert found is not None
+        assert found.owner_uid == "u"
     assert [service.name for service in cache.services(OWNER)] == ["resnet"]
+    assert [one.name for one in cache.revisions(OWNER)] == ["resnet-1"]
     assert [one.name for one in cache.pods(OWNER)] == ["a"]
     assert cache.model(OWNER) is None
 
 
 def test_children_are_watched_by_our_label_only() -> None:
-    assert SELECTORS[MODEL_DEPLOYMENTS] == ""
-    assert {SELECTORS[kind] for kind in (DEPLOYMENTS, SERVICES, PODS)} == {
-        "app.kubernetes.io/managed-by=serval-operator"
-    }
+    assert {kind for kind, selector in SELECTORS.items() if not selector} == {MODEL_DEPLOYMENTS, NODES}
+    assert set(SELECTORS.values()) == {"", "app.kubernetes.io/managed-by=serval-operator"}
+
+
+def test_nodes_are_watched_where_that_is_allowed() -> None:
+    assert watched(nodes=True) == tuple(SELECTORS)
+    assert set(SELECTORS) - set(watched(nodes=False)) == {NODES}

@@ -7,10 +7,18 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from serval_operator.errors import Conflict, Forbidden, Gone, Invalid, KubeError, Transient
+from serval_operator.errors import Conflict, Fenced, Forbidden, Gone, Invalid, KubeError, Transient
 from serval_operator.kube.auth import Connection, Credentials
 from serval_operator.kube.client import PAGE, READ_PAUSES, KubeClient
-from serval_operator.kube.protocol import DEPLOYMENTS, EVENTS, MODEL_DEPLOYMENTS, PODS
+from serval_operator.kube.protocol import (
+    DEPLOYMENTS,
+    EVENTS,
+    LEASES,
+    MODEL_DEPLOYMENTS,
+    NODES,
+    PODS,
+    Resource,
+)
 from support.apiserver import Answer, Script, cut, hang, objects, raw, refusal
 
 DEPLOYMENT = "/apis/apps/v1/namespaces/vision/deployments/resnet"
@@ -109,6 +117,38 @@ async def test_create(client: KubeClient, script: Script) -> None:
     assert asked.headers["Content-Type"] == "application/json"
 
 
+async def test_update_replaces_what_it_was_made_from(client: KubeClient, script: Script) -> None:
+    lease = {"metadata": {"namespace": "serval-system", "name": "one", "resourceVersion": "7"}, "spec": {}}
+    script.says({"stored": True})
+    assert await client.update(LEASES, lease) == {"stored": True}
+    asked = script.asked[0]
+    path = "/apis/coordination.k8s.io/v1/namespaces/serval-system/leases/one"
+    assert (asked.method, asked.path, asked.body) == ("PUT", path, lease)
+    script.says(refusal(409, "Conflict"))
+    with pytest.raises(Conflict):
+        await client.update(LEASES, lease)
+
+
+async def test_merge_sends_what_changes(client: KubeClient, script: Script, meter: Meter) -> None:
+    body = {"metadata": {"annotations": {"a": "b"}}}
+    script.says({"stored": True})
+    assert await client.merge(DEPLOYMENTS, "vision", "resnet", body) == {"stored": True}
+    asked = script.asked[0]
+    assert (asked.method, asked.path, asked.body) == ("PATCH", DEPLOYMENT, body)
+    assert asked.query == {"fieldManager": "serval-operator"}
+    assert asked.headers["Content-Type"] == "application/merge-patch+json"
+    assert meter.requests == [("merge", "deployments", "200")]
+
+
+async def test_what_has_no_namespace(client: KubeClient, script: Script) -> None:
+    script.says(objects())
+    await client.get(NODES, None, "gpu-0")
+    await client.list(NODES, "vision")
+    await client.create(Resource("g", "v1", "reviews", "Review", namespaced=False), {"spec": {}})
+    paths = [asked.path for asked in script.asked]
+    assert paths == ["/api/v1/nodes/gpu-0", "/api/v1/nodes", "/apis/g/v1/reviews"]
+
+
 async def test_delete_names_the_uid(client: KubeClient, script: Script) -> None:
     script.says({})
     assert await client.delete(PODS, "vision", "p", uid="u-1") is True
@@ -155,6 +195,7 @@ async def test_what_is_not_there(client: KubeClient, script: Script) -> None:
     assert await client.get(PODS, "vision", "p") is None
     assert await client.delete(PODS, "vision", "p", uid="u") is False
     assert await client.apply_status(MODEL_DEPLOYMENTS, MANIFEST) is None
+    assert await client.merge(PODS, "vision", "p", {}) is None
     with pytest.raises(Conflict):
         await client.apply(DEPLOYMENTS, with_uid())
     with pytest.raises(KubeError) as caught:
@@ -296,6 +337,56 @@ async def test_a_list_that_expires_again_and_again_is_read_whole(client: KubeCli
     script.says(*pages, objects({"n": 1}, {"n": 2}))
     assert len((await client.list(PODS)).items) == 2
     assert "limit" not in script.asked[-1].query
+
+
+# --- who may write --------------------------------------------------------------------------------------
+
+
+async def test_who_may_not_write_sends_nothing_but_reads(
+    connection: Connection, script: Script, meter: Meter
+) -> None:
+    script.says({"metadata": {}})
+    allowed = False
+    async with KubeClient(connection, meter, may_write=lambda: allowed) as client:
+        named = {"metadata": {"namespace": "vision", "name": "resnet"}, "status": {}}
+        for attempt in (
+            client.apply(DEPLOYMENTS, named),
+            client.apply_status(MODEL_DEPLOYMENTS, named),
+            client.create(EVENTS, named),
+            client.update(LEASES, named),
+            client.merge(DEPLOYMENTS, "vision", "resnet", {}),
+            client.delete(PODS, "vision", "p", uid="u"),
+        ):
+            with pytest.raises(Fenced):
+                await attempt
+        assert script.asked == []
+        await client.get(PODS, "vision", "p")
+        await client.list(PODS)
+        allowed = True
+        await client.apply(DEPLOYMENTS, named)
+        assert [asked.method for asked in script.asked] == ["GET", "GET", "PATCH"]
+
+
+async def test_who_may_write_is_asked_after_the_wait_for_a_place(
+    connection: Connection, script: Script, meter: Meter
+) -> None:
+    allowed, gate = True, asyncio.Event()
+
+    async def slow(_: web.Request) -> web.Response:
+        await gate.wait()
+        return web.json_response({})
+
+    script.says(slow)
+    async with KubeClient(connection, meter, in_flight=1, may_write=lambda: allowed) as client:
+        first = asyncio.ensure_future(client.get(PODS, "vision", "p"))
+        second = asyncio.ensure_future(client.apply(DEPLOYMENTS, MANIFEST))
+        while not script.asked:  # noqa: ASYNC110 - the server sets no event
+            await asyncio.sleep(0.001)
+        allowed = False
+        gate.set()
+        await first
+        with pytest.raises(Fenced):
+            await second
 
 
 # --- bounds and credentials -----------------------------------------------------------------------------

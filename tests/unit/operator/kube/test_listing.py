@@ -12,7 +12,7 @@ from serval_operator.constants import LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
 from serval_operator.errors import Forbidden, KubeError, Transient
 from serval_operator.kube.cache import SELECTORS, Cache
 from serval_operator.kube.listing import COLLECT_SECONDS, Relister
-from serval_operator.kube.protocol import MODEL_DEPLOYMENTS, PODS, SERVICES
+from serval_operator.kube.protocol import MODEL_DEPLOYMENTS, NODES, PODS, SERVICES
 from support.clock import FakeClock, settle
 from support.fakes import Call, FakeKubeApi
 
@@ -32,7 +32,14 @@ class Setup:
         self.keys: list[Key] = []
         self.repairs: list[tuple[str, int]] = []
         self.relister = Relister(
-            self.api, self.cache, namespaces, self.keys.append, self, interval=300, sleep=self.clock.sleep
+            self.api,
+            self.cache,
+            tuple(SELECTORS),
+            namespaces,
+            self.keys.append,
+            self,
+            interval=300,
+            sleep=self.clock.sleep,
         )
 
     def repaired(self, resource: str, models: int) -> None:
@@ -92,7 +99,7 @@ async def test_the_first_listing_says_in_the_end_why_it_failed() -> None:
         await asyncio.sleep(0)
 
     setup.relister = Relister(
-        setup.api, setup.cache, (None,), setup.keys.append, setup, interval=300, sleep=turn
+        setup.api, setup.cache, [PODS], (None,), setup.keys.append, setup, interval=300, sleep=turn
     )
 
     def fail(_: Call) -> None:
@@ -109,8 +116,34 @@ async def test_each_namespace_is_listed_by_itself() -> None:
     setup.api.put(PODS, pod("a"))
     await setup.relister.fill(10)
     places = {(call.namespace, call.resource.plural) for call in setup.api.calls}
-    assert places == {(place, kind.plural) for place in ("vision", "speech") for kind in SELECTORS}
+    inside = {(place, kind.plural) for place in ("vision", "speech") for kind in SELECTORS if kind.namespaced}
+    assert places == {*inside, ("", "nodes")}
+    assert [call.resource for call in setup.api.calls].count(NODES) == 1
     assert len(setup.cache.pods(KEY)) == 1
+
+
+async def test_what_may_not_be_watched_is_not_listed() -> None:
+    setup = Setup(None)
+    kinds = (MODEL_DEPLOYMENTS, PODS)
+    relister = Relister(setup.api, setup.cache, kinds, (None,), setup.keys.append, setup, interval=300)
+    await relister.fill(10)
+    assert setup.listed() == ["modeldeployments", "pods"]
+
+
+async def test_a_new_node_that_only_a_listing_told_of_is_news() -> None:
+    setup = Setup(None)
+    news: list[str] = []
+    setup.cache = Cache(lambda: news.append("changed"))
+    relister = Relister(setup.api, setup.cache, [NODES], (None,), setup.keys.append, setup, interval=300)
+    setup.api.put(NODES, {"metadata": {"name": "gpu-0"}})
+    await relister.fill(10)
+    assert [node.name for node in setup.cache.nodes()] == ["gpu-0"]
+    await relister.fill(10)
+    assert news == ["changed"]
+    setup.api.remove(NODES, None, "gpu-0")
+    await relister.fill(10)
+    assert news == ["changed"] * 2
+    assert setup.cache.nodes() == ()
 
 
 async def test_a_gap_lists_that_kind_and_tells_who_has_to_look(at: Setup) -> None:
@@ -152,7 +185,8 @@ async def test_a_listing_that_fails_is_repeated(at: Setup) -> None:
 
 async def test_everything_is_listed_in_each_interval() -> None:
     setup = Setup(None)
-    quick = Relister(setup.api, setup.cache, (None,), setup.keys.append, setup, interval=0.01)
+    kinds = tuple(SELECTORS)
+    quick = Relister(setup.api, setup.cache, kinds, (None,), setup.keys.append, setup, interval=0.01)
     setup.relister = quick
     await quick.fill(10)
     everything = [resource.plural for resource in SELECTORS]

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 
 from serval_operator.kube.auth import Connection
-from serval_operator.kube.protocol import MODEL_DEPLOYMENTS, PODS, Resource
+from serval_operator.kube.protocol import MODEL_DEPLOYMENTS, NODES, PODS, Resource
 from serval_operator.kube.watching import WatchMonitor
 from support.apiserver import Script, raw
 from support.clock import FakeClock
@@ -78,6 +78,15 @@ async def test_silent_until_a_watch_was_accepted(at: Setup) -> None:
     assert at.monitor.silent() == [PODS_PATH, MODELS_PATH]
     await at.ask(f"{PODS_PATH}?watch=true")
     assert at.monitor.silent() == [MODELS_PATH]
+
+
+def test_what_has_no_namespace_has_one_watch() -> None:
+    monitor = WatchMonitor([NODES, PODS], ["vision", "speech"], lambda _: None)
+    assert monitor.silent() == [
+        "/api/v1/namespaces/speech/pods",
+        "/api/v1/namespaces/vision/pods",
+        "/api/v1/nodes",
+    ]
 
 
 async def test_each_namespace_has_watches_of_its_own(connection: Connection, script: Script) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import pytest
 
 from serval_operator.api.views import parse_deployment, parse_model
-from serval_operator.builders.deployment import deployment
 from serval_operator.planning.children import Action, decide
 from support import gen
 from unit.operator.configuration import resolved
+from unit.operator.rendering import rendered
 
 pytestmark = pytest.mark.unit
 
 MODEL = parse_model(gen.model())
-MANIFEST = deployment(MODEL, resolved())
-NEW_MANIFEST = deployment(MODEL, resolved(replicas=2))
+MANIFEST = rendered(MODEL, resolved())
+NEW_MANIFEST = rendered(MODEL, resolved(replicas=2))
 HAND = gen.managed("kubectl-edit", {"f:spec": {"f:replicas": {}}})
 SETTLED = parse_deployment(gen.stored(MANIFEST)).ownership
 WITH_HAND = parse_deployment(gen.stored(MANIFEST, HAND)).ownership
@@ -83,5 +83,5 @@ def test_another_manifest_is_applied() -> None:
 def test_a_model_of_the_same_name_does_not_inherit() -> None:
     """The first was deleted, and its children wait for the garbage collector."""
     successor = parse_model(gen.model(uid="another-uid"))
-    manifest = deployment(successor, resolved())
+    manifest = rendered(successor, resolved())
     assert decide(successor, manifest, parse_deployment(gen.stored(MANIFEST)), None) is Action.CONFLICT

@@ -8,6 +8,8 @@ from typing import Any
 import pytest
 
 from serval_operator.api.model import parse_spec
+from serval_operator.api.spec_blocks import Rollout
+from serval_operator.config import Configuration
 from serval_operator.errors import InvalidSpec
 from serval_operator.planning.resolve import resolve
 from unit.operator.configuration import CONFIGURATION, resolved
@@ -31,8 +33,19 @@ class TestResolve:
                     "resource_count": 0,
                     "node_selector": {},
                     "tolerations": (),
-                    "strategy": "Surge",
+                    "scalable": False,
+                    "when_unavailable": "Auto",
+                    "rollout": Rollout(),
+                    "image_volume": False,
                 },
+            ),
+            (
+                {"rollout": {"minReadySeconds": 3}, "accelerator": {"profile": "spot"}},
+                {"scalable": True, "rollout": Rollout(min_ready_seconds=3)},
+            ),
+            (
+                {"accelerator": {"resourceName": "example.com/spot", "whenUnavailable": "Refuse"}},
+                {"scalable": False, "when_unavailable": "Refuse"},
             ),
             (
                 {"accelerator": {"profile": "nvidia-gpu", "count": 2}},
@@ -43,7 +56,6 @@ class TestResolve:
                     "resource_count": 2,
                     "node_selector": {"pool": "gpu", "zone": "a"},
                     "tolerations": (PROFILE_TOLERATION,),
-                    "strategy": "InPlace",
                 },
             ),
             (
@@ -75,7 +87,6 @@ class TestResolve:
                     "resource_count": 3,
                     "node_selector": {"pool": "amd"},
                     "tolerations": (OWN_TOLERATION,),
-                    "strategy": "InPlace",
                 },
             ),
             (
@@ -85,7 +96,6 @@ class TestResolve:
                     "resource_name": "",
                     "resource_count": 0,
                     "node_selector": {"pool": "big"},
-                    "strategy": "Surge",
                 },
             ),
             (
@@ -93,7 +103,16 @@ class TestResolve:
                 {"image": "tensorflow/serving:2.19.1", "resource_count": 1},
             ),
         ],
-        ids=["CPU", "profile", "profile and more", "resource", "profile without a resource", "runtime"],
+        ids=[
+            "CPU",
+            "scalable profile",
+            "its resource spelled out",
+            "profile",
+            "profile and more",
+            "resource",
+            "profile without a resource",
+            "runtime",
+        ],
     )
     def test_fields(self, spec: dict[str, Any], expected: dict[str, Any]) -> None:
         found = resolved(**spec)
@@ -136,6 +155,58 @@ class TestResolve:
         assert resolved().fetch == CONFIGURATION.fetch
 
 
+def configured(default: str, **frameworks: tuple[str, ...]) -> Configuration:
+    """Runtimes by name, with the frameworks that they list."""
+    plain = CONFIGURATION.runtimes["serval"]
+    runtimes = {name: replace(plain, name=name, frameworks=one) for name, one in frameworks.items()}
+    return replace(CONFIGURATION, default_runtime=default, runtimes=runtimes)
+
+
+TENSORFLOW, BOTH, NONE = ("TensorFlow",), ("TensorFlow", "ONNX"), ()
+
+
+class TestFramework:
+    @pytest.mark.parametrize(
+        ("configuration", "framework", "chosen"),
+        [
+            (configured("b", a=BOTH, b=TENSORFLOW), "TensorFlow", "b"),
+            (configured("b", a=BOTH, b=TENSORFLOW), "ONNX", "a"),
+            (configured("b", a=BOTH, b=BOTH), "ONNX", "b"),
+            (configured("b", a=BOTH, b=NONE), "ONNX", "b"),
+            (configured("b", d=BOTH, c=BOTH, a=NONE, b=TENSORFLOW), "ONNX", "c"),
+        ],
+        ids=["default", "the one that can", "default that can", "default that says nothing", "first by name"],
+    )
+    def test_chooses_a_runtime_where_none_is_named(
+        self, configuration: Configuration, framework: str, chosen: str
+    ) -> None:
+        spec = parse_spec("digits", {"model": {"uri": "pvc://a/b", "framework": framework}})
+        assert resolve(spec, configuration).runtime.name == chosen
+
+    def test_one_that_is_named_is_never_replaced(self) -> None:
+        model = {"uri": "pvc://a/b", "framework": "ONNX"}
+        spec = parse_spec("digits", {"model": model, "runtime": {"name": "b"}})
+        with pytest.raises(InvalidSpec) as caught:
+            resolve(spec, configured("b", a=BOTH, b=TENSORFLOW))
+        message = "runtime `b` serves TensorFlow and not ONNX; runtimes that serve it: a"
+        assert (caught.value.reason, caught.value.message) == ("UnsupportedSpec", message)
+
+    @pytest.mark.parametrize(
+        ("configuration", "cure"),
+        [
+            (configured("b", b=TENSORFLOW), "an administrator must add one that does"),
+            (configured("b", a=NONE, b=TENSORFLOW), "runtimes that serve it: a"),
+        ],
+        ids=["nobody serves it", "one may, and must be named"],
+    )
+    def test_none_can_be_chosen(self, configuration: Configuration, cure: str) -> None:
+        spec = parse_spec("digits", {"model": {"uri": "pvc://a/b", "framework": "ONNX"}})
+        with pytest.raises(InvalidSpec) as caught:
+            resolve(spec, configuration)
+        message = f"the default runtime `b` serves TensorFlow and not ONNX; {cure}"
+        assert (caught.value.reason, caught.value.message) == ("UnsupportedSpec", message)
+
+
 HAS = "the operator's configuration has"
 
 
@@ -151,12 +222,15 @@ class TestErrors:
             (
                 {"accelerator": {"profile": "moon"}},
                 "UnknownProfile",
-                f"there is no accelerator profile `moon`; {HAS}: cpu, nvidia-gpu",
+                f"there is no accelerator profile `moon`; {HAS}: cpu, nvidia-gpu, spot",
             ),
             (
                 {"runtime": {"name": "onnx"}},
                 "UnsupportedSpec",
-                "runtime `onnx` serves ONNX and not TensorFlow",
+                (
+                    "runtime `onnx` serves ONNX and not TensorFlow; runtimes that serve it: serval, "
+                    "tensorflow-serving"
+                ),
             ),
             (
                 {"runtime": {"name": "tensorflow-serving"}, "endpoint": {"scoring": "Enabled"}},

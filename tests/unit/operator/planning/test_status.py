@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from serval_operator.api.resolved import Resolved
+from serval_operator.api.resolved import IN_PLACE, SURGE, Resolved
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.readiness import Blocked, assess
 from serval_operator.planning.status import Status, build_status
@@ -34,6 +34,7 @@ def built(
     *,
     revision: str = gen.REVISION,
     blocked: Blocked | None = None,
+    **more: Any,
 ) -> Status:
     """Status of an observation whose spec comes to ``come_to`` (None: as the default model)."""
     plan = come_to or resolved()
@@ -45,7 +46,7 @@ def built(
         suspended=bool(spec and spec.suspend),
         blocked=blocked,
     )
-    return build_status(seen, readiness, None if blocked else plan, "" if blocked else revision)
+    return build_status(seen, readiness, None if blocked else plan, "" if blocked else revision, **more)
 
 
 def condition(kind: str, status: str, reason: str, message: str, *, after: float = 60) -> gen.Object:
@@ -93,13 +94,14 @@ WHOLE: Status = {
 
 class TestWhole:
     def test_serving(self) -> None:
-        assert built(observed(gen.pod("digits-1", *READY))) == WHOLE
+        seen = observed(gen.pod("digits-1", *READY))
+        assert built(seen, strategy=SURGE) == {**WHOLE, "servingRevision": gen.REVISION}
 
     def test_failing(self) -> None:
         crash = gen.server_crashed(1, "boom")
         words = "1 of 1 pods: the model server ended with exit code 1: boom"
         told = ("False", "CrashLoop", words)
-        assert built(observed(gen.pod("digits-1", crash))) == {
+        assert built(observed(gen.pod("digits-1", crash)), strategy=SURGE) == {
             **WHOLE,
             "readyReplicas": 0,
             "replicasSummary": "0/1",
@@ -161,7 +163,7 @@ class TestWhole:
             runtime={"name": "tensorflow-serving"},
             accelerator={"profile": "nvidia-gpu"},
         )
-        status = built(observed(), plan)
+        status = built(observed(), plan, strategy=IN_PLACE)
         assert status["effective"] == {
             "runtime": "tensorflow-serving",
             "image": "tensorflow/serving:2.19.1",

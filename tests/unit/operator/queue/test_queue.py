@@ -404,3 +404,34 @@ async def test_a_real_event_loop_is_a_clock() -> None:
     assert times[1] - times[0] >= 0.015
     assert await queue.stop(5)
     await running
+
+
+async def test_what_is_known_goes_before_what_is_new_and_what_is_new_has_its_turns() -> None:
+    """One worker, twelve new keys first, then twelve known ones."""
+    done: list[str] = []
+    names = [f"{kind}-{number}" for kind in ("new", "known") for number in range(12)]
+    over = asyncio.Event()
+
+    async def reconcile(key: Key) -> None:
+        done.append(key[1])
+        if len(done) == len(names):
+            over.set()
+
+    queue = WorkQueue(
+        reconcile,
+        workers=1,
+        meter=Bench(),
+        clock=asyncio.get_running_loop(),
+        is_known=lambda key: key[1].startswith("known"),
+    )
+    for name in names:
+        queue.add(("a", name))
+    running = asyncio.ensure_future(queue.run())
+    async with asyncio.timeout(5):
+        await over.wait()
+    assert await queue.stop(1)
+    await asyncio.wait([running])
+    assert sorted(done) == sorted(names)
+    first = done[:12]
+    assert sum(name.startswith("known") for name in first) == 9
+    assert [name for name in done if name.startswith("new")] == names[:12]

@@ -6,6 +6,7 @@ import pytest
 
 from serval_operator.errors import Forbidden, Transient
 from serval_operator.kube.protocol import EVENTS, MODEL_DEPLOYMENTS, PODS
+from serval_operator.reconcile.decide import WAITING_AGAIN
 from support import gen
 from unit.operator.reconcile.world import KEY, World
 
@@ -54,21 +55,22 @@ class TestWhen:
         assert world.told()[1] == "Progressing"
 
     @pytest.mark.parametrize(
-        "options",
+        ("options", "again"),
         [
-            (gen.unschedulable("x"),),
-            (gen.sandbox_ready,),
-            (gen.fetch_running(),),
-            (gen.ready(),),
-            (gen.refused(),),
+            ((gen.unschedulable("x"),), WAITING_AGAIN),
+            ((gen.sandbox_ready,), 1791.0),
+            ((gen.fetch_running(),), 1791.0),
+            ((gen.ready(),), None),
+            ((gen.refused(),), None),
         ],
         ids=["unschedulable", "sandbox ready", "fetching", "ready", "refused"],
     )
-    async def test_not_of_pods_that_speak(self, options: tuple[gen.Option, ...]) -> None:
+    async def test_not_of_pods_that_speak(self, options: tuple[gen.Option, ...], again: float | None) -> None:
+        """The next look is at the deadline then, which began a second after the start, or at free devices."""
         world = await silent_world(now=10)
         world.put_pod("digits-1", *options)
         assert await reads(world) == 0
-        assert await world.reconcile() is None
+        assert await world.reconcile() == again
 
     async def test_not_of_pods_that_are_being_deleted(self) -> None:
         world = await silent_world(now=10)
@@ -148,14 +150,14 @@ class TestRoom:
         await world.reconcile()
         world.api.remove(PODS, KEY[0], "digits-old")
         world.seconds += 3.0
-        assert await world.reconcile() is None
+        assert await world.reconcile() == WAITING_AGAIN
         assert world.told() == ("False", "Unschedulable", f"1 of 1 pods: {self.WORDS}")
 
     async def test_is_a_failure_where_nobody_makes_room(self) -> None:
         world = World()
         await world.reconcile()
         world.put_pod("digits-1", gen.unschedulable(self.WORDS))
-        assert await world.reconcile() is None
+        assert await world.reconcile() == WAITING_AGAIN
         assert world.told()[1] == "Unschedulable"
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from serval_operator.api.naming import pin_name
 from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError, Transient
 from serval_operator.kube.cache import Cache
 from serval_operator.kube.protocol import DEPLOYMENTS, MODEL_DEPLOYMENTS, PODS, SERVICES
@@ -18,6 +19,7 @@ pytestmark = pytest.mark.unit
 
 HEADLESS = f"{gen.MODEL}-headless"
 CHILDREN = (("Deployment", gen.MODEL), ("Service", gen.MODEL), ("Service", HEADLESS))
+BUDGET = ("PodDisruptionBudget", gen.MODEL)
 STRANGER: dict[str, Any] = {
     "metadata": {"name": gen.MODEL, "namespace": gen.NAMESPACE},
     "spec": {"selector": {"app": "mine"}},
@@ -28,9 +30,11 @@ class TestFirst:
     async def test_makes_the_children_and_tells(self) -> None:
         world = World(replicas=2)
         calls = await world.calls()
-        for child in CHILDREN:  # side by side, and each looked for before it is applied
+        for child in (*CHILDREN, BUDGET):  # side by side, and each looked for before it is applied
             assert [one for one in calls if one[1:] == child] == [("get", *child), ("apply", *child)]
-        assert calls[6:] == [("apply_status", "ModelDeployment", gen.MODEL)]
+        record = ("create", "ControllerRevision", f"{gen.MODEL}-{world.carried}")
+        assert calls.count(record) == 1
+        assert calls[9:] == [("apply_status", "ModelDeployment", gen.MODEL)]
         deployment = world.stored(DEPLOYMENTS)
         assert deployment["spec"]["replicas"] == 2
         assert deployment["metadata"]["ownerReferences"][0]["uid"] == gen.MODEL_UID
@@ -74,7 +78,10 @@ class TestChange:
         world = World()
         await world.reconcile()
         world.put_pod("digits-1", gen.ready())
-        assert await world.calls() == [("apply_status", "ModelDeployment", gen.MODEL)]
+        assert await world.calls() == [
+            ("create", "ConfigMap", pin_name(gen.MODEL, gen.MODEL_UID, world.carried)),
+            ("apply_status", "ModelDeployment", gen.MODEL),
+        ]
         assert world.told() == ("True", "Serving", "1 of 1 replicas serve the newest spec")
         assert world.status["modelSummary"] == "digits/3"
         assert await world.calls() == []
@@ -85,7 +92,10 @@ class TestChange:
         before = world.stored(DEPLOYMENTS)
         world.edit_spec(replicas=3)
         calls = await world.calls()
-        assert [one for one in calls if one[0] == "apply"] == [("apply", "Deployment", gen.MODEL)]
+        assert [one for one in calls if one[0] == "apply"] == [
+            ("apply", "Deployment", gen.MODEL),
+            ("apply", *BUDGET),
+        ]
         after = world.stored(DEPLOYMENTS)
         assert after["spec"]["replicas"] == 3
         assert after["spec"]["template"] == before["spec"]["template"]
@@ -193,8 +203,7 @@ class TestStranger:
         world.api.put(MODEL_DEPLOYMENTS, gen.model(uid="another"))
         assert await world.reconcile() == RETRY_REFUSED
         assert world.told()[1] == "ResourceConflict"
-        for resource, name in ((DEPLOYMENTS, gen.MODEL), (SERVICES, gen.MODEL), (SERVICES, HEADLESS)):
-            world.api.remove(resource, gen.NAMESPACE, name)
+        world.collect_garbage()
         assert await world.reconcile() is None
         assert world.stored(DEPLOYMENTS)["metadata"]["ownerReferences"][0]["uid"] == "another"
 
@@ -332,8 +341,7 @@ class TestEnd:
         assert world.stored(MODEL_DEPLOYMENTS)["status"] == {"observedGeneration": -1}
         assert world.events == []
         world.deaf = False
-        for resource, name in ((DEPLOYMENTS, gen.MODEL), (SERVICES, gen.MODEL), (SERVICES, HEADLESS)):
-            world.api.remove(resource, gen.NAMESPACE, name)
+        world.collect_garbage()
         world.cache.store(MODEL_DEPLOYMENTS).observe("MODIFIED", world.stored(MODEL_DEPLOYMENTS))
         assert await world.reconcile() is None
         assert world.told()[:2] == ("True", "Suspended")

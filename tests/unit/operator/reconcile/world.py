@@ -2,12 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from serval_operator.api.conditions import find
-from serval_operator.api.views import Key, ModelView
+from serval_operator.api.views import Key, ModelView, PodView
+from serval_operator.config import Configuration
 from serval_operator.kube.cache import SELECTORS, Cache
-from serval_operator.kube.protocol import DEPLOYMENTS, MODEL_DEPLOYMENTS, PODS, Resource
+from serval_operator.kube.protocol import (
+    CONTROLLER_REVISIONS,
+    DEPLOYMENTS,
+    MODEL_DEPLOYMENTS,
+    NODES,
+    PODS,
+    SERVICES,
+    Resource,
+)
+from serval_operator.planning.capacity import Supply
+from serval_operator.reconcile.decide import Decider
 from serval_operator.reconcile.gather import Gatherer
 from serval_operator.reconcile.model import ModelReconciler
 from support import gen
@@ -15,6 +28,7 @@ from support.fakes import Call, FakeKubeApi
 from unit.operator.configuration import CONFIGURATION
 
 KEY: Key = (gen.NAMESPACE, gen.MODEL)
+OWNED = (DEPLOYMENTS, SERVICES, CONTROLLER_REVISIONS)
 Event = tuple[str, str]
 
 
@@ -33,6 +47,13 @@ class World:
         The time, in seconds after the start.
     deaf:
         Whether the watch has stopped.
+    configuration:
+        What the next reconciler is configured with.
+    offered:
+        What there is of nodes and devices, but for the nodes themselves: those come from the cache.
+    asked:
+        Each question for capacity: for ``nodes``, for ``holds`` too, or for those ``fresh``; and which pods
+        wait.
     """
 
     def __init__(self, **spec: Any) -> None:
@@ -43,6 +64,9 @@ class World:
         self.became_ready: list[dict[str, float]] = []
         self.seconds = 60.0
         self.deaf = False
+        self.configuration: Configuration = CONFIGURATION
+        self.offered = Supply(nodes=(), holds=())
+        self.asked: list[tuple[str, ...]] = []
         self.api.on_event = self._watch
         self.api.put(MODEL_DEPLOYMENTS, gen.model(**spec))
         self.reconciler = self.restarted()
@@ -50,7 +74,16 @@ class World:
     def restarted(self) -> ModelReconciler:
         """A reconciler that remembers nothing; the next `reconcile` uses it."""
         gatherer = Gatherer(self.api, self.cache, lambda: gen.moment(self.seconds))
-        self.reconciler = ModelReconciler(self.api, gatherer, self.cache, CONFIGURATION, self, self)
+        self.reconciler = ModelReconciler(
+            self.api,
+            gatherer,
+            Decider(self, hide_foreign=False),
+            self.cache,
+            self.configuration,
+            self,
+            self,
+            lambda: self.seconds,
+        )
         return self.reconciler
 
     async def reconcile(self) -> float | None:
@@ -69,10 +102,42 @@ class World:
         """The user changes fields of the spec."""
         self.api.edit(MODEL_DEPLOYMENTS, *KEY, lambda obj: obj["spec"].update(fields), manager="kubectl")
 
-    def put_pod(self, name: str, *options: gen.Option) -> None:
-        """A pod of the newest revision is in this state."""
-        labels = self.stored(DEPLOYMENTS)["spec"]["template"]["metadata"]["labels"]
-        self.api.put(PODS, gen.pod(name, *options, revision=labels["serval.dev/revision"]), "kubelet")
+    def annotate(self, **annotations: str) -> None:
+        """The user sets annotations; their names without the domain and with underscores."""
+        given = {f"serval.dev/{name.replace('_', '-')}": value for name, value in annotations.items()}
+
+        def change(obj: gen.Object) -> None:
+            obj["metadata"]["annotations"] = {**obj["metadata"].get("annotations", {}), **given}
+
+        self.api.edit(MODEL_DEPLOYMENTS, *KEY, change, manager="kubectl")
+
+    def put_pod(self, name: str, *options: gen.Option, revision: str = "", created: float = 0.0) -> None:
+        """A pod is in this state, of the revision that the Deployment carries unless another one is named."""
+        pod = gen.pod(name, *options, revision=revision or self.carried, created=created)
+        self.api.put(PODS, pod, "kubelet")
+
+    def put_node(self, name: str, **allocatable: str | int) -> None:
+        """A node is there and well; what it offers by keyword, as ``gpu`` of nvidia.com."""
+        amounts = {f"nvidia.com/{kind}": str(count) for kind, count in allocatable.items()}
+        node = {
+            "metadata": {"name": name, "labels": {"pool": "gpu", "zone": "a"}},
+            "spec": {},
+            "status": {
+                "allocatable": amounts,
+                "capacity": amounts,
+                "conditions": [{"type": "Ready", "status": "True"}],
+            },
+        }
+        self.api.put(NODES, node, "kubelet")
+
+    def collect_garbage(self) -> None:
+        """The children of ModelDeployments that are gone go too."""
+        uids = {one["metadata"]["uid"] for one in self.api.objects(MODEL_DEPLOYMENTS)}
+        for resource in OWNED:
+            for obj in self.api.objects(resource):
+                owners = obj["metadata"].get("ownerReferences", ())
+                if owners and owners[0]["uid"] not in uids:
+                    self.api.remove(resource, gen.NAMESPACE, obj["metadata"]["name"])
 
     def fail(self, error: Exception, *, verb: str = "apply", kind: str = "", name: str = "") -> None:
         """Calls of this form raise the error from now on."""
@@ -96,6 +161,24 @@ class World:
         return found
 
     @property
+    def stored_deployment(self) -> gen.Object:
+        """The Deployment, which must be there."""
+        return self.stored(DEPLOYMENTS)
+
+    @property
+    def carried(self) -> str:
+        """Revision that the Deployment carries."""
+        labels = self.stored(DEPLOYMENTS)["spec"]["template"]["metadata"]["labels"]
+        return str(labels["serval.dev/revision"])
+
+    @property
+    def revisions(self) -> Mapping[str, gen.Object]:
+        """The kept revisions by key, the oldest first."""
+        listed = self.api.objects(CONTROLLER_REVISIONS)
+        by_number = sorted(listed, key=lambda one: int(one["revision"]))
+        return {one["metadata"]["labels"]["serval.dev/revision"]: one for one in by_number}
+
+    @property
     def status(self) -> gen.Object:
         """The ModelDeployment's stored status."""
         status: gen.Object = self.stored(MODEL_DEPLOYMENTS)["status"]
@@ -105,6 +188,18 @@ class World:
         """Status, reason and message of a stored condition."""
         found = find(self.status["conditions"], kind)
         return (found["status"], found["reason"], found["message"])
+
+    # --- Supplier -------------------------------------------------------------------------------------
+
+    async def supply(
+        self, resource_name: str, *, with_holds: bool, waiting: Sequence[PodView] = (), fresh: bool = False
+    ) -> Supply:
+        """Say what there is of nodes and devices."""
+        assert resource_name
+        kind = "fresh" if fresh else "holds" if with_holds else "nodes"
+        self.asked.append((kind, *(pod.name for pod in waiting)))
+        found = replace(self.offered, nodes=None if self.offered.nodes is None else self.cache.nodes())
+        return found if with_holds else replace(found, holds=None)
 
     # --- Recorder and Meter ---------------------------------------------------------------------------
 
@@ -130,3 +225,24 @@ class World:
         wanted = [one.partition("=") for one in SELECTORS[resource].split(",") if one]
         if all(labels.get(name) == value for name, _, value in wanted):
             self.cache.store(resource).observe(kind, obj)
+
+
+async def roll(world: World, priority: str) -> str:
+    """Roll to another revision, all the way; its key."""
+    world.edit_spec(priorityClassName=priority)
+    await world.reconcile()
+    for name in [one["metadata"]["name"] for one in world.api.objects(PODS)]:
+        world.api.remove(PODS, gen.NAMESPACE, name)
+    world.put_pod(f"digits-{priority}", gen.ready())
+    await world.reconcile()
+    assert world.told()[0] == "True"
+    return world.carried
+
+
+async def served() -> World:
+    """A ModelDeployment that serves, and would go back."""
+    world = World(rollout={"onFailure": "Revert"})
+    await world.reconcile()
+    world.put_pod("digits-old", gen.ready())
+    await world.reconcile()
+    return world

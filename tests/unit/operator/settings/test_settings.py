@@ -27,6 +27,10 @@ def test_every_variable_is_read() -> None:
         "SERVAL_REQUESTS_IN_FLIGHT": "5",
         "SERVAL_WATCH_TIMEOUT_SECONDS": "120",
         "SERVAL_WATCH_BACKOFFS": "0.1, 2",
+        "SERVAL_HIDE_FOREIGN_HOLDERS": "True",
+        "SERVAL_LEASE_NAME": "serval-operator",
+        "SERVAL_LEASE_NAMESPACE": "serval-system",
+        "SERVAL_LEASE_SECONDS": "30",
         "SERVAL_START_SECONDS": "9",
         "SERVAL_STOP_GRACE_SECONDS": "0",
         "SERVAL_LOG_LEVEL": "WARNING",
@@ -45,6 +49,10 @@ def test_every_variable_is_read() -> None:
         requests_in_flight=5,
         watch_timeout_seconds=120,
         watch_backoffs=(0.1, 2.0),
+        hide_foreign_holders=True,
+        lease_name="serval-operator",
+        lease_namespace="serval-system",
+        lease_seconds=30,
         start_seconds=9.0,
         stop_grace_seconds=0.0,
         log_level="warning",
@@ -72,6 +80,11 @@ def test_every_variable_is_read() -> None:
         ("WATCH_BACKOFFS", "1,,2", "seconds from 0 to 60, separated by commas"),
         ("WATCH_BACKOFFS", "1 2", "separated by commas"),
         ("WATCH_NAMESPACES", "vision,Speech", "names of namespaces"),
+        ("HIDE_FOREIGN_HOLDERS", "yes", "true or false"),
+        ("LEASE_NAME", "Serval/Operator", "a name of lower-case letters, digits and dashes"),
+        ("LEASE_NAMESPACE", "a.b", "a name of lower-case letters"),
+        ("LEASE_SECONDS", "4", "from 5 to 600"),
+        ("LEASE_SECONDS", "601", "from 5 to 600"),
         ("LOG_LEVEL", "loud", "one of debug, info, warning, error"),
         ("LOG_FORMAT", "xml", "one of json, text"),
         ("HTTP_PORT", "65536", "from 0 to 65535"),
@@ -85,6 +98,11 @@ def test_a_wrong_value_is_named_with_what_must_hold(name: str, value: str, must:
     assert must in text
     assert repr(value) in text
     assert "\n" not in text
+
+
+def test_a_lease_has_a_namespace() -> None:
+    with pytest.raises(ConfigurationError, match="SERVAL_LEASE_NAMESPACE: must be set"):
+        Settings.from_environment({"SERVAL_LEASE_NAME": "serval-operator"})
 
 
 def test_every_field_says_why_its_default_is_so() -> None:

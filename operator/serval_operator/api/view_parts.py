@@ -1,0 +1,124 @@
+"""Reading of raw Kubernetes objects that all views share.
+
+Everything here is total: what is absent or of an odd type gives the neutral value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from typing import Any
+
+import orjson
+
+from serval_operator.constants import ANNOTATION_APPLIED, FIELD_MANAGER, MODEL_DEPLOYMENT
+
+
+def parse_time(value: object) -> datetime | None:
+    """Timestamp of the API server (RFC 3339) as an aware UTC datetime; None where there is none."""
+    if not isinstance(value, str) or not value:
+        return None
+    try:
+        moment = datetime.fromisoformat(value)
+        return moment.astimezone(UTC) if moment.tzinfo else None
+    except (ValueError, OverflowError):
+        return None
+
+
+def mapping(obj: Mapping[str, Any], field: str) -> Mapping[str, Any]:
+    """A field that is an object; empty if it is none."""
+    value = obj.get(field)
+    return value if isinstance(value, Mapping) else {}
+
+
+def mappings(obj: Mapping[str, Any], field: str) -> Sequence[Mapping[str, Any]]:
+    """Entries of a list that are objects."""
+    value = obj.get(field)
+    return [one for one in value if isinstance(one, Mapping)] if isinstance(value, list) else ()
+
+
+def whole(value: object) -> int:
+    """A whole number; 0 if it is none."""
+    return value if isinstance(value, int) else 0
+
+
+def key_of(meta: Mapping[str, Any]) -> tuple[str, str]:
+    """Namespace and name that metadata gives; the namespace of what has none is empty."""
+    return (str(meta.get("namespace", "")), str(meta.get("name", "")))
+
+
+def identity(meta: Mapping[str, Any], owner: tuple[str, str] | None) -> dict[str, Any]:
+    """Fields of `serval_operator.api.views.Identity`."""
+    controller = _controller(meta)
+    return {
+        "namespace": str(meta.get("namespace", "")),
+        "name": str(meta.get("name", "")),
+        "uid": str(meta.get("uid", "")),
+        "resource_version": str(meta.get("resourceVersion", "")),
+        "owner": owner,
+        "owner_uid": str(controller.get("uid", "")),
+        "deleting": bool(meta.get("deletionTimestamp")),
+        "created": parse_time(meta.get("creationTimestamp")),
+    }
+
+
+def owned(meta: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `serval_operator.api.views.Identity` of an object that belongs to its controller."""
+    controller = _controller(meta)
+    owner = None
+    if controller.get("kind") == MODEL_DEPLOYMENT:
+        owner = (str(meta.get("namespace", "")), str(controller.get("name", "")))
+    return identity(meta, owner=owner)
+
+
+def child(obj: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields of `serval_operator.api.views.ChildView`."""
+    meta = mapping(obj, "metadata")
+    entries = [entry for entry in mappings(meta, "managedFields") if entry.get("subresource") != "status"]
+    return {
+        **owned(meta),
+        "applied_hash": annotation(meta, ANNOTATION_APPLIED),
+        "ownership": _fingerprint(entries),
+        "foreign": any(entry.get("manager") != FIELD_MANAGER for entry in entries),
+    }
+
+
+def annotation(meta: Mapping[str, Any], name: str) -> str:
+    """Value of an annotation; empty if it is not there."""
+    return str(mapping(meta, "annotations").get(name, ""))
+
+
+def label(meta: Mapping[str, Any], name: str) -> str:
+    """Value of a label; empty if it is not there."""
+    return str(mapping(meta, "labels").get(name, ""))
+
+
+def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
+    """A condition of a status; empty if it is not there."""
+    return next((one for one in mappings(status, "conditions") if one.get("type") == kind), {})
+
+
+def since(found: Mapping[str, Any]) -> datetime | None:
+    """When a condition turned true; None while it is not true."""
+    return parse_time(found.get("lastTransitionTime")) if found.get("status") == "True" else None
+
+
+def _controller(meta: Mapping[str, Any]) -> Mapping[str, Any]:
+    return next((one for one in mappings(meta, "ownerReferences") if one.get("controller")), {})
+
+
+def _fingerprint(entries: Sequence[Mapping[str, Any]]) -> str:
+    """Hash of the managers and their fields.
+
+    Times are left out, and so is the order, which follows the times: writing one's own field anew changes
+    both and says nothing about ours.
+    """
+    kept = sorted(
+        orjson.dumps(
+            [entry.get(field) for field in ("manager", "operation", "subresource", "fieldsV1")],
+            option=orjson.OPT_SORT_KEYS,
+        )
+        for entry in entries
+    )
+    return hashlib.sha256(b"\n".join(kept)).hexdigest()[:16]

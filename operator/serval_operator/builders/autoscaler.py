@@ -1,0 +1,77 @@
+"""The HorizontalPodAutoscaler of a ModelDeployment."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from serval_operator.api.model import ModelSpec
+from serval_operator.api.naming import Manifest
+from serval_operator.api.spec_blocks import CPU, Autoscaling
+from serval_operator.api.views import ModelView
+from serval_operator.builders.metadata import child
+from serval_operator.constants import API_VERSION, CONTAINER_SERVER, MODEL_DEPLOYMENT
+
+REQUESTS_METRIC: Final = "serval_requests_in_flight"
+"""Metric of a pod, as the custom metrics API gives it: requests that it works on or that wait in it."""
+
+BEHAVIOR: Final[dict[str, Any]] = {
+    "scaleUp": {
+        "stabilizationWindowSeconds": 0,
+        "policies": [
+            {"type": "Percent", "value": 100, "periodSeconds": 60},
+            {"type": "Pods", "value": 2, "periodSeconds": 60},
+        ],
+    },
+    "scaleDown": {
+        "stabilizationWindowSeconds": 600,
+        "policies": [{"type": "Pods", "value": 1, "periodSeconds": 120}],
+    },
+}
+"""Up at once, but at most twice as many in a minute: a new replica fetches and loads before it helps, and
+until then the load still looks too high. Down one at a time, after ten minutes without need: a device that is
+given up may be somebody else's when it is wanted back."""
+
+
+def autoscaler(model: ModelView, spec: ModelSpec) -> Manifest | None:
+    """Whole HorizontalPodAutoscaler; None where none is asked for, or while no replica is wanted.
+
+    It targets the ModelDeployment and not the Deployment: the autoscaler writes ``spec.replicas`` through the
+    scale subresource, and the operator passes it on.
+    """
+    autoscaling = spec.autoscaling
+    if autoscaling is None or spec.wanted_replicas == 0:
+        return None
+    target = {"apiVersion": API_VERSION, "kind": MODEL_DEPLOYMENT, "name": model.name}
+    return child(
+        model,
+        model.name,
+        "autoscaling/v2",
+        "HorizontalPodAutoscaler",
+        {
+            "scaleTargetRef": target,
+            "minReplicas": autoscaling.min_replicas,
+            "maxReplicas": autoscaling.max_replicas,
+            "metrics": [_metric(autoscaling, spec.endpoint.max_concurrent_requests or 0)],
+            "behavior": BEHAVIOR,
+        },
+    )
+
+
+def _metric(autoscaling: Autoscaling, most_requests: int) -> dict[str, Any]:
+    """The metric, of the server's container alone: other containers of the pod say nothing about its load."""
+    if autoscaling.metric == CPU:
+        share = {"type": "Utilization", "averageUtilization": autoscaling.target_utilization}
+        return {
+            "type": "ContainerResource",
+            "containerResource": {"name": "cpu", "container": CONTAINER_SERVER, "target": share},
+        }
+    average = {
+        "type": "AverageValue",
+        "averageValue": _thousandths(most_requests * autoscaling.target_utilization * 10),
+    }
+    return {"type": "Pods", "pods": {"metric": {"name": REQUESTS_METRIC}, "target": average}}
+
+
+def _thousandths(amount: int) -> str:
+    """A quantity of so many thousandths, as the API server writes it."""
+    return f"{amount}m" if amount % 1000 else str(amount // 1000)

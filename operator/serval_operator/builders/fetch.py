@@ -1,0 +1,122 @@
+"""The init container that fetches a model, and the volumes it reads from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from serval_operator.api.model import SCHEME_PVC, TENSORFLOW, ModelSource
+from serval_operator.api.resolved import Resolved
+from serval_operator.builders.containers import CONTAINER_SECURITY, MODELS_MOUNT, TMP_MOUNT, literal, mount
+from serval_operator.constants import (
+    CA_DIR,
+    CONTAINER_FETCH,
+    CREDENTIALS_DIR,
+    IMAGE_DIR,
+    MODELS_DIR,
+    PIN_DIR,
+    PIN_FILE,
+    SOURCE_DIR,
+)
+
+IMAGE_VOLUME = "image"
+SECRET_MODE = 0o440
+"""Readable for the pod's group, to which the kubelet gives the files, and for nobody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A volume that the fetch container reads from, and the argument that says so."""
+
+    argument: str
+    path: str
+    volume: dict[str, Any]
+
+
+def sources(resolved: Resolved, pin: str) -> list[Source]:
+    """What the fetch container reads besides the network.
+
+    Parameters
+    ----------
+    pin:
+        Name of the ConfigMap that binds the pod's revision to one model, once it is there.
+    """
+    return list(_sources(resolved, pin))
+
+
+def fetch_container(resolved: Resolved, reads: list[Source]) -> dict[str, Any]:
+    """The init container. It writes one version of the model to the volume `models`."""
+    fetch = resolved.fetch
+    return {
+        "name": CONTAINER_FETCH,
+        "image": fetch.image,
+        "imagePullPolicy": fetch.image_pull_policy,
+        "command": ["python3", "-m", "serval_serving.fetch"],
+        "args": _arguments(resolved, reads),
+        "resources": dict(fetch.resources),
+        "securityContext": CONTAINER_SECURITY,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            MODELS_MOUNT,
+            TMP_MOUNT,
+            *(mount(one.volume["name"], one.path, read_only=True) for one in reads),
+        ],
+    }
+
+
+def _arguments(resolved: Resolved, reads: list[Source]) -> list[str]:
+    model, fetch = resolved.spec.model, resolved.fetch
+    arguments = [
+        f"--uri={literal(model.uri)}",
+        f"--name={model.name}",
+        f"--dest={MODELS_DIR}",
+        f"--max-bytes={fetch.max_bytes}",
+        f"--max-entries={fetch.max_entries}",
+    ]
+    if model.version is not None:
+        arguments.append(f"--version={model.version}")
+    if model.sha256:
+        arguments.append(f"--sha256={model.sha256}")
+    arguments += [one.argument for one in reads]
+    if model.credentials and model.credentials.service_account_name:
+        arguments.append("--identity")
+    if model.framework != TENSORFLOW:
+        arguments.append(f"--framework={model.framework}")
+    if fetch.cache_url and model.sha256 and not _is_mounted(resolved):
+        # Without a digest nothing tells whether what the cache has is still the model.
+        arguments.append(f"--cache={literal(fetch.cache_url)}")
+    return arguments
+
+
+def _is_mounted(resolved: Resolved) -> bool:
+    """Whether the kubelet brings the model's files, so that there is nothing to keep a copy of."""
+    return resolved.image_volume or resolved.spec.model.scheme == SCHEME_PVC
+
+
+def _sources(resolved: Resolved, pin: str) -> Iterator[Source]:
+    model = resolved.spec.model
+    if model.scheme == SCHEME_PVC:
+        claim = {"claimName": model.claim, "readOnly": True}
+        volume = {"name": "source", "persistentVolumeClaim": claim}
+        yield Source(f"--pvc-mount={SOURCE_DIR}", SOURCE_DIR, volume)
+    if model.ca_config_map:
+        config_map, key = model.ca_config_map
+        items = [{"key": key, "path": key}]
+        volume = {"name": "ca", "configMap": {"name": config_map, "items": items}}
+        yield Source(f"--ca-file={CA_DIR}/{key}", CA_DIR, volume)
+    if resolved.image_volume:
+        volume = {"name": IMAGE_VOLUME, "image": _image(model)}
+        yield Source(f"--image-mount={IMAGE_DIR}", IMAGE_DIR, volume)
+    elif model.credentials and model.credentials.secret_name:
+        secret = {"secretName": model.credentials.secret_name, "defaultMode": SECRET_MODE, "optional": False}
+        volume = {"name": "credentials", "secret": secret}
+        yield Source(f"--credentials-dir={CREDENTIALS_DIR}", CREDENTIALS_DIR, volume)
+    if model.version is None:
+        found = {"name": pin, "optional": True}
+        yield Source(f"--pin-file={PIN_DIR}/{PIN_FILE}", PIN_DIR, {"name": "pin", "configMap": found})
+
+
+def _image(model: ModelSource) -> dict[str, Any]:
+    """An image volume. What a tag means may change, so a node asks again; what a digest means may not."""
+    return {"reference": model.image, "pullPolicy": "IfNotPresent" if "@" in model.image else "Always"}

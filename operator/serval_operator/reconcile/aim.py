@@ -1,0 +1,169 @@
+"""What a ModelDeployment's spec comes to: the typed spec, its revision, and what its pods ask of nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from serval_operator.api.model import SCHEME_OCI, parse_spec
+from serval_operator.api.naming import Manifest, digest
+from serval_operator.api.nodes import NodeView
+from serval_operator.api.resolved import IN_PLACE, SURGE, Resolved, Strategy
+from serval_operator.api.shape import revision_key
+from serval_operator.api.spec_blocks import Rollout
+from serval_operator.api.views import DeploymentView, ModelView, RevisionView
+from serval_operator.builders.autoscaler import autoscaler
+from serval_operator.builders.deployment import deployment, pod_template
+from serval_operator.builders.disruption import disruption_budget
+from serval_operator.builders.service import headless_service, service
+from serval_operator.config import Configuration
+from serval_operator.kube.protocol import AUTOSCALERS, DEPLOYMENTS, DISRUPTION_BUDGETS, SERVICES, Resource
+from serval_operator.planning.fitting import Request
+from serval_operator.planning.images import mounts_model
+from serval_operator.planning.resolve import resolve
+from serval_operator.planning.rollout import Wish
+
+Children = tuple[tuple[Resource, Manifest], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What should be, before anything is known of what there is.
+
+    Parameters
+    ----------
+    template:
+        Pod template as the operator renders it today. What runs may come from an older rendering of the
+        same revision.
+    """
+
+    resolved: Resolved
+    wish: Wish
+    request: Request
+    template: dict[str, Any]
+
+    @property
+    def revision(self) -> str:
+        """Key of the newest revision."""
+        return self.wish.revision
+
+    @property
+    def wanted(self) -> int:
+        """Pods that should run."""
+        return self.wish.wanted
+
+    @property
+    def credentials(self) -> str:
+        """Name of the Secret with the credentials of the model's store; empty for none."""
+        credentials = self.resolved.spec.model.credentials
+        return credentials.secret_name if credentials else ""
+
+    @property
+    def service_account(self) -> str:
+        """Name of the ServiceAccount that the pods run as; empty for the namespace's own."""
+        credentials = self.resolved.spec.model.credentials
+        return credentials.service_account_name if credentials else ""
+
+
+def take_aim(
+    model: ModelView,
+    configuration: Configuration,
+    records: Sequence[RevisionView] = (),
+    nodes: Sequence[NodeView] = (),
+) -> Aim:
+    """Read a ModelDeployment under a configuration.
+
+    Parameters
+    ----------
+    records:
+        Its kept revisions.
+    nodes:
+        All nodes.
+
+    Raises
+    ------
+    InvalidSpec
+        The spec cannot be used; the reason and message are for the user.
+    """
+    spec = parse_spec(model.name, model.spec)
+    key = revision_key(spec, model.update_requested)
+    resolved = resolve(spec, configuration)
+    if spec.model.scheme == SCHEME_OCI:
+        kept = next((one for one in records if one.key == key), None)
+        resolved = replace(resolved, image_volume=mounts_model(resolved, kept, nodes))
+    return Aim(
+        resolved=resolved,
+        wish=Wish(
+            revision=key,
+            wanted=spec.wanted_replicas,
+            asked=spec.rollout.strategy,
+            devices=bool(resolved.resource_name),
+            on_failure=spec.rollout.on_failure,
+            deadline_seconds=spec.rollout.progress_deadline_seconds,
+        ),
+        request=Request(
+            resource_name=resolved.resource_name,
+            count=resolved.resource_count,
+            node_selector=resolved.node_selector,
+            tolerations=resolved.tolerations,
+            scalable=resolved.scalable,
+            when_unavailable=resolved.when_unavailable,
+        ),
+        template=pod_template(model, resolved, key),
+    )
+
+
+def outdated(aim: Aim, kept: RevisionView | None) -> bool:
+    """Whether the operator would render other pods today than when the revision was made."""
+    return kept is not None and kept.template_digest != digest(aim.template)
+
+
+def template_of(aim: Aim, key: str, kept: RevisionView | None) -> dict[str, Any]:
+    """Pod template of a revision: as it was rendered when the revision was made, else as it would be now."""
+    return aim.template if kept is None or kept.key != key else kept.unpacked()
+
+
+def halted(model: ModelView, held: DeploymentView, kept: RevisionView) -> Children:
+    """The Deployment as it is, without pods.
+
+    Parameters
+    ----------
+    kept:
+        The revision that it carries.
+    """
+    manifest = deployment(
+        model,
+        template=kept.unpacked(),
+        revision=kept.key,
+        replicas=0,
+        strategy=SURGE if held.surge else IN_PLACE,
+        rollout=Rollout(),
+    )
+    return ((DEPLOYMENTS, manifest),)
+
+
+def children(
+    model: ModelView, aim: Aim, *, template: dict[str, Any], revision: str, replicas: int, strategy: Strategy
+) -> Children:
+    """Whole manifests of all children but the revisions, in the order of their making."""
+    spec = aim.resolved.spec
+    workload = deployment(
+        model,
+        template=template,
+        revision=revision,
+        replicas=replicas,
+        strategy=strategy,
+        rollout=spec.rollout,
+    )
+    made: list[tuple[Resource, Manifest]] = [
+        (DEPLOYMENTS, workload),
+        (SERVICES, service(model)),
+        (SERVICES, headless_service(model)),
+    ]
+    scaler, budget = autoscaler(model, spec), disruption_budget(model, spec)
+    if scaler is not None:
+        made.append((AUTOSCALERS, scaler))
+    if budget is not None:
+        made.append((DISRUPTION_BUDGETS, budget))
+    return tuple(made)

@@ -1,0 +1,240 @@
+"""Supply: what there is of nodes and devices, read where it is needed and kept for a moment.
+
+Pods of others are not watched: most of them hold no device, and each of their changes would cost. They are
+listed, those of the device nodes alone where these are few, once for all who ask at the same time.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import datetime, timedelta
+from typing import Generic, Protocol, TypeVar
+
+from serval_operator.api.holders import PodHold, parse_hold
+from serval_operator.api.nodes import NodeView
+from serval_operator.api.text import scrub
+from serval_operator.api.views import PodView, parse_pod_warning
+from serval_operator.constants import AUTOSCALER_NAMESPACE, AUTOSCALER_STATUS
+from serval_operator.errors import Forbidden, KubeError
+from serval_operator.kube.access import Access
+from serval_operator.kube.client import Converted
+from serval_operator.kube.protocol import (
+    CONFIG_MAPS,
+    DEVICE_CLASSES,
+    EVENTS,
+    NODE_CLAIMS,
+    PODS,
+    KubeApi,
+    Object,
+    Resource,
+)
+from serval_operator.planning.capacity import Supply
+from serval_operator.planning.growth import Around, look_around
+
+HOLDS_KEPT = 3.0
+"""Seconds for which a count of devices in use is good. Pods that start together ask together."""
+GROWTH_KEPT = 10.0
+"""Seconds for which what autoscalers say in general is good; they look around every 10 seconds."""
+FEW_NODES = 16
+"""Up to so many device nodes, the pods of each are listed by themselves; beyond, all pods at once."""
+COMING_FOR = timedelta(minutes=15)
+"""How long a node may take to come once an autoscaler has ordered it: the cluster autoscaler's own limit."""
+REFUSED_FOR = timedelta(minutes=60)
+"""How long the cluster keeps an event. The autoscaler repeats a refusal while nothing changes."""
+
+_RUNS = "status.phase!=Succeeded,status.phase!=Failed,spec.nodeName"
+_ORDERED = ("TriggeredScaleUp", "Nominated")
+"""Reasons of events by which the cluster autoscaler and Karpenter say that a node is on its way."""
+_NOT_ORDERED = "NotTriggerScaleUp"
+
+_log = logging.getLogger(__name__)
+_T = TypeVar("_T")
+
+
+class Reader(KubeApi, Protocol):
+    """A client that can also keep of each object only what is needed."""
+
+    async def list_as(
+        self,
+        convert: Callable[[Object], _T],
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> Converted[_T]:
+        """Read all objects of a kind and keep of each what ``convert`` makes of it."""
+
+
+class SeenNodes(Protocol):
+    """The part of the cache that is read here."""
+
+    def nodes(self) -> tuple[NodeView, ...]:
+        """All nodes."""
+
+
+class Kept(Generic[_T]):
+    """An answer that is kept for a while, and asked for once by all who want it at the same time.
+
+    Parameters
+    ----------
+    ask:
+        Gets the answer.
+    seconds:
+        How long it is good.
+    clock:
+        Monotonic seconds.
+    """
+
+    def __init__(self, ask: Callable[[], Awaitable[_T]], seconds: float, clock: Callable[[], float]) -> None:
+        self._ask = ask
+        self._seconds = seconds
+        self._clock = clock
+        self._lock = asyncio.Lock()
+        self._known: tuple[float, _T] | None = None
+
+    async def get(self, *, fresh: bool = False) -> _T:
+        """The answer. Where asking fails, whoever waited asks again.
+
+        Parameters
+        ----------
+        fresh:
+            Whether only an answer will do that was asked for from now on.
+        """
+        least = self._clock() if fresh else self._clock() - self._seconds
+        async with self._lock:
+            if self._known is None or self._known[0] < least:
+                asked = self._clock()
+                self._known = (asked, await self._ask())
+            return self._known[1]
+
+
+class ClusterSupplier:
+    """Reads nodes from the cache, and the rest live, within what the operator may see.
+
+    Parameters
+    ----------
+    now:
+        Aware UTC time.
+    clock:
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        api: Reader,
+        seen: SeenNodes,
+        access: Access,
+        now: Callable[[], datetime],
+        clock: Callable[[], float],
+    ) -> None:
+        self._api = api
+        self._seen = seen
+        self._access = access
+        self._now = now
+        self._holds = Kept(self._count, HOLDS_KEPT, clock)
+        self._around = Kept(self._look_around, GROWTH_KEPT, clock)
+
+    async def supply(
+        self, resource_name: str, *, with_holds: bool, waiting: Sequence[PodView] = (), fresh: bool = False
+    ) -> Supply:
+        """What there is for a resource.
+
+        Parameters
+        ----------
+        with_holds:
+            Whether what is in use is to be counted.
+        fresh:
+            Whether it must be counted anew.
+        waiting:
+            Pods that wait, about which autoscalers may have said something.
+
+        Raises
+        ------
+        KubeError
+            Pods could not be listed.
+        """
+        if not self._access.nodes:
+            return Supply(nodes=None)
+        holds = await self._counted(fresh=fresh) if with_holds and self._access.pods else None
+        around = await self._around.get()
+        coming, refused = await self._told_of(waiting)
+        return Supply(
+            nodes=self._seen.nodes(),
+            holds=holds,
+            growth=around.growth(resource_name, coming=coming, refused=refused),
+            claimable=around.claimable,
+        )
+
+    async def _counted(self, *, fresh: bool) -> tuple[PodHold, ...] | None:
+        """What is in use; None where the operator's role was taken back since it asked what it may."""
+        try:
+            return await self._holds.get(fresh=fresh)
+        except Forbidden as error:
+            _log.warning("devices in use cannot be counted: %s", error.message)
+            return None
+
+    async def _count(self) -> tuple[PodHold, ...]:
+        nodes = [node.name for node in self._seen.nodes() if any(node.allocatable.values())]
+        if len(nodes) > FEW_NODES:
+            return await self._held(f"{_RUNS}!=")
+        found = await asyncio.gather(*(self._held(f"{_RUNS}={node}") for node in nodes))
+        return tuple(hold for holds in found for hold in holds)
+
+    async def _held(self, field_selector: str) -> tuple[PodHold, ...]:
+        listing = await self._api.list_as(parse_hold, PODS, field_selector=field_selector)
+        return tuple(hold for hold in listing.items if hold)
+
+    async def _told_of(self, waiting: Sequence[PodView]) -> tuple[str, str]:
+        """What autoscalers said of the first pod that waits: that a node comes, or that none does.
+
+        Pods of one revision ask for the same, so one of them tells for all.
+        """
+        if not waiting:
+            return "", ""
+        pod = min(waiting, key=lambda one: one.name)
+        selector = f"involvedObject.uid={pod.uid},type=Normal"
+        listing = await self._tried(self._api.list(EVENTS, pod.namespace, field_selector=selector))
+        events = [parse_pod_warning(item) for item in (listing.items if listing else ())]
+        dated = sorted(((one.last_seen, one) for one in events if one.last_seen), key=lambda pair: pair[0])
+        for seen, event in reversed(dated):
+            if event.reason in _ORDERED and self._now() - seen < COMING_FOR:
+                return scrub(event.message), ""
+            if event.reason == _NOT_ORDERED and self._now() - seen < REFUSED_FOR:
+                return "", scrub(event.message)
+        return "", ""
+
+    async def _look_around(self) -> Around:
+        """What autoscalers say of no pod in particular. A failure here costs an answer, not the reconcile."""
+        claims, classes, status = await asyncio.gather(
+            self._listed(NODE_CLAIMS, allowed=self._access.node_claims),
+            self._listed(DEVICE_CLASSES, allowed=self._access.device_classes),
+            self._status(),
+        )
+        return look_around(claims, classes or (), status)
+
+    async def _listed(self, resource: Resource, *, allowed: bool) -> tuple[Object, ...] | None:
+        """All objects of a kind; None where it does not exist or may not be seen."""
+        if not allowed:
+            return None
+        listing = await self._tried(self._api.list(resource))
+        return listing.items if listing else None
+
+    async def _status(self) -> str:
+        """What the cluster autoscaler publishes; empty where there is none."""
+        if not self._access.autoscaler:
+            return ""
+        found = await self._tried(self._api.get(CONFIG_MAPS, AUTOSCALER_NAMESPACE, AUTOSCALER_STATUS))
+        return str(((found or {}).get("data") or {}).get("status", ""))
+
+    @staticmethod
+    async def _tried(request: Awaitable[_T]) -> _T | None:
+        """The answer, or None where there is none."""
+        try:
+            return await request
+        except KubeError as error:
+            if error.status != 404:
+                _log.warning("what autoscalers say is not known: %s", error)
+            return None

@@ -1,0 +1,250 @@
+"""Our own watch: it goes on where a listing ended, survives what breaks it, and notices a restored past."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+
+from serval_operator.api.views import Key
+from serval_operator.constants import CHILD_SELECTOR, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
+from serval_operator.kube.auth import Connection, Credentials
+from serval_operator.kube.cache import Cache
+from serval_operator.kube.protocol import NODES, PODS, Resource
+from serval_operator.kube.store import DELETED, MODIFIED
+from serval_operator.kube.watcher import Watcher
+from serval_operator.kube.watching import WatchMonitor
+from support.watchable import Watchable, watchable
+
+pytestmark = pytest.mark.unit
+
+KEY = ("vision", "resnet")
+LIMIT = 20.0
+
+
+def pod(name: str) -> dict[str, Any]:
+    labels = {LABEL_MANAGED_BY: MANAGED_BY, LABEL_NAME: "resnet"}
+    return {"metadata": {"namespace": "vision", "name": name, "labels": labels}}
+
+
+class Bench:
+    """A watcher of pods and nodes on a cluster in memory; it is the repairer, too.
+
+    Attributes
+    ----------
+    repaired:
+        Kinds that were listed anew.
+    now:
+        What the cluster calls its present version; None for the true one.
+    """
+
+    def __init__(self, cluster: Watchable, *namespaces: str) -> None:
+        self.cluster = cluster
+        self.cache = Cache()
+        self.keys: list[Key] = []
+        self.repaired: list[Resource] = []
+        self.pauses: list[float] = []
+        self.now: int | None = None
+        self._namespaces: tuple[str | None, ...] = namespaces or (None,)
+        self.monitor = WatchMonitor((PODS, NODES), self._namespaces, lambda _: None)
+        self.running: asyncio.Future[None] | None = None
+
+    async def start(self) -> None:
+        """Fill the cache, and watch."""
+        for kind in (PODS, NODES):
+            await self.repair(kind)
+        self.repaired.clear()
+        connection = Connection(self.cluster.url, True, Credentials(lambda: "Bearer abc", renewable=True))
+        watcher = Watcher(
+            connection,
+            self.cache,
+            (PODS, NODES),
+            self._namespaces,
+            self.keys.append,
+            self,
+            seconds=240,
+            backoffs=(0.001, 0.002),
+            trace=self.monitor.trace(),
+            sleep=self._sleep,
+        )
+        self.running = asyncio.ensure_future(watcher.run())
+        await self.until(lambda: self.cluster.watching() == {"pods", "nodes"}, "all watches")
+
+    async def _sleep(self, pause: float) -> None:
+        self.pauses.append(pause)
+        await asyncio.sleep(0)
+
+    async def repair(self, resource: Resource) -> None:
+        self.repaired.append(resource)
+        store = self.cache.store(resource)
+        for place in resource.places(self._namespaces):
+            listing = await self.cluster.api.list(resource, place)
+            store.replace([store.parse(one) for one in listing.items], listing.resource_version, place)
+
+    async def version(self, resource: Resource, namespace: str | None) -> int:
+        if self.now is not None:
+            return self.now
+        return int((await self.cluster.api.list(resource, namespace)).resource_version)
+
+    async def until(self, check: Callable[[], object], what: str) -> None:
+        """Wait until something holds; fail at once if the watcher ends."""
+        try:
+            async with asyncio.timeout(LIMIT):
+                while not check():
+                    if self.running and self.running.done():
+                        self.running.result()
+                        raise AssertionError(f"the watcher ended while waiting for {what}")
+                    await asyncio.sleep(0.005)
+        except TimeoutError:
+            raise AssertionError(f"{what}: not in time") from None
+
+    def watches(self, plural: str = "pods") -> list[dict[str, str]]:
+        """Queries of the watch requests of a kind."""
+        return [
+            query
+            for _, path, query in self.cluster.requests
+            if path.endswith(f"/{plural}") and "watch" in query
+        ]
+
+    def names(self) -> set[str]:
+        """Pods in the cache."""
+        return {one.name for one in self.cache.pods(KEY)}
+
+    async def end(self) -> None:
+        if self.running:
+            self.running.cancel()
+            await asyncio.gather(self.running, return_exceptions=True)
+
+
+@pytest.fixture
+async def bench() -> AsyncIterator[Bench]:
+    async with watchable((PODS, NODES)) as cluster:
+        bench = Bench(cluster)
+        cluster.api.put(PODS, pod("early"))
+        await bench.start()
+        yield bench
+        await bench.end()
+
+
+async def test_begins_where_the_listing_ended_and_lists_nothing(bench: Bench) -> None:
+    (query,) = bench.watches()
+    listed = bench.cache.store(PODS).listed_at()
+    assert listed > 0
+    assert query == {
+        "watch": "true",
+        "allowWatchBookmarks": "true",
+        "resourceVersion": str(listed),
+        "timeoutSeconds": "240",
+        "labelSelector": CHILD_SELECTOR,
+    }
+    assert "labelSelector" not in bench.watches("nodes")[0]
+    assert all("watch" in query for _, _, query in bench.cluster.requests)
+
+
+async def test_events_fill_the_cache_and_tell_the_owner(bench: Bench) -> None:
+    bench.cluster.api.put(PODS, pod("late"))
+    await bench.until(lambda: bench.names() == {"early", "late"}, "a new pod")
+    bench.cluster.api.remove(PODS, "vision", "early")
+    await bench.until(lambda: bench.names() == {"late"}, "the end of a pod")
+    assert set(bench.keys) == {KEY}
+
+
+async def test_goes_on_from_the_last_event_when_its_time_is_up(bench: Bench) -> None:
+    bench.cluster.api.put(PODS, pod("late"))
+    await bench.until(lambda: "late" in bench.names(), "a new pod")
+    last = bench.cluster.api.stored(PODS, "vision", "late")
+    assert last is not None
+    bench.cluster.hang_up()
+    await bench.until(lambda: len(bench.watches()) == 2, "another request")
+    assert bench.watches()[1]["resourceVersion"] == last["metadata"]["resourceVersion"]
+    assert not bench.pauses
+    assert not bench.repaired
+
+
+async def test_a_bookmark_moves_on_and_changes_nothing(bench: Bench) -> None:
+    bench.cluster.tell(PODS, "BOOKMARK", {"metadata": {"resourceVersion": "4711"}})
+    bench.cluster.hang_up()
+    await bench.until(lambda: len(bench.watches()) == 2, "another request")
+    assert bench.watches()[1]["resourceVersion"] == "4711"
+    assert bench.names() == {"early"}
+    assert not bench.keys
+
+
+async def test_what_the_api_server_forgot_is_listed(bench: Bench) -> None:
+    bench.cluster.deaf = True
+    bench.cluster.api.put(PODS, pod("missed"))
+    bench.cluster.deaf = False
+    bench.cluster.expire()
+    await bench.until(lambda: "missed" in bench.names(), "the missed pod")
+    assert PODS in bench.repaired
+    await bench.until(lambda: len(bench.watches()) == 2, "another watch")
+    assert int(bench.watches()[1]["resourceVersion"]) == bench.cache.store(PODS).listed_at()
+
+
+@pytest.mark.parametrize("codes", [[500], [429, 503], [403, 401, 500]])
+async def test_failures_are_tried_again_with_pauses_and_without_a_listing(
+    bench: Bench, codes: list[int]
+) -> None:
+    before = len(bench.watches()) + len(bench.watches("nodes"))
+    bench.cluster.refuse.extend(codes)
+    bench.cluster.hang_up()
+    done = before + 2 + len(codes)
+    await bench.until(
+        lambda: len(bench.watches()) + len(bench.watches("nodes")) == done, "watches after failures"
+    )
+    await bench.until(lambda: bench.cluster.watching() == {"pods", "nodes"}, "all watches")
+    assert len(bench.pauses) == len(codes)
+    assert not bench.repaired
+    bench.cluster.api.put(PODS, pod("after"))
+    await bench.until(lambda: "after" in bench.names(), "a pod after the failures")
+
+
+async def test_a_past_that_was_restored_is_noticed(bench: Bench) -> None:
+    bench.now = 1
+    bench.cluster.refuse.append(500)
+    bench.cluster.hang_up()
+    await bench.until(lambda: bench.repaired, "a listing")
+
+
+@pytest.mark.parametrize(
+    "event",
+    [
+        {"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "no"}},
+        {"type": "ERROR", "object": {}},
+        {"type": MODIFIED, "object": {}},
+        {"type": DELETED, "object": {"metadata": {"name": "x"}}},
+        {"type": "BOOKMARK", "object": {"metadata": {"resourceVersion": "odd"}}},
+        {},
+    ],
+)
+async def test_odd_events_do_not_end_it(bench: Bench, event: dict[str, Any]) -> None:
+    for kind in (PODS, NODES):
+        for watched, queue in bench.cluster._watches:
+            if watched == kind:
+                queue.put_nowait(event)
+    bench.cluster.hang_up()
+    # The cluster in memory tells a watch only of what happens from then on.
+    await bench.until(lambda: len(bench.cluster.watch_requests()) == 4, "other requests")
+    await bench.until(lambda: bench.cluster.watching() == {"pods", "nodes"}, "all watches")
+    bench.cluster.api.put(PODS, pod("after"))
+    await bench.until(lambda: "after" in bench.names(), "a pod after the odd event")
+
+
+async def test_each_namespace_has_a_watch_and_nodes_have_one() -> None:
+    async with watchable((PODS, NODES)) as cluster:
+        bench = Bench(cluster, "speech", "vision")
+        await bench.start()
+        await bench.until(lambda: len(cluster.watch_requests()) == 3, "three watches")
+        assert sorted(cluster.watch_requests()) == [
+            "/api/v1/namespaces/speech/pods",
+            "/api/v1/namespaces/vision/pods",
+            "/api/v1/nodes",
+        ]
+        await bench.end()
+
+
+async def test_its_requests_are_signs_of_life(bench: Bench) -> None:
+    assert not bench.monitor.silent()
+    assert set(bench.monitor.staleness()) == {"pods", "nodes"}

@@ -1,0 +1,68 @@
+"""Whether nodes mount a model's image."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from serval_operator.api.nodes import NodeView, parse_node
+from serval_operator.api.views import parse_model, parse_revision
+from serval_operator.builders.deployment import pod_template
+from serval_operator.builders.revision import revision_record
+from serval_operator.planning.images import mounts_model
+from support import gen
+from unit.operator.configuration import resolved
+
+pytestmark = pytest.mark.unit
+
+IMAGE = resolved(model={"uri": "oci://registry.example/vision:3"})
+ABLE = ("v1.36.3", "containerd://2.4.2")
+OLD_KUBELET = ("v1.34.4", "containerd://2.4.2")
+OLD_CONTAINERD = ("v1.36.3", "containerd://1.7.28")
+
+
+def node(versions: tuple[str, str], *, taint: str = "", **labels: str) -> NodeView:
+    kubelet, runtime = versions
+    taints = [{"key": taint, "effect": "NoSchedule"}] if taint else []
+    info = {"kubeletVersion": kubelet, "containerRuntimeVersion": runtime}
+    return parse_node(
+        {
+            "metadata": {"name": "node", "labels": labels},
+            "spec": {"taints": taints},
+            "status": {"nodeInfo": info},
+        }
+    )
+
+
+@pytest.mark.parametrize(
+    ("nodes", "mounted"),
+    [
+        ([], False),
+        ([node(ABLE)], True),
+        ([node(ABLE), node(ABLE)], True),
+        ([node(ABLE), node(OLD_KUBELET)], False),
+        ([node(ABLE), node(OLD_CONTAINERD)], False),
+        ([node(ABLE), node(("v1.36.3", "cri-o://1.36.0"))], False),
+        ([node(ABLE), node(OLD_KUBELET, taint="team")], True),
+    ],
+)
+def test_every_node_that_may_take_the_pod_must_be_able(nodes: list[NodeView], mounted: bool) -> None:
+    assert mounts_model(IMAGE, None, nodes) is mounted
+
+
+def test_nodes_that_the_pod_does_not_select_do_not_count() -> None:
+    picky = replace(IMAGE, node_selector={"pool": "new"})
+    nodes = [node(ABLE, pool="new"), node(OLD_KUBELET, pool="old")]
+    assert mounts_model(picky, None, nodes)
+    assert not mounts_model(picky, None, nodes[1:])
+
+
+@pytest.mark.parametrize("mounted", [True, False])
+def test_what_a_revision_does_stays(mounted: bool) -> None:
+    model = parse_model(gen.model())
+    template: dict[str, Any] = pod_template(model, replace(IMAGE, image_volume=mounted), "key")
+    record = parse_revision(revision_record(model, key="key", template=template, number=1))
+    for nodes in ([], [node(ABLE)], [node(OLD_KUBELET)]):
+        assert mounts_model(IMAGE, record, nodes) is mounted

@@ -1,0 +1,22 @@
+"""A spec's Deployment, as it is made where nothing was rendered before."""
+
+from __future__ import annotations
+
+from serval_operator.api.naming import Manifest
+from serval_operator.api.resolved import IN_PLACE, SURGE, Resolved
+from serval_operator.api.shape import revision_key
+from serval_operator.api.views import ModelView
+from serval_operator.builders.deployment import deployment, pod_template
+
+
+def rendered(model: ModelView, resolved: Resolved) -> Manifest:
+    """The whole Deployment of a resolved spec."""
+    key = revision_key(resolved.spec, model.update_requested)
+    return deployment(
+        model,
+        template=pod_template(model, resolved, key),
+        revision=key,
+        replicas=resolved.spec.wanted_replicas,
+        strategy=IN_PLACE if resolved.resource_name else SURGE,
+        rollout=resolved.rollout,
+    )
