@@ -15,6 +15,7 @@ from serval_operator.errors import ServalError
 from serval_operator.kube.access import review
 from serval_operator.kube.auth import Connection
 from serval_operator.kube.client import KubeClient
+from serval_operator.kube.clock import ServerClock
 from serval_operator.kube.lease import CALL, Elector
 from serval_operator.kube.listing import insist
 from serval_operator.metrics import Metrics
@@ -48,12 +49,14 @@ class Operator:
         self._configuration = configuration
         self._connection = connection
         self.metrics = Metrics()
+        self._clock = ServerClock()
         self._client = KubeClient(
             connection,
             self.metrics,
             timeout=settings.request_timeout_seconds,
             in_flight=settings.requests_in_flight,
             may_write=self._leads,
+            hear=self._clock.hear,
         )
         self._clients = [self._client]
         self._elector = self._candidate() if settings.lease_name else None
@@ -125,6 +128,7 @@ class Operator:
             self._client,
             self.metrics,
             access,
+            self._clock.now,
             self._take_signals,
         )
         await work.fill()

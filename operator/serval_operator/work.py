@@ -6,7 +6,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 
 from serval_operator.api.views import Key
 from serval_operator.config import Configuration
@@ -49,6 +49,8 @@ class Work:
         Carries all requests but those of the watches; closed by whoever opened it.
     access:
         What the operator may see beyond its own objects.
+    now:
+        Aware UTC time, by the clock that writes the cluster's time stamps.
     on_started:
         Called once kopf has taken over the process's signals, so that they can be taken back.
     """
@@ -61,6 +63,7 @@ class Work:
         client: KubeClient,
         metrics: Metrics,
         access: Access,
+        now: Callable[[], datetime],
         on_started: Callable[[], None],
     ) -> None:
         self._settings = settings
@@ -68,7 +71,7 @@ class Work:
         loop = asyncio.get_running_loop()
         self._kinds = watched(nodes=access.nodes)
         self.cache = Cache(Sweep(self._nodes_changed, loop).ask)
-        self._reconciler = _reconciler(settings, configuration, client, self.cache, metrics, access)
+        self._reconciler = _reconciler(settings, configuration, client, self.cache, metrics, access, now)
         self.queue = WorkQueue(
             self._reconciler.reconcile,
             workers=settings.workers,
@@ -203,11 +206,12 @@ def _reconciler(
     cache: Cache,
     metrics: Metrics,
     access: Access,
+    now: Callable[[], datetime],
 ) -> ModelReconciler:
-    supplier = ClusterSupplier(client, cache, access, _now, time.monotonic)
+    supplier = ClusterSupplier(client, cache, access, now, time.monotonic)
     return ModelReconciler(
         client,
-        Gatherer(client, cache, _now),
+        Gatherer(client, cache, now),
         Decider(supplier, hide_foreign=settings.hide_foreign_holders),
         cache,
         configuration,
@@ -215,7 +219,3 @@ def _reconciler(
         metrics,
         time.monotonic,
     )
-
-
-def _now() -> datetime:
-    return datetime.now(UTC)

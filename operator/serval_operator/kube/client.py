@@ -70,6 +70,8 @@ class KubeClient:
         Limit of one request, in seconds.
     in_flight:
         Most requests at the same time. Waiting for a place does not count as time of the request.
+    hear:
+        Told the ``Date`` of each answer.
     may_write:
         Asked right before each request that could change something; where it says no, `Fenced` is raised.
     """
@@ -82,6 +84,7 @@ class KubeClient:
         timeout: float = 30.0,
         in_flight: int = 32,
         may_write: Callable[[], bool] = lambda: True,
+        hear: Callable[[str], None] = lambda _: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._server = connection.server
@@ -90,6 +93,7 @@ class KubeClient:
         self._places = asyncio.Semaphore(in_flight)
         self._meter = meter
         self._may_write = may_write
+        self._hear = hear
         self._sleep = sleep
 
     async def __aenter__(self) -> Self:
@@ -304,6 +308,7 @@ class KubeClient:
                     timeout=self._timeout,
                 ) as response:
                     code = str(response.status)
+                    self._hear(response.headers.get("Date", ""))
                     payload = await response.read()
             except TimeoutError as error:
                 raise Transient(0, "Timeout", f"{method} {target}: no answer in time") from error
