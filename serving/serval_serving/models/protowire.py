@@ -147,6 +147,11 @@ class WireReader:
             raise WireError(f"field {field.number} holds no number")
         return field.value - _UINT64 if field.value >= _UINT64 // 2 else field.value
 
+    def ends_with(self, span: Span, tail: bytes) -> bool:
+        """Whether the last bytes at `span` are these."""
+        start = span.end - len(tail)
+        return start >= span.start and self._data[start : span.end] == tail
+
     def _varint(self, position: int, end: int) -> tuple[int, int]:
         """Return the varint at `position` and the offset behind it."""
         value = 0
