@@ -14,10 +14,14 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from serval_serving.fetch.digest import file_sha256
 from serval_serving.fetch.errors import FetchError, unavailable
-from serval_serving.fetch.fetcher import Fetcher, FetchSettings, Surroundings
+from serval_serving.fetch.fetcher import Fetcher
+from serval_serving.fetch.frameworks import FRAMEWORKS, TENSORFLOW
 from serval_serving.fetch.models_folder import MONITORING_FILE
 from serval_serving.fetch.report import failure_line, success_line, write_termination_message
+from serval_serving.fetch.settings import FetchSettings, Surroundings
+from serval_serving.fetch.sources import SCHEMES
 from serval_serving.fetch.verdict import Verdict
 from serval_serving.fetch.versions import MAX_VERSION
 
@@ -59,13 +63,13 @@ def run(
     surroundings:
         Clock and network.
     arguments:
-        The program's arguments; a permanent failure is remembered for these.
+        The program's arguments; a permanent failure is remembered for these, and for the files they name.
     termination_log:
         Where the message goes.
     now:
         Wall clock, seconds since the epoch.
     """
-    verdict = Verdict(settings.dest, arguments, now)
+    verdict = Verdict(settings.dest, [*arguments, *_contents(settings)], now)
     error = verdict.recall()
     if error is None:
         try:
@@ -90,20 +94,42 @@ def run(
     return 1
 
 
+def _contents(settings: FetchSettings) -> list[str]:
+    """Return digests of the credentials, authorities and pin: a new one of these is a reason to try again."""
+    folder = settings.credentials_dir
+    files = sorted(folder.iterdir()) if folder and folder.is_dir() else []
+    named = [path for path in (settings.ca_file, settings.pin_file) if path is not None]
+    digests = []
+    for path in (*files, *named):
+        with suppress(OSError):  # not there yet, a folder, or not to be read: whoever needs it says so
+            digests.append(file_sha256(path))
+    return digests
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m serval_serving.fetch", description="Bring one version of a model into a pod."
     )
-    parser.add_argument("--uri", required=True, help="https://... of an archive, or pvc://claim/path")
+    parser.add_argument("--uri", required=True, help=f"begins with one of {', '.join(SCHEMES)}")
     parser.add_argument("--name", required=True, type=_name, help="name of the model")
     parser.add_argument("--dest", required=True, type=Path, help="folder that the model server reads")
     parser.add_argument("--max-bytes", required=True, type=_positive, help="size limit, packed and unpacked")
     parser.add_argument("--max-entries", required=True, type=_positive, help="most files and folders")
     parser.add_argument("--version", type=_version, help="the version to take (default: the highest)")
-    parser.add_argument(
-        "--sha256", type=_sha256, help="expected digest of the archive or of a volume's files"
-    )
+    parser.add_argument("--sha256", type=_sha256, help="expected digest of the archive, or else of all files")
     parser.add_argument("--ca-file", type=Path, help="certificates of authorities to trust as well")
+    parser.add_argument(
+        "--framework", choices=tuple(FRAMEWORKS), default=TENSORFLOW, help="what the model is"
+    )
+    parser.add_argument(
+        "--credentials-dir", type=Path, help="folder of files with credentials for the source"
+    )
+    parser.add_argument(
+        "--identity", action="store_true", help="use the identity that the cloud gives the pod"
+    )
+    parser.add_argument("--image-mount", type=Path, help="where the image of an oci:// URI is mounted")
+    parser.add_argument("--pin-file", type=Path, help="version and digest that other replicas serve")
+    parser.add_argument("--cache", help="http:// address of a cache of archives")
     parser.add_argument("--pvc-mount", type=Path, default=PVC_MOUNT, help="where the claim is mounted")
     parser.add_argument("--max-seconds", type=float, default=DEFAULT_MAX_SECONDS, help="time limit")
     parser.add_argument("--termination-log", type=Path, default=TERMINATION_LOG, help="where the result goes")
@@ -115,12 +141,18 @@ def _settings(parsed: argparse.Namespace) -> FetchSettings:
         uri=parsed.uri,
         name=parsed.name,
         dest=parsed.dest,
+        framework=FRAMEWORKS[parsed.framework],
         max_bytes=parsed.max_bytes,
         max_entries=parsed.max_entries,
         version=parsed.version,
         sha256=parsed.sha256,
         ca_file=parsed.ca_file,
+        credentials_dir=parsed.credentials_dir,
+        identity=parsed.identity,
         pvc_mount=parsed.pvc_mount,
+        image_mount=parsed.image_mount,
+        pin_file=parsed.pin_file,
+        cache=parsed.cache,
         max_seconds=parsed.max_seconds,
     )
 

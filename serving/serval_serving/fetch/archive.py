@@ -14,14 +14,17 @@ import struct
 import tarfile
 import zipfile
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import IO, Final
 
-from serval_serving.fetch.errors import rejected, too_large, written_badly
+from backports import zstd
+
+from serval_serving.fetch.budget import Budget
+from serval_serving.fetch.errors import rejected, written_badly
+from serval_serving.fetch.names import place, shown
 from serval_serving.fetch.progress import Deadline, Progress, human
 
-MAX_DEPTH: Final = 32
-"""Folders inside folders."""
 MAX_RATIO: Final = 200
 """Bytes out per byte in. Deflate reaches 1032 on zeros; trained weights hardly shrink."""
 RATIO_FLOOR_BYTES: Final = 64 << 20
@@ -32,15 +35,20 @@ ZIP_DIRECTORY_BYTES: Final = 512
 """Room in a zip's directory for each entry that is allowed, on average."""
 _COPY_BYTES: Final = 1 << 18
 _GZIP_MAGIC: Final = b"\x1f\x8b"
+_ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
+_ZSTD_OPTIONS: Final[Mapping[int, int]] = {zstd.DecompressionParameter.window_log_max: 27}
+"""No stream may ask for more than 128 MiB of memory; `zstd` without `--long` stays below that."""
 _ZIP_MAGICS: Final = (b"PK\x03\x04", b"PK\x05\x06")
 _TAR_MAGIC: Final = b"ustar"
 _TAR_MAGIC_OFFSET: Final = 257
+_HEAD_BYTES: Final = _TAR_MAGIC_OFFSET + len(_TAR_MAGIC)
 _ENCRYPTED: Final = 0x1
 _DAMAGED: Final = (
     tarfile.TarError,
     zipfile.BadZipFile,
     gzip.BadGzipFile,
     zlib.error,
+    zstd.ZstdError,
     struct.error,
     EOFError,
     ValueError,
@@ -48,7 +56,23 @@ _DAMAGED: Final = (
     OverflowError,
     RuntimeError,
 )
-"""What the standard library raises on damaged archives; the last four come out of senseless headers."""
+"""What the libraries raise on damaged archives; the last four come out of senseless headers."""
+
+_Readable = IO[bytes] | gzip.GzipFile | zstd.ZstdFile
+
+
+def is_archive(path: Path) -> bool:
+    """Return whether the first bytes of the file are those of an archive that can be unpacked.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+    packed = head.startswith((_GZIP_MAGIC, _ZSTD_MAGIC, *_ZIP_MAGICS))
+    return packed or head[_TAR_MAGIC_OFFSET:] == _TAR_MAGIC
 
 
 class Unpacker:
@@ -56,27 +80,23 @@ class Unpacker:
 
     Parameters
     ----------
-    max_bytes:
-        Most bytes that all files may have together.
-    max_entries:
-        Most files and folders.
+    budget:
+        What the model may take; several archives of one model share it.
     deadline:
         When the whole fetch must be over.
     progress:
         Is told of every piece.
     """
 
-    def __init__(self, *, max_bytes: int, max_entries: int, deadline: Deadline, progress: Progress) -> None:
-        self._max_bytes = max_bytes
-        self._max_entries = max_entries
+    def __init__(self, budget: Budget, deadline: Deadline, progress: Progress) -> None:
+        self._budget = budget
         self._deadline = deadline
         self._progress = progress
         self._archive_bytes = 0
         self._bytes = 0
-        self._entries = 0
 
     def unpack(self, archive: Path, to: Path) -> None:
-        """Unpack `archive` into the new folder `to`. What it is, its first bytes say, not its name.
+        """Unpack `archive` into the folder `to`. What it is, its first bytes say, not its name.
 
         Raises
         ------
@@ -85,10 +105,10 @@ class Unpacker:
             outside, has too many entries, or is too large once unpacked.
         """
         self._archive_bytes = archive.stat().st_size
-        self._bytes = self._entries = 0
+        self._bytes = 0
         self._progress.start("unpacked", None)
-        to.mkdir(parents=True)
         try:
+            to.mkdir(parents=True, exist_ok=True)
             with archive.open("rb") as file:
                 self._dispatch(file, to)
         except _DAMAGED as error:
@@ -97,103 +117,93 @@ class Unpacker:
             raise written_badly(error, "an entry of the archive", to) from error
 
     def _dispatch(self, file: IO[bytes], to: Path) -> None:
-        head = file.read(_TAR_MAGIC_OFFSET + len(_TAR_MAGIC))
+        head = file.read(_HEAD_BYTES)
         file.seek(0)
         if head.startswith(_ZIP_MAGICS):
             self._zip(file, to)
         elif head.startswith(_GZIP_MAGIC):
             with gzip.GzipFile(fileobj=file, mode="rb") as plain:
                 self._tar(plain, to)
+        elif head.startswith(_ZSTD_MAGIC):
+            with zstd.ZstdFile(file, "r", options=_ZSTD_OPTIONS) as plain:
+                self._tar(plain, to)
         elif head[_TAR_MAGIC_OFFSET:] == _TAR_MAGIC:
             self._tar(file, to)
         else:
-            raise rejected(f"the file is no tar, tar.gz or zip archive; it begins with {head[:16]!r}")
+            raise rejected(
+                f"the file is no tar, tar.gz, tar.zst or zip archive; it begins with {head[:16]!r}"
+            )
 
-    def _tar(self, file: IO[bytes] | gzip.GzipFile, to: Path) -> None:
+    def _tar(self, file: _Readable, to: Path) -> None:
         with tarfile.open(fileobj=_Guarded(file, MAX_READ_BYTES), mode="r:") as archive:
             for member in archive:
-                path = self._place(member.name, to)
-                if not (member.isreg() or member.isdir()) or member.issparse() or member.size < 0:
-                    raise rejected(f"{_shown(member.name)} is {_tar_kind(member)}, no plain file or folder")
-                if member.isdir():
-                    self._folder(path, to)
-                    continue
-                source = archive.extractfile(member)
-                if source is not None:
-                    with source:
-                        self._file(source, path, to)
+                self._member(archive, member, to)
             # A header that cannot be read ends the loop without a word; a true end is zeros or nothing.
             file.seek(archive.offset)
             if any(file.read(tarfile.BLOCKSIZE)):
-                raise rejected(f"the archive is damaged after {self._entries} entries")
+                raise rejected(f"the archive is damaged after {self._budget.entries} entries")
+
+    def _member(self, archive: tarfile.TarFile, member: tarfile.TarInfo, to: Path) -> None:
+        """Write one entry of a tar."""
+        path = place(member.name, to)
+        if not (member.isreg() or member.isdir()) or member.issparse() or member.size < 0:
+            raise rejected(f"{shown(member.name)} is {tar_kind(member)}, no plain file or folder")
+        if member.isdir():
+            self._folder(path, to)
+            return
+        source = archive.extractfile(member)
+        if source is not None:
+            with source:
+                self._file(source, path, to)
 
     def _zip(self, file: IO[bytes], to: Path) -> None:
-        limit = max(MAX_READ_BYTES, self._max_entries * ZIP_DIRECTORY_BYTES)
+        limit = max(MAX_READ_BYTES, self._budget.max_entries * ZIP_DIRECTORY_BYTES)
         with zipfile.ZipFile(_Guarded(file, limit)) as archive:
             for info in archive.infolist():
                 # The name as it stands in the file: the library's `filename` ends at a NUL.
-                path = self._place(info.orig_filename, to)
+                path = place(info.orig_filename, to)
                 kind = stat.S_IFMT(info.external_attr >> 16)
                 if kind not in (0, stat.S_IFREG, stat.S_IFDIR):
-                    raise rejected(f"{_shown(info.filename)} is a link or device, no plain file or folder")
+                    raise rejected(f"{shown(info.filename)} is a link or device, no plain file or folder")
                 if info.flag_bits & _ENCRYPTED:
-                    raise rejected(f"{_shown(info.filename)} is encrypted")
+                    raise rejected(f"{shown(info.filename)} is encrypted")
                 if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                    raise rejected(f"{_shown(info.filename)} is packed neither by 'store' nor by 'deflate'")
+                    raise rejected(f"{shown(info.filename)} is packed neither by 'store' nor by 'deflate'")
                 if info.is_dir():
                     self._folder(path, to)
                     continue
                 with archive.open(info) as source:
                     self._file(source, path, to)
 
-    @staticmethod
-    def _place(name: str, to: Path) -> Path:
-        """Return where the entry `name` goes; raise `FetchError` if that is not inside `to`."""
-        if name.startswith("/"):
-            raise rejected(f"{_shown(name)} is an absolute path")
-        if not name.isprintable() or "\\" in name:
-            raise rejected(f"{_shown(name)} holds a backslash or characters that cannot be shown")
-        parts = [part for part in name.split("/") if part not in ("", ".")]
-        if ".." in parts:
-            raise rejected(f"{_shown(name)} leads out of the archive by '..'")
-        if len(parts) > MAX_DEPTH:
-            raise rejected(f"{_shown(name)} lies more than {MAX_DEPTH} folders deep")
-        return to.joinpath(*parts)
-
     def _folder(self, path: Path, to: Path) -> None:
         """Make the folder `path` and those above it, each counted."""
         for folder in reversed([path, *path.parents]):
             if folder.is_relative_to(to) and not folder.is_dir():
-                self._count_entry()
+                self._budget.entry()
                 folder.mkdir()
 
     def _file(self, source: IO[bytes], path: Path, to: Path) -> None:
         """Write one file; a second one of the same name is an error of the operating system."""
-        self._count_entry()
+        self._budget.entry()
         self._folder(path.parent, to)
         with path.open("xb") as target:
             while chunk := source.read(_COPY_BYTES):
                 self._deadline.check()
-                self._bytes += len(chunk)
-                self._check_size()
+                self._count(len(chunk))
                 target.write(chunk)
                 self._progress.add(len(chunk))
 
-    def _count_entry(self) -> None:
-        self._entries += 1
-        if self._entries > self._max_entries:
-            raise rejected(f"the archive has more than the {self._max_entries} entries that are allowed")
-
-    def _check_size(self) -> None:
-        over = self._bytes > self._max_bytes
+    def _count(self, count: int) -> None:
+        """Count what was unpacked; raise if the archive is a bomb or the model too large."""
+        self._bytes += count
+        over = self._budget.bytes + count > self._budget.max_bytes
         bomb = self._bytes > MAX_RATIO * self._archive_bytes
         if bomb and (over or self._bytes > RATIO_FLOOR_BYTES):
             raise rejected(
                 f"{human(self._archive_bytes)} unpack to more than {human(self._bytes)}; over {MAX_RATIO}"
                 " times the size is refused (pack such a model without compression)"
             )
-        if over:
-            raise too_large(f"unpacked, the model has more than the {human(self._max_bytes)} allowed")
+        self._budget.grow(count)
 
 
 class _Guarded(io.BufferedIOBase):
@@ -202,7 +212,7 @@ class _Guarded(io.BufferedIOBase):
     `tarfile` and `zipfile` read headers of whatever length the archive claims into memory.
     """
 
-    def __init__(self, file: IO[bytes] | gzip.GzipFile, limit: int) -> None:
+    def __init__(self, file: _Readable, limit: int) -> None:
         self._file = file
         self._limit = limit
 
@@ -223,14 +233,10 @@ class _Guarded(io.BufferedIOBase):
         return True
 
 
-def _tar_kind(member: tarfile.TarInfo) -> str:
+def tar_kind(member: tarfile.TarInfo) -> str:
+    """Return in words what an entry is that is neither a plain file nor a folder."""
     if member.issym():
         return "a symbolic link"
     if member.islnk():
         return "a hard link"
     return "a sparse file" if member.issparse() else "a device, pipe or something unknown"
-
-
-def _shown(name: str) -> str:
-    """Return an entry's name as it may stand in a message."""
-    return repr(name if len(name) <= 100 else name[:97] + "...")

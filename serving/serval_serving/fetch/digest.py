@@ -27,6 +27,12 @@ class Content:
     size: int
 
 
+def file_sha256(path: Path) -> str:
+    """Return the hexadecimal digest of one file's bytes."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
 def folder_content(folder: Path) -> Content:
     """Read every file of `folder` and return digest and size.
 

@@ -19,7 +19,9 @@ MODEL_DIGEST_MISMATCH: Final = "ModelDigestMismatch"
 MODEL_ARTIFACT_REJECTED: Final = "ModelArtifactRejected"
 """The archive or folder holds what a model never needs and an attacker would. Cure: pack it anew."""
 MODEL_INVALID: Final = "ModelInvalid"
-"""The files arrived, but are no SavedModel that can be served. Cure: export the model anew."""
+"""The files arrived, but are no model that can be served. Cure: export the model anew."""
+MODEL_VERSION_SKEW: Final = "ModelVersionSkew"
+"""The source holds another model than the other replicas serve. Cure: put it back, or roll the new out."""
 
 _BAD_NAMES: Final = frozenset(
     {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ}
@@ -77,6 +79,11 @@ def rejected(message: str) -> FetchError:
 def invalid(message: str) -> FetchError:
     """Return a permanent ``ModelInvalid``."""
     return FetchError(MODEL_INVALID, message, permanent=True)
+
+
+def skewed(message: str) -> FetchError:
+    """Return a permanent ``ModelVersionSkew``."""
+    return FetchError(MODEL_VERSION_SKEW, message, permanent=True)
 
 
 def written_badly(error: OSError, what: str, path: Path) -> FetchError:

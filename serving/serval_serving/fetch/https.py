@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,20 +11,18 @@ from urllib.parse import urljoin
 
 import urllib3
 
-from serval_serving.fetch.errors import FetchError, denied, not_found, too_large, unavailable, written_badly
+from serval_serving.fetch.errors import denied, not_found, too_large, unavailable, written_badly
 from serval_serving.fetch.progress import Deadline, Progress, human
+from serval_serving.fetch.retry import retrying
 from serval_serving.fetch.sources import HttpsSource, parse_https, public_uri
 from serval_serving.fetch.transport import Transport
 
 MAX_REDIRECTS: Final = 5
-BACKOFF_SECONDS: Final = (1.0, 2.0, 4.0)
-"""Pauses between tries; one try more than there are pauses."""
 CHUNK_BYTES: Final = 1 << 18
 _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GONE: Final = frozenset({404, 410})
 _DENIED: Final = frozenset({401, 403, 407})
 _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
-_LOG: Final = logging.getLogger("serval.fetch")
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,42 +73,55 @@ class Downloader:
         self._progress = progress
         self._sleep = sleep
 
-    def download(self, source: HttpsSource, to: Path) -> Download:
+    def download(
+        self,
+        source: HttpsSource,
+        to: Path,
+        *,
+        headers: Mapping[str, str] | None = None,
+        max_bytes: int | None = None,
+    ) -> Download:
         """Write the file at `source` to `to`, trying again where that may help.
+
+        Parameters
+        ----------
+        source:
+            What to download.
+        to:
+            Where it goes.
+        headers:
+            More headers, such as credentials. They do not follow a redirect to another host.
+        max_bytes:
+            A lower limit than that of all files, where the length is known.
 
         Raises
         ------
         FetchError
             If the file cannot be had, is too long, or the time is up.
         """
-        for pause in BACKOFF_SECONDS:
-            try:
-                return self._follow(source, to)
-            except FetchError as error:
-                if not error.again or self._deadline.remaining() <= pause:
-                    raise
-                _LOG.warning("%s; trying again in %g s", error.message, pause)
-                self._sleep(pause)
-        return self._follow(source, to)
+        most = self._max_bytes if max_bytes is None else min(max_bytes, self._max_bytes)
+        return retrying(lambda: self._follow(source, to, headers or {}, most), self._deadline, self._sleep)
 
-    def _follow(self, source: HttpsSource, to: Path) -> Download:
+    def _follow(self, source: HttpsSource, to: Path, headers: Mapping[str, str], max_bytes: int) -> Download:
         """Ask once, following redirects."""
+        first = source
         for _ in range(MAX_REDIRECTS + 1):
             self._deadline.check()
-            with self._transport.get(source) as reply:
+            same = (source.host, source.port, source.plain) == (first.host, first.port, first.plain)
+            with self._transport.get(source, headers if same else None) as reply:
                 if reply.status not in _REDIRECTS:
-                    _judge(reply.status, source)
-                    return self._save(reply, to)
+                    judge(reply.status, public_uri(source.uri))
+                    return self._save(reply, to, max_bytes)
                 source = _redirect(reply, source)
         last = public_uri(source.uri)
         raise unavailable(f"more than {MAX_REDIRECTS} redirects, the last to {last}", again=False)
 
-    def _save(self, reply: urllib3.BaseHTTPResponse, to: Path) -> Download:
+    def _save(self, reply: urllib3.BaseHTTPResponse, to: Path, max_bytes: int) -> Download:
         """Write the body to `to`, counting and hashing on the way."""
         length = reply.headers.get("Content-Length", "")
         expected = int(length) if length.isascii() and length.isdigit() else None
-        if expected is not None and expected > self._max_bytes:
-            raise too_large(f"the file has {human(expected)}; at most {human(self._max_bytes)} are allowed")
+        if expected is not None and expected > max_bytes:
+            raise too_large(f"the file has {human(expected)}; at most {human(max_bytes)} are allowed")
         self._progress.start("downloaded", expected)
         digest = hashlib.sha256()
         size = 0
@@ -120,8 +130,8 @@ class Downloader:
                 while chunk := reply.read1(CHUNK_BYTES):
                     self._deadline.check()
                     size += len(chunk)
-                    if size > self._max_bytes:
-                        raise too_large(f"the file has more than the {human(self._max_bytes)} allowed")
+                    if size > max_bytes:
+                        raise too_large(f"the file has more than the {human(max_bytes)} allowed")
                     digest.update(chunk)
                     file.write(chunk)
                     self._progress.add(len(chunk))
@@ -130,16 +140,26 @@ class Downloader:
         return Download(size, digest.hexdigest())
 
 
-def _judge(status: int, source: HttpsSource) -> None:
-    """Raise what the HTTP `status` means; return for 200."""
-    where = public_uri(source.uri)
+def judge(status: int, where: str) -> None:
+    """Raise what the HTTP `status` means; return for 200.
+
+    Raises
+    ------
+    FetchError
+        Of the reason that fits, and naming `where`.
+    """
     if status == 200:
         return
     if status in _GONE:
         raise not_found(f"{where} answers {status}: there is no such file")
     if status in _DENIED:
         raise denied(f"{where} answers {status}: access denied")
-    raise unavailable(f"{where} answers {status}", again=status in _PASSING)
+    raise unavailable(f"{where} answers {status}", again=is_passing(status))
+
+
+def is_passing(status: int) -> bool:
+    """Return whether an HTTP `status` says that another try may help."""
+    return status in _PASSING
 
 
 def _redirect(reply: urllib3.BaseHTTPResponse, source: HttpsSource) -> HttpsSource:
@@ -149,6 +169,6 @@ def _redirect(reply: urllib3.BaseHTTPResponse, source: HttpsSource) -> HttpsSour
     if not location:
         raise unavailable(f"{origin} answers {reply.status} without saying where to", again=False)
     uri = urljoin(source.uri, location)
-    if not uri.lower().startswith("https://"):
+    if not uri.lower().startswith(("https://", "http://") if source.plain else "https://"):
         raise denied(f"{origin} redirects to {public_uri(uri)}; only https:// is followed")
-    return parse_https(uri)
+    return parse_https(uri, plain=source.plain)

@@ -58,6 +58,7 @@ class ModelsFolder:
 
 
 def _make_readable(folder: Path) -> None:
-    """Let every user read: the server may run as another one than the fetcher."""
+    """Let every user read: the server may run as another one than the fetcher. Links have no mode."""
     for path in (folder, *folder.rglob("*")):
-        path.chmod(0o755 if path.is_dir() else 0o644)
+        if not path.is_symlink():
+            path.chmod(0o755 if path.is_dir() else 0o644)

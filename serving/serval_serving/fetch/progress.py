@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from typing import Final
 
@@ -59,6 +60,7 @@ class Progress:
         self._what = ""
         self._done = 0
         self._total: int | None = None
+        self._lock = threading.Lock()
 
     def start(self, what: str, total: int | None) -> None:
         """Begin a piece of work of `total` bytes (None: not known)."""
@@ -66,12 +68,13 @@ class Progress:
         self._next = self._clock() + self._interval
 
     def add(self, count: int) -> None:
-        """Count `count` bytes more."""
-        self._done += count
-        now = self._clock()
-        if now < self._next:
-            return
-        self._next = now + self._interval
+        """Count `count` bytes more; threads may."""
+        with self._lock:
+            self._done += count
+            now = self._clock()
+            if now < self._next:
+                return
+            self._next = now + self._interval
         if self._total:
             share = f"{100 * self._done / self._total:.0f} %"
             _LOG.info("%s: %s of %s (%s)", self._what, human(self._done), human(self._total), share)

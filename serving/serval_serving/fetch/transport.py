@@ -1,10 +1,10 @@
-"""One HTTPS request to one address that was judged beforehand, and the words for what can go wrong."""
+"""One HTTP request to one address that was judged beforehand, and the words for what can go wrong."""
 
 from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -20,11 +20,11 @@ CONNECT_SECONDS: Final = 10.0
 READ_SECONDS: Final = 30.0
 MAX_ADDRESSES: Final = 4
 """Addresses of one name that are tried, in the resolver's order."""
-_USER_AGENT: Final = "serval-fetch"
+USER_AGENT: Final = "serval-fetch"
 
 
 class Transport:
-    """Sends GET requests over TLS.
+    """Sends GET requests, over TLS but where a source says otherwise.
 
     Parameters
     ----------
@@ -52,11 +52,20 @@ class Transport:
         self._timeout = timeout or urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
 
     @contextmanager
-    def get(self, source: HttpsSource) -> Iterator[urllib3.BaseHTTPResponse]:
+    def get(
+        self, source: HttpsSource, headers: Mapping[str, str] | None = None
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
         """Send the request and yield the reply, body unread; redirects are not followed.
 
         The name is resolved once, and the connection goes to the very address that passed the policy, so
         that a second, different answer of the name server changes nothing.
+
+        Parameters
+        ----------
+        source:
+            What is asked for.
+        headers:
+            More headers, such as credentials.
 
         Raises
         ------
@@ -64,17 +73,10 @@ class Transport:
             If no address is allowed or none answers, or the body breaks off while it is read.
         """
         last: FetchError | None = None
-        for address in self._addresses(source):
-            with urllib3.HTTPSConnectionPool(
-                address,
-                source.port,
-                maxsize=1,
-                ssl_context=self._context,
-                server_hostname=source.host,
-                timeout=self._timeout,
-            ) as pool:
+        for address in allowed_addresses(source.host, source.port, self._resolve, self._policy):
+            with self._pool(source, address) as pool:
                 try:
-                    reply = self._request(pool, source)
+                    reply = self._request(pool, source, headers or {})
                 except FetchError as error:
                     last = error
                     continue
@@ -87,14 +89,33 @@ class Transport:
                 return
         raise last or unavailable(f"{source.host} has no address")
 
+    def _pool(self, source: HttpsSource, address: str) -> urllib3.HTTPConnectionPool:
+        if source.plain:
+            return urllib3.HTTPConnectionPool(address, source.port, maxsize=1, timeout=self._timeout)
+        return urllib3.HTTPSConnectionPool(
+            address,
+            source.port,
+            maxsize=1,
+            ssl_context=self._context,
+            server_hostname=source.host,
+            timeout=self._timeout,
+        )
+
     @staticmethod
-    def _request(pool: urllib3.HTTPSConnectionPool, source: HttpsSource) -> urllib3.BaseHTTPResponse:
+    def _request(
+        pool: urllib3.HTTPConnectionPool, source: HttpsSource, headers: Mapping[str, str]
+    ) -> urllib3.BaseHTTPResponse:
         try:
             return pool.urlopen(
                 "GET",
                 source.target,
                 # Bytes are counted and hashed as the file has them, so no coding of the transport's own.
-                headers={"Host": source.authority, "User-Agent": _USER_AGENT, "Accept-Encoding": "identity"},
+                headers={
+                    **headers,
+                    "Host": source.authority,
+                    "User-Agent": USER_AGENT,
+                    "Accept-Encoding": "identity",
+                },
                 retries=False,
                 redirect=False,
                 preload_content=False,
@@ -103,22 +124,27 @@ class Transport:
         except http.HTTPError as error:
             raise describe(error, source) from error
 
-    def _addresses(self, source: HttpsSource) -> list[str]:
-        """Resolve the host and keep the addresses that may be connected to."""
-        try:
-            found = self._resolve(source.host, source.port)
-        except socket.gaierror as error:
-            raise _dns(error, source) from error
-        except (UnicodeError, OSError) as error:
-            raise unavailable(f"DNS: the name {source.host} cannot be looked up") from error
-        refusals = {address: self._policy.refusal(address) for address in found}
-        allowed = [address for address, refusal in refusals.items() if refusal is None]
-        if found and not allowed:
-            address, refusal = next(iter(refusals.items()))
-            raise denied(
-                f"{source.host} is {address} ({refusal}); models are not fetched from such an address"
-            )
-        return allowed[:MAX_ADDRESSES]
+
+def allowed_addresses(host: str, port: int, resolve: Resolve, policy: AddressPolicy) -> list[str]:
+    """Resolve `host` and return the first addresses that may be connected to.
+
+    Raises
+    ------
+    FetchError
+        If the name is unknown or no address of it may be connected to.
+    """
+    try:
+        found = resolve(host, port)
+    except socket.gaierror as error:
+        raise _dns(error, host) from error
+    except (UnicodeError, OSError) as error:
+        raise unavailable(f"DNS: the name {host} cannot be looked up") from error
+    refusals = {address: policy.refusal(address) for address in found}
+    allowed = [address for address, refusal in refusals.items() if refusal is None]
+    if found and not allowed:
+        address, refusal = next(iter(refusals.items()))
+        raise denied(f"{host} is {address} ({refusal}); models are not fetched from such an address")
+    return allowed[:MAX_ADDRESSES]
 
 
 def tls_context(ca_file: Path | None) -> ssl.SSLContext:
@@ -159,18 +185,24 @@ def describe(error: http.HTTPError, source: HttpsSource) -> FetchError:
     return unavailable(f"{place}: {type(error).__name__}")
 
 
-def _dns(error: socket.gaierror, source: HttpsSource) -> FetchError:
+def no_connection(cause: BaseException | None, place: str) -> FetchError:
+    """Say why there is no connection to `place`."""
+    if isinstance(cause, ConnectionRefusedError):
+        return unavailable(f"connection refused by {place}")
+    if isinstance(cause, TimeoutError):
+        return unavailable(f"time-out: {place} did not answer")
+    words = cause.strerror if isinstance(cause, OSError) and cause.strerror else "no connection"
+    return unavailable(f"no connection to {place}: {words}")
+
+
+def _dns(error: socket.gaierror, host: str) -> FetchError:
     if error.errno == socket.EAI_NONAME:
-        return unavailable(f"DNS: there is no host {source.host}")
-    return unavailable(f"DNS: no answer for {source.host}: {error.strerror}")
+        return unavailable(f"DNS: there is no host {host}")
+    return unavailable(f"DNS: no answer for {host}: {error.strerror}")
 
 
 def _connection(error: http.NewConnectionError, place: str) -> FetchError:
-    cause = error.__cause__
-    if isinstance(cause, ConnectionRefusedError):
-        return unavailable(f"connection refused by {place}")
-    words = cause.strerror if isinstance(cause, OSError) and cause.strerror else "no connection"
-    return unavailable(f"no connection to {place}: {words}")
+    return no_connection(error.__cause__, place)
 
 
 def _tls(error: http.SSLError, place: str) -> FetchError:

@@ -16,11 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from serval_serving.fetch.errors import denied, rejected, too_large, unavailable, written_badly
-from serval_serving.fetch.progress import Deadline, Progress, human
+from serval_serving.fetch.budget import Budget
+from serval_serving.fetch.errors import denied, rejected, unavailable, written_badly
+from serval_serving.fetch.names import MAX_DEPTH
+from serval_serving.fetch.progress import Deadline, Progress
+from serval_serving.fetch.versions import Listing
 
-MAX_DEPTH: Final = 32
-"""Folders inside folders; also what ends a circle of links."""
 IGNORED: Final = frozenset({"lost+found"})
 """Made by the file system at a volume's root; never part of a model, and not readable."""
 _COPY_BYTES: Final = 1 << 20
@@ -84,17 +85,37 @@ class BoundedTree:
         try:
             real = os.readlink(f"/proc/self/fd/{descriptor}")  # noqa: PTH115 - the kernel's word, not a path
             if real != self._real and not real.startswith(self._real.rstrip("/") + "/"):
-                raise rejected(f"{self.shown(path)} leads out of the volume")
+                raise rejected(f"{self.shown(path)} leads out of the volume or image")
             status = os.fstat(descriptor)
             self._check_kind(status, path)
             yield Opened(descriptor, status.st_size, stat.S_ISDIR(status.st_mode))
         finally:
             os.close(descriptor)
 
-    def folders(self, path: Path) -> list[str]:
-        """Return the names of the folders in the folder `path`, sorted."""
+    def listing(self, path: Path) -> Listing:
+        """Return the names in the folder `path`. Links count as what they lead to; broken ones do not.
+
+        Raises
+        ------
+        FileNotFoundError
+            If it is not there.
+        FetchError
+            As `opened` does.
+        """
+        files, folders = [], []
         with self.opened(path) as folder:
-            return [name for name in folder.names() if (path / name).is_dir()]
+            for name in folder.names() if folder.is_folder else []:
+                try:
+                    mode = (path / name).stat().st_mode
+                except FileNotFoundError:
+                    continue
+                except OSError as error:
+                    raise self._refused(error, path / name) from error
+                if stat.S_ISDIR(mode):
+                    folders.append(name)
+                elif stat.S_ISREG(mode):
+                    files.append(name)
+        return Listing(tuple(files), tuple(folders))
 
     def has_file(self, path: Path) -> bool:
         """Return whether `path` is a plain file inside the bounds."""
@@ -129,36 +150,28 @@ class Copier:
     ----------
     tree:
         Where to read.
-    max_bytes:
-        Most bytes that all files may have together.
-    max_entries:
-        Most files and folders.
+    budget:
+        What the model may take.
     deadline:
         When the whole fetch must be over.
     progress:
         Is told of every piece.
     """
 
-    def __init__(
-        self, tree: BoundedTree, *, max_bytes: int, max_entries: int, deadline: Deadline, progress: Progress
-    ) -> None:
+    def __init__(self, tree: BoundedTree, budget: Budget, deadline: Deadline, progress: Progress) -> None:
         self._tree = tree
-        self._max_bytes = max_bytes
-        self._max_entries = max_entries
+        self._budget = budget
         self._deadline = deadline
         self._progress = progress
-        self._bytes = 0
-        self._entries = 0
 
     def copy(self, path: Path, to: Path) -> None:
-        """Copy the folder `path` to the new folder `to`; links become what they point to.
+        """Copy the folder or file `path` to the new `to`; links become what they point to.
 
         Raises
         ------
         FetchError
             If something in it leads out of the tree, is no plain file or folder, or is over a limit.
         """
-        self._bytes = self._entries = 0
         self._progress.start("copied", None)
         self._copy(path, to, 0)
 
@@ -167,9 +180,7 @@ class Copier:
         if depth > MAX_DEPTH:
             raise rejected(f"{shown} lies more than {MAX_DEPTH} folders deep, or in a circle")
         self._deadline.check()
-        self._entries += 1
-        if self._entries > self._max_entries:
-            raise rejected(f"the model has more than the {self._max_entries} entries allowed")
+        self._budget.entry()
         try:
             with self._tree.opened(path) as source:
                 if not source.is_folder:
@@ -191,10 +202,16 @@ class Copier:
             while chunk := os.read(source.descriptor, _COPY_BYTES):
                 self._deadline.check()
                 copied += len(chunk)
-                self._bytes += len(chunk)
-                if self._bytes > self._max_bytes:
-                    raise too_large(f"the model has more than the {human(self._max_bytes)} allowed")
+                self._budget.grow(len(chunk))
                 target.write(chunk)
                 self._progress.add(len(chunk))
         if copied != source.size:
             raise unavailable(f"{self._tree.shown(path)} changed while it was copied", again=False)
+
+
+class Linker(Copier):
+    """Makes links to the files of a tree, whose bytes stay where they are; folders become folders."""
+
+    def _file(self, source: Opened, path: Path, to: Path) -> None:
+        self._budget.grow(source.size)
+        to.symlink_to(path)

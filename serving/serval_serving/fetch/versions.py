@@ -4,39 +4,93 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Final
+from pathlib import PurePath
+from typing import Final, Generic, Protocol, TypeVar
 
 from serval_serving.fetch.errors import invalid, not_found
-from serval_serving.fetch.tree import BoundedTree
-from serval_serving.models.savedmodel import SAVED_MODEL_FILE
+from serval_serving.fetch.frameworks import Framework, wrong_framework
 
 DEFAULT_VERSION: Final = 1
-"""Of a SavedModel that stands in no numbered folder."""
+"""Of a model that stands in no numbered folder."""
 MAX_VERSION: Final = 2**63 - 1
 MAX_WRAPPERS: Final = 3
 """Folders around the model that an archive may have, such as ``resnet50/`` around ``resnet50/3/``."""
+IMAGE_FOLDER: Final = "models"
+"""Where images keep models by convention, beside whatever else they hold."""
 _SHOWN: Final = 10
 _NOT_MODELS: Final = "__MACOSX"
 
+AnyPath = TypeVar("AnyPath", bound=PurePath)
+ListedPath_contra = TypeVar("ListedPath_contra", bound=PurePath, contravariant=True)
+
 
 @dataclass(frozen=True, slots=True)
-class Located:
+class Listing:
+    """The names in one folder.
+
+    Attributes
+    ----------
+    files, folders:
+        Sorted.
+    """
+
+    files: tuple[str, ...]
+    folders: tuple[str, ...]
+
+
+class Tree(Protocol[ListedPath_contra]):
+    """Folders that can be listed: on a disk, or in an object store."""
+
+    def listing(self, path: ListedPath_contra) -> Listing:
+        """Return what the folder `path` holds.
+
+        Raises
+        ------
+        FetchError
+            If it cannot be listed.
+        FileNotFoundError
+            If it is not there.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Located(Generic[AnyPath]):
     """A version to serve.
 
     Attributes
     ----------
     folder:
-        The folder that holds ``saved_model.pb``.
+        The folder that holds the model.
     version:
         Its number.
     """
 
-    folder: Path
+    folder: AnyPath
     version: int
 
 
-def locate(tree: BoundedTree, folder: Path, wanted: int | None, *, wrappers: int = 0) -> Located:
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What is looked for.
+
+    Attributes
+    ----------
+    framework:
+        What makes a folder a model.
+    version:
+        The version to take; None for the highest.
+    """
+
+    framework: Framework
+    version: int | None
+
+    def number(self, folder: PurePath) -> int:
+        """Return the version of a model in `folder` that is no choice among several."""
+        named = version_number(folder.name)
+        return next(v for v in (self.version, named, DEFAULT_VERSION) if v is not None)
+
+
+def locate(tree: Tree[AnyPath], folder: AnyPath, wanted: Wanted, *, wrappers: int = 0) -> Located[AnyPath]:
     """Find the version to serve in or below `folder`.
 
     Parameters
@@ -44,29 +98,37 @@ def locate(tree: BoundedTree, folder: Path, wanted: int | None, *, wrappers: int
     tree:
         What bounds the search.
     folder:
-        A SavedModel, or a base path with numbered versions.
+        A model, or a base path with numbered versions.
     wanted:
-        The version to take; None for the highest.
+        What is looked for.
     wrappers:
-        How many single folders around the model may be stepped into.
+        How many single folders around the model may be stepped into; where there are several, one of the
+        name `IMAGE_FOLDER` counts as single.
 
     Raises
     ------
     FetchError
         ``ModelNotFound`` if the wanted version is not there, ``ModelInvalid`` if there is no model.
+    FileNotFoundError
+        If `folder` is not there.
     """
-    if tree.has_file(folder / SAVED_MODEL_FILE):
-        named = version_number(folder.name)
-        return Located(folder, next(v for v in (wanted, named, DEFAULT_VERSION) if v is not None))
-    names = tree.folders(folder)
-    numbered = _numbered(names)
+    found = tree.listing(folder)
+    if wanted.framework.marker(found.files):
+        return Located(folder, wanted.number(folder))
+    numbered = _numbered(found.folders)
     if numbered:
         return _chosen(tree, folder, numbered, wanted)
-    inside = [name for name in names if not name.startswith(".") and name != _NOT_MODELS]
-    if wrappers and len(inside) == 1:
-        return locate(tree, folder / inside[0], wanted, wrappers=wrappers - 1)
-    found = f"folders found: {_listed(inside)}" if inside else "no folder found"
-    raise invalid(f"there is neither {SAVED_MODEL_FILE} nor a folder named by a version number; {found}")
+    inside = [name for name in found.folders if not name.startswith(".") and name != _NOT_MODELS]
+    step = inside[0] if len(inside) == 1 else IMAGE_FOLDER
+    if wrappers and step in inside:
+        return locate(tree, folder / step, wanted, wrappers=wrappers - 1)
+    wrong = wrong_framework(wanted.framework, found.files, "the source")
+    if wrong is not None:
+        raise wrong
+    seen = f"folders found: {_listed(inside)}" if inside else "no folder found"
+    raise invalid(
+        f"there is neither {wanted.framework.wanted} nor a folder named by a version number; {seen}"
+    )
 
 
 def version_number(name: str) -> int | None:
@@ -89,15 +151,19 @@ def _numbered(names: Iterable[str]) -> dict[int, str]:
     return numbered
 
 
-def _chosen(tree: BoundedTree, folder: Path, numbered: dict[int, str], wanted: int | None) -> Located:
+def _chosen(
+    tree: Tree[AnyPath], folder: AnyPath, numbered: dict[int, str], wanted: Wanted
+) -> Located[AnyPath]:
     """Return the wanted or the highest version."""
-    version = max(numbered) if wanted is None else wanted
+    version = max(numbered) if wanted.version is None else wanted.version
     if version not in numbered:
         versions = _listed(str(v) for v in sorted(numbered, reverse=True))
         raise not_found(f"there is no version {version}; versions found: {versions}")
     path = folder / numbered[version]
-    if not tree.has_file(path / SAVED_MODEL_FILE):
-        raise invalid(f"version {version} holds no {SAVED_MODEL_FILE}")
+    files = tree.listing(path).files
+    if not wanted.framework.marker(files):
+        lacks = invalid(f"version {version} holds no {wanted.framework.wanted}")
+        raise wrong_framework(wanted.framework, files, f"version {version}") or lacks
     return Located(path, version)
 
 

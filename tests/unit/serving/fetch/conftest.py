@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 
 from serval_serving.fetch.addresses import REFUSED, AddressPolicy
-from serval_serving.fetch.fetcher import FetchSettings, Surroundings
+from serval_serving.fetch.frameworks import FRAMEWORKS, TENSORFLOW
+from serval_serving.fetch.settings import FetchSettings, Surroundings
 from unit.serving.fetch.builders import MEGABYTE
 from unit.serving.fetch.clocks import Clock
 from unit.serving.fetch.tls import Pki, Site, make_pki, serving
@@ -64,12 +65,18 @@ def settings(tmp_path: Path, pki: Pki) -> Callable[..., FetchSettings]:
             "uri": uri,
             "name": "digits",
             "dest": tmp_path / "models",
+            "framework": FRAMEWORKS[TENSORFLOW],
             "max_bytes": 4 * MEGABYTE,
             "max_entries": 100,
             "version": None,
             "sha256": None,
             "ca_file": pki.ca,
+            "credentials_dir": None,
+            "identity": False,
             "pvc_mount": tmp_path / "source",
+            "image_mount": None,
+            "pin_file": None,
+            "cache": None,
             "max_seconds": 60.0,
         }
         settings = FetchSettings(**(values | changes))

@@ -8,11 +8,14 @@ from contextlib import suppress
 from pathlib import Path
 
 import pytest
+from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serval_serving.fetch.archive import MAX_DEPTH, Unpacker
+from serval_serving.fetch.archive import Unpacker
+from serval_serving.fetch.budget import Budget
 from serval_serving.fetch.errors import FetchError
+from serval_serving.fetch.names import MAX_DEPTH
 from serval_serving.fetch.progress import Deadline, Progress
 from unit.serving.fetch.builders import MEGABYTE, member, model_files, tar, tar_of, zipped
 from unit.serving.fetch.clocks import Clock
@@ -25,12 +28,7 @@ def unpack(tmp_path: Path) -> Unpack:
     def run(data: bytes, max_bytes: int = 4 * MEGABYTE, max_entries: int = 50) -> Path:
         clock = Clock()
         (tmp_path / "archive").write_bytes(data)
-        unpacker = Unpacker(
-            max_bytes=max_bytes,
-            max_entries=max_entries,
-            deadline=Deadline(clock, 60),
-            progress=Progress(clock),
-        )
+        unpacker = Unpacker(Budget(max_bytes, max_entries), Deadline(clock, 60), Progress(clock))
         unpacker.unpack(tmp_path / "archive", tmp_path / "out")
         return tmp_path / "out"
 
@@ -56,6 +54,10 @@ def encrypted_zip() -> bytes:
 PAX_BOMB = tarfile.TarInfo("x")
 PAX_BOMB.pax_headers = {"comment": "a" * (2 * MEGABYTE)}
 
+ZSTD = zstd.compress(tar(model_files(bytes(range(256)) * 99), mode="w:"))
+LONG_WINDOW = b"\x28\xb5\x2f\xfd\x00\xa8" + ZSTD[6:]
+"""No single segment, and a window of 2^31 bytes: what `zstd --long=31` writes."""
+
 HOSTILE: dict[str, tuple[bytes, str]] = {
     "tar absolute": (tar({"/etc/passwd": b""}), "absolute"),
     "tar dots": (tar({"a/../../x": b""}), r"\.\."),
@@ -77,6 +79,8 @@ HOSTILE: dict[str, tuple[bytes, str]] = {
     "tar name too long": (tar({"n" * 300: b""}), "name too long"),
     "tar cut off": (tar({"a": b"x" * 5000}, mode="w:")[:3000], "damaged"),
     "tar.gz cut off": (tar(model_files(bytes(range(256)) * 99))[:-50], "damaged"),
+    "tar.zst cut off": (ZSTD[: len(ZSTD) // 2], "damaged"),
+    "tar.zst that wants 2 GiB of memory": (LONG_WINDOW, "damaged"),
     "tar damaged inside": (
         tar_of(member("a"), member("b")).replace(b"b\0\0\0", b"c\0\0\0", 1),
         "damaged after 1 entries",
@@ -106,7 +110,7 @@ def test_hostile_archive_is_rejected(unpack: Unpack, tmp_path: Path, data: bytes
     assert not [p for p in tmp_path.rglob("*") if p.is_symlink()]
 
 
-@pytest.mark.parametrize("pack", [tar, zipped])
+@pytest.mark.parametrize("pack", [tar, zipped, lambda files: zstd.compress(tar(files, mode="w:"))])
 def test_bomb_is_rejected_by_its_ratio(unpack: Unpack, pack: Callable[..., bytes]) -> None:
     bomb = pack({"zeros": bytes(5 * MEGABYTE)})
     assert len(bomb) < 20_000
@@ -145,7 +149,7 @@ def test_folders_and_odd_spellings_are_fine(unpack: Unpack) -> None:
     assert sorted(p.relative_to(out).as_posix() for p in out.rglob("*")) == ["model", "model/a", "model/b"]
 
 
-@pytest.mark.parametrize("seed", [tar(model_files()), tar(model_files(), "w:"), zipped(model_files())])
+@pytest.mark.parametrize("seed", [tar(model_files()), tar(model_files(), "w:"), zipped(model_files()), ZSTD])
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_damage_is_never_worse_than_a_rejection(tmp_path: Path, seed: bytes, data: st.DataObject) -> None:
@@ -156,9 +160,7 @@ def test_damage_is_never_worse_than_a_rejection(tmp_path: Path, seed: bytes, dat
     folder = tmp_path / str(len(list(tmp_path.iterdir())))
     folder.mkdir()
     (folder / "archive").write_bytes(changed)
-    unpacker = Unpacker(
-        max_bytes=MEGABYTE, max_entries=20, deadline=Deadline(clock, 60), progress=Progress(clock)
-    )
+    unpacker = Unpacker(Budget(MEGABYTE, 20), Deadline(clock, 60), Progress(clock))
     with suppress(FetchError):
         unpacker.unpack(folder / "archive", folder / "out")
     assert {p.name for p in folder.iterdir()} <= {"archive", "out"}

@@ -9,12 +9,15 @@ from pathlib import Path
 
 import pytest
 import urllib3
+from backports import zstd
 
 from serval_serving.fetch.addresses import AddressPolicy
 from serval_serving.fetch.errors import FetchError
-from serval_serving.fetch.fetcher import Fetcher, FetchSettings, Surroundings
-from serval_serving.fetch.https import BACKOFF_SECONDS, Downloader
+from serval_serving.fetch.fetcher import Fetcher
+from serval_serving.fetch.https import Downloader
 from serval_serving.fetch.progress import Deadline, Progress
+from serval_serving.fetch.retry import BACKOFF_SECONDS
+from serval_serving.fetch.settings import FetchSettings, Surroundings
 from serval_serving.fetch.sources import parse_https
 from serval_serving.fetch.transport import Transport, tls_context
 from unit.serving.fetch.builders import MEGABYTE, below, model_files, tar, zipped
@@ -39,6 +42,7 @@ def fails(settings: FetchSettings, surroundings: Surroundings) -> FetchError:
         ("m.tar.gz", ARCHIVE),
         ("m.tgz", tar(below("3", model_files()))),
         ("m.tar", tar(below("3", model_files()), mode="w:")),
+        ("m.tar.zst", zstd.compress(tar(below("3", model_files()), mode="w:"))),
         ("m.zip", zipped(below("./3", model_files()))),
         ("named-wrongly.zip", ARCHIVE),
     ],

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from serval_serving.fetch.__main__ import main, run
-from serval_serving.fetch.fetcher import FetchSettings, Surroundings
+from serval_serving.fetch.settings import FetchSettings, Surroundings
 from serval_serving.fetch.verdict import KEEP_SECONDS, MARKER
 from unit.serving.fetch.builders import below, model_files, tar, write
 from unit.serving.fetch.clocks import Clock
@@ -59,6 +59,19 @@ def test_permanent_failure_is_remembered_for_ten_minutes(
     assert run(made, surroundings, ["--uri=y"], log, wall) == 0
     assert said(log)["ok"] is True
     assert sorted(p.name for p in made.dest.iterdir()) == ["digits", "monitoring.config"]
+
+
+def test_new_credentials_are_tried_at_once(
+    site: Site, settings: Settings, surroundings: Surroundings, log: Path, tmp_path: Path
+) -> None:
+    secret = write(tmp_path / "secret", {"password": b"wrong"})
+    made = settings(site.serve("/m", status(403)), credentials_dir=secret)
+    for _ in range(2):
+        assert run(made, surroundings, [], log, Clock()) == 1
+    assert len(site.requests) == 1
+    write(secret, {"password": b"right"})
+    assert run(made, surroundings, [], log, Clock()) == 1
+    assert len(site.requests) == 2
 
 
 def test_passing_failure_is_not_remembered(
@@ -121,6 +134,11 @@ def test_program(tmp_path: Path, log: Path) -> None:
     assert said(log)["inputs"] == [{"name": "images", "dtype": "DT_STRING", "shape": [-1]}]
     assert (tmp_path / "models" / "digits" / "1" / "saved_model.pb").is_file()
 
+    pin = write(tmp_path, {"pin.json": b'{"version": 1, "digest": "sha256:%s"}' % (b"0" * 64)}) / "pin.json"
+    command = _command(tmp_path, "--uri=pvc://claim/digits", f"--pin-file={pin}")
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, said(log)["reason"]) == (1, "ModelVersionSkew")
+
     command = _command(tmp_path, "--uri=pvc://claim/digits", "--version=7")
     done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=30, check=False)
     assert done.returncode == 1
@@ -132,7 +150,7 @@ def test_nothing_heavy_is_imported() -> None:
     code = (
         "import sys, serval_serving.fetch.__main__;"
         "print(sorted({m.split('.')[0] for m in sys.modules}"
-        " & {'grpc', 'numpy', 'google', 'tensorflow', 'aiohttp', 'serval_operator'}))"
+        " & {'grpc', 'numpy', 'google', 'tensorflow', 'aiohttp', 'obstore', 'onnx', 'serval_operator'}))"
     )
     done = subprocess.run(
         [sys.executable, "-c", code], env=ENVIRONMENT, capture_output=True, text=True, timeout=30, check=True
@@ -171,6 +189,7 @@ def test_sigterm_ends_the_program() -> None:
         "--version=-1",
         "--version=9223372036854775808",
         "--sha256=abc",
+        "--framework=PyTorch",
     ],
 )
 def test_bad_arguments(tmp_path: Path, argument: str, capsys: pytest.CaptureFixture[str]) -> None:

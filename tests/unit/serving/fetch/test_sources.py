@@ -5,7 +5,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serval_serving.fetch.errors import FetchError
-from serval_serving.fetch.sources import HttpsSource, VolumeSource, parse_source, public_uri
+from serval_serving.fetch.sources import (
+    HttpsSource,
+    ImageSource,
+    StoreSource,
+    VolumeSource,
+    parse_https,
+    parse_source,
+    public_uri,
+)
 
 
 @pytest.mark.parametrize(
@@ -40,6 +48,40 @@ def test_volume(uri: str, claim: str, parts: tuple[str, ...]) -> None:
 
 
 @pytest.mark.parametrize(
+    ("uri", "source"),
+    [
+        ("azureblob://acct1/models/resnet/3", StoreSource("azureblob", "acct1", "models", "resnet/3")),
+        ("azureblob://acct1/$root/", StoreSource("azureblob", "acct1", "$root", "")),
+        ("s3://models/a%20b//c/", StoreSource("s3", "", "models", "a b/c")),
+        ("S3://models", StoreSource("s3", "", "models", "")),
+        ("gs://my_models.example/x.tar.gz", StoreSource("gs", "", "my_models.example", "x.tar.gz")),
+    ],
+)
+def test_store(uri: str, source: StoreSource) -> None:
+    assert parse_source(uri) == source
+
+
+@pytest.mark.parametrize(
+    ("uri", "source"),
+    [
+        ("oci://r.test/a/b:v1", ImageSource("r.test", "a/b", "v1", "")),
+        ("oci://r.test:5000/a", ImageSource("r.test:5000", "a", "latest", "")),
+        (f"oci://r.test/a@sha256:{'0' * 64}", ImageSource("r.test", "a", "", f"sha256:{'0' * 64}")),
+        (f"oci://r.test/a:t@sha256:{'0' * 64}", ImageSource("r.test", "a", "t", f"sha256:{'0' * 64}")),
+    ],
+)
+def test_image(uri: str, source: ImageSource) -> None:
+    assert parse_source(uri) == source
+    assert parse_source(source.uri) == source
+
+
+def test_plain_http_only_where_it_was_allowed() -> None:
+    assert parse_https("http://cache:8080/x", plain=True).authority == "cache:8080"
+    assert parse_https("http://cache/x", plain=True).port == 80
+    assert parse_https("https://cache/x", plain=True).plain is False
+
+
+@pytest.mark.parametrize(
     ("uri", "reason"),
     [
         ("file:///etc/passwd", "ModelNotFound"),
@@ -64,6 +106,24 @@ def test_volume(uri: str, claim: str, parts: tuple[str, ...]) -> None:
         ("pvc://c/a%5cb", "ModelNotFound"),
         ("pvc://c/a%00b", "ModelNotFound"),
         ("pvc://c/a?b", "ModelNotFound"),
+        ("azureblob://acct1", "ModelNotFound"),
+        ("azureblob://acct1/", "ModelNotFound"),
+        ("azureblob://acct1.evil.test/models/x", "ModelNotFound"),
+        ("azureblob://AC/models/x", "ModelNotFound"),
+        ("azureblob://user:SECRET@acct1/models/x", "ModelNotFound"),
+        ("s3://", "ModelNotFound"),
+        ("s3://models/../x", "ModelNotFound"),
+        ("s3://a..b/x", "ModelNotFound"),
+        ("s3://user:SECRET@models/x", "ModelNotFound"),
+        ("s3://models/x?versionId=SECRET", "ModelNotFound"),
+        ("gs://models/%2e%2e/x", "ModelNotFound"),
+        ("gs://-models/x", "ModelNotFound"),
+        ("oci://r.test", "ModelNotFound"),
+        ("oci://r.test/A", "ModelNotFound"),
+        ("oci://r.test/a/../b", "ModelNotFound"),
+        ("oci://r.test/a:", "ModelNotFound"),
+        ("oci://r.test/a@sha256:0", "ModelNotFound"),
+        ("oci://user:SECRET@r.test/a", "ModelNotFound"),
     ],
 )
 def test_bad_uris(uri: str, reason: str) -> None:

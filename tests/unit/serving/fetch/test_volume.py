@@ -7,9 +7,11 @@ from pathlib import Path
 
 import pytest
 
+from serval_serving.fetch.budget import Budget
 from serval_serving.fetch.errors import FetchError
-from serval_serving.fetch.fetcher import Fetcher, FetchSettings, Surroundings
+from serval_serving.fetch.fetcher import Fetcher
 from serval_serving.fetch.progress import Deadline, Progress
+from serval_serving.fetch.settings import FetchSettings, Surroundings
 from serval_serving.fetch.tree import BoundedTree, Copier
 from unit.serving.fetch.builders import below, model_files, saved_model, write
 from unit.serving.fetch.clocks import Clock
@@ -161,7 +163,7 @@ def test_limits(source: Path, settings: Settings, surroundings: Surroundings) ->
             "both version 1",
         ),
         ("pvc://c/m", {"m/1/saved_model.pb": b"\xff"}, None, "ModelInvalid", True, "damaged"),
-        ("pvc://c/m", {"m": b""}, None, "ModelArtifactRejected", True, "Not a directory"),
+        ("pvc://c/m", {"m": b""}, None, "ModelArtifactRejected", True, "the file is no tar"),
     ],
 )
 def test_what_is_no_model_is_named(
@@ -208,9 +210,7 @@ def test_file_that_grows_is_not_served(
     write(source, {"a": b"begin"})
     progress = Progress(clock)
     monkeypatch.setattr(progress, "add", lambda _: (source / "a").write_bytes(b"begin and more"))
-    copier = Copier(
-        BoundedTree(source), max_bytes=1000, max_entries=10, deadline=Deadline(clock, 60), progress=progress
-    )
+    copier = Copier(BoundedTree(source), Budget(1000, 10), Deadline(clock, 60), progress)
     with pytest.raises(FetchError, match="changed while it was copied") as caught:
         copier.copy(source, tmp_path / "copy")
     assert not caught.value.permanent

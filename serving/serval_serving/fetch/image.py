@@ -1,0 +1,65 @@
+"""Brings a model from an image in a registry."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from serval_serving.fetch.bring import Brought
+from serval_serving.fetch.errors import rejected, too_large
+from serval_serving.fetch.layers import LayerUnpacker
+from serval_serving.fetch.names import place, shown
+from serval_serving.fetch.progress import human
+from serval_serving.fetch.registry import Layer, Registry
+from serval_serving.fetch.settings import Work
+from serval_serving.fetch.sources import ImageSource
+from serval_serving.fetch.tree import BoundedTree
+from serval_serving.fetch.versions import IMAGE_FOLDER, MAX_WRAPPERS, locate
+
+
+def from_registry(work: Work, source: ImageSource, staging: Path) -> Brought:
+    """Download the layers of an image, and stack them in `staging`.
+
+    Raises
+    ------
+    FetchError
+        If they cannot be had, hold what is refused, or no such model.
+    """
+    registry = Registry(work, source, staging)
+    layers = registry.layers()
+    total, most = sum(layer.size for layer in layers), work.settings.max_bytes
+    if total > most:
+        raise too_large(f"the image has {human(total)}; at most {human(most)} are allowed")
+    files = [staging / f"layer-{index}" for index in range(len(layers))]
+    for layer, file in zip(layers, files, strict=True):
+        registry.download(layer, file)
+    folder = staging / "stacked"
+    folder.mkdir()
+    titled = any(layer.title for layer in layers)
+    # An image with an operating system is looked through for the models alone.
+    for only in (None,) if titled else (IMAGE_FOLDER, None):
+        _stack(work, layers, files, folder, only)
+        if any(folder.iterdir()):
+            break
+    for file in files:
+        file.unlink(missing_ok=True)
+    return Brought(locate(BoundedTree(folder), folder, work.wanted, wrappers=MAX_WRAPPERS))
+
+
+def _stack(work: Work, layers: list[Layer], files: list[Path], folder: Path, only: str | None) -> None:
+    unpacker = LayerUnpacker(work.budget, work.deadline, work.progress, only)
+    for layer, file in zip(layers, files, strict=True):
+        if layer.title:
+            _file(work, layer, file, folder)
+        else:
+            unpacker.unpack(file, folder)
+
+
+def _file(work: Work, layer: Layer, file: Path, folder: Path) -> None:
+    """Keep a layer that is a file of its own, under its title."""
+    path = place(layer.title, folder)
+    if path == folder or path.exists():
+        raise rejected(f"{shown(layer.title)} is no name for a layer, or comes twice")
+    work.budget.entry()
+    work.budget.grow(layer.size)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file.rename(path)

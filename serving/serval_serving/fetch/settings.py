@@ -1,0 +1,173 @@
+"""What one fetch is told, and what it touches."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from serval_serving.fetch.addresses import AddressPolicy, Resolve, system_resolve
+from serval_serving.fetch.budget import Budget
+from serval_serving.fetch.errors import MODEL_DIGEST_MISMATCH, FetchError
+from serval_serving.fetch.frameworks import Framework
+from serval_serving.fetch.progress import Clock, Deadline, Progress
+from serval_serving.fetch.transport import Transport, tls_context
+from serval_serving.fetch.versions import Wanted
+
+
+@dataclass(frozen=True, slots=True)
+class FetchSettings:
+    """What to fetch, and within which limits.
+
+    Attributes
+    ----------
+    uri:
+        Where the model is; `sources` tells the forms.
+    name:
+        The model's name: the folder below `dest`.
+    dest:
+        Where the model server looks for models.
+    framework:
+        What the model is.
+    max_bytes:
+        Most bytes of the archive, and most bytes of all files of the model.
+    max_entries:
+        Most files and folders.
+    version:
+        The version that is wanted; None for the highest, or that of the pin.
+    sha256:
+        Expected digest, hexadecimal: of the archive, or else of all files. None: not checked.
+    ca_file:
+        Certificates of authorities to trust beside the system's.
+    credentials_dir:
+        Files with the credentials for the source; None without.
+    identity:
+        Whether the fetch may act as the pod, by the identity that its cloud gives it.
+    pvc_mount:
+        Where the claim is mounted.
+    image_mount:
+        Where the image of an ``oci://`` URI is mounted; None where it has to be fetched.
+    pin_file:
+        Names the version and digest that other replicas serve; it need not exist.
+    cache:
+        ``http://`` address of a cache of archives; None without.
+    max_seconds:
+        How long the whole may take.
+    """
+
+    uri: str
+    name: str
+    dest: Path
+    framework: Framework
+    max_bytes: int
+    max_entries: int
+    version: int | None
+    sha256: str | None
+    ca_file: Path | None
+    credentials_dir: Path | None
+    identity: bool
+    pvc_mount: Path
+    image_mount: Path | None
+    pin_file: Path | None
+    cache: str | None
+    max_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What the fetch touches besides files.
+
+    Attributes
+    ----------
+    clock:
+        Monotonic clock, seconds.
+    sleep:
+        Waits for a number of seconds.
+    resolve:
+        Name resolution.
+    policy:
+        Addresses that models may come from.
+    """
+
+    clock: Clock = time.monotonic
+    sleep: Callable[[float], None] = time.sleep
+    resolve: Resolve = system_resolve
+    policy: AddressPolicy = field(default_factory=AddressPolicy)
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One fetch under way: what all sources share.
+
+    Attributes
+    ----------
+    settings, surroundings:
+        As given.
+    wanted:
+        Framework and version to look for.
+    budget:
+        What the model's files may take.
+    deadline:
+        When the whole must be over.
+    progress:
+        Is told of every piece.
+    """
+
+    settings: FetchSettings
+    surroundings: Surroundings
+    wanted: Wanted
+    budget: Budget
+    deadline: Deadline
+    progress: Progress
+
+    @classmethod
+    def begin(cls, settings: FetchSettings, surroundings: Surroundings, version: int | None) -> Work:
+        """Start the clock.
+
+        Parameters
+        ----------
+        version:
+            The version to take; None for the highest.
+        """
+        return cls(
+            settings,
+            surroundings,
+            Wanted(settings.framework, version),
+            Budget(settings.max_bytes, settings.max_entries),
+            Deadline(surroundings.clock, settings.max_seconds),
+            Progress(surroundings.clock),
+        )
+
+    def transport(self) -> Transport:
+        """Return what sends requests, with the trusted authorities.
+
+        Raises
+        ------
+        FetchError
+            If the file of authorities cannot be used.
+        """
+        context = tls_context(self.settings.ca_file)
+        return Transport(context, self.surroundings.resolve, self.surroundings.policy)
+
+    def authorities(self) -> str:
+        """Return the text of the file of authorities, which must be set.
+
+        Raises
+        ------
+        FetchError
+            If it cannot be used.
+        """
+        tls_context(self.settings.ca_file)
+        return (
+            self.settings.ca_file.read_text(encoding="ascii", errors="ignore")
+            if self.settings.ca_file
+            else ""
+        )
+
+    def compare(self, actual: str, what: str) -> None:
+        """Raise ``ModelDigestMismatch`` if a digest is expected and `actual`, that of `what`, is another."""
+        expected = self.settings.sha256
+        if expected is not None and actual != expected:
+            text = f"sha256 of {what} is {actual}; {expected} is expected"
+            raise FetchError(MODEL_DIGEST_MISMATCH, text, permanent=True)

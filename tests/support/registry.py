@@ -1,0 +1,111 @@
+"""The lab's registry by itself: on loopback, with TLS and one user."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import socket
+import subprocess
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import urllib3
+
+from serval_lab.binaries import ensure
+from serval_lab.pins import ALL
+from serval_lab.settings import Settings
+from support.wait import until
+
+USER, PASSWORD = "robot", "of-the-test"
+_HTPASSWD = f"{USER}:$2b$05$oLc1cwS/omgFnvptk4bJ8.r5ch4Fk8LwJmokUn9uWGOrszLlFtxYC\n"
+"""The password by bcrypt, the only way that the registry reads."""
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+
+
+@dataclass
+class Registry:
+    """A running registry.
+
+    Attributes
+    ----------
+    host
+        HOST:PORT.
+    ca
+        File of the authority that its certificate is from.
+    """
+
+    host: str
+    ca: Path
+
+    def push(self, repository: str, tag: str, *layers: tuple[str, bytes]) -> str:
+        """Push an image of layers, each a media type and its bytes; return the manifest's digest."""
+        entries = []
+        for kind, data in (("application/vnd.oci.image.config.v1+json", b"{}"), *layers):
+            digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+            begun = self._send("POST", f"/v2/{repository}/blobs/uploads/")
+            place = begun.headers["Location"].partition(self.host)[2]
+            self._send("PUT", f"{place}{'&' if '?' in place else '?'}digest={digest}", data)
+            entries.append({"mediaType": kind, "digest": digest, "size": len(data)})
+        document = {"schemaVersion": 2, "mediaType": MANIFEST, "config": entries[0], "layers": entries[1:]}
+        return self.manifest(repository, tag, document)
+
+    def manifest(self, repository: str, tag: str, document: Mapping[str, Any]) -> str:
+        """Push a manifest or an index; return its digest."""
+        data = json.dumps(document).encode()
+        reply = self._send("PUT", f"/v2/{repository}/manifests/{tag}", data, document["mediaType"])
+        return reply.headers["Docker-Content-Digest"]
+
+    def answers(self) -> bool:
+        """Return whether it lets its user in."""
+        try:
+            return self._send("GET", "/v2/").status == 200
+        except urllib3.exceptions.HTTPError:
+            return False
+
+    def _send(
+        self, method: str, path: str, body: bytes | None = None, kind: str = "application/octet-stream"
+    ) -> urllib3.BaseHTTPResponse:
+        headers = urllib3.make_headers(basic_auth=f"{USER}:{PASSWORD}") | {"Content-Type": kind}
+        with urllib3.PoolManager(ca_certs=str(self.ca)) as client:
+            reply = client.request(
+                method, f"https://{self.host}{path}", body=body, headers=headers, retries=False, timeout=10.0
+            )
+        assert reply.status < 300, f"{method} {path}: {reply.status} {reply.data!r}"
+        return reply
+
+
+@contextmanager
+def running(folder: Path, *, ca: Path, certificate: Path, key: Path) -> Iterator[Registry]:
+    """Run the registry with its data in `folder`; the certificate must be for 127.0.0.1."""
+    (pin,) = (binary for binary in ALL if binary.name == "registry")
+    program = ensure([pin], Settings.from_environment(), print).path("registry")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        host = f"127.0.0.1:{free.getsockname()[1]}"
+    (folder / "htpasswd").write_text(_HTPASSWD)
+    config = {
+        "version": "0.1",
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
+        "http": {"addr": host, "tls": {"certificate": str(certificate), "key": str(key)}},
+        "auth": {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}},
+    }
+    path = folder / "config.json"
+    path.write_text(json.dumps(config))
+    # Its traces would otherwise be sent to a collector on loopback.
+    environment = {**os.environ, "OTEL_TRACES_EXPORTER": "none"}
+    with (
+        (folder / "log").open("wb") as log,
+        subprocess.Popen(  # noqa: S603 - the program is the lab's
+            [program, "serve", path], env=environment, stdout=log, stderr=log
+        ) as process,
+    ):
+        registry = Registry(host, ca)
+        try:
+            until("the registry", registry.answers)
+            yield registry
+        finally:
+            process.terminate()
+            process.wait(timeout=20)

@@ -1,0 +1,287 @@
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from serval_serving.fetch.cache import Server, Store, main
+from serval_serving.fetch.errors import FetchError
+from serval_serving.fetch.fetcher import Fetcher
+from serval_serving.fetch.settings import FetchSettings, Surroundings
+from support.wait import until
+from unit.serving.fetch.builders import below, model_files, tar, write
+from unit.serving.fetch.test_main import ENVIRONMENT
+from unit.serving.fetch.tls import Answer, Site, content, status
+
+Settings = Callable[..., FetchSettings]
+ARCHIVE = tar(below("3", model_files()))
+MAX_BYTES = 10_000
+
+
+def sha256(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+@dataclass
+class Cache:
+    folder: Path
+    port: int
+
+    @property
+    def uri(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
+
+    def names(self) -> set[str]:
+        return {path.name for path in self.folder.iterdir()}
+
+    def connection(self) -> closing[http.client.HTTPConnection]:
+        return closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30))
+
+    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
+        with self.connection() as connection:
+            connection.request(method, path, body=body)
+            reply = connection.getresponse()
+            return reply.status, reply.read()
+
+
+@contextmanager
+def serving(folder: Path, wait_seconds: float = 20.0) -> Iterator[Cache]:
+    with Server(("127.0.0.1", 0), Store(folder, MAX_BYTES, wait_seconds)) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield Cache(folder, server.server_address[1])
+        server.shutdown()
+        thread.join(timeout=10)
+
+
+@pytest.fixture
+def cache(tmp_path: Path) -> Iterator[Cache]:
+    with serving(tmp_path / "cache") as cache:
+        yield cache
+
+
+class TestServer:
+    def test_what_was_given_is_there(self, cache: Cache) -> None:
+        data = os.urandom(5000)
+        assert cache.ask("GET", f"/sha256/{sha256(data)}") == (404, b"")
+        assert cache.ask("PUT", f"/sha256/{sha256(data)}", data)[0] == 201
+        assert cache.ask("GET", f"/sha256/{sha256(data)}") == (200, data)
+        with serving(cache.folder) as other:
+            assert other.ask("GET", f"/sha256/{sha256(data)}") == (200, data), "it outlives the process"
+
+    def test_other_bytes_are_not_kept(self, cache: Cache) -> None:
+        assert cache.ask("PUT", f"/sha256/{'0' * 64}", b"planted")[0] == 422
+        assert cache.names() == set()
+
+    def test_longest_unused_goes_first(self, cache: Cache) -> None:
+        first, second, third = (bytes([i]) * 4000 for i in range(3))
+        for age, data in ((200, first), (100, second)):
+            cache.ask("PUT", f"/sha256/{sha256(data)}", data)
+            path = cache.folder / sha256(data)
+            os.utime(path, (path.stat().st_mtime - age,) * 2)
+        assert cache.ask("GET", f"/sha256/{sha256(first)}")[0] == 200
+        assert cache.ask("PUT", f"/sha256/{sha256(third)}", third)[0] == 201
+        assert cache.names() == {sha256(first), sha256(third)}
+        assert cache.ask("PUT", f"/sha256/{sha256(b'x')}", b"x" * (MAX_BYTES + 1))[0] == 413
+
+    def test_start_clears_what_does_not_fit_or_was_not_finished(self, tmp_path: Path) -> None:
+        write(tmp_path, {".part-1": b"half", "0" * 64: b"x" * 6000, "1" * 64: b"x" * 6000, "README": b""})
+        os.utime(tmp_path / ("0" * 64), (1, 1))
+        Store(tmp_path, MAX_BYTES)
+        assert {path.name for path in tmp_path.iterdir()} == {"1" * 64, "README"}
+
+    @pytest.mark.parametrize(
+        "path", ["/", "/sha256/x", f"/sha256/{'0' * 64}/../x", f"/sha256/{'A' * 64}", "/../etc/passwd"]
+    )
+    def test_strange_paths(self, cache: Cache, path: str) -> None:
+        assert cache.ask("GET", path)[0] == 400
+        assert cache.ask("PUT", path, b"x")[0] == 400
+
+    def test_health(self, cache: Cache) -> None:
+        assert cache.ask("GET", "/healthz")[0] == 200
+
+    def test_others_wait_for_the_first(self, cache: Cache) -> None:
+        data = b"model" * 100
+        path = f"/sha256/{sha256(data)}"
+        with cache.connection() as first, ThreadPoolExecutor(5) as pool:
+            first.request("GET", path)
+            assert first.getresponse().read() == b""
+            others = [pool.submit(cache.ask, "GET", path) for _ in range(5)]
+            first.request("PUT", path, body=data)
+            assert first.getresponse().status == 201
+            assert {other.result(timeout=20) for other in others} == {(200, data)}
+
+    def test_next_one_is_first_when_the_first_hangs_up(self, cache: Cache) -> None:
+        path = f"/sha256/{'0' * 64}"
+        with ThreadPoolExecutor(1) as pool:
+            with cache.connection() as first:
+                first.request("GET", path)
+                first.getresponse().read()
+                other = pool.submit(cache.ask, "GET", path)
+            assert other.result(timeout=20)[0] == 404
+
+    def test_waiting_has_an_end(self, tmp_path: Path) -> None:
+        path = f"/sha256/{'0' * 64}"
+        with serving(tmp_path / "cache", wait_seconds=0.05) as cache, cache.connection() as first:
+            first.request("GET", path)
+            first.getresponse().read()
+            assert cache.ask("GET", path)[0] == 503
+
+    def test_program(self, tmp_path: Path) -> None:
+        command = [sys.executable, "-m", "serval_serving.fetch.cache", f"--dir={tmp_path}/cache"]
+        command += ["--max-bytes=1.5Ki", "--port=0", "--host=127.0.0.1"]
+        log = tmp_path / "log"
+        with log.open("wb") as file, subprocess.Popen(command, env=ENVIRONMENT, stderr=file) as process:
+            found = until("the cache", lambda: re.search(r"listening on port (\d+)", log.read_text()))
+            assert Cache(tmp_path, int(found[1])).ask("GET", "/healthz")[0] == 200
+            large, small = os.urandom(1537), os.urandom(1536)
+            assert Cache(tmp_path, int(found[1])).ask("PUT", f"/sha256/{sha256(large)}", large)[0] == 413
+            assert Cache(tmp_path, int(found[1])).ask("PUT", f"/sha256/{sha256(small)}", small)[0] == 201
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=10) == 0
+
+    @pytest.mark.parametrize("text", ["", "0", "-1", "1KiB", "x", "1e9"])
+    def test_strange_size(self, text: str, capsys: pytest.CaptureFixture[str]) -> None:
+        with pytest.raises(SystemExit):
+            main(["--dir=/x", f"--max-bytes={text}"])
+        assert "--max-bytes" in capsys.readouterr().err
+
+
+class TestFetch:
+    @pytest.fixture
+    def make(
+        self, site: Site, settings: Settings, cache: Cache, tmp_path: Path
+    ) -> Callable[..., FetchSettings]:
+        def made(name: str, *answers: Answer, **changes: object) -> FetchSettings:
+            uri = site.serve("/m", *answers or (content(ARCHIVE),))
+            values: dict[str, object] = {
+                "sha256": sha256(ARCHIVE),
+                "cache": cache.uri,
+                "dest": tmp_path / name,
+            }
+            return settings(uri, **values | changes)
+
+        return made
+
+    def test_second_pod_downloads_nothing(
+        self, make: Settings, site: Site, surroundings: Surroundings, cache: Cache
+    ) -> None:
+        assert Fetcher(make("one"), surroundings).run().version == 3
+        assert cache.names() == {sha256(ARCHIVE)}
+        assert Fetcher(make("two"), surroundings).run().version == 3
+        assert len(site.requests) == 1
+
+    def test_parallel_pods_download_once(
+        self, make: Settings, site: Site, surroundings: Surroundings
+    ) -> None:
+        made = [make(f"pod-{index}") for index in range(6)]
+        with ThreadPoolExecutor(6) as pool:
+            found = list(pool.map(lambda one: Fetcher(one, surroundings).run().version, made))
+        assert found == [3] * 6
+        assert len(site.requests) == 1
+
+    def test_failure_of_the_first_is_not_shared(self, make: Settings, surroundings: Surroundings) -> None:
+        with pytest.raises(FetchError, match="ModelNotFound"):
+            Fetcher(make("one", status(404)), surroundings).run()
+        assert Fetcher(make("two"), surroundings).run().version == 3
+
+    def test_damaged_file_in_the_cache_is_replaced(
+        self, make: Settings, surroundings: Surroundings, cache: Cache
+    ) -> None:
+        write(cache.folder, {sha256(ARCHIVE): b"damaged"})
+        assert Fetcher(make("one"), surroundings).run().version == 3
+        assert (cache.folder / sha256(ARCHIVE)).read_bytes() == ARCHIVE
+
+    def test_other_archive_at_the_source_is_not_kept(
+        self, make: Settings, surroundings: Surroundings, cache: Cache
+    ) -> None:
+        with pytest.raises(FetchError, match="ModelDigestMismatch"):
+            Fetcher(make("one", content(tar(below("4", model_files())))), surroundings).run()
+        assert cache.names() == set()
+
+    def test_without_a_digest_the_cache_is_not_asked(
+        self, make: Settings, surroundings: Surroundings, cache: Cache
+    ) -> None:
+        assert Fetcher(make("one", sha256=None), surroundings).run().version == 3
+        assert cache.names() == set()
+
+    def test_archive_over_the_limit_is_not_taken(self, make: Settings, surroundings: Surroundings) -> None:
+        Fetcher(make("one"), surroundings).run()
+        with pytest.raises(FetchError, match="ModelTooLarge"):
+            Fetcher(make("two", max_bytes=len(ARCHIVE) - 1), surroundings).run()
+
+    def test_patience_has_an_end(
+        self,
+        make: Settings,
+        site: Site,
+        surroundings: Surroundings,
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        monkeypatch.setattr("serval_serving.fetch.cached.PATIENCE_SECONDS", 0.2)
+        hurried = Surroundings(resolve=surroundings.resolve, policy=surroundings.policy)
+        with serving(tmp_path / "slow", wait_seconds=0.05) as cache, cache.connection() as first:
+            first.request("GET", f"/sha256/{sha256(ARCHIVE)}")
+            first.getresponse().read()
+            assert Fetcher(make("one", cache=cache.uri), hurried).run().version == 3
+        assert len(site.requests) == 1
+
+    @pytest.mark.parametrize("kind", ["nobody", "silent", "nonsense", "full"])
+    def test_broken_cache_costs_a_download(
+        self,
+        make: Settings,
+        surroundings: Surroundings,
+        monkeypatch: pytest.MonkeyPatch,
+        caplog: pytest.LogCaptureFixture,
+        kind: str,
+    ) -> None:
+        monkeypatch.setattr("serval_serving.fetch.cached.ANSWER_SECONDS", 0.2)
+        with broken(kind) as uri:
+            assert Fetcher(make("one", cache=uri), surroundings).run().version == 3
+        assert "the cache" in caplog.text
+
+
+@contextmanager
+def broken(kind: str) -> Iterator[str]:
+    answers = {
+        "nonsense": b"220 smtp ready\r\n\r\n",
+        "full": b"HTTP/1.1 507 Insufficient Storage\r\nContent-Length: 0\r\n\r\n",
+    }
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+        if kind == "nobody":
+            server.close()
+            yield f"http://127.0.0.1:{port}"
+            return
+
+        def answer() -> None:
+            while True:
+                try:
+                    peer, _ = server.accept()
+                except OSError:
+                    return
+                peers.append(peer)
+                while kind in answers and peer.recv(1 << 16):
+                    peer.sendall(answers[kind])
+
+        peers: list[socket.socket] = []
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"http://127.0.0.1:{port}"
+        server.shutdown(socket.SHUT_RDWR)
+        for peer in peers:
+            peer.close()
+        thread.join(timeout=10)
