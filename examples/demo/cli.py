@@ -19,8 +19,8 @@ from examples.demo.run import (
     CHART,
     OPERATOR_NAMESPACE,
     RELEASE,
-    SCORING_PORT,
     ImageReferences,
+    Outcome,
     serve_and_score,
 )
 from rich.console import Console
@@ -47,29 +47,32 @@ def main(arguments: Sequence[str] | None = None) -> int:
     Returns
     -------
     int
-        0; 1 where a step failed or a protocol was right for less than 95 % of the images.
+        0; 1 where a step failed, a protocol was right for less than 95 % of the images, or a promise of the
+        second act was broken.
     """
     options = _options(arguments)
     screen = Screen(Console(highlight=False))
     try:
-        good = _on_own_cluster(screen, options) if os.environ.get(KUBECONFIG) else _on_lab(screen, options)
+        play = _on_own_cluster if os.environ.get(KUBECONFIG) else _on_lab
+        outcome = play(screen, options)
     except (DemoError, LabError, ImageError, ServingError) as error:
         screen.text(f"\nThe demo stopped: {error}", "bold red")
         return 1
     except KeyboardInterrupt:
         screen.text("\ninterrupted")
         return 130
-    if not good:
-        screen.text("\nToo few answers are right.", "bold red")
-    return 0 if good else 1
+    for complaint in outcome.complaints:
+        screen.text(f"\nThe demo failed: {complaint}", "bold red")
+    return 1 if outcome.complaints else 0
 
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m examples.demo",
         description=(
-            "Serve a really trained model on Kubernetes and score images. Starts the lab, a Kubernetes on "
-            f"this machine; with {KUBECONFIG} set, uses that cluster, with images from {REGISTRY} ({TAG})."
+            "Serve a really trained model on Kubernetes, score images, and let GPUs run short. Starts the "
+            f"lab, a Kubernetes on this machine; with {KUBECONFIG} set, uses that cluster, with images from "
+            f"{REGISTRY} ({TAG})."
         ),
     )
     parser.add_argument("--lab", default=DEFAULT_LAB, help="name of the lab (default: %(default)s)")
@@ -79,7 +82,7 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def _on_lab(screen: Screen, options: argparse.Namespace) -> bool:
+def _on_lab(screen: Screen, options: argparse.Namespace) -> Outcome:
     settings = Settings.from_environment()
     lab = Lab(options.lab, settings=settings)
     with screen.step("Lab") as say:
@@ -93,21 +96,21 @@ def _on_lab(screen: Screen, options: argparse.Namespace) -> bool:
     images = ImageReferences(lab.registry, *tags)
     outcome = serve_and_score(screen, cluster, images, settings.cache / "demo", options.profile)
     screen.text(f"\n{NOT_REAL}", "yellow")
-    with cluster.reach(manifests.NAME, manifests.NAMESPACE, [SCORING_PORT]) as addresses:
+    with cluster.reach(manifests.NAME, manifests.NAMESPACE, [manifests.SCORING_PORT]) as addresses:
         look = [
             f"export KUBECONFIG={shlex.quote(environment[KUBECONFIG])}",
             *_on_path(environment),
-            *_commands(f"http://{addresses[SCORING_PORT]}", outcome.model.folder),
+            *_commands(f"http://{addresses[manifests.SCORING_PORT]}", outcome.model.folder),
         ]
     screen.lines("Look around:", look)
     down = (
         "make lab-down" if options.lab == DEFAULT_LAB else f"python -m serval_lab down --name {options.lab}"
     )
     screen.lines("The lab stays up. This takes it down:", [down])
-    return outcome.good
+    return outcome
 
 
-def _on_own_cluster(screen: Screen, options: argparse.Namespace) -> bool:
+def _on_own_cluster(screen: Screen, options: argparse.Namespace) -> Outcome:
     registry = os.environ.get(REGISTRY, "").rstrip("/")
     if not registry:
         raise DemoError(
@@ -123,14 +126,15 @@ def _on_own_cluster(screen: Screen, options: argparse.Namespace) -> bool:
     images = ImageReferences(registry, tag, tag)
     cache = Settings.from_environment().cache / "demo"
     outcome = serve_and_score(screen, cluster, images, cache, options.profile)
-    forward = f"kubectl -n {manifests.NAMESPACE} port-forward service/{manifests.NAME} 8080:{SCORING_PORT} &"
+    service = f"-n {manifests.NAMESPACE} port-forward service/{manifests.NAME}"
+    forward = f"kubectl {service} 8080:{manifests.SCORING_PORT} &"
     screen.lines("Look around:", [forward, *_commands("http://127.0.0.1:8080", outcome.model.folder)])
     down = [
         f"kubectl delete namespace {manifests.NAMESPACE}",
         f"helm uninstall {RELEASE} --namespace {OPERATOR_NAMESPACE}",
     ]
     screen.lines("The model stays up. This takes it down:", down)
-    return outcome.good
+    return outcome
 
 
 def _commands(base_url: str, images: Path) -> list[str]:

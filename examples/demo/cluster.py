@@ -41,6 +41,11 @@ class Cluster:
         if missing:
             raise DemoError(f"{' and '.join(missing)} must be on the PATH to work on a cluster of your own")
 
+    @property
+    def reaches_services(self) -> bool:
+        """Whether requests go to a Service, and not to one pod of it through a forwarded port."""
+        return self._reaches_services
+
     def kubectl(self, *arguments: str, stdin: str | None = None, limit_s: float = COMMAND_LIMIT_S) -> str:
         """Run kubectl and return what it printed.
 
@@ -74,6 +79,35 @@ class Cluster:
             "get", resource, f"--namespace={namespace}", f"--selector={selector}", "--output=json"
         )
         return list(json.loads(text)["items"])
+
+    def everything(self, resource: str) -> list[dict[str, Any]]:
+        """Read all objects of a kind, those of all namespaces."""
+        text = self.kubectl("get", resource, "--all-namespaces", "--output=json")
+        return list(json.loads(text)["items"])
+
+    def patch(self, resource: str, name: str, namespace: str, patch: Mapping[str, Any]) -> None:
+        """Merge fields into an object."""
+        where = f"--namespace={namespace}"
+        self.kubectl("patch", resource, name, where, "--type=merge", f"--patch={json.dumps(patch)}")
+
+    def delete(self, resource: str, name: str, namespace: str) -> None:
+        """Delete an object if it is there; what it owns goes in its own time."""
+        self.kubectl(
+            "delete", resource, name, f"--namespace={namespace}", "--ignore-not-found", "--wait=false"
+        )
+
+    def wait_gone(self, names: Iterable[str], namespace: str, limit_s: float) -> None:
+        """Wait until pods are gone, and with them what they hold.
+
+        Raises
+        ------
+        DemoError
+            One is still there after ``limit_s`` seconds.
+        """
+        pods = [f"pod/{name}" for name in names]
+        if pods:
+            options = [f"--namespace={namespace}", f"--timeout={limit_s:.0f}s"]
+            self.kubectl("wait", "--for=delete", *pods, *options, limit_s=limit_s + COMMAND_LIMIT_S)
 
     def watch(self, resource: str, name: str, namespace: str, limit_s: float) -> Iterator[dict[str, Any]]:
         """Yield an object as it is and after each change.

@@ -12,8 +12,15 @@ from examples.demo.certificates import ServerCertificate
 
 Manifest = dict[str, Any]
 
+RESOURCE = "modeldeployments.serval.dev"
 NAMESPACE = "serval-demo"
 NAME = "digits"
+LATECOMER = "latecomer"
+"""The ModelDeployment of the second act, which comes when all devices are taken."""
+GRPC_PORT = 8500
+SCORING_PORT = 80
+"""Of the Service of a ModelDeployment."""
+CHANGE_ANNOTATION = "example.com/change"
 STORE = "model-store"
 STORE_TLS = f"{STORE}-tls"
 STORE_CA = f"{STORE}-ca"
@@ -32,6 +39,16 @@ def namespace(name: str = NAMESPACE) -> Manifest:
     """Return a namespace that lets in only pods of the Pod Security level "restricted"."""
     levels = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn", "audit")}
     return {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": LABEL | levels}}
+
+
+def pod_selector(name: str = NAME) -> str:
+    """Return the label selector of a ModelDeployment's pods."""
+    return f"serval.dev/name={name}"
+
+
+def change(value: str) -> Manifest:
+    """Return a patch that makes new pods of a ModelDeployment necessary, whatever else it says."""
+    return {"spec": {"podMetadata": {"annotations": {CHANGE_ANNOTATION: value}}}}
 
 
 def store_names(namespace: str = NAMESPACE) -> tuple[str, ...]:

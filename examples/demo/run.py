@@ -16,6 +16,7 @@ from examples.demo.cluster import Cluster
 from examples.demo.console import Say, Screen
 from examples.demo.errors import DemoError
 from examples.demo.model import TrainedModel, trained_model
+from examples.demo.scarcity import Promise, second_act, show_promises
 from examples.demo.scoring import Answers, by_grpc, by_http, sketch
 from examples.demo.watching import follow
 
@@ -23,10 +24,6 @@ ROOT = Path(__file__).resolve().parents[2]
 CHART = ROOT / "charts" / "serval"
 OPERATOR_NAMESPACE = "serval-system"
 RELEASE = "serval"
-RESOURCE = "modeldeployments.serval.dev"
-POD_SELECTOR = f"serval.dev/name={manifests.NAME}"
-GRPC_PORT = 8500
-SCORING_PORT = 80
 REQUIRED_ACCURACY = 0.95
 REQUIRED_IMAGES = 200
 SHOWN_IMAGES = 10
@@ -76,15 +73,22 @@ class Outcome:
         The model that was served.
     answers:
         What each protocol answered to the held-out images.
+    promises:
+        What the second act showed; empty where it was not played.
     """
 
     model: TrainedModel
     answers: tuple[Answers, ...]
+    promises: tuple[Promise, ...] = ()
 
     @property
-    def good(self) -> bool:
-        """Whether every protocol was right often enough."""
-        return all(one.accuracy(self.model.images) >= REQUIRED_ACCURACY for one in self.answers)
+    def complaints(self) -> list[str]:
+        """What is not as it should be, in words: too many wrong answers, and broken promises."""
+        accuracies = [(one.protocol, one.accuracy(self.model.images)) for one in self.answers]
+        return [
+            *(f"{who} is right for {how:.2%} only" for who, how in accuracies if how < REQUIRED_ACCURACY),
+            *(f"a promise is broken: {one.text} ({one.seen})" for one in self.promises if not one.kept),
+        ]
 
 
 def install_operator(cluster: Cluster, images: ImageReferences, say: Say) -> None:
@@ -138,12 +142,14 @@ def deploy(cluster: Cluster, sha256: str, profile: str, say: Say) -> list[timeli
         Phases of the replica that was ready last; empty where all of them were serving before.
     """
     began = datetime.now(UTC)
+    # An earlier run may have been interrupted in its second act; what it left holds a device.
+    cluster.delete(manifests.RESOURCE, manifests.LATECOMER, manifests.NAMESPACE)
     wanted = manifests.model_deployment(sha256, profile=profile)
     cluster.apply([wanted])
     say(f"applied ModelDeployment {manifests.NAME}: 2 replicas, one accelerator of {profile} each")
-    states = cluster.watch(RESOURCE, manifests.NAME, manifests.NAMESPACE, READY_LIMIT_S)
+    states = cluster.watch(manifests.RESOURCE, manifests.NAME, manifests.NAMESPACE, READY_LIMIT_S)
     follow(states, say)
-    pods = cluster.select("pods", manifests.NAMESPACE, POD_SELECTOR)
+    pods = cluster.select("pods", manifests.NAMESPACE, manifests.pod_selector())
     ready = [pod for pod in pods if timeline.is_ready(pod)]
     if timeline.created_before(ready, began):
         say("its pods were serving already")
@@ -153,11 +159,11 @@ def deploy(cluster: Cluster, sha256: str, profile: str, say: Say) -> list[timeli
 
 def score(cluster: Cluster, model: TrainedModel, say: Say) -> list[Answers]:
     """Score all held-out images by both protocols."""
-    ports = (GRPC_PORT, SCORING_PORT)
+    ports = (manifests.GRPC_PORT, manifests.SCORING_PORT)
     with cluster.reach(manifests.NAME, manifests.NAMESPACE, ports) as addresses:
         answers = [
-            by_grpc(addresses[GRPC_PORT], manifests.NAME, model.images),
-            by_http(f"http://{addresses[SCORING_PORT]}", model.images),
+            by_grpc(addresses[manifests.GRPC_PORT], manifests.NAME, model.images),
+            by_http(f"http://{addresses[manifests.SCORING_PORT]}", model.images),
         ]
     for one in answers:
         rate = f"{one.requests} requests, {1000 * one.seconds / one.requests:.1f} ms each"
@@ -224,5 +230,7 @@ def serve_and_score(
     with screen.step("Scoring") as say:
         answers = score(cluster, model, say)
     show_predictions(screen, model, answers)
+    promises = second_act(screen, cluster, model, profile)
     show_summary(screen, phases, model, answers)
-    return Outcome(model, tuple(answers))
+    show_promises(screen, promises)
+    return Outcome(model, tuple(answers), tuple(promises))

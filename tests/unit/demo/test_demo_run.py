@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from examples.demo import cli
 from examples.demo.console import Screen
 from examples.demo.model import HeldOutImage, TrainedModel
 from examples.demo.run import DEPLOY_STEP, ImageReferences, Outcome, show_predictions, show_summary
+from examples.demo.scarcity import Promise
 from examples.demo.scoring import Answers
 from examples.demo.timeline import Phase
 from PIL import Image
@@ -43,8 +45,14 @@ def screen() -> tuple[Screen, io.StringIO]:
 
 
 def test_both_protocols_must_be_right_often_enough() -> None:
-    assert outcome(*range(10)).good
-    assert not outcome(*range(9), 0).good
+    assert outcome(*range(10)).complaints == []
+    assert outcome(*range(9), 0).complaints == ["HTTP is right for 90.00% only"]
+
+
+def test_a_broken_promise_is_a_complaint() -> None:
+    promises = (Promise("it holds", kept=True, seen="so"), Promise("it flies", kept=False, seen="a stone"))
+    complaints = replace(outcome(*range(10)), promises=promises).complaints
+    assert complaints == ["a promise is broken: it flies (a stone)"]
 
 
 def test_the_chart_gets_the_images_and_serves_with_our_own_server() -> None:
