@@ -4,7 +4,7 @@ from typing import Any, TypeVar
 from google.protobuf.any_pb2 import Any as AnyMessage
 from google.protobuf.descriptor_pool import DescriptorPool
 from google.protobuf.message import Message
-from google.protobuf.wrappers_pb2 import Int64Value
+from google.protobuf.wrappers_pb2 import BoolValue, Int64Value, StringValue
 
 _M = TypeVar("_M", bound=Message)
 
@@ -69,6 +69,34 @@ class TensorProto(Message):
     @property
     def uint64_val(self) -> _Scalars: ...
     def __init__(self, *, dtype: int = ..., tensor_content: bytes = ..., **values: Any) -> None: ...
+
+class BytesList(Message):
+    @property
+    def value(self) -> _Scalars: ...
+
+class FloatList(Message):
+    @property
+    def value(self) -> _Scalars: ...
+
+class Int64List(Message):
+    @property
+    def value(self) -> _Scalars: ...
+
+class Feature(Message):
+    @property
+    def bytes_list(self) -> BytesList: ...
+    @property
+    def float_list(self) -> FloatList: ...
+    @property
+    def int64_list(self) -> Int64List: ...
+
+class Features(Message):
+    @property
+    def feature(self) -> _MessageMap[Feature]: ...
+
+class Example(Message):
+    @property
+    def features(self) -> Features: ...
 
 class TensorInfo(Message):
     class CooSparse(Message):
@@ -142,6 +170,103 @@ class PredictResponse(Message):
     def outputs(self) -> _MessageMap[TensorProto]: ...
     def __init__(self, *, model_spec: ModelSpec = ...) -> None: ...
 
+class ExampleList(Message):
+    @property
+    def examples(self) -> _Repeated[Example]: ...
+
+class ExampleListWithContext(Message):
+    @property
+    def examples(self) -> _Repeated[Example]: ...
+    @property
+    def context(self) -> Example: ...
+
+class Input(Message):
+    @property
+    def example_list(self) -> ExampleList: ...
+    @property
+    def example_list_with_context(self) -> ExampleListWithContext: ...
+
+class Class(Message):
+    label: str
+    score: float
+    def __init__(self, *, label: str = ..., score: float = ...) -> None: ...
+
+class Classifications(Message):
+    @property
+    def classes(self) -> _Repeated[Class]: ...
+    def __init__(self, *, classes: Iterable[Class] = ...) -> None: ...
+
+class ClassificationResult(Message):
+    @property
+    def classifications(self) -> _Repeated[Classifications]: ...
+    def __init__(self, *, classifications: Iterable[Classifications] = ...) -> None: ...
+
+class ClassificationRequest(Message):
+    @property
+    def model_spec(self) -> ModelSpec: ...
+    @property
+    def input(self) -> Input: ...
+
+class ClassificationResponse(Message):
+    @property
+    def model_spec(self) -> ModelSpec: ...
+    @property
+    def result(self) -> ClassificationResult: ...
+    def __init__(self, *, model_spec: ModelSpec = ..., result: ClassificationResult = ...) -> None: ...
+
+class Regression(Message):
+    value: float
+    def __init__(self, *, value: float = ...) -> None: ...
+
+class RegressionResult(Message):
+    @property
+    def regressions(self) -> _Repeated[Regression]: ...
+    def __init__(self, *, regressions: Iterable[Regression] = ...) -> None: ...
+
+class RegressionRequest(Message):
+    @property
+    def model_spec(self) -> ModelSpec: ...
+    @property
+    def input(self) -> Input: ...
+
+class RegressionResponse(Message):
+    @property
+    def model_spec(self) -> ModelSpec: ...
+    @property
+    def result(self) -> RegressionResult: ...
+    def __init__(self, *, model_spec: ModelSpec = ..., result: RegressionResult = ...) -> None: ...
+
+class InferenceTask(Message):
+    method_name: str
+    @property
+    def model_spec(self) -> ModelSpec: ...
+
+class InferenceResult(Message):
+    @property
+    def model_spec(self) -> ModelSpec: ...
+    @property
+    def classification_result(self) -> ClassificationResult: ...
+    @property
+    def regression_result(self) -> RegressionResult: ...
+    def __init__(
+        self,
+        *,
+        model_spec: ModelSpec = ...,
+        classification_result: ClassificationResult = ...,
+        regression_result: RegressionResult = ...,
+    ) -> None: ...
+
+class MultiInferenceRequest(Message):
+    @property
+    def tasks(self) -> _Repeated[InferenceTask]: ...
+    @property
+    def input(self) -> Input: ...
+
+class MultiInferenceResponse(Message):
+    @property
+    def results(self) -> _Repeated[InferenceResult]: ...
+    def __init__(self, *, results: Iterable[InferenceResult] = ...) -> None: ...
+
 class SignatureDefMap(Message):
     @property
     def signature_def(self) -> _MessageMap[SignatureDef]: ...
@@ -186,6 +311,119 @@ class GetModelStatusRequest(Message):
 class GetModelStatusResponse(Message):
     @property
     def model_version_status(self) -> _Repeated[ModelVersionStatus]: ...
+
+class FileSystemStoragePathSourceConfig(Message):
+    class ServableVersionPolicy(Message):
+        class Latest(Message):
+            num_versions: int
+
+        class All(Message): ...
+
+        class Specific(Message):
+            @property
+            def versions(self) -> _Scalars: ...
+
+        @property
+        def latest(self) -> Latest: ...
+        @property
+        def all(self) -> All: ...
+        @property
+        def specific(self) -> Specific: ...
+
+class LogCollectorConfig(Message):
+    type: str
+    filename_prefix: str
+
+class SamplingConfig(Message):
+    sampling_rate: float
+
+class LoggingConfig(Message):
+    @property
+    def log_collector_config(self) -> LogCollectorConfig: ...
+    @property
+    def sampling_config(self) -> SamplingConfig: ...
+
+class ModelConfig(Message):
+    name: str
+    base_path: str
+    model_type: int
+    model_platform: str
+    @property
+    def model_version_policy(self) -> FileSystemStoragePathSourceConfig.ServableVersionPolicy: ...
+    @property
+    def version_labels(self) -> MutableMapping[str, int]: ...
+    @property
+    def logging_config(self) -> LoggingConfig: ...
+
+class ModelConfigList(Message):
+    @property
+    def config(self) -> _Repeated[ModelConfig]: ...
+
+class ModelServerConfig(Message):
+    @property
+    def model_config_list(self) -> ModelConfigList: ...
+    @property
+    def custom_model_config(self) -> AnyMessage: ...
+
+class ReloadConfigRequest(Message):
+    @property
+    def config(self) -> ModelServerConfig: ...
+
+class ReloadConfigResponse(Message):
+    @property
+    def status(self) -> StatusProto: ...
+    def __init__(self, *, status: StatusProto = ...) -> None: ...
+
+class ClassifyLog(Message):
+    @property
+    def request(self) -> ClassificationRequest: ...
+
+class RegressLog(Message):
+    @property
+    def request(self) -> RegressionRequest: ...
+
+class PredictLog(Message):
+    @property
+    def request(self) -> PredictRequest: ...
+
+class MultiInferenceLog(Message):
+    @property
+    def request(self) -> MultiInferenceRequest: ...
+
+class PredictionLog(Message):
+    @property
+    def classify_log(self) -> ClassifyLog: ...
+    @property
+    def regress_log(self) -> RegressLog: ...
+    @property
+    def predict_log(self) -> PredictLog: ...
+    @property
+    def multi_inference_log(self) -> MultiInferenceLog: ...
+
+class BatchingParameters(Message):
+    pad_variable_length_inputs: bool
+    @property
+    def max_batch_size(self) -> Int64Value: ...
+    @property
+    def batch_timeout_micros(self) -> Int64Value: ...
+    @property
+    def max_enqueued_batches(self) -> Int64Value: ...
+    @property
+    def num_batch_threads(self) -> Int64Value: ...
+    @property
+    def thread_pool_name(self) -> StringValue: ...
+    @property
+    def allowed_batch_sizes(self) -> _Scalars: ...
+    @property
+    def enable_large_batch_splitting(self) -> BoolValue: ...
+    @property
+    def max_execution_batch_size(self) -> Int64Value: ...
+
+class SSLConfig(Message):
+    server_key: str
+    server_cert: str
+    custom_ca: str
+    client_verify: bool
 
 class PrometheusConfig(Message):
     enable: bool

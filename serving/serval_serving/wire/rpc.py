@@ -28,6 +28,13 @@ class Method(NamedTuple):
 
 
 PREDICT = Method(PREDICTION_SERVICE, "Predict", messages.PredictRequest, messages.PredictResponse)
+CLASSIFY = Method(
+    PREDICTION_SERVICE, "Classify", messages.ClassificationRequest, messages.ClassificationResponse
+)
+REGRESS = Method(PREDICTION_SERVICE, "Regress", messages.RegressionRequest, messages.RegressionResponse)
+MULTI_INFERENCE = Method(
+    PREDICTION_SERVICE, "MultiInference", messages.MultiInferenceRequest, messages.MultiInferenceResponse
+)
 GET_MODEL_METADATA = Method(
     PREDICTION_SERVICE,
     "GetModelMetadata",
@@ -38,18 +45,33 @@ GET_MODEL_STATUS = Method(
     MODEL_SERVICE, "GetModelStatus", messages.GetModelStatusRequest, messages.GetModelStatusResponse
 )
 
+HANDLE_RELOAD_CONFIG = Method(
+    MODEL_SERVICE, "HandleReloadConfigRequest", messages.ReloadConfigRequest, messages.ReloadConfigResponse
+)
 
-def handlers(behaviors: Mapping[Method, Callable[..., Any]]) -> list[grpc.GenericRpcHandler]:
-    """Make the handlers of a server; each behavior takes a request and a `grpc.ServicerContext`.
+
+def handlers(
+    behaviors: Mapping[Method, Callable[..., Any]],
+    readers: Mapping[Method, Callable[[bytes], Any]] | None = None,
+) -> list[grpc.GenericRpcHandler]:
+    """Make the handlers of a server.
 
     Methods of a service that are not named answer UNIMPLEMENTED, as gRPC does by itself.
+
+    Parameters
+    ----------
+    behaviors:
+        Each takes a request and a `grpc.ServicerContext`, and returns the reply.
+    readers:
+        What reads the requests of some methods in place of their class; the replies of these are bytes.
     """
+    own = readers or {}
     services: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
     for method, behavior in behaviors.items():
         services.setdefault(method.service, {})[method.name] = grpc.unary_unary_rpc_method_handler(
             behavior,
-            request_deserializer=method.request.FromString,
-            response_serializer=method.response.SerializeToString,
+            request_deserializer=own.get(method, method.request.FromString),
+            response_serializer=None if method in own else method.response.SerializeToString,
         )
     return [grpc.method_handlers_generic_handler(name, found) for name, found in services.items()]
 

@@ -98,13 +98,39 @@ def write_array(proto: messages.TensorProto, array: np.ndarray, *, typed: bool =
     if not array.shape:
         proto.tensor_shape.SetInParent()
     if dtype == DataType.DT_STRING:
-        proto.string_val.extend([_as_bytes(value) for value in array.ravel().tolist()])
+        proto.string_val.extend(string_values(array))
         return
     raw = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     if not typed:
         proto.tensor_content = raw.tobytes()
     elif array.size:
         proto.MergeFromString(_packed_field(raw, codec_of(dtype)))
+
+
+def string_values(array: np.ndarray) -> list[bytes]:
+    """Give the elements of an array of strings in their order.
+
+    Raises
+    ------
+    TensorError
+        An element of an object array is neither `bytes` nor `str`.
+    """
+    return [_as_bytes(value) for value in array.ravel().tolist()]
+
+
+def packed_values(array: np.ndarray, codec: Codec) -> bytes | memoryview:
+    """Encode the numbers of a little-endian array as its typed field holds them."""
+    return _varints(array) if codec.varint else array.reshape(-1).view(np.uint8).data
+
+
+def varint(value: int) -> bytes:
+    """Encode one number that is not negative."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= _VARINT_BITS
+    out.append(value)
+    return bytes(out)
 
 
 def _shape(proto: messages.TensorShapeProto, itemsize: int) -> tuple[int, ...]:
@@ -193,19 +219,9 @@ def _as_bytes(value: Any) -> bytes:
 
 def _packed_field(array: np.ndarray, codec: Codec) -> bytes:
     """Encode one packed repeated field: tag, length and all values."""
-    data = _varints(array) if codec.varint else array.reshape(-1).view(np.uint8).data
+    data = packed_values(array, codec)
     tag = codec.number << 3 | _LENGTH_DELIMITED
-    return b"".join((_varint(tag), _varint(len(data)), data))
-
-
-def _varint(value: int) -> bytes:
-    """Encode one number that is not negative."""
-    out = bytearray()
-    while value >= 0x80:
-        out.append(value & 0x7F | 0x80)
-        value >>= _VARINT_BITS
-    out.append(value)
-    return bytes(out)
+    return b"".join((varint(tag), varint(len(data)), data))
 
 
 def _varints(array: np.ndarray) -> bytes:

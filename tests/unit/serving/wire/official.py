@@ -27,6 +27,9 @@ MODULES = {
     "regression": f"{_APIS}.regression_pb2",
     "inference": f"{_APIS}.inference_pb2",
     "management": f"{_APIS}.model_management_pb2",
+    "input": f"{_APIS}.input_pb2",
+    "example": "tensorflow.core.example.example_pb2",
+    "feature": "tensorflow.core.example.feature_pb2",
     "tensor": "tensorflow.core.framework.tensor_pb2",
     "meta_graph": "tensorflow.core.protobuf.meta_graph_pb2",
 }

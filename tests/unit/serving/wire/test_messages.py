@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from serval_serving.wire import messages, rpc, schema
+from serval_serving.wire.fields import MESSAGES
 from unit.serving.wire.official import stubs
 
 OFFICIAL = {
@@ -19,6 +20,22 @@ OFFICIAL = {
     "ModelSpec": ("model", "ModelSpec"),
     "PredictRequest": ("predict", "PredictRequest"),
     "PredictResponse": ("predict", "PredictResponse"),
+    "Feature": ("feature", "Feature"),
+    "Example": ("example", "Example"),
+    "Input": ("input", "Input"),
+    "Class": ("classification", "Class"),
+    "Classifications": ("classification", "Classifications"),
+    "ClassificationResult": ("classification", "ClassificationResult"),
+    "ClassificationRequest": ("classification", "ClassificationRequest"),
+    "ClassificationResponse": ("classification", "ClassificationResponse"),
+    "Regression": ("regression", "Regression"),
+    "RegressionResult": ("regression", "RegressionResult"),
+    "RegressionRequest": ("regression", "RegressionRequest"),
+    "RegressionResponse": ("regression", "RegressionResponse"),
+    "InferenceTask": ("inference", "InferenceTask"),
+    "InferenceResult": ("inference", "InferenceResult"),
+    "MultiInferenceRequest": ("inference", "MultiInferenceRequest"),
+    "MultiInferenceResponse": ("inference", "MultiInferenceResponse"),
     "SignatureDefMap": ("metadata", "SignatureDefMap"),
     "GetModelMetadataRequest": ("metadata", "GetModelMetadataRequest"),
     "GetModelMetadataResponse": ("metadata", "GetModelMetadataResponse"),
@@ -109,7 +126,7 @@ def test_the_stub_file_declares_exactly_the_fields_of_the_schema() -> None:
 
 
 def package_of(message: str) -> str:
-    in_serving = message in schema._MESSAGES["tensorflow.serving"]
+    in_serving = message in MESSAGES["tensorflow.serving"]
     return "tensorflow.serving" if in_serving else "tensorflow"
 
 
@@ -122,6 +139,9 @@ def test_unknown_messages_are_an_error() -> None:
     ("method", "path"),
     [
         (rpc.PREDICT, "/tensorflow.serving.PredictionService/Predict"),
+        (rpc.CLASSIFY, "/tensorflow.serving.PredictionService/Classify"),
+        (rpc.REGRESS, "/tensorflow.serving.PredictionService/Regress"),
+        (rpc.MULTI_INFERENCE, "/tensorflow.serving.PredictionService/MultiInference"),
         (rpc.GET_MODEL_METADATA, "/tensorflow.serving.PredictionService/GetModelMetadata"),
         (rpc.GET_MODEL_STATUS, "/tensorflow.serving.ModelService/GetModelStatus"),
     ],
