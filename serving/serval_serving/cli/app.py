@@ -46,7 +46,7 @@ def _parser() -> argparse.ArgumentParser:
     cluster = _cluster_options()
     _add_predict(commands.add_parser("predict", parents=[cluster], help="score files with a served model"))
     _add_status(commands.add_parser("status", parents=[cluster], help="say how a ModelDeployment is"))
-    _add_inspect(commands.add_parser("inspect", help="say what a SavedModel takes and gives"))
+    _add_inspect(commands.add_parser("inspect", help="say what a model takes and gives"))
     _add_protoset(commands.add_parser("protoset", help="write the API's descriptors, for grpcurl"))
     return parser
 
@@ -90,7 +90,9 @@ def _add_status(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_inspect(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("path", type=Path, help="a SavedModel, or a base path with numbered versions")
+    parser.add_argument(
+        "path", type=Path, help="a SavedModel, an ONNX file, or a base path with numbered versions"
+    )
     parser.add_argument("--name", default="", help="model name in the examples (default: from the path)")
     parser.add_argument("--host", default="localhost", help="host in the examples (default: %(default)s)")
     parser.add_argument("--json", action="store_true", help="print JSON")

@@ -1,4 +1,4 @@
-"""``serval inspect``: what a SavedModel takes and gives, and how to call it once it is served."""
+"""``serval inspect``: what a model takes and gives, and how to call it once it is served."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any, Final
 
 from serval_serving.cli.errors import NOT_FOUND, OK, CliError
 from serval_serving.cli.tables import table
+from serval_serving.models.onnxmodel import ONNX_SUFFIX, OnnxModel, onnx_file, read_onnx_signature
 from serval_serving.models.savedmodel import (
     DEFAULT_SIGNATURE,
     SAVED_MODEL_FILE,
@@ -48,45 +49,64 @@ def run(options: argparse.Namespace) -> int:
     CliError
         If there is no model, or it is damaged.
     """
-    folder = model_folder(options.path)
+    path: Path = options.path
     try:
-        model = read_saved_model(folder)
+        path = model_path(path)
+        is_onnx = path.suffix == ONNX_SUFFIX
+        model = read_onnx_signature(path) if is_onnx else read_saved_model(path)
     except ModelInvalid as error:
-        raise CliError(f"{folder}: {error}", NOT_FOUND) from error
+        raise CliError(f"{path}: {error}", NOT_FOUND) from error
     except OSError as error:
-        raise CliError(f"{folder} cannot be read: {error.strerror}", NOT_FOUND) from error
+        raise CliError(f"{path} cannot be read: {error.strerror}", NOT_FOUND) from error
     if options.json:
-        print(json.dumps(as_json(folder, model), indent=2))
+        print(json.dumps(as_json(path, model), indent=2))
         return OK
-    print("\n".join(report(folder, model, options.name or model_name(folder), options.host)))
+    print("\n".join(report(path, model, options.name or model_name(path), options.host)))
     return OK
 
 
-def model_folder(path: Path) -> Path:
-    """Return the folder of the model that `path` means: itself, its file, or its highest version.
+def model_path(path: Path) -> Path:
+    """Return the SavedModel's folder or the ONNX file that `path` means: itself, or its highest version's.
 
     Raises
     ------
     CliError
         If there is none.
+    ModelInvalid
+        If there are several ONNX files.
     """
-    if path.name == SAVED_MODEL_FILE and path.is_file():
-        return path.parent
-    if (path / SAVED_MODEL_FILE).is_file():
+    if path.is_file() and path.suffix == ONNX_SUFFIX:
         return path
+    if path.is_file() and path.name == SAVED_MODEL_FILE:
+        return path.parent
+    model = _in_folder(path)
+    if model is not None:
+        return model
     versions = [p for p in path.iterdir() if p.name.isdecimal()] if path.is_dir() else []
     if not versions:
-        raise CliError(f"{path} holds neither {SAVED_MODEL_FILE} nor numbered versions", NOT_FOUND)
-    return max(versions, key=lambda version: int(version.name))
+        raise CliError(
+            f"{path} holds neither {SAVED_MODEL_FILE} nor an ONNX file nor numbered versions", NOT_FOUND
+        )
+    highest = max(versions, key=lambda version: int(version.name))
+    return _in_folder(highest) or highest
 
 
-def model_name(folder: Path) -> str:
-    """Return the name that a model in `folder` is likely served under."""
-    absolute = folder.resolve()
+def _in_folder(folder: Path) -> Path | None:
+    """Return the model that lies in a folder itself, as the model server would choose it."""
+    if (folder / SAVED_MODEL_FILE).is_file():
+        return folder
+    return onnx_file(folder) if folder.is_dir() else None
+
+
+def model_name(path: Path) -> str:
+    """Return the name that a model, a folder or an ONNX file, is likely served under."""
+    absolute = path.resolve()
+    if absolute.suffix == ONNX_SUFFIX and absolute.is_file():
+        absolute = absolute.parent
     return (absolute.parent.name if absolute.name.isdecimal() else absolute.name) or "model"
 
 
-def as_json(folder: Path, model: SavedModel) -> dict[str, Any]:
+def as_json(path: Path, model: SavedModel | OnnxModel) -> dict[str, Any]:
     """Return what is known of the model, for programs."""
 
     def tensors(infos: Any) -> dict[str, Any]:
@@ -103,12 +123,19 @@ def as_json(folder: Path, model: SavedModel) -> dict[str, Any]:
         }
         for name, signature in model.signatures.items()
     }
-    return {"path": str(folder), "tags": model.tags, "signatures": signatures}
+    if isinstance(model, OnnxModel):
+        facts: dict[str, Any] = {"opset": model.opset, "dataFiles": model.data_files}
+    else:
+        facts = {"tags": model.tags}
+    return {"path": str(path), **facts, "signatures": signatures}
 
 
-def report(folder: Path, model: SavedModel, name: str, host: str) -> Iterator[str]:
+def report(path: Path, model: SavedModel | OnnxModel, name: str, host: str) -> Iterator[str]:
     """Yield the lines that a person reads."""
-    yield f"SavedModel {folder}, tags: {', '.join(model.tags)}"
+    if isinstance(model, OnnxModel):
+        yield f"ONNX model {path}, opset {model.opset}"
+    else:
+        yield f"SavedModel {path}, tags: {', '.join(model.tags)}"
     for key, signature in model.signatures.items():
         yield ""
         yield f"signature {key} ({signature.method or 'no method'})"

@@ -13,7 +13,14 @@ from google.protobuf import descriptor_pb2
 from serval_serving.cli.errors import NOT_FOUND, OK, CliError
 from serval_serving.wire import rpc
 
-METHODS: Final = (rpc.PREDICT, rpc.GET_MODEL_METADATA, rpc.GET_MODEL_STATUS)
+METHODS: Final = (
+    rpc.PREDICT,
+    rpc.CLASSIFY,
+    rpc.REGRESS,
+    rpc.MULTI_INFERENCE,
+    rpc.GET_MODEL_METADATA,
+    rpc.GET_MODEL_STATUS,
+)
 SERVICES_FILE: Final = "serval/services.proto"
 
 

@@ -9,6 +9,7 @@ from google.protobuf import descriptor_pb2, descriptor_pool
 from serval_serving.cli import main
 from serval_serving.cli.inspect import examples
 from serval_serving.models.savedmodel import Signature, TensorInfo
+from unit.serving.engines import onnx_models
 from unit.serving.fetch.builders import below, model_files, saved_model, write
 
 
@@ -43,10 +44,27 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     }
 
 
+def test_onnx(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    onnx_models.write(tmp_path / "digits", 9, onnx_models.half_plus_two(), "old.onnx")
+    folder = onnx_models.write(tmp_path / "digits", 10, onnx_models.half_plus_two(), "net.onnx")
+    for path in (tmp_path / "digits", folder, folder / "net.onnx"):
+        assert main(["inspect", str(path)]) == 0
+        lines = capsys.readouterr().out.splitlines()
+        assert lines[0] == f"ONNX model {folder}/net.onnx, opset {onnx_models.OPSET}"
+        assert lines[4].split() == ["input", "x", "DT_FLOAT", "[-1]", "x"]
+        assert lines[7] == """curl -d '{"instances": [0.0]}' http://localhost:8501/v1/models/digits:predict"""
+    assert main(["inspect", str(folder / "net.onnx"), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert (found["opset"], found["dataFiles"]) == (onnx_models.OPSET, [])
+    (folder / "more.onnx").touch()
+    assert main(["inspect", str(tmp_path / "digits")]) == 4
+    assert "several ONNX files" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({}, "neither saved_model.pb nor numbered versions"),
+        ({}, "neither saved_model.pb nor an ONNX file nor numbered versions"),
         ({"saved_model.pb": b"\xff"}, "damaged"),
         ({"1/x": b""}, "no file saved_model.pb"),
         ({"saved_model.pb": saved_model(tags=("train",))}, "no graph is tagged 'serve'"),
