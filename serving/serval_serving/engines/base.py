@@ -14,7 +14,15 @@ from serval_serving.wire import messages
 from serval_serving.wire.status import StatusError
 from serval_serving.wire.tensors import to_array
 
+CPU = "CPU"
+"""The device of a model that runs on no accelerator."""
+
 DEFAULT_SIGNATURE = "serving_default"
+PREDICT_METHOD = "tensorflow/serving/predict"
+CLASSIFY_METHOD = "tensorflow/serving/classify"
+REGRESS_METHOD = "tensorflow/serving/regress"
+TIMED_OUT = "Timed out waiting for notification"
+"""TensorFlow's words for a run that was not done in time."""
 
 Shape = tuple[int | None, ...] | None
 """Dimensions of a tensor: None for one that may be of any size, and for a rank that may be any."""
@@ -41,12 +49,25 @@ class TensorSpec:
 
 @dataclass(frozen=True, slots=True)
 class Signature:
-    """One way to call a model. Inputs and outputs are keyed by alias, in alphabetical order."""
+    """One way to call a model.
+
+    Attributes
+    ----------
+    name:
+        Its name.
+    inputs, outputs:
+        The tensors by alias, in alphabetical order.
+    defaults:
+        Values of inputs that a request may leave out.
+    method:
+        What it is for: `PREDICT_METHOD`, `CLASSIFY_METHOD`, `REGRESS_METHOD` or anything else.
+    """
 
     name: str
     inputs: Mapping[str, TensorSpec]
     outputs: Mapping[str, TensorSpec]
     defaults: Mapping[str, np.ndarray]
+    method: str = PREDICT_METHOD
 
 
 class ModelLoadError(StatusError):
@@ -67,6 +88,14 @@ class ModelLoadError(StatusError):
 
 class LoadedModel(Protocol):
     """One version in memory. Its methods may be called from many threads at once."""
+
+    @property
+    def runtime(self) -> str:
+        """What runs it, as the label `runtime` of the metrics says."""
+
+    @property
+    def device(self) -> str:
+        """What it really runs on, such as `GPU` or `CPU`."""
 
     @property
     def signatures(self) -> Mapping[str, Signature]:
@@ -106,12 +135,8 @@ class LoadedModel(Protocol):
         """Free what the model holds. Nobody runs it any more."""
 
 
-class Engine(Protocol):
-    """Loads models of one format onto the devices of this process."""
-
-    @property
-    def name(self) -> str:
-        """What the log calls it."""
+class Loader(Protocol):
+    """Loads models."""
 
     def load(self, path: Path) -> LoadedModel:
         """Load one version's folder.
@@ -121,6 +146,14 @@ class Engine(Protocol):
         ModelLoadError
             It cannot be served.
         """
+
+
+class Engine(Loader, Protocol):
+    """Loads models of one format onto the devices of this process."""
+
+    @property
+    def name(self) -> str:
+        """What the log calls it."""
 
     def devices(self) -> Sequence[str]:
         """Name the devices that models run on, the preferred one first, such as `GPU` and `CPU`."""
@@ -139,6 +172,7 @@ def signature_of(name: str, definition: messages.SignatureDef) -> Signature:
         inputs={alias: _spec(definition.inputs[alias]) for alias in sorted(definition.inputs)},
         outputs={alias: _spec(definition.outputs[alias]) for alias in sorted(definition.outputs)},
         defaults={alias: to_array(definition.defaults[alias]) for alias in sorted(definition.defaults)},
+        method=definition.method_name,
     )
 
 

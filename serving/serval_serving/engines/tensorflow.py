@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ from serval_serving.wire.status import StatusError, code_of
 
 NO_SAVED_MODEL = "Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}"
 
-_FILES = ("saved_model.pb", "saved_model.pbtxt")
+SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 _TRANSIENT = frozenset(
     {
         grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -60,6 +60,11 @@ class SessionOptions:
     intra_op_threads: int = 0
     inter_op_threads: int = 0
     gpu_memory_fraction: float = 0.0
+
+
+def holds_saved_model(folder: Path) -> bool:
+    """Whether the folder of a version holds a SavedModel."""
+    return any((folder / name).is_file() for name in SAVED_MODEL_FILES)
 
 
 class TensorFlowEngine:
@@ -92,7 +97,7 @@ class TensorFlowEngine:
         ModelLoadError
             The folder holds no SavedModel, or one that TensorFlow cannot load.
         """
-        if not any((path / name).is_file() for name in _FILES):
+        if not holds_saved_model(path):
             raise ModelLoadError(grpc.StatusCode.NOT_FOUND, NO_SAVED_MODEL.format(path=path), permanent=True)
         tf1 = self._tf.compat.v1
         graph = self._tf.Graph()
@@ -100,7 +105,8 @@ class TensorFlowEngine:
         try:
             with graph.as_default():
                 meta_graph = tf1.saved_model.loader.load(session, list(self._options.tags), str(path))
-            return TensorFlowModel(self._tf, self._native, session, meta_graph)
+            device = self.devices()[0].partition(":")[0]
+            return TensorFlowModel(self._tf, self._native, session, meta_graph, device)
         except Exception as error:
             session.close()
             raise _load_error(self._tf, error) from error
@@ -122,8 +128,13 @@ class TensorFlowEngine:
 class TensorFlowModel:
     """One SavedModel in a session."""
 
-    def __init__(self, tensorflow: Any, native: Any, session: Any, meta_graph: Any) -> None:
+    runtime = "TF1"
+    """TensorFlow Serving's own label for models that run in a session."""
+
+    def __init__(self, tensorflow: Any, native: Any, session: Any, meta_graph: Any, device: str) -> None:
         self._tf = tensorflow
+        # The session places on the first device what has a kernel for it, and the rest on the CPU.
+        self.device = device
         self._native = native
         self._session = session
         self._endpoints: dict[str, Any] = {}
@@ -184,7 +195,7 @@ class TensorFlowModel:
         """Read a signature, narrowing the shapes of its inputs by those of the graph's placeholders."""
         signature = signature_of(name, definition)
         inputs = {alias: self._narrowed(spec) for alias, spec in signature.inputs.items()}
-        return Signature(name, inputs, signature.outputs, signature.defaults)
+        return replace(signature, inputs=inputs)
 
     def _narrowed(self, spec: TensorSpec) -> TensorSpec:
         """Add what the graph knows of an input's shape."""

@@ -9,23 +9,31 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 
-from serval_serving.engines.base import Engine, LoadedModel, ModelLoadError
+from serval_serving.engines.base import LoadedModel, Loader, ModelLoadError
 from serval_serving.models.states import State, StateBoard, VersionStatus
 from serval_serving.models.versions import Latest, VersionPolicy, scan
-from serval_serving.wire.status import StatusError
+from serval_serving.wire.status import StatusError, invalid
 
 NO_VERSIONS = "No versions of servable %s found under base path %s. Waiting for one."
-NOT_AVAILABLE = "1 servable(s) did not become available: {%s}"
+NO_LABEL = "Unrecognized servable version label: %s"
 
 _log = logging.getLogger(__name__)
 _WAIT_SLICE = 0.5
+_MAY_PASS = frozenset(
+    {
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        grpc.StatusCode.UNAVAILABLE,
+        grpc.StatusCode.DEADLINE_EXCEEDED,
+        grpc.StatusCode.INTERNAL,
+    }
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +55,46 @@ class LoadSettings:
     retry_seconds: float = 60.0
 
 
+class Users:
+    """Counts who uses a version, which is freed only when nobody does."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._count = 0
+
+    def __enter__(self) -> None:
+        with self._lock:
+            self._count += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._lock:
+            self._count -= 1
+
+    @property
+    def none(self) -> bool:
+        """Whether nobody uses it."""
+        return self._count == 0
+
+
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """A version that stays in memory while a request uses it."""
+    """A version that stays in memory while a request uses it.
+
+    Attributes
+    ----------
+    name, version, model:
+        What it is.
+    path:
+        The version's folder.
+    users:
+        Who holds a lease may enter this once more, for work that may last longer than the lease.
+    """
 
     name: str
     version: int
     model: LoadedModel
-
-
-class _Loaded:
-    """A version in memory and the number of requests that use it."""
-
-    def __init__(self, lease: Lease) -> None:
-        self.lease = lease
-        self.users = 0
+    path: Path = field(default_factory=Path)
+    users: Users = field(default_factory=Users)
 
 
 @dataclass(slots=True)
@@ -81,12 +114,14 @@ class ModelManager:
         The model's name in requests.
     base_path:
         The folder that holds the version folders.
-    engine:
+    loader:
         Loads them.
     settings:
         How.
     policy:
         Chooses the versions to serve.
+    prepare:
+        Readies a version that was just loaded, before it serves; a StatusError of it fails the load.
     clock:
         Monotonic seconds.
     """
@@ -95,25 +130,31 @@ class ModelManager:
         self,
         name: str,
         base_path: Path,
-        engine: Engine,
+        loader: Loader,
         settings: LoadSettings,
         policy: VersionPolicy | None = None,
+        *,
+        prepare: Callable[[Lease], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
         self._base_path = base_path
-        self._engine = engine
+        self._loader = loader
         self._settings = settings
         self._policy = policy or Latest()
+        self._prepare = prepare
+        self._labels: Mapping[str, int] = {}
         self._clock = clock
         self._board = StateBoard()
         self._lock = threading.Lock()
-        self._loaded: dict[int, _Loaded] = {}
-        self._retired: list[_Loaded] = []
+        self._loaded: dict[int, Lease] = {}
+        self._retired: list[Lease] = []
         self._retries: dict[int, _Retry] = {}
         self._wanted: list[int] = []
         self._said_empty = False
+        self._gone = False
         self._stop = threading.Event()
+        self._look = threading.Event()
         self._thread = threading.Thread(target=self._poll_forever, name=f"model-{name}", daemon=True)
 
     def start(self) -> None:
@@ -123,31 +164,61 @@ class ModelManager:
     def stop(self) -> None:
         """Stop polling, without waiting for a load in progress. What is loaded stays usable."""
         self._stop.set()
+        self._look.set()
         self._board.wake()
 
-    def wait_available(self, stopped: threading.Event) -> None:
-        """Wait until a version serves, for as long as there is none to be found.
+    def configure(self, base_path: Path, policy: VersionPolicy) -> None:
+        """Serve from another base path or by another policy, from the next look on, which comes at once."""
+        with self._lock:
+            if (base_path, policy) == (self._base_path, self._policy):
+                return
+            self._base_path, self._policy = base_path, policy
+        self._look.set()
 
-        Parameters
-        ----------
-        stopped:
-            Ends the wait early.
+    def retire(self) -> None:
+        """Take all versions out of service, and free each when its last request ended."""
+        self._gone = True
+        with self._lock:
+            gone = list(self._loaded)
+        for version in gone:
+            self._retire(version)
+        self._look.set()
+
+    @property
+    def labels(self) -> Mapping[str, int]:
+        """Versions by label."""
+        return self._labels
+
+    def set_labels(self, labels: Mapping[str, int]) -> None:
+        """Name versions."""
+        self._labels = dict(labels)
+
+    def version_of(self, label: str) -> int:
+        """Find the version that a label names.
 
         Raises
         ------
         StatusError
-            Every wanted version failed for good; the text is TensorFlow Serving's.
+            INVALID_ARGUMENT: there is no such label.
         """
-        while not stopped.is_set() and not self.available():
-            failed = self._failures()
-            if failed:
-                raise StatusError(grpc.StatusCode.UNKNOWN, NOT_AVAILABLE % ", ".join(failed))
-            self._board.wait(_WAIT_SLICE)
+        version = self._labels.get(label)
+        if version is None:
+            raise invalid(NO_LABEL % label)
+        return version
+
+    def wait(self, seconds: float) -> None:
+        """Wait until a state changes, for at most so many seconds."""
+        self._board.wait(seconds)
 
     def available(self) -> list[int]:
         """List the versions that serve now, in ascending order."""
         with self._lock:
             return sorted(self._loaded)
+
+    def devices(self) -> dict[int, str]:
+        """Say what each version that serves runs on."""
+        with self._lock:
+            return {version: lease.model.device for version, lease in self._loaded.items()}
 
     def statuses(self) -> Sequence[VersionStatus]:
         """List the states of all versions ever seen, the highest first."""
@@ -172,24 +243,25 @@ class ModelManager:
             if held is None:
                 which = f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
                 raise StatusError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {which}")
-            held.users += 1
+            held.users.__enter__()
         try:
-            yield held.lease
+            yield held
         finally:
-            with self._lock:
-                held.users -= 1
+            held.users.__exit__()
 
     def poll(self) -> None:
         """Look at the base path once: load what is wanted, then drop what is not."""
-        found = scan(self._base_path)
-        self._wanted = self._policy.select(found)
-        if not self._wanted and not self._said_empty:
-            _log.warning(NO_VERSIONS, self.name, self._base_path)
+        with self._lock:
+            base_path, policy = self._base_path, self._policy
+        found = {} if self._gone else scan(base_path)
+        self._wanted = policy.select(found)
+        if not self._wanted and not self._said_empty and not self._gone:
+            _log.warning(NO_VERSIONS, self.name, base_path)
         self._said_empty = not self._wanted
         for version in self._wanted:
             if self._board.get(version) is None:
                 self._board.set(VersionStatus(version, State.START))
-            if self._due(version) and not self._stop.is_set():
+            if self._due(version) and not (self._stop.is_set() or self._gone):
                 self._load(version, found[version])
         self._forget_unwanted()
         # A base path that went empty, or holds only broken versions, takes nothing out of service.
@@ -199,16 +271,25 @@ class ModelManager:
         self._close_retired()
 
     def _poll_forever(self) -> None:
-        """Poll until stopped; with no poll period, until nothing is left to try."""
-        period = self._settings.poll_seconds
+        """Poll until stopped; with no poll period, look again only when there is a reason."""
         while not self._stop.is_set():
+            # Cleared before looking: what changes from here on makes it look once more.
+            self._look.clear()
             try:
                 self.poll()
             except Exception:  # noqa: BLE001  the thread must live on; the log says what failed
                 _log.exception("polling model=%s failed", self.name)
-            if period <= 0 and not self._retries and not self._retired and self._wanted:
+            if self._gone and not self._retired:
                 return
-            self._stop.wait(period if period > 0 else _WAIT_SLICE)
+            self._look.wait(self._pause())
+
+    def _pause(self) -> float | None:
+        """Seconds until the next look; None for until something happens."""
+        period = self._settings.poll_seconds
+        if period > 0 and not self._gone:
+            return period
+        nothing_left = self._wanted and not self._retries and not self._retired
+        return None if nothing_left else _WAIT_SLICE
 
     def _due(self, version: int) -> bool:
         """Whether a wanted version should be loaded now."""
@@ -226,7 +307,7 @@ class ModelManager:
         _log.info("loading model=%s version=%d path=%s", self.name, version, path)
         started = self._clock()
         try:
-            model = self._engine.load(path)
+            lease = self._loaded_and_ready(version, path)
         except ModelLoadError as error:
             self._note_failure(version, error)
             return
@@ -237,10 +318,27 @@ class ModelManager:
             return
         self._retries.pop(version, None)
         with self._lock:
-            self._loaded[version] = _Loaded(Lease(self.name, version, model))
+            self._loaded[version] = lease
+        if self._gone:
+            # Removed while it was loading.
+            self._retire(version)
+            return
         seconds = self._clock() - started
         _log.info("available model=%s version=%d seconds=%.3f", self.name, version, seconds)
         self._board.set(VersionStatus(version, State.AVAILABLE))
+
+    def _loaded_and_ready(self, version: int, path: Path) -> Lease:
+        """Load a version and make it ready to serve."""
+        lease = Lease(self.name, version, self._loader.load(path), path)
+        if self._prepare is None:
+            return lease
+        try:
+            self._prepare(lease)
+        except StatusError as error:
+            lease.model.close()
+            permanent = error.code not in _MAY_PASS
+            raise ModelLoadError(error.code, error.message, permanent=permanent) from error
+        return lease
 
     def _note_failure(self, version: int, error: ModelLoadError) -> None:
         """Plan another try, or end the version."""
@@ -266,21 +364,24 @@ class ModelManager:
     def _retire(self, version: int) -> None:
         """Take a version out of service; requests that use it may end."""
         with self._lock:
-            self._retired.append(self._loaded.pop(version))
+            held = self._loaded.pop(version, None)
+            if held is None:
+                return
+            self._retired.append(held)
         _log.info("unloading model=%s version=%d", self.name, version)
         self._board.set(VersionStatus(version, State.UNLOADING))
 
     def _close_retired(self) -> None:
         """Free the versions out of service that no request uses any more."""
         with self._lock:
-            idle = [held for held in self._retired if held.users == 0]
-            self._retired = [held for held in self._retired if held.users > 0]
+            idle = [held for held in self._retired if held.users.none]
+            self._retired = [held for held in self._retired if held not in idle]
         for held in idle:
-            held.lease.model.close()
-            _log.info("unloaded model=%s version=%d", self.name, held.lease.version)
-            self._board.set(VersionStatus(held.lease.version, State.END))
+            held.model.close()
+            _log.info("unloaded model=%s version=%d", self.name, held.version)
+            self._board.set(VersionStatus(held.version, State.END))
 
-    def _failures(self) -> list[str]:
+    def failures(self) -> list[str]:
         """Describe the wanted versions if all of them failed for good; nothing where one still may serve."""
         statuses = [self._board.get(version) for version in self._wanted]
         failed = [status for status in statuses if status is not None and status.failed]

@@ -28,6 +28,26 @@ class Latest:
         return sorted(found)[-self.count :]
 
 
+@dataclass(frozen=True, slots=True)
+class All:
+    """Serve every version."""
+
+    def select(self, found: Iterable[int]) -> list[int]:
+        """Choose all."""
+        return sorted(found)
+
+
+@dataclass(frozen=True, slots=True)
+class Specific:
+    """Serve the versions that are named, as far as they are there."""
+
+    versions: frozenset[int]
+
+    def select(self, found: Iterable[int]) -> list[int]:
+        """Choose those that are named."""
+        return sorted(self.versions & set(found))
+
+
 def scan(base_path: Path) -> dict[int, Path]:
     """Find the version folders of a base path: those whose names are numbers, leading zeros allowed.
 

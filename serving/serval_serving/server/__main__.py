@@ -10,8 +10,10 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import NoReturn
 
-from serval_serving.engines.base import Engine
-from serval_serving.engines.tensorflow import SessionOptions, TensorFlowEngine
+from serval_serving.engines.base import Engine, Loader
+from serval_serving.engines.choice import Choice, EngineChoice
+from serval_serving.engines.onnx import OnnxEngine, OnnxOptions, holds_onnx
+from serval_serving.engines.tensorflow import SessionOptions, TensorFlowEngine, holds_saved_model
 from serval_serving.server import flags, logs
 from serval_serving.server.cpus import usable_cpus
 from serval_serving.server.lifecycle import ModelServer
@@ -25,8 +27,21 @@ EXIT_FAILED = 255
 # `python -m` gives this module another name.
 _log = logging.getLogger("serval_serving.server")
 
-MakeEngine = Callable[[Settings, int], Engine]
-"""Makes the engine, given the settings and the number of CPUs."""
+MakeLoader = Callable[[Settings, int], Loader]
+"""Makes what loads models, given the settings and the number of CPUs."""
+
+
+def engines(settings: Settings, cpus: int) -> Loader:
+    """Make the choice of engines.
+
+    A folder with a SavedModel is one, as for TensorFlow Serving, whatever else lies in it.
+    """
+    return EngineChoice(
+        (
+            Choice("SavedModels", holds_saved_model, lambda: tensorflow_engine(settings, cpus)),
+            Choice("ONNX models", holds_onnx, lambda: onnx_engine(settings, cpus)),
+        )
+    )
 
 
 def tensorflow_engine(settings: Settings, cpus: int) -> Engine:
@@ -42,15 +57,27 @@ def tensorflow_engine(settings: Settings, cpus: int) -> Engine:
     )
 
 
-def main(arguments: Sequence[str] | None = None, make_engine: MakeEngine = tensorflow_engine) -> NoReturn:
+def onnx_engine(settings: Settings, cpus: int) -> Engine:
+    """Make the engine for ONNX models; ONNX Runtime is imported here."""
+    both = settings.tensorflow_session_parallelism
+    return OnnxEngine(
+        OnnxOptions(
+            providers=settings.onnx_providers,
+            intra_op_threads=settings.tensorflow_intra_op_parallelism or both or cpus,
+            inter_op_threads=settings.tensorflow_inter_op_parallelism or both,
+        )
+    )
+
+
+def main(arguments: Sequence[str] | None = None, make_loader: MakeLoader = engines) -> NoReturn:
     """Run the server until SIGTERM or SIGINT, and end the process.
 
     Parameters
     ----------
     arguments:
         The command line without the program's name; by default that of the process.
-    make_engine:
-        Makes the engine.
+    make_loader:
+        Makes what loads models.
     """
     try:
         line = flags.parse(sys.argv[1:] if arguments is None else arguments)
@@ -61,21 +88,20 @@ def main(arguments: Sequence[str] | None = None, make_engine: MakeEngine = tenso
         sys.stdout.write(f"serval-model-server {version('serval')}\n")
         sys.stdout.flush()
         _end(0)
-    logs.set_up()
+    logs.set_up(access=line.settings.access_log)
     _report(line)
     try:
-        _serve(line.settings, make_engine)
-    except (StatusError, flags.FlagError, ImportError) as error:
+        _serve(line.settings, make_loader)
+    except (StatusError, flags.FlagError) as error:
         _end(EXIT_FAILED, FAILED.format(error=error))
     _end(0)
 
 
-def _serve(settings: Settings, make_engine: MakeEngine) -> None:
-    """Make the engine and the server, and run it until a signal comes."""
+def _serve(settings: Settings, make_loader: MakeLoader) -> None:
+    """Make the server, and run it until a signal comes."""
     cpus = usable_cpus()
-    engine = make_engine(settings, cpus)
-    _log.info("engine=%s cpus=%d devices=%s", engine.name, cpus, ",".join(engine.devices()))
-    server = ModelServer(settings, engine, cpus)
+    _log.info("cpus=%d", cpus)
+    server = ModelServer(settings, make_loader(settings, cpus), cpus)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: server.stop())
     server.run()

@@ -57,6 +57,13 @@ def _natural(text: str) -> int:
     return value
 
 
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise ValueError(text)
+    return value
+
+
 def _seconds(text: str) -> float:
     value = float(text)
     if not 0 <= value < float("inf"):
@@ -78,8 +85,8 @@ def _port(text: str) -> int:
     return value
 
 
-def _tags(text: str) -> tuple[str, ...]:
-    return tuple(tag for tag in text.split(",") if tag)
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name for name in text.split(",") if name)
 
 
 def _path(text: str) -> Path | None:
@@ -105,20 +112,39 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "rest_api_max_body_bytes": _natural,
     "model_name": str,
     "model_base_path": _path,
+    "model_config_file": _path,
+    "model_config_file_poll_wait_seconds": _natural,
+    "allow_version_labels_for_unavailable_models": _bool,
+    "force_allow_any_version_labels_for_unavailable_models": _bool,
     # Negative numbers look once too, as TensorFlow Serving's source does with anything below 1.
     "file_system_poll_wait_seconds": int,
     "max_num_load_retries": _natural,
     "load_retry_interval_micros": _natural,
-    "saved_model_tags": _tags,
+    "enable_model_warmup": _bool,
+    "num_request_iterations_for_warmup": _positive,
+    "saved_model_tags": _names,
     "tensorflow_session_parallelism": _natural,
     "tensorflow_intra_op_parallelism": _natural,
     "tensorflow_inter_op_parallelism": _natural,
     "per_process_gpu_memory_fraction": _fraction,
+    "onnx_providers": _names,
     "grpc_max_threads": _natural,
     "grpc_channel_arguments": _channel_arguments,
+    "grpc_socket_path": str,
+    "ssl_config_file": _path,
+    "rest_api_tls": _bool,
+    "rest_api_enable_cors_support": _bool,
+    "enable_cors_support": _bool,
+    "access_log": _bool,
     "monitoring_config_file": _path,
+    "enable_serialization_as_tensor_content": _bool,
+    "enable_signature_method_name_check": _bool,
     "enable_scoring": _bool,
     "scoring_output": str,
+    "enable_batching": _bool,
+    "batching_parameters_file": _path,
+    "enable_per_model_batching_parameters": _bool,
+    "auth_keys": _path,
     "drain_seconds": _seconds,
     "max_connection_age_seconds": _seconds,
     "max_concurrent_requests": _natural,
@@ -126,29 +152,16 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
 }
 
 _IGNORED: dict[str, Callable[[str], Any]] = {
-    "allow_version_labels_for_unavailable_models": _bool,
-    "batching_parameters_file": str,
-    "enable_batching": _bool,
-    "enable_cors_support": _bool,
     "enable_grpc_healthcheck_service": _bool,
-    "enable_model_warmup": _bool,
-    "enable_per_model_batching_parameters": _bool,
     "enable_profiler": _bool,
-    "enable_serialization_as_tensor_content": _bool,
-    "enable_signature_method_name_check": _bool,
     "flush_filesystem_caches": _bool,
-    "force_allow_any_version_labels_for_unavailable_models": _bool,
-    "grpc_socket_path": str,
-    "model_config_file_poll_wait_seconds": int,
     "num_load_threads": int,
-    "num_request_iterations_for_warmup": int,
     "num_unload_threads": int,
     "platform_config_file": str,
     "prefer_tflite_model": _bool,
     "remove_unused_fields_from_bundle_metagraph": _bool,
     "resolve_tf_run_options": _bool,
     "response_tensors_serialization_option": str,
-    "rest_api_enable_cors_support": _bool,
     "skip_initialize_tpu": _bool,
     "tensorflow_session_config_file": str,
     "thread_pool_factory_config_file": str,
@@ -156,14 +169,18 @@ _IGNORED: dict[str, Callable[[str], Any]] = {
     "xla_gpu_jit_level": int,
 }
 
-# To start without these would serve something else than what was asked for, or in clear text.
-_REFUSED = frozenset({"model_config_file", "ssl_config_file", "use_tflite_model"})
+# To start without these would serve something else than what was asked for.
+_REFUSED = frozenset({"use_tflite_model"})
 
 _OWN = frozenset(
     {
         "rest_api_max_body_bytes",
         "enable_scoring",
         "scoring_output",
+        "onnx_providers",
+        "auth_keys",
+        "access_log",
+        "rest_api_tls",
         "drain_seconds",
         "max_connection_age_seconds",
         "max_concurrent_requests",
@@ -244,14 +261,18 @@ def _value(name: str, text: str | None, parser: Callable[[str], Any]) -> Any:
 
 def _check(settings: Settings) -> None:
     """Check what flags must hold together."""
-    if settings.model_base_path is None:
-        raise FlagError("--model_base_path is required")
+    if settings.model_base_path is None and settings.model_config_file is None:
+        raise FlagError("--model_base_path or --model_config_file is required")
     if not settings.model_name:
         raise FlagError("--model_name must not be empty")
-    if settings.port == 0 and settings.rest_api_port == 0:
+    if settings.port == 0 and settings.rest_api_port == 0 and not settings.grpc_socket_path:
         raise FlagError("--port and --rest_api_port are both 0: there is nothing to serve on")
-    if settings.port == settings.rest_api_port:
+    if settings.rest_api_tls and settings.ssl_config_file is None:
+        raise FlagError("--rest_api_tls needs --ssl_config_file")
+    if settings.port and settings.port == settings.rest_api_port:
         raise FlagError("--rest_api_port cannot be same as --port")
+    if settings.batching_parameters_file is not None and not settings.enable_batching:
+        raise FlagError("--batching_parameters_file is set without setting --enable_batching to true")
     both = settings.tensorflow_session_parallelism
     if both and (settings.tensorflow_intra_op_parallelism or settings.tensorflow_inter_op_parallelism):
         raise FlagError(

@@ -8,14 +8,17 @@ import weakref
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import grpc
 from aiohttp import web
 
-from serval_serving.server import rest_api, rest_paths
+from serval_serving.engines.base import TIMED_OUT
+from serval_serving.server import access, rest_api, rest_paths
 from serval_serving.server import score as scoring
 from serval_serving.server.http_errors import error_body, http_code
-from serval_serving.server.inference import TIMED_OUT, Deadline, Inference, Target
+from serval_serving.server.inference import Deadline, Inference, Target
+from serval_serving.server.keys import HEADER, Keys
 from serval_serving.server.metrics import REST, SCORE
 from serval_serving.wire.status import StatusError
 
@@ -23,9 +26,25 @@ HEALTH_PATH = "/healthz"
 INTERNAL = "The server failed on this request; its log has the details."
 TOO_LARGE = "The body is larger than %d bytes."
 
+CORS_HEADERS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+    "Access-Control-Allow-Headers": "Content-Type, Authorization",
+}
+
 _JSON = "application/json"
+_TOO_LARGE_STATUS = 413
 _Work = Callable[[bytes, Deadline], bytes]
 _log = logging.getLogger(__name__)
+
+
+class _Answer(NamedTuple):
+    """How a request ended: status, the reply's body, the request's bytes, and an HTTP status of its own."""
+
+    code: grpc.StatusCode
+    reply: bytes
+    size: int = 0
+    status: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +71,8 @@ class HttpOptions:
         The output that /score answers; empty for the default.
     drain_seconds:
         Seconds that requests in progress have to finish once the server drains.
+    cors:
+        Whether scripts of other sites' pages may call.
     """
 
     port: int
@@ -63,6 +84,7 @@ class HttpOptions:
     scoring: bool = True
     scoring_output: str = ""
     drain_seconds: float = 30.0
+    cors: bool = False
 
 
 class HttpApp:
@@ -76,10 +98,15 @@ class HttpApp:
         How.
     pool:
         Threads for what blocks.
+    keys:
+        What callers must show to predict; None for nothing.
     """
 
-    def __init__(self, inference: Inference, options: HttpOptions, pool: Executor) -> None:
+    def __init__(
+        self, inference: Inference, options: HttpOptions, pool: Executor, keys: Keys | None = None
+    ) -> None:
         self._inference = inference
+        self._keys = keys
         self._options = options
         self._pool = pool
         self._draining = False
@@ -102,7 +129,9 @@ class HttpApp:
         self._draining = True
 
     async def _before_reply(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Close connections that are old, and all of them while draining."""
+        """Close connections that are old, and all of them while draining; allow pages to read replies."""
+        if self._options.cors:
+            response.headers.update(CORS_HEADERS)
         if self._draining or self._is_old(request):
             response.force_close()
             # The headers are made up already when this is called.
@@ -144,6 +173,8 @@ class HttpApp:
     async def _rest(self, request: web.Request) -> web.Response:
         """Answer the API under /v1/; there is nothing else."""
         path = request.rel_url.raw_path
+        if self._options.cors and request.method == "OPTIONS":
+            return web.Response()
         if not path.lower().startswith(rest_paths.PREFIX):
             return web.Response(status=404, text="Not Found")
         try:
@@ -156,13 +187,16 @@ class HttpApp:
             return rest_api.answer(self._inference, call, body, deadline)
 
         if request.method == "GET":
-            return await self._look(name, work)
+            return await self._look(request, name, work)
         return await self._run(request, name, call.method.capitalize(), REST, work)
 
-    async def _look(self, name: str, work: _Work) -> web.Response:
+    async def _look(self, request: web.Request, name: str, work: _Work) -> web.Response:
         """Answer a question about a model: cheap, so the loop does it, and probes wait for no thread."""
+        started = self._inference.now()
         code, reply = self._attempt(lambda: work(b"", Deadline()))
         self._inference.metrics.ended(name, code)
+        call = f"GET{request.rel_url.raw_path}"
+        access.note(request.remote, call, name, code, self._inference.now() - started, 0)
         return _reply(code, reply)
 
     async def _run(
@@ -173,9 +207,22 @@ class HttpApp:
         entrypoint: str,
         work: _Work,
     ) -> web.Response:
-        """Read the body, do the work in a thread, and answer in time."""
+        """Do the work with a request's body, and count it."""
         inference, metrics = self._inference, self._inference.metrics
         started = inference.now()
+        answer = await self._answer(request, work)
+        seconds = inference.now() - started
+        metrics.ended(name, answer.code)
+        if answer.code is grpc.StatusCode.OK:
+            metrics.request_latency.observe(seconds * 1e6, name, api, entrypoint)
+            metrics.request_bytes.add(name, entrypoint, amount=answer.size)
+        access.note(request.remote, f"{entrypoint}/{api}", name, answer.code, seconds, answer.size)
+        status = answer.status or http_code(answer.code)
+        return web.Response(status=status, body=answer.reply, content_type=_JSON)
+
+    async def _answer(self, request: web.Request, work: _Work) -> _Answer:
+        """Check the key, read the body, do the work in a thread, and answer in time."""
+        inference = self._inference
         deadline = inference.deadline(self._options.timeout_seconds)
 
         def admitted() -> bytes:
@@ -184,21 +231,20 @@ class HttpApp:
 
         body = b""
         try:
+            if self._keys is not None:
+                self._keys.check(request.headers.get(HEADER))
             async with asyncio.timeout(self._options.timeout_seconds):
                 body = await request.read()
                 loop = asyncio.get_running_loop()
                 code, reply = await loop.run_in_executor(self._pool, self._attempt, admitted)
         except web.HTTPRequestEntityTooLarge:
-            metrics.ended(name, grpc.StatusCode.INVALID_ARGUMENT)
             message = TOO_LARGE % self._options.max_body_bytes
-            return web.Response(status=413, body=error_body(message), content_type=_JSON)
+            return _Answer(grpc.StatusCode.INVALID_ARGUMENT, error_body(message), status=_TOO_LARGE_STATUS)
+        except StatusError as error:
+            return _Answer(error.code, error_body(error.message))
         except TimeoutError:
-            code, reply = grpc.StatusCode.DEADLINE_EXCEEDED, error_body(TIMED_OUT)
-        metrics.ended(name, code)
-        if code is grpc.StatusCode.OK:
-            metrics.request_latency.observe((inference.now() - started) * 1e6, name, api, entrypoint)
-            metrics.request_bytes.add(name, entrypoint, amount=len(body))
-        return _reply(code, reply)
+            return _Answer(grpc.StatusCode.DEADLINE_EXCEEDED, error_body(TIMED_OUT), len(body))
+        return _Answer(code, reply, len(body))
 
     def _attempt(self, work: Callable[[], bytes]) -> tuple[grpc.StatusCode, bytes]:
         """Do the work; every failure becomes a status and a body."""

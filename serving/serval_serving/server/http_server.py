@@ -14,6 +14,8 @@ from aiohttp import web
 
 from serval_serving.server.http_app import HttpApp, HttpOptions
 from serval_serving.server.inference import Inference
+from serval_serving.server.keys import Keys
+from serval_serving.server.tls import Tls
 from serval_serving.wire.status import StatusError
 
 _log = logging.getLogger(__name__)
@@ -34,12 +36,19 @@ class HttpServer:
         What answers.
     options:
         How to listen.
+    keys:
+        What callers must show to predict; None for nothing.
+    tls:
+        Certificates; None for clear text.
     """
 
-    def __init__(self, inference: Inference, options: HttpOptions) -> None:
+    def __init__(
+        self, inference: Inference, options: HttpOptions, keys: Keys | None = None, tls: Tls | None = None
+    ) -> None:
         self._options = options
+        self._tls = tls
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="http")
-        self._app = HttpApp(inference, options, self._pool)
+        self._app = HttpApp(inference, options, self._pool, keys)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="http-loop", daemon=True)
         self._runner: web.AppRunner | None = None
@@ -86,7 +95,8 @@ class HttpServer:
             self._app.application(), access_log=None, shutdown_timeout=self._options.drain_seconds
         )
         await self._runner.setup()
-        await web.TCPSite(self._runner, port=self._options.port).start()
+        context = self._tls.http_context() if self._tls is not None else None
+        await web.TCPSite(self._runner, port=self._options.port, ssl_context=context).start()
 
     async def _drain(self) -> None:
         """Stop in three steps: no new connections, no further requests on old ones, no connections."""

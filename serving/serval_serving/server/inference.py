@@ -11,18 +11,27 @@ from dataclasses import dataclass
 import grpc
 import numpy as np
 
-from serval_serving.engines.base import Signature
-from serval_serving.models.manager import Lease, ModelManager
-from serval_serving.server.metrics import Metrics
+from serval_serving.engines.base import (
+    CLASSIFY_METHOD,
+    PREDICT_METHOD,
+    REGRESS_METHOD,
+    TIMED_OUT,
+    Signature,
+)
+from serval_serving.models.manager import NO_LABEL, Lease, ModelManager
+from serval_serving.server.batching import Batching
+from serval_serving.server.metrics import PREDICT, Metrics
 from serval_serving.wire.status import StatusError, invalid
 
 NO_SPEC = "Missing ModelSpec"
 NO_NAME = "ModelSpec has no name specified."
-TIMED_OUT = "Timed out waiting for notification"
+WRONG_METHOD = (
+    "Expected prediction signature method_name to be one of "
+    f"{{{PREDICT_METHOD}, {CLASSIFY_METHOD}, {REGRESS_METHOD}}}. Was: %s"
+)
 TOO_MANY = "Too many concurrent requests: the limit is %d."
 
-RUNTIME = "TF1"
-"""The runtime label of TensorFlow Serving's metrics for models that run in a session."""
+_PREDICT_METHODS = frozenset({PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +42,8 @@ class Target:
     version: int | None = None
     label: str = ""
     signature: str = ""
+    route: str = ""
+    """The service that an unnamed request was sent to, which may have the model's name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +70,8 @@ class Inference:
         Predictions inside the engine at once. More than one per CPU only adds contention.
     max_concurrent:
         Predictions in progress at once, waiting ones included; 0 for no limit.
+    checks_methods:
+        Whether signatures are only for what their method names say.
     clock:
         Monotonic seconds.
     """
@@ -69,6 +82,8 @@ class Inference:
         metrics: Metrics,
         engine_threads: int,
         max_concurrent: int = 0,
+        *,
+        checks_methods: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._models = models
@@ -76,11 +91,28 @@ class Inference:
         self._gate = threading.Semaphore(engine_threads)
         self._max_concurrent = max_concurrent
         self._clock = clock
+        self.checks_methods = checks_methods
+        self._batching: Batching | None = None
 
     @property
     def metrics(self) -> Metrics:
         """Where requests are counted."""
         return self._metrics
+
+    def use_batches(self, batching: Batching) -> None:
+        """Run requests in batches from now on."""
+        self._batching = batching
+
+    def check_method(self, signature: Signature) -> None:
+        """Refuse to predict with a signature that is for something else, where method names are looked at.
+
+        Raises
+        ------
+        StatusError
+            INTERNAL, as TensorFlow Serving has it.
+        """
+        if self.checks_methods and signature.method not in _PREDICT_METHODS:
+            raise StatusError(grpc.StatusCode.INTERNAL, WRONG_METHOD % signature.method)
 
     def now(self) -> float:
         """Read the clock."""
@@ -101,8 +133,13 @@ class Inference:
         """
         if target.name:
             return target.name
+        if target.route in self._models:
+            return target.route
+        # A service need not have its model's name; where there is one model, it is meant.
         if len(self._models) == 1:
             return next(iter(self._models))
+        if target.route:
+            return target.route
         raise invalid(NO_SPEC if target.name is None else NO_NAME)
 
     def lease(self, target: Target) -> AbstractContextManager[Lease]:
@@ -114,9 +151,11 @@ class Inference:
             The request names no model, or one that does not serve.
         """
         name = self.model_name(target)
-        if target.label:
-            raise invalid(f"Unrecognized servable version label: {target.label}")
         model = self._models.get(name)
+        if target.label:
+            if model is None:
+                raise invalid(NO_LABEL % target.label)
+            return model.lease(model.version_of(target.label))
         if model is None:
             which = f"Latest({name})" if target.version is None else f"Specific({name}, {target.version})"
             raise StatusError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {which}")
@@ -143,14 +182,19 @@ class Inference:
         inputs: Mapping[str, np.ndarray],
         aliases: Sequence[str],
         deadline: Deadline,
+        api: str = PREDICT,
     ) -> list[np.ndarray]:
         """Run a model once a thread of the engine is free; the outputs come in the order of `aliases`.
+
+        `api` is the call that it is for, as the metrics say.
 
         Raises
         ------
         StatusError
             DEADLINE_EXCEEDED, or what the engine answers.
         """
+        if self._batching is not None:
+            return self._batching.scheduler(lease).run(lease, signature, inputs, aliases, deadline.at)
         waited_from = self._clock()
         left = deadline.left(waited_from)
         if left is not None and left <= 0:
@@ -160,10 +204,30 @@ class Inference:
         try:
             started = self._clock()
             # A wait that took all the time leaves the engine its shortest limit.
-            outputs = lease.model.run(signature.name, inputs, aliases, deadline.left(started))
-            ended = self._clock()
+            outputs = self.execute(lease, signature, inputs, aliases, deadline.left(started), api)
         finally:
             self._gate.release()
         self._metrics.engine_wait.observe((started - waited_from) * 1e6, lease.name)
-        self._metrics.runtime_latency.observe((ended - started) * 1e6, lease.name, "Predict", RUNTIME)
+        return outputs
+
+    def execute(
+        self,
+        lease: Lease,
+        signature: Signature,
+        inputs: Mapping[str, np.ndarray],
+        aliases: Sequence[str],
+        seconds: float | None,
+        api: str = PREDICT,
+    ) -> list[np.ndarray]:
+        """Run a model at once, whatever else is running; it has so many seconds.
+
+        Raises
+        ------
+        StatusError
+            What the engine answers.
+        """
+        started = self._clock()
+        outputs = lease.model.run(signature.name, inputs, aliases, seconds)
+        microseconds = (self._clock() - started) * 1e6
+        self._metrics.runtime_latency.observe(microseconds, lease.name, api, lease.model.runtime)
         return outputs

@@ -260,7 +260,7 @@ def _walk(value: Any, level: int, shape: list[int], dtype: int, flat: list[Any])
 def _scalar(value: Any, dtype: int) -> Any:
     """Check one value."""
     if isinstance(value, dict) and dtype == DataType.DT_STRING:
-        return _decoded(value)
+        return decoded(value)
     number = isinstance(value, (int, float)) and not isinstance(value, bool)
     if dtype == DataType.DT_STRING and isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
@@ -282,8 +282,13 @@ def _checked_float(value: float, dtype: int) -> float:
     name, largest = _FLOATS[dtype]
     fits = abs(value) <= largest if isinstance(value, int) else _fits(value, dtype)
     if not fits:
-        raise invalid(f"Cannot convert JSON value: {quoted(value)} to {name} without loss of precision.")
+        raise lossy(value, name)
     return float(value)
+
+
+def lossy(value: float, name: str) -> StatusError:
+    """Make the error for a number that a floating type does not hold."""
+    return invalid(f"Cannot convert JSON value: {quoted(value)} to {name} without loss of precision.")
 
 
 def _fits(value: float, dtype: int) -> bool:
@@ -292,8 +297,14 @@ def _fits(value: float, dtype: int) -> bool:
         return not (np.isfinite(value) and np.isinf(np.float64(value).astype(numpy_dtype(dtype))))
 
 
-def _decoded(value: Mapping[str, Any]) -> bytes:
-    """Decode bytes that came as base64; padding may be missing."""
+def decoded(value: Mapping[str, Any]) -> bytes:
+    """Decode bytes that came as base64; padding may be missing.
+
+    Raises
+    ------
+    StatusError
+        INVALID_ARGUMENT: the value is no object for it, or no base64.
+    """
     if not is_b64(value):
         raise invalid(f"JSON Value: {quoted(value)} not formatted correctly for base64 data")
     text = value[B64].strip()

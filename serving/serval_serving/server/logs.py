@@ -8,6 +8,8 @@ import sys
 from aiohttp.http_exceptions import HttpProcessingError
 from google.protobuf.message import DecodeError
 
+from serval_serving.server.access import LOGGER
+
 _FORMAT = "%(asctime)s %(levelname)s %(name)s %(message)s"
 
 
@@ -19,8 +21,8 @@ class _NoBadRequests(logging.Filter):
         return not isinstance(error, (DecodeError, HttpProcessingError))
 
 
-def set_up() -> None:
-    """Send the log to stderr: ours from INFO on, that of libraries from WARNING on."""
+def set_up(*, access: bool = False) -> None:
+    """Send the log to stderr: ours from INFO on, that of libraries from WARNING on; requests where wanted."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(logging.Formatter(_FORMAT))
     handler.addFilter(_NoBadRequests())
@@ -28,3 +30,4 @@ def set_up() -> None:
     root.handlers = [handler]
     root.setLevel(logging.WARNING)
     logging.getLogger("serval_serving").setLevel(logging.INFO)
+    logging.getLogger(LOGGER).setLevel(logging.INFO if access else logging.WARNING)

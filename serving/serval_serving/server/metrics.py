@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import resource
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import grpc
 
+from serval_serving.engines.base import CPU
 from serval_serving.server.prometheus import (
     Counter,
     Gauge,
+    Gauges,
     Histogram,
+    Level,
     ReadCounter,
     exponential_buckets,
     page,
@@ -22,17 +25,35 @@ from serval_serving.server.prometheus import (
 
 # The buckets of TensorFlow Serving: 10 us to about 20 minutes.
 _LATENCIES = exponential_buckets(10, 1.8, 33)
+_EXAMPLES = exponential_buckets(1, 2, 15)
 _STATM = Path("/proc/self/statm")
+
+PREDICT = "Predict"
+CLASSIFY = "Classify"
+REGRESS = "Regress"
+MULTI_INFERENCE = "MultiInference"
+"""What the label `API` says."""
 
 GRPC = "GRPC"
 REST = "REST"
 SCORE = "SCORE"
+"""What the label `entrypoint` says."""
+
+
+Devices = Callable[[], Mapping[tuple[str, ...], str]]
+"""Says what each version that serves, by model and number, runs on."""
 
 
 class Metrics:
-    """All metrics of one server."""
+    """All metrics of one server.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    devices:
+        Says what runs where.
+    """
+
+    def __init__(self, devices: Devices = dict) -> None:
         prefix = ":tensorflow:serving:"
         self.requests = Counter(
             f"{prefix}request_count", "The total number of requests.", ("model_name", "status")
@@ -49,6 +70,21 @@ class Metrics:
             ("model_name", "API", "runtime"),
             _LATENCIES,
         )
+        self.example_counts = Histogram(
+            f"{prefix}request_example_counts",
+            "The number of tensorflow.Examples per request.",
+            ("model",),
+            _EXAMPLES,
+        )
+        self.example_total = Counter(
+            f"{prefix}request_example_count_total", "The total number of tensorflow.Examples.", ("model",)
+        )
+        self.warm_up_latency = Histogram(
+            f"{prefix}model_warmup_latency",
+            "Microseconds of warming up a model.",
+            ("model_path", "status"),
+            _LATENCIES,
+        )
         self.request_bytes = Counter(
             "serval_request_bytes_total",
             "Bytes of request messages and bodies.",
@@ -60,14 +96,39 @@ class Metrics:
             ("model_name",),
             _LATENCIES,
         )
+        self.queue_length = Level("serval_queue_length", "Predictions that wait to be put into a batch.")
+        self.queuing_latency = Histogram(
+            f"{prefix}batching_session:queuing_latency",
+            "Microseconds that requests waited in the queue of a batch.",
+            ("thread_pool_name",),
+            _LATENCIES,
+        )
+        self.batch_size = Histogram(
+            "serval_batch_size",
+            "Rows of the batches that were run, padding excluded.",
+            ("model_name",),
+            _EXAMPLES,
+        )
         self._in_flight = 0
         self._lock = threading.Lock()
         self._all = (
             self.requests,
             self.request_latency,
             self.runtime_latency,
+            self.example_counts,
+            self.example_total,
+            self.warm_up_latency,
             self.request_bytes,
             self.engine_wait,
+            self.queue_length,
+            self.queuing_latency,
+            self.batch_size,
+            Gauges(
+                "serval_accelerator_in_use",
+                "1 for a version that runs on an accelerator, 0 for one on the CPU.",
+                ("model_name", "version", "device"),
+                lambda: {(*labels, device): float(device != CPU) for labels, device in devices().items()},
+            ),
             Gauge(
                 "serval_requests_in_flight", "Predictions in progress, waiting ones included.", self.in_flight
             ),
@@ -95,6 +156,11 @@ class Metrics:
     def ended(self, model: str, code: grpc.StatusCode) -> None:
         """Count a request that ended."""
         self.requests.add(model, code.name)
+
+    def examples(self, model: str, count: int) -> None:
+        """Count the examples of one request."""
+        self.example_counts.observe(count, model)
+        self.example_total.add(model, amount=count)
 
     def page(self) -> str:
         """Write all metrics as text."""

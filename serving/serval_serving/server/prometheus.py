@@ -91,6 +91,40 @@ class Gauge(_Metric):
         yield f"{self.name} {self._read():.17g}"
 
 
+class Gauges(_Metric):
+    """Numbers that are read when they are asked for, by labels."""
+
+    kind = "gauge"
+
+    def __init__(
+        self, name: str, text: str, labels: Sequence[str], read: Callable[[], Mapping[Labels, float]]
+    ) -> None:
+        super().__init__(name, text, labels)
+        self._read = read
+
+    def _samples(self) -> Iterable[str]:
+        for labels, value in self._read().items():
+            yield f"{self.name}{self._spelled(labels)} {value:.17g}"
+
+
+class Level(_Metric):
+    """A number that goes up and down."""
+
+    kind = "gauge"
+
+    def __init__(self, name: str, text: str) -> None:
+        super().__init__(name, text, ())
+        self._value = 0
+
+    def add(self, amount: int) -> None:
+        """Change the number."""
+        with self._lock:
+            self._value += amount
+
+    def _samples(self) -> Iterable[str]:
+        yield f"{self.name} {self._value}"
+
+
 class ReadCounter(Gauge):
     """A number that only grows and that is read when it is asked for."""
 

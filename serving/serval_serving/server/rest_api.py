@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 from typing import Any
 
-import grpc
 from google.protobuf import json_format
 
-from serval_serving.server import json_predict, json_values
+from serval_serving.server import examples, json_examples, json_predict, json_values
 from serval_serving.server.binding import bind_inputs
-from serval_serving.server.inference import Deadline, Inference
+from serval_serving.server.inference import Deadline, Inference, Target
 from serval_serving.server.metadata import SIGNATURE_DEF, model_metadata, model_status
-from serval_serving.server.rest_paths import METADATA, PREDICT, STATUS, Call
+from serval_serving.server.rest_paths import CLASSIFY, METADATA, PREDICT, STATUS, Call
 from serval_serving.wire import messages
-from serval_serving.wire.status import StatusError, invalid
+from serval_serving.wire.status import invalid
 
 TOO_DEEP = "JSON Parse error: lists or objects are nested too deeply"
 
@@ -33,7 +32,7 @@ def answer(inference: Inference, call: Call, body: bytes, deadline: Deadline) ->
         return _pretty(_plain(model_status(inference, call.target)))
     if call.method == METADATA:
         return _metadata(inference, call)
-    raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"{call.method} is not supported by this server")
+    return _score(inference, call, body, deadline)
 
 
 def _predict(inference: Inference, call: Call, body: bytes, deadline: Deadline) -> bytes:
@@ -41,6 +40,7 @@ def _predict(inference: Inference, call: Call, body: bytes, deadline: Deadline) 
     document = json_values.parse(body)
     with inference.lease(call.target) as lease:
         signature = json_predict.find_signature(lease.model.signatures, json_predict.signature_name(document))
+        inference.check_method(signature)
         try:
             given, rows = json_predict.read_inputs(document, signature)
         except RecursionError as error:
@@ -49,6 +49,20 @@ def _predict(inference: Inference, call: Call, body: bytes, deadline: Deadline) 
         aliases = list(signature.outputs)
         results = inference.run(lease, signature, arrays, aliases, deadline)
     return json_predict.write_reply(dict(zip(aliases, results, strict=True)), rows=rows)
+
+
+def _score(inference: Inference, call: Call, body: bytes, deadline: Deadline) -> bytes:
+    """Answer classify or regress."""
+    document = json_values.parse(body)
+    signature = json_predict.signature_name(document)
+    target = Target(call.target.name, call.target.version, call.target.label, signature)
+    try:
+        given = json_examples.read_input(document)
+    except RecursionError as error:
+        raise invalid(TOO_DEEP) from error
+    if call.method == CLASSIFY:
+        return json_examples.write_classes(examples.classify(inference, target, given, deadline).result)
+    return json_examples.write_values(examples.regress(inference, target, given, deadline).result)
 
 
 def _metadata(inference: Inference, call: Call) -> bytes:

@@ -18,6 +18,8 @@ PREFIX = "/v1/"
 STATUS = "status"
 METADATA = "metadata"
 PREDICT = "predict"
+CLASSIFY = "classify"
+REGRESS = "regress"
 
 
 @dataclass(frozen=True, slots=True)

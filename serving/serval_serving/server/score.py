@@ -1,5 +1,8 @@
 """`/score`: the bytes of a request go to the model's only input, one output comes back as a bare JSON array.
 
+An input of strings takes them as a batch of one. An input of uint8 takes them as its values: ONNX has no
+strings but text, and its operator for images, among others, reads encoded files so.
+
 It stands in for the entry script of an Azure ML GPU service. That script fed the body as a batch of one to
 the single input of `serving_default`, and answered the second of its outputs (the probabilities) as the model
 gave it, batch dimension included. Map fields have no order of their own, so "the second" is here the second
@@ -12,7 +15,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from serval_serving.engines.base import DEFAULT_SIGNATURE, Signature
+from serval_serving.engines.base import DEFAULT_SIGNATURE, Signature, TensorSpec
 from serval_serving.server import json_values
 from serval_serving.server.binding import check_tensor, find_signature
 from serval_serving.server.inference import Deadline, Inference, Target
@@ -41,14 +44,13 @@ def score(inference: Inference, output: str, body: bytes, deadline: Deadline) ->
     Raises
     ------
     StatusError
-        INVALID_ARGUMENT: the model does not take one string, or has no such output; or what the engine says.
+        INVALID_ARGUMENT: the model does not take these bytes, or has no such output; or what the engine says.
     """
     with inference.lease(Target(None)) as lease:
         signature = find_signature(lease.model.signatures, DEFAULT_SIGNATURE)
         alias = the_input(signature)
         wanted = the_output(signature.outputs, output)
-        array = np.empty(1, dtype=object)
-        array[0] = body
+        array = the_array(alias, signature.inputs[alias], body)
         check_tensor(alias, signature.inputs[alias], array)
         result = inference.run(lease, signature, {alias: array}, [wanted], deadline)[0]
     values = json_values.writable(wanted, result)
@@ -58,7 +60,7 @@ def score(inference: Inference, output: str, body: bytes, deadline: Deadline) ->
 
 
 def the_input(signature: Signature) -> str:
-    """Find the only input; it must take strings.
+    """Find the only input; it must take strings or bytes.
 
     Raises
     ------
@@ -72,12 +74,33 @@ def the_input(signature: Signature) -> str:
             "Use the predict API."
         )
     alias, spec = next(iter(signature.inputs.items()))
-    if spec.dtype != DataType.DT_STRING:
+    if spec.dtype not in {DataType.DT_STRING, DataType.DT_UINT8}:
         raise invalid(
             f"{PATH} needs a model that takes bytes; input {alias} takes {dtype_name(spec.dtype)}. "
             "Use the predict API."
         )
     return alias
+
+
+def the_array(alias: str, spec: TensorSpec, body: bytes) -> np.ndarray:
+    """Make the input's array of a body; of a shape of uint8 one dimension may be open.
+
+    Raises
+    ------
+    StatusError
+        INVALID_ARGUMENT: the bytes do not fill the shape, or several shapes.
+    """
+    if spec.dtype == DataType.DT_STRING:
+        array = np.empty(1, dtype=object)
+        array[0] = body
+        return array
+    shape = [-1 if size is None else size for size in ((None,) if spec.shape is None else spec.shape)]
+    if shape.count(-1) > 1:
+        raise invalid(f"{PATH} cannot tell the shape of input {alias} from a number of bytes: {shape}.")
+    try:
+        return np.frombuffer(body, dtype=np.uint8).reshape(shape)
+    except ValueError:
+        raise invalid(f"{len(body)} bytes do not fill input {alias} of shape {shape}") from None
 
 
 def the_output(outputs: Mapping[str, object], wanted: str) -> str:

@@ -11,7 +11,7 @@ import grpc
 import pytest
 
 from unit.serving.server.grpc_calls import Predict, predictor
-from unit.serving.server.processes import FAKE, TENSORFLOW, Server, running
+from unit.serving.server.processes import FAKE, REAL, Server, running
 from unit.serving.wire.official import stubs
 
 MAKE_SECONDS = 120
@@ -38,7 +38,7 @@ def zoo(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Serv
     """A server of the model with many signatures, named `zoo`, version 7."""
     log = tmp_path_factory.mktemp("zoo") / "log"
     flags = ("--model_name=zoo", f"--model_base_path={models / 'zoo'}", "--rest_api_timeout_in_ms=3000")
-    with running(Server(TENSORFLOW, log, *flags)) as server:
+    with running(Server(REAL, log, *flags)) as server:
         yield server.wait_ready()
 
 

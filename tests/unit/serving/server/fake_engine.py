@@ -34,6 +34,9 @@ def write_version(base: Path, version: int, **behavior: Any) -> Path:
 class FakeModel:
     """y = x * factor, after `run_seconds`."""
 
+    runtime = "fake"
+    device = "CPU"
+
     def __init__(self, behavior: Mapping[str, Any]) -> None:
         self._behavior = behavior
         self.closed = False

@@ -121,8 +121,94 @@ def half_plus_three(path: Path) -> None:
         builder.save()
 
 
+def examples(path: Path) -> None:
+    """Signatures that take Examples, good and bad ones; y = 2x of the float feature `x`, default 1."""
+    tf1 = tf.compat.v1
+    with tf.Graph().as_default(), tf1.Session() as session:
+        serialized = tf1.placeholder(tf.string, [None], name="tf_example")
+        other = tf1.placeholder(tf.string, [None], name="other")
+        x = tf1.io.parse_example(serialized, {"x": tf.io.FixedLenFeature([1], tf.float32, 1.0)})["x"]
+        outputs = {
+            "labels": tf.tile(tf.constant([["cat", "dog"]]), [tf.shape(x)[0], 1]),
+            "three labels": tf.tile(tf.constant([["a", "b", "c"]]), [tf.shape(x)[0], 1]),
+            "scores": tf.concat([x, 2 * x], 1),
+            "doubles": tf.cast(tf.concat([x, x], 1), tf.float64),
+            "numbers": tf.cast(tf.concat([x, x], 1), tf.int64),
+            "column": 2 * x,
+            "values": tf.reshape(2 * x, [-1]),
+            "one row": tf.ones([1, 2]),
+            "one value": tf.ones([1]),
+            "double values": tf.cast(tf.reshape(x, [-1]), tf.float64),
+        }
+        made = {
+            name: _example_signature(
+                kind, other if name == "other_input" else serialized, alias, chosen, outputs
+            )
+            for name, (kind, alias, chosen) in EXAMPLE_SIGNATURES.items()
+        }
+        made["predict"] = tf1.saved_model.predict_signature_def(
+            {"inputs": serialized}, {"y": outputs["values"]}
+        )
+        made["unnamed"] = tf1.saved_model.predict_signature_def(
+            {"inputs": serialized}, {"y": outputs["values"]}
+        )
+        made["unnamed"].method_name = "something/else"
+        builder = tf1.saved_model.builder.SavedModelBuilder(str(path))
+        builder.add_meta_graph_and_variables(session, ["serve"], made)
+        builder.save()
+
+
+C, R = "tensorflow/serving/classify", "tensorflow/serving/regress"
+EXAMPLE_SIGNATURES: dict[str, tuple[str, str, dict[str, str]]] = {
+    "serving_default": (C, "inputs", {"classes": "labels", "scores": "scores"}),
+    "classes": (C, "inputs", {"classes": "labels"}),
+    "scores": (C, "inputs", {"scores": "scores"}),
+    "other_input": (C, "inputs", {"scores": "one row"}),
+    "class_alias": (C, "images", {"scores": "scores"}),
+    "class_outputs": (C, "inputs", {"a": "scores"}),
+    "class_three": (C, "inputs", {"scores": "scores", "classes": "labels", "c": "scores"}),
+    "class_rank": (C, "inputs", {"scores": "values"}),
+    "class_dtype": (C, "inputs", {"scores": "doubles"}),
+    "class_labels": (C, "inputs", {"classes": "numbers"}),
+    "class_batch": (C, "inputs", {"scores": "one row"}),
+    "class_sizes": (C, "inputs", {"classes": "three labels", "scores": "scores"}),
+    "regress": (R, "inputs", {"outputs": "values"}),
+    "regress_column": (R, "inputs", {"outputs": "column"}),
+    "regress_alias": (R, "images", {"outputs": "values"}),
+    "regress_outputs": (R, "inputs", {"a": "values"}),
+    "regress_two": (R, "inputs", {"outputs": "values", "b": "values"}),
+    "regress_shape": (R, "inputs", {"outputs": "scores"}),
+    "regress_dtype": (R, "inputs", {"outputs": "double values"}),
+    "regress_batch": (R, "inputs", {"outputs": "one value"}),
+}
+"""By name: the method, the alias of the input, and which tensor each output is."""
+
+
+def _example_signature(
+    method: str, serialized: Any, alias: str, chosen: dict[str, str], outputs: dict[str, Any]
+) -> Any:
+    info = tf.compat.v1.saved_model.build_tensor_info
+    return tf.compat.v1.saved_model.build_signature_def(
+        {alias: info(serialized)}, {name: info(outputs[key]) for name, key in chosen.items()}, method
+    )
+
+
+def with_defaults(path: Path) -> None:
+    """A signature a + b, of which b may be left out."""
+    tf1 = tf.compat.v1
+    with tf.Graph().as_default(), tf1.Session() as session:
+        a, b = (tf1.placeholder(tf.float32, [None], name=name) for name in "ab")
+        signature = tf1.saved_model.predict_signature_def({"a": a, "b": b}, {"sum": a + b})
+        signature.defaults["b"].CopyFrom(tf.make_tensor_proto([10.0]))
+        builder = tf1.saved_model.builder.SavedModelBuilder(str(path))
+        builder.add_meta_graph_and_variables(session, ["serve"], {"serving_default": signature})
+        builder.save()
+
+
 def main() -> None:
     base = Path(sys.argv[1])
+    examples(base / "examples" / "5")
+    with_defaults(base / "defaults" / "1")
     zoo = Zoo()
     tf.saved_model.save(zoo, str(base / "zoo" / "0000007"), signatures=zoo.signatures())
     pair = Pair()

@@ -19,7 +19,7 @@ START_SECONDS = 90.0
 STOP_SECONDS = 30.0
 STEP_SECONDS = 0.02
 
-TENSORFLOW = ("-m", "serval_serving.server")
+REAL = ("-m", "serval_serving.server")
 FAKE = (str(Path(__file__).with_name("fake_server.py")),)
 
 

@@ -56,12 +56,12 @@ def test_flags_are_read(argument: str, field: str, value: object) -> None:
 def test_a_value_may_be_the_next_argument() -> None:
     line = parse(["--model_base_path", "/m", "--port", "12", "--enable_batching", "--rest_api_port", "13"])
     assert (line.settings.port, line.settings.rest_api_port) == (12, 13)
-    assert line.ignored == ("enable_batching",)
+    assert line.settings.enable_batching
 
 
 def test_flags_without_effect_are_named() -> None:
-    line = parse([BASE, "--enable_model_warmup=true", "--enable_batching", "--batching_parameters_file=/b"])
-    assert line.ignored == ("enable_model_warmup", "enable_batching", "batching_parameters_file")
+    line = parse([BASE, "--enable_profiler=true", "--num_load_threads=4", "--platform_config_file=/p"])
+    assert line.ignored == ("enable_profiler", "num_load_threads", "platform_config_file")
 
 
 def test_unknown_arguments_are_named_and_do_not_end_the_start() -> None:
@@ -73,7 +73,7 @@ def test_unknown_arguments_are_named_and_do_not_end_the_start() -> None:
 @pytest.mark.parametrize(
     ("arguments", "text"),
     [
-        ([], "--model_base_path is required"),
+        ([], "--model_base_path or --model_config_file is required"),
         ([BASE, "--model_name="], "--model_name must not be empty"),
         ([BASE, "--port=x"], "--port cannot be 'x'"),
         ([BASE, "--port=70000"], "--port cannot be '70000'"),
@@ -85,8 +85,12 @@ def test_unknown_arguments_are_named_and_do_not_end_the_start() -> None:
         ([BASE, "--grpc_channel_arguments=x"], "--grpc_channel_arguments cannot be 'x'"),
         ([BASE, "--port=0"], "nothing to serve on"),
         ([BASE, "--rest_api_port=8500"], "--rest_api_port cannot be same as --port"),
-        ([BASE, "--ssl_config_file=/s"], "--ssl_config_file is not supported"),
-        ([BASE, "--model_config_file", "/s"], "--model_config_file is not supported"),
+        ([BASE, "--rest_api_tls"], "--rest_api_tls needs --ssl_config_file"),
+        ([BASE, "--batching_parameters_file=/b"], "is set without setting --enable_batching to true"),
+        (
+            [BASE, "--num_request_iterations_for_warmup=0"],
+            "--num_request_iterations_for_warmup cannot be '0'",
+        ),
         ([BASE, "--use_tflite_model"], "--use_tflite_model is not supported"),
         (
             [BASE, "--tensorflow_session_parallelism=1", "--tensorflow_intra_op_parallelism=1"],
@@ -99,9 +103,12 @@ def test_what_cannot_be(arguments: list[str], text: str) -> None:
         parse(arguments)
 
 
-@pytest.mark.parametrize("argument", ["--ssl_config_file=", "--use_tflite_model=false"])
-def test_refused_flags_may_be_off(argument: str) -> None:
-    assert parse([BASE, argument]).unknown == ()
+def test_refused_flags_may_be_off() -> None:
+    assert parse([BASE, "--use_tflite_model=false"]).unknown == ()
+
+
+def test_a_socket_alone_is_something_to_serve_on() -> None:
+    assert parse([BASE, "--port=0", "--grpc_socket_path=/tmp/s"]).settings.grpc_socket_path == "/tmp/s"
 
 
 def test_version_needs_nothing_else() -> None:

@@ -102,9 +102,3 @@ def test_health_does_not_know_others(zoo_channel: grpc.Channel) -> None:
     stub = health_pb2_grpc.HealthStub(zoo_channel)
     request = health_pb2.HealthCheckRequest(service="nope")
     assert refused(lambda: stub.Check(request, timeout=LIMIT))[0] is grpc.StatusCode.NOT_FOUND
-
-
-def test_reload_is_not_served_yet(model_service: Any) -> None:
-    request = stubs().management.ReloadConfigRequest()
-    code, _ = refused(lambda: model_service.HandleReloadConfigRequest(request, timeout=LIMIT))
-    assert code is grpc.StatusCode.UNIMPLEMENTED

@@ -12,7 +12,6 @@ from serval_serving.wire import messages, rpc
 from serval_serving.wire.status import MAX_GRPC_MESSAGE
 from unit.serving.server.grpc_calls import LIMIT, Predict, floats, in_flight, refused, signatures
 from unit.serving.server.processes import Server, wait_until
-from unit.serving.wire.official import stubs
 
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
@@ -164,14 +163,3 @@ def test_bytes_that_are_no_message_end_the_call_only(
     assert code is grpc.StatusCode.INTERNAL
     predict({"x": floats(1)})
     assert "Traceback" not in zoo.log
-
-
-@pytest.mark.parametrize("method", ["Classify", "Regress", "MultiInference"])
-def test_other_calls_are_not_served_yet(service: Any, method: str) -> None:
-    request = {
-        "Classify": stubs().classification.ClassificationRequest,
-        "Regress": stubs().regression.RegressionRequest,
-        "MultiInference": stubs().inference.MultiInferenceRequest,
-    }[method]()
-    code, _ = refused(lambda: getattr(service, method)(request, timeout=LIMIT))
-    assert code is grpc.StatusCode.UNIMPLEMENTED

@@ -22,7 +22,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from serval_serving.wire import messages, rpc
 from serval_serving.wire.tensors import from_array
 from unit.serving.server.fake_engine import write_version
-from unit.serving.server.processes import TENSORFLOW, Server, running, wait_until
+from unit.serving.server.processes import REAL, Server, running, wait_until
 
 LIMIT = 20.0
 Start = Callable[..., Server]
@@ -135,7 +135,7 @@ def test_a_bad_model_ends_the_start_with_tensorflow_servings_words(
     models: Path, tmp_path: Path, model: str, words: str
 ) -> None:
     flags = ("--model_name=m", f"--model_base_path={models / model}")
-    with running(Server(TENSORFLOW, tmp_path / "log", *flags)) as server:
+    with running(Server(REAL, tmp_path / "log", *flags)) as server:
         assert server.wait(60) == 255
         last = server.log.splitlines()[-1]
     prefix = "Failed to start server. Error: Unknown: 1 servable(s) did not become available: "
@@ -144,7 +144,7 @@ def test_a_bad_model_ends_the_start_with_tensorflow_servings_words(
 
 def test_a_model_of_tensorflow_1_is_served(models: Path, tmp_path: Path) -> None:
     flags = ("--model_name=m", f"--model_base_path={models / 'tf1'}")
-    with running(Server(TENSORFLOW, tmp_path / "log", *flags)) as server:
+    with running(Server(REAL, tmp_path / "log", *flags)) as server:
         server.wait_ready()
         reply = server.post("/v1/models/m:predict", b'{"instances":[1.0, 2.0]}')
         assert json.loads(reply.data) == {"predictions": [3.5, 4.0]}

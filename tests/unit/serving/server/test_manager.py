@@ -2,18 +2,17 @@ from __future__ import annotations
 
 import re
 import shutil
-import threading
-from collections.abc import Callable
 from pathlib import Path
 
 import grpc
 import pytest
 
-from serval_serving.models.manager import LoadSettings, ModelManager
+from serval_serving.models.manager import Lease, LoadSettings, ModelManager
 from serval_serving.models.states import State
-from serval_serving.models.versions import Latest, scan
+from serval_serving.models.versions import All, Latest, Specific, scan
 from serval_serving.wire.status import StatusError
 from unit.serving.server.fake_engine import FakeEngine, write_version
+from unit.serving.server.processes import wait_until
 
 
 class Clock:
@@ -198,50 +197,87 @@ def test_nothing_serves_before_anything_is_loaded(manager: ModelManager) -> None
     )
 
 
-def in_thread(work: Callable[[], None]) -> threading.Thread:
-    thread = threading.Thread(target=work, daemon=True)
-    thread.start()
-    return thread
-
-
-def test_waiting_ends_when_a_version_serves(base: Path, engine: FakeEngine) -> None:
-    manager = ModelManager("m", base, engine, LoadSettings(poll_seconds=0.01))
-    manager.start()
-    waiting = in_thread(lambda: manager.wait_available(threading.Event()))
-    waiting.join(0.1)
-    assert waiting.is_alive()
-    write_version(base, 1)
-    waiting.join(20)
-    assert not waiting.is_alive()
-    manager.stop()
-
-
-def test_waiting_ends_when_told(manager: ModelManager) -> None:
-    stopped = threading.Event()
-    waiting = in_thread(lambda: manager.wait_available(stopped))
-    stopped.set()
-    waiting.join(20)
-    assert not waiting.is_alive()
-
-
-def test_waiting_ends_with_tensorflow_servings_words_when_loading_failed(
-    base: Path, manager: ModelManager
-) -> None:
-    write_version(base, 1, fail="Could not find it")
+def test_other_versions_are_wanted(base: Path, manager: ModelManager, engine: FakeEngine) -> None:
+    for version in (1, 2, 3):
+        write_version(base, version)
+    manager.configure(base, All())
     manager.poll()
+    assert manager.available() == [1, 2, 3]
+    manager.configure(base, Specific(frozenset({2, 9})))
+    manager.poll()
+    assert manager.available() == [2]
+    assert engine.models[1].closed
+    assert states(manager) == {3: "END", 2: "AVAILABLE", 1: "END"}
+    manager.configure(base, Specific(frozenset({9})))
+    manager.poll()
+    assert manager.available() == [2], "nothing else serves, so it stays"
+
+
+def test_another_base_path(base: Path, manager: ModelManager, tmp_path: Path) -> None:
+    write_version(base, 1)
+    manager.poll()
+    write_version(tmp_path / "elsewhere", 7)
+    manager.configure(tmp_path / "elsewhere", Latest())
+    manager.poll()
+    assert manager.available() == [7]
+
+
+def test_a_removed_model_frees_everything(base: Path, manager: ModelManager, engine: FakeEngine) -> None:
+    write_version(base, 1)
+    manager.poll()
+    with manager.lease():
+        manager.retire()
+        assert manager.available() == []
+        manager.poll()
+        assert not engine.models[1].closed
+    manager.poll()
+    assert engine.models[1].closed
+    assert states(manager) == {1: "END"}
+
+
+def test_labels(base: Path, manager: ModelManager) -> None:
+    write_version(base, 1)
+    manager.poll()
+    manager.set_labels({"stable": 1})
+    assert manager.version_of("stable") == 1
     with pytest.raises(StatusError) as caught:
-        manager.wait_available(threading.Event())
-    assert str(caught.value) == (
-        "Unknown: 1 servable(s) did not become available: "
-        "{{name: m version: 1} due to error: Not found: Could not find it}"
+        manager.version_of("canary")
+    assert (caught.value.code, caught.value.message) == (
+        grpc.StatusCode.INVALID_ARGUMENT,
+        "Unrecognized servable version label: canary",
     )
 
 
-def test_the_thread_ends_where_nothing_is_left_to_look_for(base: Path, engine: FakeEngine) -> None:
+@pytest.mark.parametrize(
+    ("code", "state"),
+    [(grpc.StatusCode.INVALID_ARGUMENT, "END"), (grpc.StatusCode.RESOURCE_EXHAUSTED, "LOADING")],
+)
+def test_a_warm_up_that_fails_fails_the_load(
+    base: Path, engine: FakeEngine, code: grpc.StatusCode, state: str
+) -> None:
+    def warm_up(lease: Lease) -> None:
+        assert (lease.name, lease.version, lease.path.name) == ("m", 1, "1")
+        raise StatusError(code, "too cold")
+
+    write_version(base, 1)
+    manager = ModelManager("m", base, engine, LoadSettings(), prepare=warm_up)
+    manager.poll()
+    assert manager.available() == []
+    assert engine.models[1].closed
+    status = manager.status(1)
+    assert status is not None
+    assert (status.state.name, status.code, status.message) == (state, code, "too cold")
+
+
+def test_with_no_period_it_looks_once_until_told(base: Path, engine: FakeEngine) -> None:
     write_version(base, 1)
     manager = ModelManager("m", base, engine, LoadSettings(poll_seconds=0))
     manager.start()
-    manager.wait_available(threading.Event())
+    wait_until("version 1 serves", lambda: manager.available() == [1], 20)
+    write_version(base, 2)
+    manager.configure(base, All())
+    wait_until("version 2 serves", lambda: manager.available() == [1, 2], 20)
+    assert [path.name for path in engine.loads] == ["1", "2"]
+    manager.stop()
     manager._thread.join(20)
     assert not manager._thread.is_alive()
-    assert manager.available() == [1]

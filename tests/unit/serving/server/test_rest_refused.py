@@ -208,8 +208,6 @@ def test_both_forms_at_once_say_so(zoo: Server) -> None:
             404,
             "Servable not found for request: Specific(zoo, 9)",
         ),
-        ("POST", "/v1/models/zoo:classify", 501, "classify is not supported by this server"),
-        ("POST", "/v1/models/zoo:regress", 501, "regress is not supported by this server"),
     ],
 )
 def test_errors_by_path(zoo: Server, method: str, path: str, status: int, error: str) -> None:

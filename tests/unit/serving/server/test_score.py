@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from unit.serving.server.processes import TENSORFLOW, Server, running
+from unit.serving.server.processes import REAL, Server, running
 from unit.serving.server.rest_calls import METRICS, ask
 
 # /score.
@@ -52,7 +52,7 @@ def pair(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Ser
         f"--monitoring_config_file={folder / 'monitoring'}",
         "--rest_api_max_body_bytes=1000",
     )
-    with running(Server(TENSORFLOW, folder / "log", *flags)) as server:
+    with running(Server(REAL, folder / "log", *flags)) as server:
         yield server.wait_ready()
 
 
@@ -84,7 +84,7 @@ def silent(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
     """A server without /score."""
     folder = tmp_path_factory.mktemp("silent")
     flags = ("--model_name=zoo", f"--model_base_path={models / 'zoo'}", "--enable_scoring=false")
-    with running(Server(TENSORFLOW, folder / "log", *flags)) as server:
+    with running(Server(REAL, folder / "log", *flags)) as server:
         yield server.wait_ready()
 
 

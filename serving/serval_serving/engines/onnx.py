@@ -1,0 +1,323 @@
+"""ONNX Runtime.
+
+Inputs and outputs are those that the model's file declares: ONNX Runtime itself gives the same empty shape
+for a scalar and for a rank that may be any. It is imported when the engine is made, so that a server of
+SavedModels does without.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+
+from serval_serving.engines.base import DEFAULT_SIGNATURE, TIMED_OUT, ModelLoadError, Signature, signature_of
+from serval_serving.engines.deadlines import DeadlineWatch
+from serval_serving.models.onnxmodel import ONNX_FILE, onnx_file, read_onnx_signature
+from serval_serving.models.savedmodel import ModelInvalid, TensorInfo
+from serval_serving.models.savedmodel import Signature as Declared
+from serval_serving.wire import messages
+from serval_serving.wire.dtypes import DataType
+from serval_serving.wire.status import StatusError, invalid
+
+CPU = "CPUExecutionProvider"
+CUDA = "CUDAExecutionProvider"
+NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
+"""Without this in the environment the published builds write to the home directory and call their maker."""
+
+_SUFFIX = "ExecutionProvider"
+_LOG_ERRORS = 3
+_LOG_NOTHING = 4
+_log = logging.getLogger(__name__)
+
+# By name: the classes have nothing in common but that they are exceptions.
+_CODES = {
+    "InvalidArgument": grpc.StatusCode.INVALID_ARGUMENT,
+    "InvalidProtobuf": grpc.StatusCode.INVALID_ARGUMENT,
+    "InvalidGraph": grpc.StatusCode.INVALID_ARGUMENT,
+    "NoModel": grpc.StatusCode.INVALID_ARGUMENT,
+    # What operators say of tensors that do not fit them; TensorFlow has INVALID_ARGUMENT for it too.
+    "Fail": grpc.StatusCode.INVALID_ARGUMENT,
+    "RuntimeException": grpc.StatusCode.INVALID_ARGUMENT,
+    # What an error quotes of a damaged file is no text.
+    "UnicodeDecodeError": grpc.StatusCode.INVALID_ARGUMENT,
+    "NoSuchFile": grpc.StatusCode.NOT_FOUND,
+    "NotImplemented": grpc.StatusCode.UNIMPLEMENTED,
+    "MemoryError": grpc.StatusCode.RESOURCE_EXHAUSTED,
+}
+_NO_MEMORY = re.compile(r"bad_alloc|[Ff]ailed to allocate|out of memory")
+_DEVICE_FAILED = re.compile(r"(CUDA|CUDNN|CUBLAS|CUFFT)\w* failure")
+_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
+_PERMANENT = frozenset(
+    {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED}
+)
+
+
+@dataclass(frozen=True, slots=True)
+class OnnxOptions:
+    """How sessions are made.
+
+    Attributes
+    ----------
+    providers:
+        What runs the operators, the preferred one first, such as ("CUDA", "CPU"); empty for CUDA where this
+        build of ONNX Runtime has it, and the CPU. Without "CPU" a model is not served on the CPU instead.
+    intra_op_threads:
+        Threads within an operator; 0 lets ONNX Runtime choose.
+    inter_op_threads:
+        Operators that run at once; 0 or 1 for one after the other.
+    """
+
+    providers: tuple[str, ...] = ()
+    intra_op_threads: int = 0
+    inter_op_threads: int = 0
+
+
+def holds_onnx(folder: Path) -> bool:
+    """Whether the folder of a version holds ONNX files."""
+    try:
+        return onnx_file(folder) is not None
+    except ModelInvalid:
+        # Several, and it is not clear which to load: loading says so.
+        return True
+    except OSError:
+        return False
+
+
+class OnnxEngine:
+    """Loads ONNX models into sessions of their own.
+
+    Raises
+    ------
+    ImportError
+        ONNX Runtime is not installed.
+    ModelLoadError
+        The options name a provider that there is none of.
+    """
+
+    name = "onnxruntime"
+
+    def __init__(self, options: OnnxOptions) -> None:
+        os.environ.setdefault(NO_TELEMETRY, "1")
+        import onnxruntime  # noqa: PLC0415  only the process that serves with it pays
+
+        self._runtime: Any = onnxruntime
+        self._options = options
+        self._available: list[str] = onnxruntime.get_available_providers()
+        self._wanted = self._providers(options.providers)
+        self._watch = DeadlineWatch()
+
+    def devices(self) -> Sequence[str]:
+        """Name what this build of ONNX Runtime can run models on, as far as it was asked for."""
+        return [_short(name) for name in self._wanted if name in self._available]
+
+    def load(self, path: Path) -> OnnxSessionModel:
+        """Load one ONNX model.
+
+        Raises
+        ------
+        ModelLoadError
+            The folder holds no model, one that ONNX Runtime cannot load, or there is no wanted device.
+        """
+        try:
+            file = onnx_file(path) or path / ONNX_FILE
+            declared = read_onnx_signature(file).signatures[DEFAULT_SIGNATURE]
+            _check_types(declared)
+        except (ModelInvalid, OSError) as error:
+            message = f"Cannot load the ONNX model in {path}: {error}"
+            raise ModelLoadError(grpc.StatusCode.INVALID_ARGUMENT, message, permanent=True) from error
+        try:
+            session = self._opened(file)
+        except ModelLoadError:
+            raise
+        except Exception as error:
+            code, message = _status(error)
+            raise ModelLoadError(code, message, permanent=code in _PERMANENT) from error
+        return OnnxSessionModel(self._runtime, session, declared, self._watch)
+
+    def _providers(self, names: Sequence[str]) -> list[str]:
+        """Spell the wanted providers as ONNX Runtime does."""
+        if not names:
+            return [name for name in (CUDA, CPU) if name in self._available]
+        known = {_short(name).lower(): name for name in self._runtime.get_all_providers()}
+        unknown = [name for name in names if _short(name).lower() not in known]
+        if unknown:
+            message = f"ONNX Runtime knows no provider {unknown[0]}; it knows {', '.join(sorted(known))}"
+            raise ModelLoadError(grpc.StatusCode.INVALID_ARGUMENT, message, permanent=True)
+        return [known[_short(name).lower()] for name in names]
+
+    def _opened(self, file: Path) -> Any:
+        """Open a session on the preferred provider, or on the CPU where that is allowed, and say so."""
+        wanted = self._wanted[0]
+        usable = [name for name in self._wanted if name in self._available]
+        if not usable:
+            raise _no_device(wanted, permanent=True)
+        try:
+            session = self._session(file, usable)
+        except Exception as error:
+            if CPU not in usable[1:]:
+                raise
+            # A bad model fails again below; a device that failed must not take the model down.
+            _log.warning("%s failed: %s", _short(usable[0]), _status(error)[1])
+            session = self._session(file, [CPU])
+        # ONNX Runtime takes the CPU without a word where a provider's libraries are missing.
+        actual = session.get_providers()[0]
+        if actual != wanted:
+            if CPU not in self._wanted:
+                raise _no_device(wanted, permanent=False)
+            _log.warning("%s was asked for, and the model runs on %s", _short(wanted), _short(actual))
+        _log.info("path=%s runs on %s", file, _short(actual))
+        return session
+
+    def _session(self, file: Path, providers: list[str]) -> Any:
+        """Open a session."""
+        options = self._runtime.SessionOptions()
+        options.log_severity_level = _LOG_ERRORS
+        options.intra_op_num_threads = self._options.intra_op_threads
+        options.inter_op_num_threads = self._options.inter_op_threads
+        if self._options.inter_op_threads > 1:
+            options.execution_mode = self._runtime.ExecutionMode.ORT_PARALLEL
+        # Threads that wait would otherwise turn in circles, on CPUs that other pods need.
+        for pool in ("intra_op", "inter_op"):
+            options.add_session_config_entry(f"session.{pool}.allow_spinning", "0")
+        return self._runtime.InferenceSession(str(file), options, providers=providers, enable_fallback=False)
+
+
+class OnnxSessionModel:
+    """One ONNX model in a session.
+
+    Attributes
+    ----------
+    device:
+        The provider that took the model: `CUDA`, `CPU`.
+    runtime:
+        The same, as the metrics say it: `ONNX-CUDA`.
+    """
+
+    def __init__(self, runtime: Any, session: Any, declared: Declared, watch: DeadlineWatch) -> None:
+        self._runtime = runtime
+        self._session = session
+        self._watch = watch
+        self.device = _short(session.get_providers()[0])
+        self.runtime = f"ONNX-{self.device}"
+        self._definitions = messages.SignatureDefMap()
+        definition = self._definitions.signature_def[DEFAULT_SIGNATURE]
+        definition.method_name = declared.method
+        for tensors, infos in ((declared.inputs, definition.inputs), (declared.outputs, definition.outputs)):
+            for alias, tensor in tensors.items():
+                _define(infos[alias], tensor)
+        self._signatures = {DEFAULT_SIGNATURE: signature_of(DEFAULT_SIGNATURE, definition)}
+
+    @property
+    def signatures(self) -> Mapping[str, Signature]:
+        """The only signature."""
+        return self._signatures
+
+    @property
+    def signature_defs(self) -> messages.SignatureDefMap:
+        """The signature as a SavedModel would declare it."""
+        return self._definitions
+
+    def run(
+        self,
+        signature: str,
+        inputs: Mapping[str, np.ndarray],
+        outputs: Sequence[str],
+        timeout: float | None = None,
+    ) -> list[np.ndarray]:
+        """Run the model in the calling thread; see `LoadedModel.run`. A late run ends after an operator."""
+        specs = self._signatures[signature].inputs
+        feeds = {alias: _fed(alias, inputs[alias]) for alias in specs}
+        options = self._runtime.RunOptions()
+        # A refused request would leave lines of the runtime's own in the log.
+        options.log_severity_level = _LOG_NOTHING
+
+        def stop() -> None:
+            options.terminate = True
+
+        try:
+            with self._watch.limit(timeout, stop):
+                results = self._session.run(list(outputs), feeds, options)
+        except Exception as error:
+            if options.terminate:
+                raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMED_OUT) from error
+            raise StatusError(*_status(error)) from error
+        return [_given(result) for result in results]
+
+    def close(self) -> None:
+        """Drop the session."""
+        self._session = None
+
+
+def _check_types(declared: Declared) -> None:
+    """Refuse what ONNX Runtime cannot exchange with numpy."""
+    for role, tensors in (("input", declared.inputs), ("output", declared.outputs)):
+        for alias, tensor in tensors.items():
+            if tensor.dtype == "DT_BFLOAT16":
+                raise ModelInvalid(f"{role} {alias} is bfloat16, which only weights can be; cast it to float")
+
+
+def _define(info: messages.TensorInfo, tensor: TensorInfo) -> None:
+    """Write an input or output as a signature of a SavedModel has it."""
+    info.name = tensor.name
+    info.dtype = DataType[tensor.dtype]
+    if tensor.shape is None:
+        info.tensor_shape.unknown_rank = True
+        return
+    info.tensor_shape.SetInParent()
+    for size in tensor.shape:
+        info.tensor_shape.dim.add(size=size)
+
+
+def _fed(alias: str, array: np.ndarray) -> np.ndarray:
+    """Turn strings, which are bytes here, into the text that ONNX's strings are.
+
+    ONNX Runtime would take an object of bytes for its Python spelling, `b'...'`.
+    """
+    if array.dtype.kind not in "OS":
+        return array
+    try:
+        text = [value.decode() if isinstance(value, bytes) else value for value in array.ravel().tolist()]
+    except UnicodeDecodeError as error:
+        raise invalid(f"input {alias} holds a string that is not UTF-8; ONNX has no other") from error
+    return np.array(text, dtype=object).reshape(array.shape)
+
+
+def _given(result: Any) -> np.ndarray:
+    """Turn text into bytes, as strings are outside of this engine."""
+    array = np.asarray(result)
+    if array.dtype.kind in "iu":
+        # C has two names for an integer of 64 bits, and orjson knows numpy's arrays of only one of them.
+        return array.view(np.dtype(array.dtype.name))
+    if array.dtype.kind not in "OU":
+        return array
+    return np.array([text.encode() for text in array.ravel().tolist()], dtype=object).reshape(array.shape)
+
+
+def _status(error: Exception) -> tuple[grpc.StatusCode, str]:
+    """Say what an error of ONNX Runtime means to the caller."""
+    message = _PREFIX.sub("", str(error)) or type(error).__name__
+    if _NO_MEMORY.search(message):
+        return grpc.StatusCode.RESOURCE_EXHAUSTED, message
+    if _DEVICE_FAILED.search(message):
+        return grpc.StatusCode.INTERNAL, message
+    return _CODES.get(type(error).__name__, grpc.StatusCode.INTERNAL), message
+
+
+def _no_device(wanted: str, *, permanent: bool) -> ModelLoadError:
+    """Make the error for a device that was asked for, and no other allowed."""
+    why = "this build of ONNX Runtime has no such provider" if permanent else "its log has the reason"
+    message = f"ONNX Runtime cannot use {_short(wanted)}: {why}"
+    return ModelLoadError(grpc.StatusCode.UNAVAILABLE, message, permanent=permanent)
+
+
+def _short(provider: str) -> str:
+    """Name a provider without the words that all of them share."""
+    return provider.removesuffix(_SUFFIX)

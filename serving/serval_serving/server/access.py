@@ -1,0 +1,44 @@
+"""The access log: one line per request, never what was sent or answered."""
+
+from __future__ import annotations
+
+import logging
+
+import grpc
+
+LOGGER = "serval_serving.access"
+
+_log = logging.getLogger(LOGGER)
+
+
+def enabled() -> bool:
+    """Whether the log is on."""
+    return _log.isEnabledFor(logging.INFO)
+
+
+def note(peer: str | None, call: str, model: str, code: grpc.StatusCode, seconds: float, size: int) -> None:
+    """Write the line of a request that ended, where the log is on.
+
+    Parameters
+    ----------
+    peer:
+        Who called.
+    call, model:
+        What was asked for.
+    code:
+        How it ended.
+    seconds:
+        How long it took.
+    size:
+        Bytes of the request.
+    """
+    if enabled():
+        _log.info(
+            "peer=%s call=%s model=%s status=%s ms=%.3f bytes=%d",
+            peer, _one_word(call), _one_word(model), code.name, seconds * 1000, size,
+        )  # fmt: skip
+
+
+def _one_word(text: str) -> str:
+    """Spell what a caller chose so that it stays one word of one line."""
+    return text if text.isprintable() and " " not in text else repr(text).replace(" ", "\\x20")

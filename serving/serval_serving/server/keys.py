@@ -1,0 +1,97 @@
+"""Keys that callers must show, from a file or from the folder of a mounted Secret."""
+
+from __future__ import annotations
+
+import hmac
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final
+
+import grpc
+
+from serval_serving.server.flags import FlagError
+from serval_serving.wire.status import StatusError
+
+HEADER: Final = "authorization"
+MISSING: Final = "This service wants a key: send it as 'authorization: Bearer <key>'."
+WRONG: Final = "The key is not one of this service's."
+
+_SCHEME: Final = "bearer"
+_LOOK_SECONDS: Final = 1.0
+_log = logging.getLogger(__name__)
+
+
+class Keys:
+    """The keys. They are read again when they changed, so that a Secret can be rotated.
+
+    Parameters
+    ----------
+    path:
+        A file with one key a line, or a folder of files with one key each.
+    clock:
+        Monotonic seconds.
+
+    Raises
+    ------
+    FlagError
+        There is no key.
+    """
+
+    def __init__(self, path: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._path = path
+        self._clock = clock
+        self._lock = threading.Lock()
+        try:
+            self._keys = _read(path)
+        except (OSError, UnicodeDecodeError) as error:
+            raise FlagError(f"--auth_keys cannot be read: {error}") from error
+        if not self._keys:
+            raise FlagError(f"--auth_keys: {path} holds no key")
+        self._looked = clock()
+
+    def check(self, authorization: str | None) -> None:
+        """Check what a caller shows: `Bearer <key>`, in any letter case, or the key alone.
+
+        Raises
+        ------
+        StatusError
+            UNAUTHENTICATED: it is none of the keys.
+        """
+        shown = _key(authorization or "").encode()
+        if not shown:
+            raise StatusError(grpc.StatusCode.UNAUTHENTICATED, MISSING)
+        # All are compared, each in constant time, so that the time says nothing.
+        if not sum(hmac.compare_digest(shown, key) for key in self._current()):
+            raise StatusError(grpc.StatusCode.UNAUTHENTICATED, WRONG)
+
+    def _current(self) -> frozenset[bytes]:
+        """Give the keys, read anew once in a while; unreadable or empty files leave them as they were."""
+        with self._lock:
+            if self._clock() - self._looked < _LOOK_SECONDS:
+                return self._keys
+            self._looked = self._clock()
+            try:
+                found = _read(self._path)
+            except (OSError, UnicodeDecodeError) as error:
+                _log.warning("the keys cannot be read, the old ones stay: %s", error)
+                return self._keys
+            if found and found != self._keys:
+                _log.info("the keys changed: %d", len(found))
+                self._keys = found
+            return self._keys
+
+
+def _key(authorization: str) -> str:
+    """Take the key out of a header's value."""
+    scheme, _, rest = authorization.strip().partition(" ")
+    return rest.strip() if scheme.lower() == _SCHEME else authorization.strip()
+
+
+def _read(path: Path) -> frozenset[bytes]:
+    """Read all keys. What begins with two dots in a mounted Secret is the machinery behind its links."""
+    files = [file for file in path.iterdir() if not file.name.startswith("..")] if path.is_dir() else [path]
+    texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+    return frozenset(line.strip().encode() for text in texts for line in text.splitlines() if line.strip())

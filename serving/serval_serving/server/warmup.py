@@ -1,0 +1,135 @@
+"""Warm-up: requests that come with a version are run before it serves.
+
+They lie in `assets.extra/tf_serving_warmup_requests`, a TFRecord file of PredictionLogs. A record is its
+length (8 bytes), a checksum of that (4), the data, and a checksum of those (4). Checksums are not compared: a
+file that was cut or damaged shows in lengths and messages, and computing CRC-32C in Python takes longer than
+the warm-up.
+"""
+
+from __future__ import annotations
+
+import logging
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO, Final
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from serval_serving.models.manager import Lease
+from serval_serving.server import examples
+from serval_serving.server.inference import Deadline, Inference
+from serval_serving.server.predict import predict, target_of
+from serval_serving.wire import messages
+from serval_serving.wire.quick import request_of
+from serval_serving.wire.status import StatusError, invalid, status_text
+
+FOLDER: Final = "assets.extra"
+FILE: Final = "tf_serving_warmup_requests"
+MAX_RECORDS: Final = 1000
+NOT_RECORDS: Final = "{what} in {path}. Please verify your warmup data is in TFRecord format."
+
+_HEADER: Final = struct.Struct("<QI")
+_FOOTER_BYTES: Final = 4
+_log = logging.getLogger(__name__)
+
+
+class WarmUp:
+    """Runs the requests that a version brings.
+
+    Parameters
+    ----------
+    inference:
+        Runs them.
+    iterations:
+        How often each is run.
+    """
+
+    def __init__(self, inference: Inference, iterations: int = 1) -> None:
+        self._inference = inference
+        self._iterations = iterations
+
+    def __call__(self, lease: Lease) -> None:
+        """Run the requests that a version brings; none is no error.
+
+        Raises
+        ------
+        StatusError
+            The file is damaged or holds too many requests, or a request failed.
+        """
+        path = lease.path
+        file = path / FOLDER / FILE
+        if not file.is_file():
+            return
+        started = time.monotonic()
+        try:
+            count = self._run(lease, file)
+        except StatusError as error:
+            self._observe(path, status_text(error.code, error.message), started)
+            raise StatusError(error.code, f"warm-up failed: {error.message}") from error
+        except OSError as error:
+            self._observe(path, grpc.StatusCode.UNKNOWN.name, started)
+            raise StatusError(grpc.StatusCode.UNKNOWN, f"{file} cannot be read: {error}") from error
+        self._observe(path, grpc.StatusCode.OK.name, started)
+        _log.info("warmed up model=%s version=%d records=%d", lease.name, lease.version, count)
+
+    def _run(self, lease: Lease, file: Path) -> int:
+        """Run all records, and count them."""
+        count = 0
+        with file.open("rb") as stream:
+            for record in read_records(stream, file):
+                try:
+                    log = messages.PredictionLog.FromString(record)
+                except DecodeError as error:
+                    raise invalid(f"Failed to parse warmup record {count} from {file}") from error
+                count += 1
+                if count > MAX_RECORDS:
+                    raise invalid(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {file}")
+                for _ in range(self._iterations):
+                    self._replay(lease, log)
+        return count
+
+    def _replay(self, lease: Lease, log: messages.PredictionLog) -> None:
+        """Run one request on this version, whichever it was for."""
+        inference, forever = self._inference, Deadline()
+        kind = log.WhichOneof("log_type")
+        if kind == "predict_log":
+            predict(inference, lease, request_of(log.predict_log.request), forever)
+        elif kind == "classify_log":
+            request = log.classify_log.request
+            examples.score(inference, lease, examples.CLASSIFY, target_of(request), request.input, forever)
+        elif kind == "regress_log":
+            given = log.regress_log.request
+            examples.score(inference, lease, examples.REGRESS, target_of(given), given.input, forever)
+        elif kind == "multi_inference_log":
+            several = log.multi_inference_log.request
+            tasks = [(target_of(task), task.method_name) for task in several.tasks]
+            examples.score_several(inference, lease, tasks, several.input, forever)
+        else:
+            message = f"Unsupported log_type for warmup: {kind or 'none'}"
+            raise StatusError(grpc.StatusCode.UNIMPLEMENTED, message)
+
+    def _observe(self, path: Path, status: str, started: float) -> None:
+        """Count the warm-up."""
+        microseconds = (time.monotonic() - started) * 1e6
+        self._inference.metrics.warm_up_latency.observe(microseconds, str(path), status)
+
+
+def read_records(stream: BinaryIO, path: Path) -> Iterator[bytes]:
+    """Yield the data of each record of a TFRecord file.
+
+    Raises
+    ------
+    StatusError
+        DATA_LOSS: the file ends within a record.
+    """
+    size = path.stat().st_size
+    while header := stream.read(_HEADER.size):
+        length = _HEADER.unpack(header)[0] if len(header) == _HEADER.size else size
+        if stream.tell() + length + _FOOTER_BYTES > size:
+            what = NOT_RECORDS.format(what=f"a record is cut at byte {stream.tell()}", path=path)
+            raise StatusError(grpc.StatusCode.DATA_LOSS, what)
+        yield stream.read(length)
+        stream.read(_FOOTER_BYTES)
