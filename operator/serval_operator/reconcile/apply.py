@@ -112,7 +112,7 @@ class Applier:
             raise
         except (Forbidden, Invalid) as error:
             return refusal(slot, error)
-        _log.info("applied %s", slot)
+        _log.debug("applied %s", slot)
         view = self._memory.remember(resource, stored)
         if isinstance(view, ChildView):
             self._settled.setdefault(key, {})[slot] = view.ownership

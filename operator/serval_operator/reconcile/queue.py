@@ -27,6 +27,11 @@ SHORTEST_PAUSE = 1.0
 """An event brings a failed key forward, but not to earlier than this many seconds after the failure: our own
 writes are events too, and a reconcile that writes and then fails must not run hot."""
 
+REST = 0.03
+"""After a reconcile, a key rests for so many seconds: events of one pod come in twos and threes, and our own
+writes are events too. The first event of a calm key waits for nothing."""
+MANY_RESTS = 1024
+"""When so many rests are noted, those that are over are forgotten."""
 NEW_EVERY = 4
 """While both wait, each so many keys one that is new has its turn."""
 
@@ -222,9 +227,15 @@ class WorkQueue:
         else:
             outcome = DONE if delay is None else AGAIN
             self._failures.pop(key, None)
-            self._not_before.pop(key, None)
+            self._rest(key)
         self._meter.reconciled(outcome, self._clock.time() - started)
         return delay
+
+    def _rest(self, key: Key) -> None:
+        now = self._clock.time()
+        if len(self._not_before) >= MANY_RESTS:
+            self._not_before = {one: until for one, until in self._not_before.items() if until > now}
+        self._not_before[key] = now + REST
 
     def _failed(self, key: Key, error: Exception) -> float:
         failures = self._failures[key] = self._failures.get(key, 0) + 1

@@ -88,7 +88,7 @@ class Upkeep:
         if view is not None and view.owner_uid != model.uid:
             slot = f"{CONTROLLER_REVISIONS.kind}/{view.name}"
             return Blocked(RESOURCE_CONFLICT, f"{slot} exists and does not belong to this {MODEL_DEPLOYMENT}")
-        _log.info("recorded revision %s", aim.revision)
+        _log.debug("recorded revision %s", aim.revision)
         for one in observed.revisions:
             if one.key == model.status.get("servingRevision") and not one.served:
                 await self._mark(one, {ANNOTATION_SERVED: TRUE})

@@ -14,6 +14,8 @@ from serval_operator.reconcile.queue import (
     DONE,
     FIRST_BACKOFF,
     LONGEST_BACKOFF,
+    MANY_RESTS,
+    REST,
     SHORTEST_PAUSE,
     WorkQueue,
     resync,
@@ -108,8 +110,32 @@ async def test_what_comes_while_a_key_is_reconciled_leads_to_one_more(bench: Ben
     assert bench.started == [A]
     gate.set()
     await settle()
+    assert bench.started == [A], "it rests first"
+    await bench.clock.advance(REST)
     assert bench.started == [A, A]
     assert most == 1
+
+
+async def test_a_key_rests_after_a_reconcile_and_a_calm_one_waits_for_nothing(bench: Bench) -> None:
+    bench.queue.add(A)
+    await settle()
+    for _ in range(3):
+        bench.queue.add(A)
+        await bench.clock.advance(REST / 4)
+    assert bench.started == [A]
+    await bench.clock.advance(REST)
+    assert bench.started == [A, A]
+    await bench.clock.advance(10 * REST)
+    bench.queue.add(A)
+    await settle()
+    assert bench.started == [A, A, A]
+
+
+async def test_rests_that_are_over_are_forgotten(bench: Bench) -> None:
+    for number in range(MANY_RESTS + 50):
+        bench.queue.add(("a", str(number)))
+        await bench.clock.advance(2 * REST)
+    assert len(bench.queue._not_before) <= MANY_RESTS
 
 
 async def test_as_many_keys_at_a_time_as_workers(bench: Bench) -> None:
@@ -182,7 +208,7 @@ async def test_a_new_answer_replaces_an_older_wish(bench: Bench) -> None:
     bench.queue.add(A)
     await settle()
     bench.queue.add(A)
-    await settle()
+    await bench.clock.advance(REST)
     assert bench.clock.pending() == [], "the second said that it needs no more"
 
 
