@@ -6,6 +6,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
+from google.protobuf.message import DecodeError
+
+from serval_serving.client.errors import INTERNAL, ServingError
 from serval_serving.models.savedmodel import Signature, TensorInfo, dtype_name
 from serval_serving.wire import messages
 from serval_serving.wire.status import code_of
@@ -60,10 +63,13 @@ def metadata_of_message(reply: messages.GetModelMetadataResponse) -> ModelMetada
 
     Raises
     ------
-    google.protobuf.message.DecodeError
+    ServingError
         If the packed signatures are damaged.
     """
-    packed = messages.SignatureDefMap.FromString(reply.metadata[SIGNATURE_DEF].value)
+    try:
+        packed = messages.SignatureDefMap.FromString(reply.metadata[SIGNATURE_DEF].value)
+    except DecodeError as error:
+        raise ServingError(INTERNAL, "the metadata cannot be read") from error
     definitions = packed.signature_def
     signatures = {
         name: Signature(

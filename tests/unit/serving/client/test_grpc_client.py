@@ -15,7 +15,7 @@ import pytest
 
 from serval_serving import client
 from serval_serving.client import GrpcClient, ServingError, Tls
-from serval_serving.client.grpc_client import grpc_target
+from serval_serving.client.calls import grpc_target
 from serval_serving.models.savedmodel import TensorInfo
 from unit.serving.client.servers import Model, grpc_server
 from unit.serving.fetch.tls import HOST, make_pki
