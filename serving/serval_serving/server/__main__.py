@@ -17,6 +17,7 @@ from serval_serving.engines.tensorflow import SessionOptions, TensorFlowEngine, 
 from serval_serving.server import flags, logs
 from serval_serving.server.cpus import usable_cpus
 from serval_serving.server.lifecycle import ModelServer
+from serval_serving.server.memory import keep_freed
 from serval_serving.server.settings import Settings
 from serval_serving.wire.status import StatusError
 
@@ -88,6 +89,7 @@ def main(arguments: Sequence[str] | None = None, make_loader: MakeLoader = engin
         sys.stdout.write(f"serval-model-server {version('serval')}\n")
         sys.stdout.flush()
         _end(0)
+    keep_freed()
     logs.set_up(access=line.settings.access_log)
     _report(line)
     try:

@@ -28,6 +28,7 @@ _LENGTH_DELIMITED = 2
 _VARINT_BITS = 7
 _VARINT_BYTES = 10
 _VARINT_CHUNK = 65536
+_ONE_BYTE = tuple(bytes((value,)) for value in range(0x80))
 
 
 def to_array(proto: messages.TensorProto, *, max_filled_bytes: int = MAX_FILLED_BYTES) -> np.ndarray:
@@ -125,6 +126,8 @@ def packed_values(array: np.ndarray, codec: Codec) -> bytes | memoryview:
 
 def varint(value: int) -> bytes:
     """Encode one number that is not negative."""
+    if value < 0x80:
+        return _ONE_BYTE[value]
     out = bytearray()
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
