@@ -10,12 +10,15 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import grpc
+from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection, reflection_pb2
 
 from serval_serving.server.services import Services
 from serval_serving.server.sockets import close_port, open_connections
 from serval_serving.server.tls import Tls
 from serval_serving.wire import rpc
+from serval_serving.wire.services import descriptor_set
 from serval_serving.wire.status import StatusError
 
 HEALTH_NAMES = (
@@ -51,6 +54,8 @@ class GrpcOptions:
         Further channel arguments; they win over those set here.
     socket_path:
         Unix socket to listen on too; empty for none.
+    reflection:
+        Whether the server tells callers its API.
     """
 
     port: int
@@ -59,6 +64,7 @@ class GrpcOptions:
     drain_seconds: float = 30.0
     arguments: tuple[tuple[str, int | str], ...] = ()
     socket_path: str = ""
+    reflection: bool = False
 
 
 class GrpcServer:
@@ -81,6 +87,9 @@ class GrpcServer:
         self._server.add_generic_rpc_handlers(services.handlers())
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        if options.reflection:
+            names = (rpc.PREDICTION_SERVICE, rpc.MODEL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
+            reflection.enable_server_reflection(names, self._server, _described())
         self._options = options
 
     def start(self) -> None:
@@ -148,6 +157,15 @@ class GrpcServer:
         """Wait until no connection is open, at most until a moment."""
         while time.monotonic() < end and self._options.port and open_connections(self._options.port):
             time.sleep(_STEP_SECONDS)
+
+
+def _described() -> DescriptorPool:
+    """Put what reflection tells into a pool of its own: that of the messages knows no services."""
+    pool = DescriptorPool()
+    known = [health_pb2.DESCRIPTOR.serialized_pb, reflection_pb2.DESCRIPTOR.serialized_pb]
+    for file in (*known, *(file.SerializeToString() for file in descriptor_set().file)):
+        pool.AddSerializedFile(file)
+    return pool
 
 
 def _arguments(options: GrpcOptions) -> list[tuple[str, int | str]]:

@@ -189,6 +189,7 @@ def _grpc_options(settings: Settings, cpus: int) -> GrpcOptions:
         drain_seconds=settings.drain_seconds,
         arguments=settings.grpc_channel_arguments,
         socket_path=settings.grpc_socket_path,
+        reflection=settings.enable_reflection,
     )
 
 

@@ -54,6 +54,8 @@ class Settings:
         Further arguments of the gRPC server.
     grpc_socket_path:
         Unix socket that gRPC listens on too; empty for none.
+    enable_reflection:
+        Whether gRPC tells callers its API.
     ssl_config_file, rest_api_tls:
         Text proto SSLConfig with the certificates of gRPC's port, and whether HTTP uses them too.
     rest_api_enable_cors_support, enable_cors_support:
@@ -111,6 +113,7 @@ class Settings:
     grpc_max_threads: int = 0
     grpc_channel_arguments: tuple[tuple[str, int | str], ...] = field(default=())
     grpc_socket_path: str = ""
+    enable_reflection: bool = False
     ssl_config_file: Path | None = None
     rest_api_tls: bool = False
     rest_api_enable_cors_support: bool = False

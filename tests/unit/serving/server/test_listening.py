@@ -10,6 +10,8 @@ from pathlib import Path
 
 import grpc
 import pytest
+from google.protobuf import descriptor_pb2
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 from serval_serving.server import access
 from unit.serving.server.fake_engine import write_version
@@ -55,6 +57,32 @@ def test_a_unix_socket_alone(tmp_path: Path) -> None:
         assert server.closed() is False, "HTTP"
         server.terminate()
         assert server.wait() == 0
+
+
+def test_reflection(tmp_path: Path) -> None:
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    symbol = reflection_pb2.ServerReflectionRequest(
+        file_containing_symbol="tensorflow.serving.PredictionService"
+    )
+    with serving(tmp_path, "--enable_reflection") as server, server.wait_ready().channel() as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        listed, found = stub.ServerReflectionInfo(iter([request, symbol]), timeout=30)
+    names = {service.name for service in listed.list_services_response.service}
+    assert {"tensorflow.serving.PredictionService", "tensorflow.serving.ModelService"} <= names
+    files = [
+        descriptor_pb2.FileDescriptorProto.FromString(file)
+        for file in found.file_descriptor_response.file_descriptor_proto
+    ]
+    methods = {method.name for file in files for service in file.service for method in service.method}
+    assert {"Predict", "Classify", "GetModelMetadata"} <= methods
+
+
+def test_no_reflection_without_the_flag(tmp_path: Path) -> None:
+    request = reflection_pb2.ServerReflectionRequest(list_services="")
+    with serving(tmp_path) as server, server.wait_ready().channel() as channel:
+        stub = reflection_pb2_grpc.ServerReflectionStub(channel)
+        code, _ = refused(lambda: list(stub.ServerReflectionInfo(iter([request]), timeout=30)))
+    assert code is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_cors(tmp_path: Path) -> None:
