@@ -17,6 +17,7 @@ from serval_operator.api.conditions import Condition
 from serval_operator.api.text import scrub
 from serval_operator.api.views import PodView
 from serval_operator.constants import (
+    ACCELERATOR_AVAILABLE,
     ANNOTATION_UPDATE_REQUESTED,
     AVAILABLE,
     AVAILABLE_REASON,
@@ -254,7 +255,9 @@ def _ready(
     failing = next((one for one in steps if one.status == "False" and one.reason != PROGRESSING), None)
     if failing:
         return Condition(READY, "False", failing.reason, failing.message)
-    behind = next((one for one in steps if one.status != "True"), None)
+    # That devices are not handed out yet says less than what `Scheduled` says of the same pods.
+    tells = (one for one in steps if (one.type, one.reason) != (ACCELERATOR_AVAILABLE, PROGRESSING))
+    behind = next((one for one in tells if one.status != "True"), None)
     if behind:
         return Condition(READY, "False", PROGRESSING, behind.message)
     old = len(living) - len(newest)

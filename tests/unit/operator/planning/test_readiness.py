@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serval_operator.api.conditions import Condition
 from serval_operator.constants import STALLING_REASONS
-from serval_operator.planning.readiness import Readiness, assess
+from serval_operator.planning.readiness import WAIT_ROOM, Readiness, assess
 from support import gen
 from unit.operator.planning.observing import observed
 from unit.operator.planning.readiness_rows import (
@@ -132,6 +133,21 @@ class TestInPlace:
 
     def test_waits(self) -> None:
         assert self.told(in_place=True, wanted=1) == ("False", "Progressing")
+
+    def test_says_what_for_rather_than_that_it_has_no_device_yet(self) -> None:
+        seen = observed(*pods(READY, revision=OLD), *pods(NOWHERE))
+        device = Condition("AcceleratorAvailable", "Unknown", "Progressing", "0 of 1 pods have 1 GPU each")
+        ready = assess(
+            seen,
+            wanted=1,
+            revision=gen.REVISION,
+            suspended=False,
+            blocked=None,
+            in_place=True,
+            accelerator=device,
+        ).ready
+        assert ready.reason == "Progressing"
+        assert WAIT_ROOM in ready.message
 
     def test_fails_where_no_pod_is_too_many(self) -> None:
         assert self.told(in_place=True, wanted=2) == ("False", "Unschedulable")
