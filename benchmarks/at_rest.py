@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Sequence
 
 from benchmarks.bench_plane import NAMESPACE, OPERATOR_USER, bench
 from support import kubelet as states
@@ -15,7 +16,7 @@ SECONDS = 300
 WRITES = {"create", "update", "patch", "delete"}
 
 
-def main() -> None:
+def main(_arguments: Sequence[str] = ()) -> None:
     """Measure and print."""
     with bench(SERVAL_RESYNC_SECONDS="60") as stand:
         names = [f"rest-{number}" for number in range(MODELS)]

@@ -7,6 +7,7 @@ stored what the operator then wrote. Goal on an idle machine: p50 under 100 ms, 
 from __future__ import annotations
 
 import statistics
+from collections.abc import Sequence
 
 from benchmarks.bench_plane import NAMESPACE, Bench, bench, is_status_write, moment
 from support import kubelet as states
@@ -17,7 +18,7 @@ EVENTS = 100
 NAME = "latency"
 
 
-def main() -> None:
+def main(_arguments: Sequence[str] = ()) -> None:
     """Measure and print."""
     with bench() as stand:
         delays = sorted(measure(stand))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,7 +12,17 @@ from typing import Any
 import pytest
 from examples.demo.model import TrainedModel, trained_model
 
-from e2e.stand import ARCHIVE, CA_CONFIG_MAP, RESTRICTED, Stand, empty_archive, evil_archive, without
+from e2e.stand import (
+    ARCHIVE,
+    CA_CONFIG_MAP,
+    OPERATOR_NODE,
+    PULLS_ALWAYS,
+    RESTRICTED,
+    Stand,
+    empty_archive,
+    evil_archive,
+    without,
+)
 from serval_lab import Lab, Settings
 from serval_lab.cleanup import leftovers
 from serval_lab.images import Images, build_images
@@ -22,7 +33,10 @@ from support.plane import unused
 from support.store import ModelStore
 from support.wait import until
 
+LAB = "SERVAL_TEST_LAB"
+"""Variable with another name for the lab: runs with different names may go on side by side."""
 NODE_GRACE = 8.0
+HPA_PERIOD = 3.0
 NO_IMAGE = "no-image"
 NO_PROGRAM = "no-program"
 
@@ -30,7 +44,8 @@ NO_PROGRAM = "no-program"
 @pytest.fixture(scope="session")
 def cluster_lab() -> Iterator[Lab]:
     """Three real nodes, ended with the session; nothing of them may be left."""
-    lab = unused(Lab("serval-test", node_grace=NODE_GRACE))
+    name = os.environ.get(LAB, "serval-test")
+    lab = unused(Lab(name, node_grace=NODE_GRACE, hpa_period=HPA_PERIOD))
     with lab:
         yield lab
     assert not leftovers(lab.settings.state, lab.folder.path)
@@ -75,11 +90,18 @@ def chart_values(lab: Lab, images: Images) -> dict[str, Any]:
         "image": {"registry": lab.registry, "tag": operator_tag},
         "serverImage": {"registry": lab.registry, "tag": server_tag},
         "defaultRuntime": "serval",
+        "operator": {"nodeSelector": {"kubernetes.io/hostname": OPERATOR_NODE}},
         "runtimes": {
             NO_IMAGE: {**broken, "images": {"default": f"{lab.registry}/{NO_IMAGE}:1"}},
             # The operator's image as a model server: it does not know the flags, says so, and ends.
             "crash": {**broken, "images": {"default": images.operator}},
             NO_PROGRAM: {**broken, "images": {"default": broken_image(lab)}},
+            PULLS_ALWAYS: {
+                "frameworks": ["TensorFlow"],
+                "images": {"default": images.server},
+                "capabilities": ["grpc-predict", "rest-predict", "raw-score", "metrics"],
+                "imagePullPolicy": "Always",
+            },
         },
     }
 

@@ -7,11 +7,16 @@ import tarfile
 from typing import Any
 
 from support.cluster import Cluster, Object
+from support.ledger import Ledger
 from support.models import model_deployment
 from support.store import ModelStore
 
 CA_CONFIG_MAP = "store-ca"
 CA_KEY = "ca.crt"
+OPERATOR_NODE = "fpga-0"
+"""Where the operator runs: no test takes this node away."""
+PULLS_ALWAYS = "pulls-always"
+"""Runtime whose image is asked of the registry for each pod."""
 ARCHIVE = "digits.tar.gz"
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 
@@ -31,6 +36,7 @@ class Stand:
         self.cluster = cluster
         self.namespace = namespace
         self.store = store
+        self.ledger = Ledger()
 
     @property
     def model(self) -> dict[str, Any]:
@@ -43,11 +49,28 @@ class Stand:
 
     def create(self, name: str, **spec: Any) -> Object:
         """Create a ModelDeployment, of the good model unless told otherwise."""
+        self.ledger.act()
         return self.cluster.create(model_deployment(name, self.namespace, **{"model": self.model, **spec}))
 
     def patch(self, name: str, **spec: Any) -> Object:
         """Merge fields into a ModelDeployment's spec."""
+        self.ledger.act()
         return self.cluster.patch("ModelDeployment", self.namespace, name, {"spec": spec})
+
+    def failing(self, name: str, reason: str, limit: float = 90.0) -> Object:
+        """Wait until a ModelDeployment is not ready for this reason."""
+        found = self.cluster.until_condition(self.namespace, name, "Ready", "False", reason, limit)
+        self.ledger.note(found)
+        return found
+
+    def serving(self, name: str, limit: float = 240.0) -> Object:
+        """Wait until a ModelDeployment serves."""
+        return self.cluster.until_condition(self.namespace, name, "Ready", "True", "Serving", limit)
+
+    def pods(self, name: str) -> list[Object]:
+        """Pods of a ModelDeployment that are not being deleted."""
+        pods = self.cluster.list("Pod", self.namespace, selector=f"serval.dev/name={name}")
+        return [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
 
     def on_node(self, node: str) -> dict[str, Any]:
         """Fields that keep the pods on one node."""

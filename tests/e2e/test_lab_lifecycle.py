@@ -19,6 +19,7 @@ from serval_lab import ControlPlane, Lab, LabError, NodeSpec, Settings
 from serval_lab.binaries import locate
 from serval_lab.cleanup import leftovers, orphans
 from serval_lab.kube import allocatable, is_ready
+from serval_lab.metrics import POD_SELECTOR
 from serval_lab.pins import ALL, KUBERNETES
 from serval_lab.procs import Process, kill_all, marked
 from serval_lab.services import resolve, write_image
@@ -32,6 +33,8 @@ pytestmark = [
 GPU = "nvidia.com/gpu"
 FPGA = "amd.com/xilinx_u250"
 IMAGE = "test/kubectl:1"
+METRIC = "serval_requests_in_flight"
+KUBELET_PORT = 10250
 NODES = (
     NodeSpec("alpha", labels={"node-role.kubernetes.io/gpu": ""}, devices={GPU: 2}),
     NodeSpec("beta", taints=("dedicated=beta:NoSchedule",)),
@@ -188,6 +191,103 @@ def test_killed_node_is_gone_at_once_and_comes_back(lab: Lab) -> None:
     alpha.start()
     assert lab.status().nodes == {"alpha": "Ready", "beta": "Ready"}
     assert allocatable(node(lab, "alpha"), GPU) == 2
+
+
+def test_cut_node_goes_on_unseen_and_is_back_when_mended(lab: Lab) -> None:
+    alpha = lab.node("alpha")
+    alpha.cut()
+    assert alpha.alive
+    assert not alpha.reachable
+    # ClusterIPs from the machine now go through the other node.
+    socket.create_connection((str(lab.context.plan.apiserver_service), 443), timeout=5).close()
+    with pytest.raises(OSError, match=r"timed out|No route"):
+        socket.create_connection((alpha.address, KUBELET_PORT), timeout=1)
+    wait_for("alpha NotReady", lambda: not is_ready(node(lab, "alpha")), 60, every=0.5)
+    alpha.mend()
+    assert alpha.reachable
+    assert is_ready(node(lab, "alpha"))
+    socket.create_connection((alpha.address, KUBELET_PORT), timeout=5).close()
+
+
+def test_stopped_plugin_takes_its_devices_along_and_brings_them_back(lab: Lab) -> None:
+    device = lab.device("alpha", GPU)
+    device.stop_plugin()
+    wait_for("no GPU", lambda: allocatable(node(lab, "alpha"), GPU) == 0, 20)
+    # The kubelet leaves a plugin five minutes to come back.
+    assert node(lab, "alpha")["status"]["capacity"][GPU] == "2"
+    device.start_plugin()
+    wait_for("two GPUs", lambda: allocatable(node(lab, "alpha"), GPU) == 2, 20)
+
+
+def test_killed_api_server_answers_nobody_and_comes_back_with_what_it_knew(lab: Lab) -> None:
+    lab.kubectl("create", "configmap", "kept")
+    lab.apiserver.kill()
+    assert not lab.apiserver.alive
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection((lab.host, 6443), timeout=1)
+    lab.apiserver.start()
+    assert "kept" in lab.kubectl("get", "configmaps", "-o", "name").stdout
+
+
+def test_etcd_goes_back_to_a_snapshot_while_pods_go_on(lab: Lab) -> None:
+    def client() -> dict[str, Any]:
+        found: dict[str, Any] = json.loads(lab.kubectl("get", "pod", "client", "-o", "json").stdout)
+        return found
+
+    before, revision = client()["status"]["containerStatuses"], lab.etcd.revision
+    snapshot = lab.etcd.snapshot()
+    lab.kubectl("create", "configmap", "forgotten")
+    lab.kubectl("delete", "configmap", "audited")
+    assert lab.etcd.revision > revision
+    lab.etcd.restore(snapshot)
+    names = lab.kubectl("get", "configmaps", "-o", "name").stdout
+    assert "forgotten" not in names
+    assert "audited" in names
+    assert lab.status().nodes == {"alpha": "Ready", "beta": "Ready"}
+    wait_for("the pod as it was", lambda: client()["status"]["containerStatuses"] == before, 30, every=0.2)
+    # Controllers, scheduler and kubelets see what is made from now on: none of them waits for the past.
+    run_pod(lab, "later", f"{lab.registry}/{IMAGE}", args=["proxy"])
+    lab.kubectl("wait", "--for=condition=Ready", "pod/later", "--timeout=60s")
+
+
+def test_a_lab_that_is_up_gets_sources_of_metrics(lab: Lab) -> None:
+    lines = list[str]()
+    Lab(lab.name, settings=lab.settings, metrics=True, prometheus=True).up(lines.append)
+    assert lines == ["lab life is up; started again: metrics-server, prometheus, prometheus-adapter"]
+    items = [{"key": "page", "path": "prometheus/metrics"}]
+    lab.kubectl("create", "configmap", "page", f"--from-literal=page={METRIC} 7")
+    manifest = {
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": "measured", "labels": dict([POD_SELECTOR.split("=")])},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "volumes": [{"name": "page", "configMap": {"name": "page", "items": items}}],
+            "containers": [
+                {
+                    "name": "main",
+                    "image": f"{lab.registry}/{IMAGE}",
+                    # It serves files too.
+                    "args": ["proxy", "--address=0.0.0.0", "--www=/page", "--www-prefix=/monitoring/"],
+                    "ports": [{"name": "http", "containerPort": 8001}],
+                    "volumeMounts": [{"name": "page", "mountPath": "/page"}],
+                }
+            ],
+        },
+    }
+    lab.kubectl("apply", "-f", "-", stdin=json.dumps(manifest))
+    path = f"/apis/custom.metrics.k8s.io/v1beta2/namespaces/default/pods/measured/{METRIC}"
+
+    def custom() -> str:
+        answer = lab.kubectl("get", f"--raw={path}", check=False)
+        return str(json.loads(answer.stdout)["items"][0]["value"]) if answer.returncode == 0 else ""
+
+    wait_for("the pod's own metric", lambda: custom() == "7", 60, every=0.5)
+    wait_for("the pod's use of the CPU", lambda: "measured" in top(lab), 60, every=0.5)
+
+
+def top(lab: Lab) -> str:
+    return lab.kubectl("top", "pods", "--no-headers", check=False).stdout
 
 
 def test_two_labs_side_by_side(lab: Lab, make: Callable[..., Lab], settings: Settings) -> None:

@@ -6,7 +6,6 @@ import io
 import subprocess
 import sys
 import tarfile
-import threading
 from pathlib import Path
 
 import numpy as np
@@ -15,8 +14,9 @@ from examples.demo.model import TrainedModel
 from examples.demo.scoring import by_grpc, by_http
 
 from e2e.stand import Stand
+from e2e.traffic import Traffic
 from serval_lab import Lab
-from serval_serving.client import GrpcClient, HttpClient
+from serval_serving.client import HttpClient
 from support.cluster import Object, condition
 from support.wait import until
 
@@ -136,41 +136,15 @@ def _suspended_and_resumed(stand: Stand) -> None:
 def test_a_rollout_loses_no_request(stand: Stand, model: TrainedModel) -> None:
     stand.create("rolled", replicas=1, resources=SMALL)
     stand.cluster.until_condition(stand.namespace, "rolled", "Ready", "True", "Serving", READY_LIMIT)
-    host, image = address(stand, "rolled"), model.images[0]
-    stop, failures, counts = threading.Event(), [], {"grpc": 0, "http": 0}
-
-    def ask_grpc() -> None:
-        with GrpcClient(f"{host}:8500", timeout=10.0) as client:
-            while not stop.is_set():
-                _count(lambda: client.predict({"images": [image.data]}, "rolled"), "grpc")
-
-    def ask_http() -> None:
-        with HttpClient(f"http://{host}", timeout=10.0) as client:
-            while not stop.is_set():
-                _count(lambda: client.score(image.data), "http")
-
-    def _count(call: object, kind: str) -> None:
-        try:
-            call()  # type: ignore[operator]
-        except Exception as error:  # noqa: BLE001 every failure of whatever kind is what is counted
-            failures.append(f"{kind}: {error}")
-        counts[kind] += 1
-        stop.wait(0.02)
-
-    threads = [threading.Thread(target=ask_grpc), threading.Thread(target=ask_http)]
-    for thread in threads:
-        thread.start()
-    try:
+    with Traffic(stand, "rolled", model) as traffic:
+        traffic.until_answers(10)
         before = {pod["metadata"]["uid"] for pod in pods(stand, "rolled")}
         stand.patch("rolled", podMetadata={"annotations": {"example.com/roll": "1"}})
         stand.cluster.until_condition(stand.namespace, "rolled", "Ready", "True", "Serving", READY_LIMIT)
         until("the old pod's end", lambda: not _of(stand, "rolled", before), limit=120)
-    finally:
-        stop.set()
-        for thread in threads:
-            thread.join(timeout=30)
-    assert not failures, failures[:5]
-    assert min(counts.values()) > 20, counts
+        traffic.until_answers(10)
+    assert not traffic.failed, traffic.failed[:5]
+    assert min(traffic.answered.values()) > 20, traffic.answered
 
 
 def test_a_rollout_in_place_is_progress_and_no_failure(stand: Stand) -> None:

@@ -17,7 +17,7 @@ SOON = 90.0
 
 def failing(stand: Stand, name: str, reason: str, limit: float = SOON) -> Object:
     """Wait until a ModelDeployment is not ready for this reason."""
-    return stand.cluster.until_condition(stand.namespace, name, "Ready", "False", reason, limit)
+    return stand.failing(name, reason, limit)
 
 
 def message(obj: Object) -> str:
@@ -28,14 +28,16 @@ def message(obj: Object) -> str:
 
 def serving(stand: Stand, name: str) -> Object:
     """Wait until a ModelDeployment serves."""
-    return stand.cluster.until_condition(stand.namespace, name, "Ready", "True", "Serving", 240)
+    return stand.serving(name)
 
 
 class TestScheduling:
     def test_more_gpus_than_a_node_has(self, stand: Stand) -> None:
         gpus = {"profile": "nvidia-gpu", "count": 3}
         stand.create("greedy", accelerator=gpus)
-        assert "Insufficient nvidia.com/gpu" in message(failing(stand, "greedy", "Unschedulable"))
+        cr = failing(stand, "greedy", "RequestExceedsNode")
+        assert "gpu-0" in message(cr)
+        assert not stand.pods("greedy")
         stand.patch("greedy", accelerator={**gpus, "count": 1})
         stand.cluster.until_condition(stand.namespace, "greedy", "Scheduled", "True", limit=SOON)
 
@@ -100,6 +102,7 @@ class TestNode:
         stand.create("lost", **stand.on_node("cpu-0"))
         serving(stand, "lost")
         node = cluster_lab.node("cpu-0")
+        stand.ledger.act()
         node.kill()
         try:
             cr = failing(stand, "lost", "NodeNotReady")

@@ -17,7 +17,7 @@ from serval_lab.nodes import is_root
 from serval_lab.pins import ALL
 from serval_lab.settings import Settings
 from serval_lab.spec import parse_node
-from serval_lab.state import StateFolder
+from serval_lab.state import HPA_PERIOD, StateFolder
 
 LOCK_LIMIT = 300.0
 
@@ -47,7 +47,7 @@ def build_parser() -> argparse.ArgumentParser:
     image = command("load-image", _load_image, "push an OCI archive or layout to the lab's registry")
     image.add_argument("image", type=Path)
     image.add_argument("repository", metavar="NAME:TAG")
-    _add_node(command("node", _node, "kill or start a node"))
+    _add_node(command("node", _node, "kill or start a node, cut it from the network or mend that"))
     _add_device(command("device", _device, "change a fake device"))
     text = "list everything of labs on this machine; exit status 1 if any"
     left = commands.add_parser("leftovers", help=text, description=text)
@@ -67,11 +67,15 @@ def _add_up(up: argparse.ArgumentParser) -> None:
     up.add_argument("--control-plane", action="store_true", help="no nodes; bound to loopback, needs no root")
     up.add_argument("--kwok", action="store_true", help="run kwok, for fake nodes")
     up.add_argument("--fast", action="store_true", help="lift the controllers' request limits")
+    up.add_argument("--metrics", action="store_true", help="run metrics-server, for CPU and memory")
+    up.add_argument("--prometheus", action="store_true", help="run Prometheus and its adapter")
+    text = "seconds between looks of autoscalers (default: %(default)g)"
+    up.add_argument("--hpa-period", type=float, default=HPA_PERIOD, help=text)
     up.add_argument("--registry-data", type=Path, help="folder of the registry's data")
 
 
 def _add_node(node: argparse.ArgumentParser) -> None:
-    node.add_argument("action", choices=("kill", "start"))
+    node.add_argument("action", choices=("kill", "start", "cut", "mend"))
     node.add_argument("node")
 
 
@@ -83,6 +87,8 @@ def _add_device(device: argparse.ArgumentParser) -> None:
     change.add_argument("--unhealthy", metavar="UNIT,...", help="report these as unhealthy; '' heals all")
     change.add_argument("--refuse", action="store_true", help="refuse every allocation")
     change.add_argument("--accept", action="store_true", help="allocate again")
+    change.add_argument("--stop", action="store_true", help="kill the plugin and leave it dead")
+    change.add_argument("--start", action="store_true", help="start the plugin again")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -118,7 +124,16 @@ def _up(options: argparse.Namespace) -> int:
         lacking = lifecycle.missing_for_nodes()
         clock.say(f"control plane alone, without nodes: {lacking}")
         specs = []
-    lab = Lab(options.name, specs, fast=options.fast, kwok=options.kwok, registry_data=options.registry_data)
+    lab = Lab(
+        options.name,
+        specs,
+        fast=options.fast,
+        kwok=options.kwok,
+        registry_data=options.registry_data,
+        metrics=options.metrics,
+        prometheus=options.prometheus,
+        hpa_period=options.hpa_period,
+    )
     lab.up(clock.say)
     clock.say(f"kubeconfig: {lab.kubeconfig}")
     return 0
@@ -183,10 +198,8 @@ def _load_image(options: argparse.Namespace) -> int:
 
 def _node(options: argparse.Namespace) -> int:
     node = Lab(options.name).node(options.node)
-    if options.action == "kill":
-        node.kill()
-    else:
-        node.start()
+    actions = {"kill": node.kill, "start": node.start, "cut": node.cut, "mend": node.mend}
+    actions[options.action]()
     return 0
 
 
@@ -196,11 +209,16 @@ def _device(options: argparse.Namespace) -> int:
         device.set_units(options.units)
     elif options.unhealthy is not None:
         device.set_unhealthy([unit for unit in options.unhealthy.split(",") if unit])
+    elif options.stop:
+        device.stop_plugin()
+    elif options.start:
+        device.start_plugin()
     else:
         device.refuse(options.refuse)
     state = device.state
-    refusing = f"; refuses: {state.refuse}" if state.refuse else ""
-    print(f"{options.node} {state.resource}: {len(state.healthy)} of {state.units} units healthy{refusing}")
+    more = "; the plugin is stopped" if state.stopped else ""
+    more += f"; refuses: {state.refuse}" if state.refuse else ""
+    print(f"{options.node} {state.resource}: {len(state.healthy)} of {state.units} units healthy{more}")
     return 0
 
 

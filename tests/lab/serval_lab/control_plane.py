@@ -11,9 +11,9 @@ import urllib3
 from serval_lab.context import Context
 from serval_lab.kube import KubeClient
 from serval_lab.pki import Authority, KeyPair, apiserver_sans, write_kubeconfig
+from serval_lab.state import HPA_PERIOD
 from serval_lab.wait import wait_for
 
-ETCD_LIMIT = 30.0
 APISERVER_LIMIT = 90.0
 """Seconds. On an idle machine it takes 3; image builds beside it take a multiple."""
 CONTROLLERS_LIMIT = 60.0
@@ -21,6 +21,8 @@ LOOPBACK = "127.0.0.1"
 SERVICE_RANGE = "10.96.0.0/16"
 """ClusterIPs of a control plane on loopback. Nobody routes them."""
 
+ETCD = "etcd"
+APISERVER = "kube-apiserver"
 CONTROLLER_MANAGER = "kube-controller-manager"
 SCHEDULER = "kube-scheduler"
 
@@ -35,9 +37,24 @@ _AUDIT_POLICY = {
 }
 
 
+METRICS_SERVER = "metrics-server"
+ADAPTER = "prometheus-adapter"
+ADDED_APIS = (METRICS_SERVER, ADAPTER)
+FRONT_PROXY = "front-proxy"
+"""Authority and user of requests that the API server passes on to the servers of added APIs."""
+
+_HPA_WAITS = {"downscale-stabilization": 300, "initial-readiness-delay": 30, "cpu-initialization-period": 300}
+"""Seconds that the controller of HorizontalPodAutoscalers waits by default, beside its period."""
+
+
 def context_name(lab: str) -> str:
     """Return the name of a lab's kubeconfig context; guards of tests look for the prefix."""
     return f"serval-lab-{lab}"
+
+
+def added_api_host(server: str) -> str:
+    """Return the name that the API server expects of the server of an added API."""
+    return f"{server}.kube-system.svc"
 
 
 def admin_pair(context: Context) -> KeyPair:
@@ -59,8 +76,11 @@ def make_pki(context: Context) -> Authority:
     authority.issue("apiserver", "kube-apiserver", sans=apiserver_sans(*addresses))
     authority.issue("apiserver-kubelet", "apiserver-kubelet", organization="system:masters")
     authority.signing_key("sa")
+    Authority(context.folder.pki, f"{FRONT_PROXY}-ca").issue(f"{FRONT_PROXY}-client", f"{FRONT_PROXY}-client")
     admin = authority.issue("admin", "admin", organization="system:masters")
     components = (CONTROLLER_MANAGER, SCHEDULER, "kube-proxy")
+    for name in ADDED_APIS:
+        authority.issue(name, name, sans=[added_api_host(name), "localhost", LOOPBACK])
     pairs = {
         name: authority.issue(name, f"system:{name}", sans=["localhost", LOOPBACK]) for name in components
     }
@@ -87,7 +107,7 @@ def etcd_command(context: Context) -> list[str | Path]:
     return [
         context.binaries.path("etcd"),
         "--name=lab",
-        f"--data-dir={context.folder.path / 'etcd'}",
+        f"--data-dir={etcd_data(context)}",
         f"--listen-client-urls={etcd_url(context)}",
         f"--advertise-client-urls={etcd_url(context)}",
         f"--listen-peer-urls={peer}",
@@ -96,6 +116,11 @@ def etcd_command(context: Context) -> list[str | Path]:
         "--unsafe-no-fsync",
         "--log-level=warn",
     ]
+
+
+def etcd_data(context: Context) -> Path:
+    """Return the folder of etcd's data."""
+    return context.folder.path / "etcd"
 
 
 def etcd_url(context: Context) -> str:
@@ -131,6 +156,13 @@ def apiserver_command(context: Context) -> list[str | Path]:
         f"--audit-log-path={audit_log(context)}",
         "--audit-log-maxsize=500",  # MB; then one older file is kept beside it
         "--audit-log-maxbackup=1",
+        f"--requestheader-client-ca-file={pki / FRONT_PROXY}-ca.crt",
+        f"--requestheader-allowed-names={FRONT_PROXY}-client",
+        "--requestheader-username-headers=X-Remote-User",
+        "--requestheader-group-headers=X-Remote-Group",
+        "--requestheader-extra-headers-prefix=X-Remote-Extra-",
+        f"--proxy-client-cert-file={pki / FRONT_PROXY}-client.crt",
+        f"--proxy-client-key-file={pki / FRONT_PROXY}-client.key",
     ]
     if loopback:
         # A loopback address cannot be an endpoint of kubernetes.default, so none is published.
@@ -150,7 +182,8 @@ def audit_log(context: Context) -> Path:
 
 def controllers_command(context: Context) -> list[str | Path]:
     """Return kube-controller-manager's command line."""
-    pki = context.folder.pki
+    pki, period = context.folder.pki, context.state.options.hpa_period
+    waits = {name: seconds * period / HPA_PERIOD for name, seconds in _HPA_WAITS.items()}
     return [
         *_leaderless(context, CONTROLLER_MANAGER),
         f"--service-account-private-key-file={pki / 'sa.key'}",
@@ -159,6 +192,10 @@ def controllers_command(context: Context) -> list[str | Path]:
         f"--cluster-signing-cert-file={pki / 'ca.crt'}",
         f"--cluster-signing-key-file={pki / 'ca.key'}",
         f"--node-monitor-grace-period={context.state.options.node_grace:g}s",
+        *(
+            f"--horizontal-pod-autoscaler-{name}={seconds:g}s"
+            for name, seconds in {"sync-period": period, **waits}.items()
+        ),
     ]
 
 
@@ -185,17 +222,21 @@ def _leaderless(context: Context, name: str) -> list[str | Path]:
     return [*command, f"--kube-api-qps={qps}", f"--kube-api-burst={2 * qps}"]
 
 
+def start_etcd(context: Context) -> None:
+    """Start etcd. Who needs it waits for it."""
+    context.start(ETCD, etcd_command(context))
+
+
 def start_apiserver(context: Context) -> None:
-    """Start etcd and kube-apiserver and wait until the latter is ready."""
-    context.start("etcd", etcd_command(context))
-    context.start("kube-apiserver", apiserver_command(context))
+    """Start kube-apiserver and wait until it is ready."""
+    context.start(APISERVER, apiserver_command(context))
     api = client(context)
     wait_for(
         "kube-apiserver's readiness",
         api.ready,
         APISERVER_LIMIT,
-        log=context.log("kube-apiserver"),
-        alive=lambda: context.alive("kube-apiserver")() and context.alive("etcd")(),
+        log=context.log(APISERVER),
+        alive=lambda: context.alive(APISERVER)() and context.alive(ETCD)(),
     )
     api.close()
 

@@ -24,6 +24,8 @@ class DeviceState:
         Message that Allocate fails with; empty: it succeeds.
     generation
         Grows with each change; the plugin repeats it in its status.
+    stopped
+        The plugin's process is gone, and with it what pods can get.
     """
 
     resource: str
@@ -31,6 +33,7 @@ class DeviceState:
     unhealthy: tuple[str, ...] = ()
     refuse: str = ""
     generation: int = 1
+    stopped: bool = False
 
     @property
     def ids(self) -> list[str]:
@@ -40,7 +43,7 @@ class DeviceState:
     @property
     def healthy(self) -> list[str]:
         """Units that pods can get."""
-        return [unit for unit in self.ids if unit not in self.unhealthy]
+        return [] if self.stopped else [unit for unit in self.ids if unit not in self.unhealthy]
 
 
 def file_name(resource: str) -> str:
@@ -80,6 +83,7 @@ def change(
     units: int | None = None,
     unhealthy: Sequence[str] | None = None,
     refuse: str | None = None,
+    stopped: bool | None = None,
 ) -> DeviceState:
     """Change what is given, keep the rest, and return the new state; a new resource starts with 0 units."""
     state = read(control_file(folder, resource)) or DeviceState(resource, 0, generation=0)
@@ -89,13 +93,14 @@ def change(
         units=state.units if units is None else units,
         unhealthy=state.unhealthy if unhealthy is None else tuple(unhealthy),
         refuse=state.refuse if refuse is None else refuse,
+        stopped=state.stopped if stopped is None else stopped,
     )
     write(folder, state)
     return state
 
 
 def acknowledge(folder: Path, state: DeviceState) -> None:
-    """Note, as plugin, that the kubelet has been told of this state."""
+    """Note, as plugin, that the kubelet has been told of this state. `node_init` does so for one it ended."""
     _replace(folder / f"{file_name(state.resource)}.status", str(state.generation))
 
 

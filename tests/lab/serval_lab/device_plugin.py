@@ -1,11 +1,12 @@
-"""Fake device plugins: they advertise accelerators that do not exist.
+"""Fake device plugin: it advertises accelerators that do not exist.
 
-Run as ``python -m serval_lab.device_plugin FOLDER`` inside a node. There is no silicon behind any unit: what
-is real is everything around it, namely the kubelet's device manager, the scheduler's arithmetic and the
-pod's admission. A container that gets a unit finds that said in its environment (``SERVAL_LAB_DEVICE``).
+Run as ``python -m serval_lab.device_plugin FILE`` inside a node, one process for each resource. There is no
+silicon behind any unit: what is real is everything around it, namely the kubelet's device manager, the
+scheduler's arithmetic and the pod's admission. A container that gets a unit finds that said in its
+environment (``SERVAL_LAB_DEVICE``).
 
-Each ``*.json`` in FOLDER is one resource (see `device_control`); changes take effect within a quarter of a
-second. A plugin registers again whenever the kubelet has made its socket anew.
+FILE is the resource's control file (see `device_control`); changes take effect within a quarter of a
+second. The plugin registers again whenever the kubelet has made its socket anew.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class FakeDevice:
         self._socket = plugins / f"serval-{control.file_name(state.resource)}.sock"
         self._server: Any = None
         self._failure = ""
+        self._socket.unlink(missing_ok=True)  # an earlier process may have been killed
 
     def update(self, state: control.DeviceState) -> None:
         """Take over what the control file says now."""
@@ -174,14 +176,13 @@ def _say(text: str) -> None:
     sys.stdout.flush()
 
 
-def main(folder: Path) -> None:
-    """Serve every resource that has a control file in `folder`, until killed."""
-    devices: dict[str, FakeDevice] = {}
+def main(file: Path) -> None:
+    """Serve the resource of a control file, until killed."""
+    device: FakeDevice | None = None
     while True:
-        for state in control.read_all(folder):
-            device = devices.get(state.resource)
-            if device is None:
-                device = devices[state.resource] = FakeDevice(folder, state)
+        state = control.read(file)
+        if state is not None:
+            device = device or FakeDevice(file.parent, state)
             device.update(state)
             device.keep_registered()
         time.sleep(LOOK_EVERY)

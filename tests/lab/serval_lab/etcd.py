@@ -41,9 +41,20 @@ class Etcd:
 
     def keys(self) -> list[str]:
         """Return the keys of all objects."""
-        end = PREFIX[:-1] + chr(ord(PREFIX[-1]) + 1)
-        answer = self._call("range", {"key": _encode(PREFIX), "range_end": _encode(end), "keys_only": True})
-        return [base64.b64decode(entry["key"]).decode() for entry in answer.get("kvs", [])]
+        return list(self.versions(PREFIX))
+
+    def versions(self, prefix: str) -> dict[str, int]:
+        """Return how often each object below a prefix was written, by key: what is no change is not kept."""
+        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
+        answer = self._call("range", {"key": _encode(prefix), "range_end": _encode(end), "keys_only": True})
+        return {
+            base64.b64decode(entry["key"]).decode(): int(entry["version"]) for entry in answer.get("kvs", [])
+        }
+
+    def revision(self) -> int:
+        """Return the revision: it grows by one with each write that is kept."""
+        answer = self._call("range", {"key": _encode(PREFIX), "count_only": True})
+        return int(answer["header"]["revision"])
 
     def delete(self, keys: Sequence[str]) -> None:
         """Delete objects by key."""

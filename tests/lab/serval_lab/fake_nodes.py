@@ -1,7 +1,7 @@
 """Fake nodes by the hundred, beside the real ones: Node objects whose kubelet is kwok.
 
-Pods on them are said to run and never do. Fake nodes are tainted, so that only pods which tolerate
-`TAINT` land there.
+Pods on them are said to run and never do; what their init containers are to have said stands in the pod's
+annotation `SAID`. Fake nodes are tainted, so that only pods which tolerate `TAINT` land there.
 """
 
 from __future__ import annotations
@@ -19,6 +19,9 @@ KWOK = "kwok"
 ANNOTATION = "kwok.x-k8s.io/node"
 TAINT = {"key": "serval-lab/fake-node", "value": "true", "effect": "NoSchedule"}
 LABEL = "serval-lab/fake-node"
+SAID = "serval-lab/init-containers-said"
+PODS = 110
+"""Pods that a node takes by Kubernetes' default."""
 READY_LIMIT = 60.0
 _PER_NODE = 0.2
 
@@ -56,6 +59,9 @@ conditions:
     terminated:
       exitCode: 0
       reason: Completed
+      {{ with $.metadata.annotations }}{{ with index . """
+    + f'"{SAID}"'
+    + """ }}message: {{ . | Quote }}{{ end }}{{ end }}
       startedAt: {{ $now | Quote }}
       finishedAt: {{ $now | Quote }}
 {{ end }}
@@ -131,12 +137,18 @@ def command(context: Context) -> list[Any]:
 
 
 def add(
-    context: Context, count: int, *, prefix: str, offers: Mapping[str, str], labels: Mapping[str, str]
+    context: Context,
+    count: int,
+    *,
+    prefix: str,
+    offers: Mapping[str, str],
+    labels: Mapping[str, str],
+    pods: int = PODS,
 ) -> list[str]:
     """Add fake nodes that offer these quantities, wait until they are Ready, and return their names."""
     api = control_plane.client(context)
     names = [f"{prefix}-{number}" for number in range(count)]
-    offered = {"pods": "110", **offers}
+    offered = {"pods": str(pods), **offers}
     for name in names:
         body = {
             "apiVersion": "v1",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from serval_lab import device_control, lifecycle, nodes
+from serval_lab import device_control, lifecycle, network, nodes
 from serval_lab.context import Context
 from serval_lab.errors import LabError
 from serval_lab.spec import check_resource
@@ -76,6 +76,30 @@ class Node:
         if not self.alive:
             lifecycle.start_nodes(self._context, [self._position])
 
+    @property
+    def reachable(self) -> bool:
+        """Whether it runs and its link to the bridge is up."""
+        return self.alive and not network.is_cut(self._context.plan, self._position)
+
+    def cut(self) -> None:
+        """Cut the node from the network, as if its cable were pulled; its pods go on unseen.
+
+        The Node object becomes NotReady after the lab's `node_grace`.
+
+        Raises
+        ------
+        LabError
+            If the node is dead.
+        """
+        if not self.alive:
+            raise LabError(f"node {self.name} is dead: there is nothing to cut")
+        nodes.cut(self._context, self._position)
+
+    def mend(self) -> None:
+        """Connect the node again and wait until it is Ready; nothing happens to one that is connected."""
+        if self.alive and not self.reachable:
+            nodes.mend(self._context, self._position)
+
 
 class Device:
     """One node's fake device plugin for one resource.
@@ -133,11 +157,23 @@ class Device:
         """
         self._tell(device_control.change(self._folder, self.resource, refuse=message if refuse else ""))
 
+    def stop_plugin(self) -> None:
+        """Kill the plugin's process; nobody starts it until `start_plugin`.
+
+        The node's allocatable goes to 0 at once, its capacity after five minutes, which the kubelet leaves a
+        plugin to come back. Pods that have a unit keep it.
+        """
+        self._tell(device_control.change(self._folder, self.resource, stopped=True))
+
+    def start_plugin(self) -> None:
+        """Start the plugin again; it registers as it would after a crash."""
+        self._tell(device_control.change(self._folder, self.resource, stopped=False))
+
     def _tell(self, state: device_control.DeviceState) -> None:
         if self._node.alive:
             wait_for(
                 f"the kubelet of {self._node.name} being told of {self.resource}",
                 lambda: device_control.acknowledged(self._folder, self.resource) >= state.generation,
                 TOLD_LIMIT,
-                log=self._context.log(f"{self._node.name}-devices"),
+                log=self._context.log(f"{self._node.name}-devices-{device_control.file_name(self.resource)}"),
             )

@@ -101,6 +101,17 @@ class KubeClient:
         result: dict[str, Any] = answer.json()
         return result
 
+    def apply(self, path: str, body: dict[str, Any]) -> None:
+        """Apply an object at its own `path`, by server-side apply.
+
+        Raises
+        ------
+        LabError
+            If the API server cannot be reached or refuses.
+        """
+        where = f"{path}?fieldManager=serval-lab&force=true"
+        self.request("PATCH", where, body, content="application/apply-patch+yaml")  # JSON is YAML
+
     def nodes(self) -> dict[str, dict[str, Any]]:
         """Return all Node objects by name."""
         listed = self.get("/api/v1/nodes") or {}

@@ -2,26 +2,25 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from serval_lab import cleanup, control_plane, etcd, fake_nodes, lifecycle, nodes, services
+from serval_lab import cleanup, control_plane, etcd, fake_nodes, lifecycle, nodes, services, tools
 from serval_lab.binaries import ensure
 from serval_lab.context import Context
 from serval_lab.errors import LabError
+from serval_lab.faults import EtcdServer, Server
 from serval_lab.handles import Device, Node
 from serval_lab.kube import KubeClient
 from serval_lab.pins import ALL
 from serval_lab.settings import Settings
 from serval_lab.shell import run
 from serval_lab.spec import DEFAULT_NODES, NodeSpec, check_nodes
-from serval_lab.state import Options, StateFolder
+from serval_lab.state import HPA_PERIOD, Options, StateFolder
 from serval_lab.status import LabStatus, read_status
 
 DEFAULT_NAME = "serval"
@@ -44,7 +43,7 @@ class Lab:
         plane alone, on loopback, without root.
     settings
         Folders; from the environment by default.
-    controllers, scheduler, fast, kwok, node_grace
+    controllers, scheduler, fast, kwok, node_grace, metrics, prometheus, hpa_period
         See `serval_lab.state.Options`.
     registry_data
         Folder of the registry's data; by default one per name in the cache, which outlives the lab.
@@ -62,6 +61,9 @@ class Lab:
         kwok: bool = False,
         node_grace: float = 16.0,
         registry_data: Path | None = None,
+        metrics: bool = False,
+        prometheus: bool = False,
+        hpa_period: float = HPA_PERIOD,
     ) -> None:
         self.settings = settings or Settings.from_environment()
         self.name = name
@@ -69,7 +71,9 @@ class Lab:
         self._wanted = None if nodes is None else tuple(nodes)
         check_nodes(self._wanted or ())
         data = registry_data or self.settings.cache / "registry" / name
-        self._options = Options(controllers, scheduler, fast, kwok, node_grace, str(data))
+        self._options = Options(
+            controllers, scheduler, fast, kwok, node_grace, str(data), metrics, prometheus, hpa_period
+        )
         self._context: Context | None = None
 
     # --- life
@@ -93,13 +97,15 @@ class Lab:
         lacking = lifecycle.missing_for_nodes() if wanted else None
         if lacking:
             raise LabError(lacking)
-        binaries = ensure(lifecycle.required(bool(wanted), self._options), self.settings, say)
+        known = self.folder.load()
+        options = known.options.plus(self._options) if known else self._options
+        binaries = ensure(lifecycle.required(bool(wanted), options), self.settings, say)
         with self.folder.locked(say):
             state = self.folder.load()
             if state is not None:
                 context = Context(self.folder, state, binaries, self.settings.python, say)
                 if lifecycle.answers(context):
-                    return self._keep(context)
+                    return self._keep(context, options)
             if self.folder.path.exists():
                 say("removing the remains of an earlier lab")
             self._sweep()
@@ -113,13 +119,12 @@ class Lab:
         self._context = context
         return self
 
-    def _keep(self, context: Context) -> Self:
+    def _keep(self, context: Context, options: Options) -> Self:
         if self._wanted is not None and list(self._wanted) != list(context.state.nodes):
             names = ", ".join(node.name for node in context.state.nodes) or "none"
             raise LabError(f"lab {self.name} is up with other nodes ({names}); take it down first")
-        if self._options.kwok and not context.state.options.kwok:
-            context.state.options = replace(context.state.options, kwok=True)
-            context.folder.save(context.state)
+        context.state.options = options
+        context.folder.save(context.state)
         mended = lifecycle.mend(context)
         context.say(f"lab {self.name} is up" + (f"; started again: {', '.join(mended)}" if mended else ""))
         self._context = context
@@ -260,19 +265,7 @@ class Lab:
 
     def environment(self) -> dict[str, str]:
         """Return an environment in which kubectl, Helm and clients use this lab."""
-        scratch = self.context.folder.path / "tools"
-        return {
-            **os.environ,
-            "PATH": self.context.env["PATH"],
-            "KUBECONFIG": str(self.kubeconfig),
-            # Discovery that was cached for another lab at the same address would be wrong.
-            "KUBECACHEDIR": str(scratch / "kube"),
-            "HELM_CACHE_HOME": str(scratch / "helm-cache"),
-            "HELM_CONFIG_HOME": str(scratch / "helm-config"),
-            "HELM_DATA_HOME": str(scratch / "helm-data"),
-            # A proxy of the caller's does not reach the lab.
-            "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), self.host, "127.0.0.1"])),
-        }
+        return tools.environment(self.context)
 
     def load_image(self, image: Path, repository: str) -> str:
         """Push an image to the lab's registry, unless the tag there is this image already.
@@ -299,6 +292,25 @@ class Lab:
         """Return a handle of one node's fake device plugin; it may be a new resource."""
         return Device(self.context, node, resource)
 
+    def server(self, name: str) -> Server:
+        """Return a handle of one program of the control plane, such as ``kube-scheduler`` or ``coredns``."""
+        return Server(self.context, name)
+
+    @property
+    def apiserver(self) -> Server:
+        """A handle of kube-apiserver."""
+        return self.server(control_plane.APISERVER)
+
+    @property
+    def etcd(self) -> EtcdServer:
+        """A handle of etcd."""
+        return EtcdServer(self.context)
+
+    @property
+    def registry_server(self) -> Server:
+        """A handle of the registry."""
+        return self.server(services.REGISTRY)
+
     def add_fake_nodes(
         self,
         count: int,
@@ -308,10 +320,13 @@ class Lab:
         labels: Mapping[str, str] | None = None,
         cpu: str = "32",
         memory: str = "256Gi",
+        pods: int = fake_nodes.PODS,
     ) -> list[str]:
         """Add nodes that kwok plays (needs ``kwok=True``) and wait until they are Ready.
 
         They are tainted ``serval-lab/fake-node=true:NoSchedule`` and labelled ``serval-lab/fake-node=true``.
+        Init containers on them end at once, with the message that the pod's annotation
+        ``serval-lab/init-containers-said`` holds.
 
         Returns
         -------
@@ -325,7 +340,9 @@ class Lab:
             "memory": memory,
             **{name: str(units) for name, units in (devices or {}).items()},
         }
-        return fake_nodes.add(self.context, count, prefix=prefix, offers=offers, labels=labels or {})
+        return fake_nodes.add(
+            self.context, count, prefix=prefix, offers=offers, labels=labels or {}, pods=pods
+        )
 
     def mark(self) -> None:
         """Note what is there now as what `reset` goes back to; `up` does so too."""

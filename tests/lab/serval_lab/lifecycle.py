@@ -3,27 +3,36 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from serval_lab import control_plane, etcd, fake_nodes, network, nodes, services
+from serval_lab import control_plane, etcd, fake_nodes, metrics, network, nodes, services
 from serval_lab.addresses import APISERVER_PORT, AddressPlan, free_indexes
 from serval_lab.context import Context, free_ports
 from serval_lab.errors import LabError
 from serval_lab.locks import lock
-from serval_lab.pins import CONTROL_PLANE, HELM, KWOK, NODES, Binary
+from serval_lab.pins import CONTROL_PLANE, HELM, KWOK, METRICS_SERVER, NODES, PROMETHEUS, Binary
 from serval_lab.spec import NodeSpec
 from serval_lab.state import LabState, Options, StateFolder, boot_id, claimed
 
 CLAIM_LIMIT = 60.0
 _TOOLS = {"ip": "iproute2", "iptables": "iptables", "unshare": "util-linux", "mount": "mount"}
-_PORTS = ("etcd", "etcd-peer", "apiserver", control_plane.CONTROLLER_MANAGER, control_plane.SCHEDULER)
+_PORTS = (
+    *("etcd", "etcd-peer", "apiserver", control_plane.CONTROLLER_MANAGER, control_plane.SCHEDULER),
+    *(control_plane.METRICS_SERVER, metrics.PROMETHEUS, control_plane.ADAPTER),
+)
 
 
 def required(nodes_wanted: bool, options: Options) -> tuple[Binary, ...]:
     """Return the binaries that a lab needs."""
-    extra = (*NODES, HELM) if nodes_wanted else ()
-    return (*CONTROL_PLANE, *extra, *((KWOK,) if options.kwok else ()))
+    extra: tuple[Binary, ...] = (*NODES, HELM) if nodes_wanted else ()
+    if options.kwok:
+        extra += (KWOK,)
+    if options.metrics:
+        extra += (METRICS_SERVER,)
+    if options.prometheus:
+        extra += PROMETHEUS
+    return (*CONTROL_PLANE, *extra)
 
 
 def missing_for_nodes() -> str | None:
@@ -70,16 +79,18 @@ def bring_up(context: Context) -> None:
         With the end of the log that explains it.
     """
     authority = control_plane.make_pki(context)
-    control_plane.start_apiserver(context)
-    context.say(f"kube-apiserver answers at {context.apiserver}")
-    for start in _startable(context).values():
+    for name, start in startable(context).items():
         start()
+        if name == control_plane.APISERVER:
+            context.say(f"kube-apiserver answers at {context.apiserver}")
     if context.state.nodes:
         nodes.prepare(context, authority)
         start_nodes(context, range(len(context.state.nodes)))
     control_plane.wait_controllers(context)
     if context.state.nodes:
         services.wait_dns(context)
+    for start in sources(context).values():
+        start()
     store = etcd.Etcd(control_plane.etcd_url(context))
     etcd.mark(store, baseline(context))
     store.close()
@@ -121,11 +132,7 @@ def answers(context: Context) -> bool:
 
 def mend(context: Context) -> list[str]:
     """Start again what has ended since; return its names."""
-    mended = []
-    for name, start in _startable(context).items():
-        if not context.alive(name)():
-            start()
-            mended.append(name)
+    mended = _start_ended(context, startable(context))
     if mended:
         control_plane.wait_controllers(context)
     down = [
@@ -133,12 +140,25 @@ def mend(context: Context) -> list[str]:
     ]
     if down:
         start_nodes(context, down)
-    return mended + [context.state.nodes[position].name for position in down]
+    cut = [i for i in range(len(context.state.nodes)) if network.is_cut(context.plan, i)]
+    for position in cut:
+        nodes.mend(context, position)
+    mended += [context.state.nodes[position].name for position in (*down, *cut)]
+    return mended + _start_ended(context, sources(context))
 
 
-def _startable(context: Context) -> dict[str, Callable[[], object]]:
-    """Return how to start each component that can be started again by itself."""
+def _start_ended(context: Context, starts: Mapping[str, Callable[[], object]]) -> list[str]:
+    ended = [name for name in starts if not context.alive(name)()]
+    for name in ended:
+        starts[name]()
+    return ended
+
+
+def startable(context: Context) -> dict[str, Callable[[], object]]:
+    """Return how to start each component that needs no nodes, in the order in which they need each other."""
     options, found = context.state.options, dict[str, Callable[[], object]]()
+    found[control_plane.ETCD] = lambda: control_plane.start_etcd(context)
+    found[control_plane.APISERVER] = lambda: control_plane.start_apiserver(context)
     if options.controllers:
         name = control_plane.CONTROLLER_MANAGER
         found[name] = lambda: context.start(name, control_plane.controllers_command(context))
@@ -150,4 +170,15 @@ def _startable(context: Context) -> dict[str, Callable[[], object]]:
         found[services.DNS] = lambda: services.start_dns(context)
     if options.kwok:
         found[fake_nodes.KWOK] = lambda: context.start(fake_nodes.KWOK, fake_nodes.command(context))
+    return found
+
+
+def sources(context: Context) -> dict[str, Callable[[], object]]:
+    """Return how to start each component that tells autoscalers what nodes and pods do."""
+    options, found = context.state.options, dict[str, Callable[[], object]]()
+    if options.metrics:
+        found[control_plane.METRICS_SERVER] = lambda: metrics.start_metrics_server(context)
+    if options.prometheus:
+        found[metrics.PROMETHEUS] = lambda: metrics.start_prometheus(context)
+        found[control_plane.ADAPTER] = lambda: metrics.start_adapter(context)
     return found

@@ -125,6 +125,23 @@ def disconnect(plan: AddressPlan, position: int) -> None:
     run(["ip", "link", "del", node.link], check=False)
 
 
+def cut(plan: AddressPlan, position: int) -> None:
+    """Take a node's link down, as if its cable were pulled; nothing on the node itself changes."""
+    run(["ip", "link", "set", plan.node(position).link, "down"])
+
+
+def mend(plan: AddressPlan, position: int) -> None:
+    """Take a node's link up again."""
+    run(["ip", "link", "set", plan.node(position).link, "up"])
+
+
+def is_cut(plan: AddressPlan, position: int) -> bool:
+    """Whether a node has a link that was taken down."""
+    name = plan.node(position).link
+    found = [link for link in _ip_json("link", "show") if link["ifname"] == name]
+    return bool(found) and "UP" not in found[0]["flags"]
+
+
 def route_services(plan: AddressPlan, position: int) -> None:
     """Route ClusterIPs from the machine through the node at `position`: its kube-proxy answers them."""
     gateway = str(plan.node(position).address)

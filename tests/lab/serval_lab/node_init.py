@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -99,9 +100,11 @@ class Supervisor:
         self._name: str = config["name"]
         self._running: dict[int, str] = {}
         self._due: dict[str, float] = {}
+        self._stopped = set[str]()
 
     def start(self, program: str) -> None:
         """Start a program; its log is continued."""
+        self._stopped.discard(program)
         with (self._logs / f"{self._name}-{program}.log").open("ab") as log:
             child = subprocess.Popen(
                 self._programs[program],
@@ -125,9 +128,20 @@ class Supervisor:
                 raise SystemExit(f"{program} does not come up; the end of its log:\n{last}")
             time.sleep(0.02)
 
-    def runs(self, program: str) -> bool:
-        """Whether a program runs or is about to be started again."""
-        return program in self._running.values() or program in self._due
+    def keep(self, program: str, command: list[str]) -> None:
+        """Start a program unless it runs or is about to be started again."""
+        self._programs[program] = command
+        if program not in self._running.values() and program not in self._due:
+            self.start(program)
+
+    def stop(self, program: str) -> bool:
+        """Kill a program and do not start it again; return whether it is gone."""
+        self._stopped.add(program)
+        self._due.pop(program, None)
+        pids = [pid for pid, name in self._running.items() if name == program]
+        for pid in pids:
+            os.kill(pid, signal.SIGKILL)
+        return not pids
 
     def watch(self) -> None:
         """Reap whatever has ended; start the node's own programs again after a moment."""
@@ -140,12 +154,27 @@ class Supervisor:
             if pid == 0:
                 break
             program = self._running.pop(pid, None)
-            if program:
+            if program in self._stopped:
+                say(f"{program} is stopped, as told")
+            elif program:
                 say(f"{program} ended with status {os.waitstatus_to_exitcode(status)}; starting it again")
                 self._due[program] = now + RESTART_AFTER
         for program in [program for program, due in self._due.items() if due <= now]:
             del self._due[program]
             self.start(program)
+
+
+def keep_plugins(supervisor: Supervisor, folder: Path, command: list[str]) -> None:
+    """See that the device plugin of each control file runs, or does not where it is to be stopped."""
+    for file in sorted(folder.glob("*.json")):
+        state, program = json.loads(file.read_text()), f"devices-{file.stem}"
+        if not state["stopped"]:
+            supervisor.keep(program, [*command, str(file)])
+        elif supervisor.stop(program):
+            status = file.with_suffix(".status")  # a plugin's own way to say that the change is made
+            scratch = status.with_name(f".{status.name}.new")
+            scratch.write_text(str(state["generation"]))
+            scratch.replace(status)
 
 
 def main(path: str) -> None:
@@ -163,8 +192,7 @@ def main(path: str) -> None:
     while True:
         time.sleep(LOOK_EVERY)
         supervisor.watch()
-        if not supervisor.runs("devices") and any(devices.glob("*.json")):
-            supervisor.start("devices")
+        keep_plugins(supervisor, devices, config["device_plugin"])
 
 
 if __name__ == "__main__":

@@ -112,8 +112,8 @@ def _init_config(context: Context, position: int, folder: Path) -> dict[str, Any
                 f"--hostname-override={node.name}",
                 f"--node-ip={addresses.address}",
             ],
-            "devices": [context.python, "-m", "serval_lab.device_plugin", str(folder / "devices")],
         },
+        "device_plugin": [context.python, "-m", "serval_lab.device_plugin"],
     }
 
 
@@ -198,8 +198,59 @@ def kill(context: Context, position: int) -> None:
     route_services(context)
 
 
+def cut(context: Context, position: int) -> None:
+    """Cut a node from the bridge. What runs on it goes on; ClusterIPs are routed through another node."""
+    network.cut(context.plan, position)
+    route_services(context)
+
+
+def mend(context: Context, position: int) -> None:
+    """Connect a node that was cut, and wait until its kubelet has found the API server again."""
+    before = _last_sign(context, position)
+    network.mend(context.plan, position)
+    route_services(context)
+    _wait_sign(context, position, before)
+
+
+def restart_programs(context: Context) -> None:
+    """Kill kubelet and kube-proxy of the nodes that run, which start them again; pods go on.
+
+    Returns once the kubelets of those that are not cut have told the API server that they live.
+    """
+    programs = [str(context.binaries.path(name)) for name in ("kubelet", "kube-proxy")]
+    signs = {}
+    for position, node in enumerate(context.state.nodes):
+        if not network.is_cut(context.plan, position) and context.process(component(node.name)):
+            signs[position] = _last_sign(context, position)
+        kill_all(one for one in processes_of(context, node.name) if one.program in programs)
+    for position, before in signs.items():
+        _wait_sign(context, position, before)
+
+
+def _last_sign(context: Context, position: int) -> str:
+    """Return when a node's kubelet last renewed its lease, as it wrote it."""
+    node, api = context.state.nodes[position], control_plane.client(context)
+    lease = api.get(f"/apis/coordination.k8s.io/v1/namespaces/kube-node-lease/leases/{node.name}") or {}
+    api.close()
+    return str(lease.get("spec", {}).get("renewTime", ""))
+
+
+def _wait_sign(context: Context, position: int, before: str) -> None:
+    """Wait until a kubelet has renewed its lease since `before`, and its node is Ready with its devices."""
+    node = context.state.nodes[position]
+    wait_for(
+        f"a sign of life of node {node.name}",
+        lambda: _last_sign(context, position) != before,
+        READY_LIMIT,
+        log=explaining_log(context, node.name),
+        alive=context.alive(component(node.name)),
+        every=0.1,
+    )
+    wait_ready(context, [node])
+
+
 def processes_of(context: Context, node: str) -> list[Process]:
-    """Return all processes in the process namespace of a node, those of pods too."""
+    """Return all processes of a node itself; those of its pods lie in namespaces below."""
     first = context.process(component(node))
     if first is None:
         return []
@@ -221,9 +272,9 @@ def processes_of(context: Context, node: str) -> list[Process]:
 
 
 def route_services(context: Context) -> None:
-    """Route ClusterIPs through the first node that runs; leave the route as it is if none does."""
+    """Route ClusterIPs through the first node that runs and can be reached; leave the route if none does."""
     for position, node in enumerate(context.state.nodes):
-        if context.process(component(node.name)):
+        if context.process(component(node.name)) and not network.is_cut(context.plan, position):
             network.route_services(context.plan, position)
             return
 

@@ -2,7 +2,8 @@
 
 Kubernetes and etcd are pinned by ``tests/lab/binaries/go.mod`` and ``go.sum``. The others cannot share
 one module with them (their requirements contradict each other), so they are installed by
-``path@version``; Go checks those against its checksum database.
+``path@version``, or built in a module that requires nothing else; Go checks those against its checksum
+database.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
+GO = "1.26.8"
 KUBERNETES = "1.36.3"
 MODULE_DIR = Path(__file__).resolve().parents[1] / "binaries"
 
@@ -41,7 +43,7 @@ class Binary:
     package
         Go package of its ``main``.
     version
-        Version to install (``path@version``); empty when the lab's own go.mod pins it.
+        Version of its module; empty when the lab's own go.mod pins it.
     tags
         Go build tags, separated by commas.
     cgo
@@ -50,6 +52,9 @@ class Binary:
         Linker flags beyond ``-s -w``.
     debian
         Debian packages that the build needs.
+    module
+        Go module of `package`, where ``go install`` refuses it: its go.mod replaces modules, or has no list
+        of versions at the proxy. It is then built as the one requirement of an empty module.
     """
 
     name: str
@@ -59,11 +64,12 @@ class Binary:
     cgo: bool = False
     ldflags: str = ""
     debian: tuple[str, ...] = ()
+    module: str = ""
 
     @property
     def target(self) -> str:
         """What ``go build`` or ``go install`` is told to build."""
-        return f"{self.package}@{self.version}" if self.version else self.package
+        return f"{self.package}@{self.version}" if self.version and not self.module else self.package
 
 
 def _kubernetes(name: str) -> Binary:
@@ -91,6 +97,25 @@ CONTROL_PLANE: tuple[Binary, ...] = (
 HELM = Binary("helm", "helm.sh/helm/v4/cmd/helm", "v4.2.4")
 KWOK = Binary("kwok", "sigs.k8s.io/kwok/cmd/kwok", "v0.8.0")
 
+METRICS_SERVER = Binary("metrics-server", "sigs.k8s.io/metrics-server/cmd/metrics-server", "v0.9.0")
+PROMETHEUS: tuple[Binary, ...] = (
+    Binary(
+        "prometheus",
+        "github.com/prometheus/prometheus/cmd/prometheus",
+        "v0.315.0",
+        # Of all that it can find targets by, Kubernetes alone; without its pages for browsers.
+        "netgo,remove_all_sd,enable_kubernetes_sd",
+        module="github.com/prometheus/prometheus",
+    ),
+    Binary(
+        "prometheus-adapter",
+        "sigs.k8s.io/prometheus-adapter/cmd/adapter",
+        "v0.12.0",
+        module="sigs.k8s.io/prometheus-adapter",
+    ),
+)
+"""Metrics of an application's own, for autoscalers."""
+
 NODES: tuple[Binary, ...] = (
     _kubernetes("kubelet"),
     _kubernetes("kube-proxy"),
@@ -117,7 +142,7 @@ NODES: tuple[Binary, ...] = (
 )
 """What real nodes, their registry and their DNS add; needs root to run."""
 
-ALL: tuple[Binary, ...] = (*CONTROL_PLANE, *NODES, HELM, KWOK)
+ALL: tuple[Binary, ...] = (*CONTROL_PLANE, *NODES, HELM, KWOK, METRICS_SERVER, *PROMETHEUS)
 
 
 def pins_hash(module_dir: Path = MODULE_DIR) -> str:

@@ -48,19 +48,21 @@ class Authority:
     ----------
     folder
         Existing folder; files are ``NAME.crt`` and ``NAME.key``, keys readable by their owner alone.
+    name
+        Name of its own files.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = "ca") -> None:
         self._folder = folder
         self._key = ec.generate_private_key(ec.SECP256R1())
-        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "serval-lab-ca")])
+        self._name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, f"serval-lab-{name}")])
         extensions: list[tuple[x509.ExtensionType, bool]] = [
             (x509.BasicConstraints(ca=True, path_length=None), True),
             (_key_usage(ca=True), True),
             (x509.SubjectKeyIdentifier.from_public_key(self._key.public_key()), False),
         ]
         certificate = self._sign(self._name, self._key.public_key(), extensions)
-        self.pair = self._write("ca", certificate, self._key)
+        self.pair = self._write(name, certificate, self._key)
 
     def issue(
         self, name: str, common_name: str, *, organization: str | None = None, sans: Sequence[str] = ()

@@ -54,6 +54,21 @@ class Process:
         return Process.of(self.pid) == self
 
     @property
+    def stopped(self) -> bool:
+        """Whether it stands still: SIGSTOP has reached all its threads."""
+        states = [_stat(self.pid, thread.name) for thread in (_PROC / str(self.pid) / "task").glob("*")]
+        return bool(states) and all(fields and fields[_STATE_FIELD] == "T" for fields in states)
+
+    @property
+    def program(self) -> str:
+        """The first word of its command line; empty when it is gone."""
+        try:
+            raw = (_PROC / str(self.pid) / "cmdline").read_bytes()
+        except OSError:
+            return ""
+        return os.fsdecode(raw.partition(b"\0")[0])
+
+    @property
     def command(self) -> str:
         """Its command line, cut at 100 characters; empty when it is gone."""
         try:
@@ -91,9 +106,10 @@ class Process:
         return noted if noted.alive else None
 
 
-def _stat(pid: int) -> list[str]:
+def _stat(pid: int, thread: str = "") -> list[str]:
+    folder = _PROC / str(pid) / "task" / thread if thread else _PROC / str(pid)
     try:
-        text = (_PROC / str(pid) / "stat").read_text(errors="replace")
+        text = (folder / "stat").read_text(errors="replace")
     except OSError:
         return []
     head, _, rest = text.rpartition(")")  # the name between the brackets may hold anything

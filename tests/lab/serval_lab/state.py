@@ -6,7 +6,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 from serval_lab.errors import LabError
@@ -14,6 +14,8 @@ from serval_lab.locks import lock
 from serval_lab.spec import NodeSpec
 
 LOCK_LIMIT = 300.0
+HPA_PERIOD = 15.0
+"""Seconds; what Kubernetes itself has."""
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,38}[a-z0-9])?")
 
@@ -41,6 +43,14 @@ class Options:
         Seconds without a sign of life after which a node is NotReady. Kubernetes' default is 40 to 50.
     registry_data
         Folder of the registry's blobs and tags.
+    metrics
+        Run metrics-server, which gives CPU and memory of nodes and pods.
+    prometheus
+        Run Prometheus, which scrapes the pods of model servers, and its adapter, which gives what it finds
+        as custom metrics.
+    hpa_period
+        Seconds between two looks of the controller of HorizontalPodAutoscalers; its other waits keep their
+        proportion to it. Kubernetes' default is 15.
     """
 
     controllers: bool = True
@@ -49,6 +59,18 @@ class Options:
     kwok: bool = False
     node_grace: float = 16.0
     registry_data: str = ""
+    metrics: bool = False
+    prometheus: bool = False
+    hpa_period: float = HPA_PERIOD
+
+    def plus(self, other: Options) -> Options:
+        """Return these options, and what `other` has running beside the control plane."""
+        return replace(
+            self,
+            kwok=self.kwok or other.kwok,
+            metrics=self.metrics or other.metrics,
+            prometheus=self.prometheus or other.prometheus,
+        )
 
 
 @dataclass

@@ -79,6 +79,12 @@ def test_others_are_installed_by_version() -> None:
     assert command[command.index("-tags") + 1] == "seccomp"
 
 
+def test_what_cannot_be_installed_is_built_in_a_module_of_its_own() -> None:
+    command = build_command(by_name("prometheus"), Path("/out/prometheus"))
+    assert command[:3] == ["go", "build", "-mod=mod"]
+    assert command[-3:] == ["-o", "/out/prometheus", "github.com/prometheus/prometheus/cmd/prometheus"]
+
+
 def test_hash_changes_with_the_pins(tmp_path: Path) -> None:
     copy = shutil.copytree(MODULE_DIR, tmp_path / "binaries")
     assert pins_hash(copy) == pins_hash()

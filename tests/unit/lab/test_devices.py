@@ -17,6 +17,13 @@ def test_changes_keep_the_rest_and_count_up(tmp_path: Path) -> None:
     assert device_control.read(device_control.control_file(tmp_path, "nvidia.com/gpu")) == state
 
 
+def test_a_stopped_plugin_has_nothing_to_give_and_keeps_the_rest(tmp_path: Path) -> None:
+    device_control.write(tmp_path, DeviceState("a.b/c", 2))
+    stopped = device_control.change(tmp_path, "a.b/c", stopped=True)
+    assert (stopped.healthy, stopped.units) == ([], 2)
+    assert device_control.change(tmp_path, "a.b/c", stopped=False).healthy == ["unit-0", "unit-1"]
+
+
 def test_a_new_resource_starts_with_nothing(tmp_path: Path) -> None:
     assert device_control.change(tmp_path, "a.b/c", refuse="no") == DeviceState("a.b/c", 0, (), "no", 1)
 

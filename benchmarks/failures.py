@@ -1,0 +1,128 @@
+"""``python -m benchmarks failures``: makes failures on the lab and shows what ModelDeployments say of them.
+
+The failures are made by end-to-end tests, which check that the cause is named and that the cure helps. They
+note what they saw; from the notes the tables of docs/failures.md are written.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.failure_cases import FAILURES, NOT_MADE, Failure
+from benchmarks.operator.command import placed
+from support.ledger import VARIABLE
+
+ROOT = Path(__file__).resolve().parents[1]
+NOTES = ROOT / "build" / "benchmarks" / "failures.jsonl"
+DOCS = ROOT / "docs" / "failures.md"
+MARKS = ("<!-- benchmarks failures: begin -->", "<!-- benchmarks failures: end -->")
+LONGEST = 420
+"""Characters of a message that the table shows."""
+
+
+def main(arguments: Sequence[str] = ()) -> None:
+    """Make the failures, print the tables, and write them into the docs."""
+    parser = argparse.ArgumentParser(prog="python -m benchmarks failures", description=__doc__)
+    parser.add_argument("--notes", type=Path, help="notes of an earlier run, in place of a run")
+    parser.add_argument("--write", action="store_true", help=f"write the tables into docs/{DOCS.name} too")
+    options = parser.parse_args(arguments)
+    text = markdown(read(options.notes or make(NOTES)))
+    print(text)
+    if options.write:
+        DOCS.write_text(placed(DOCS.read_text(), text, MARKS))
+
+
+def make(notes: Path) -> Path:
+    """Run the tests that make the failures. Needs what `make e2e` needs, and takes as long as they do."""
+    notes.parent.mkdir(parents=True, exist_ok=True)
+    notes.unlink(missing_ok=True)
+    tests = dict.fromkeys(failure.test for failure in FAILURES)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", *tests],
+        cwd=ROOT,
+        env={**os.environ, VARIABLE: str(notes)},
+        check=False,
+    )
+    if done.returncode:
+        raise SystemExit("a test failed, so the tables would not be true")
+    return notes
+
+
+def read(notes: Path) -> list[dict[str, Any]]:
+    """Notes, in the order in which they were made."""
+    return [json.loads(line) for line in notes.read_text().splitlines()]
+
+
+def markdown(notes: Sequence[Mapping[str, Any]]) -> str:
+    """All tables, as they stand in the docs.
+
+    Raises
+    ------
+    SystemExit
+        A failure has no note.
+    """
+    found = [(failure, _note(failure, notes)) for failure in FAILURES]
+    said = [
+        [
+            failure.made,
+            f"`{note['reason']}`",
+            cell(note["message"]),
+            note["available"],
+            "yes" if note["stalled"] else "",
+            _seconds(note["seconds"]),
+        ]
+        for failure, note in found
+    ]
+    beside = [
+        [failure.made, failure.kserve, f"`Ready` False, `{note['reason']}`: “{cell(note['message'])}”"]
+        for failure, note in found
+        if failure.kserve
+    ]
+    parts = [
+        "## What a ModelDeployment says",
+        table(["what was done", "`Ready` is False:", "message", "`Available`", "`Stalled`", "after"], said),
+        "Not made on the lab:",
+        table(
+            ["reason", "why", "tested in"],
+            [[f"`{one}`", why, f"`{test}`"] for one, (why, test) in NOT_MADE.items()],
+        ),
+        "## The same, in KServe's words and in Serval's",
+        table(["what was done", "KServe, after 30 s", "Serval"], beside),
+    ]
+    return "\n\n".join(parts)
+
+
+def cell(text: str) -> str:
+    """A message as a cell of a table: on one line, cut where it is long, nothing of it taken as markup.
+
+    The lab's programs lie in the home of whoever ran it, which is nobody's business.
+    """
+    flat = " ".join(text.split()).replace(str(Path.home()), "~")
+    cut = flat if len(flat) <= LONGEST else f"{flat[:LONGEST].rstrip()} ..."
+    for mark in ("\\", "|", "<", "*", "_", "`"):
+        cut = cut.replace(mark, f"\\{mark}")
+    return cut
+
+
+def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table in Markdown."""
+    return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])
+
+
+def _seconds(value: float) -> str:
+    """A time that was noted in tenths of a second."""
+    return f"{value:.1f} s" if value else "below 0.1 s"
+
+
+def _note(failure: Failure, notes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    for note in notes:
+        if note["test"].partition("[")[0] == failure.test and note["reason"] == failure.reason:
+            return note
+    raise SystemExit(f"{failure.test} left no note of {failure.reason}")

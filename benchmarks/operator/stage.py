@@ -1,0 +1,167 @@
+"""Where the measuring takes place: a control plane with quick controllers, fake nodes and one operator."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import ssl
+import tempfile
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import aiohttp
+
+from benchmarks.operator.observer import Observer
+from serval_lab import Lab
+from serval_lab.control_plane import admin_pair, etcd_url
+from serval_lab.etcd import Etcd
+from serval_lab.fake_nodes import SAID
+from support.chart import operator_kubeconfig
+from support.kubelet import fetch_report
+from support.models import model_deployment
+from support.operator import OperatorProcess
+from support.plane import CRD
+from support.wait import until
+
+NAMESPACE = "bench"
+OPERATOR_USER = "system:serviceaccount:serval-system:"
+NODES = 20
+IN_FLIGHT = 32
+"""Requests that create ModelDeployments, sent at the same time."""
+COMPONENTS = ("kube-apiserver", "kube-controller-manager", "etcd", "kube-scheduler")
+WRITTEN = (
+    *("serval.dev/modeldeployments", "deployments", "services/specs", "controllerrevisions", "configmaps"),
+    *("poddisruptionbudgets", "horizontalpodautoscalers", "events"),
+)
+"""Where etcd keeps what the operator writes."""
+_MODELS = f"/apis/serval.dev/v1alpha1/namespaces/{NAMESPACE}/modeldeployments"
+_READ_BUFFER = 2**22
+"""Bytes; a line of a watch is one object."""
+
+
+@dataclass
+class Stage:
+    """What a measurement works with.
+
+    Attributes
+    ----------
+    plane:
+        The control plane.
+    identity:
+        Kubeconfig of the operator, with the permissions that the chart gives it.
+    folder:
+        For files of the operator.
+    session:
+        Of an administrator, with the API server as its base.
+    observer:
+        Watches the namespace.
+    operator:
+        The operator that runs.
+    """
+
+    plane: Lab
+    identity: Path
+    folder: Path
+    session: aiohttp.ClientSession
+    observer: Observer
+    operator: OperatorProcess = field(init=False)
+    _runs: int = 0
+
+    def start_operator(self, *, wait: bool = True) -> None:
+        """Start an operator in place of the last one."""
+        self._runs += 1
+        self.operator = OperatorProcess(self.identity, self.folder / f"operator-{self._runs}")
+        self.operator.start(wait=wait)
+
+    async def create(self, names: Sequence[str]) -> None:
+        """Create ModelDeployments as quickly as the API server takes them."""
+        places = asyncio.Semaphore(IN_FLIGHT)
+
+        async def create(name: str) -> None:
+            async with places:
+                await self.create_one(name)
+
+        await asyncio.gather(*(create(name) for name in names))
+
+    async def create_one(self, name: str) -> None:
+        """Create a ModelDeployment of one replica."""
+        # The fake kubelet lets the fetch container say what a real one would.
+        said = {"podMetadata": {"annotations": {SAID: fetch_report()}}}
+        body = json.dumps(model_deployment(name, NAMESPACE, **said))
+        async with self.session.post(
+            _MODELS, data=body, headers={"Content-Type": "application/json"}
+        ) as answer:
+            assert answer.status == 201, await answer.text()
+            await answer.read()
+
+    def written(self) -> dict[str, int]:
+        """How often each object was written that is of a kind that the operator writes, by key."""
+        store = Etcd(etcd_url(self.plane.context))
+        try:
+            kinds = [store.versions(f"/registry/{kind}/{NAMESPACE}/") for kind in WRITTEN]
+            return {key: count for kind in kinds for key, count in kind.items()}
+        finally:
+            store.close()
+
+    def pods(self) -> set[str]:
+        """Keys of all pods; a pod that is made anew has another."""
+        store = Etcd(etcd_url(self.plane.context))
+        try:
+            return set(store.versions(f"/registry/pods/{NAMESPACE}/"))
+        finally:
+            store.close()
+
+    def pids(self) -> dict[str, int]:
+        """Process ids of the operator and of the control plane's parts."""
+        found = {name: self.plane.context.process(name) for name in COMPONENTS}
+        parts = {name: process.pid for name, process in found.items() if process}
+        return {"operator": self.operator.pid, **parts}
+
+
+@asynccontextmanager
+async def stage(count: int) -> AsyncIterator[Stage]:
+    """Set everything up for so many ModelDeployments; nothing is left at the end.
+
+    The operator runs and has nothing to do.
+    """
+    # kwok may be late with leases while two cores are busy, and no node is to be missed for that.
+    plane = Lab("serval-bench-operator", (), fast=True, kwok=True, node_grace=86400.0)
+    with plane, tempfile.TemporaryDirectory() as scratch:
+        folder = Path(scratch)
+        _prepare(plane, count)
+        identity = operator_kubeconfig(plane, folder)
+        async with _session(plane) as session:
+            made = Stage(plane, identity, folder, session, Observer(session, NAMESPACE))
+            made.start_operator()
+            await made.observer.start()
+            try:
+                yield made
+            finally:
+                made.operator.kill()
+                await made.observer.stop()
+
+
+def _prepare(plane: Lab, count: int) -> None:
+    plane.kubectl("apply", "--server-side", "-f", str(CRD))
+    until("the new kind", lambda: plane.kubectl("get", "mdep", "-A", check=False).returncode == 0)
+    plane.add_fake_nodes(NODES, cpu="10000", memory="100Ti", pods=2 * count // NODES + 100)
+    plane.kubectl("taint", "nodes", "--all", "serval-lab/fake-node-")  # there are no others to be spared
+    plane.kubectl("create", "namespace", NAMESPACE)
+    account = ("get", "serviceaccount", "default", "-n", NAMESPACE)
+    until("the ServiceAccount", lambda: plane.kubectl(*account, check=False).returncode == 0)
+
+
+@asynccontextmanager
+async def _session(plane: Lab) -> AsyncIterator[aiohttp.ClientSession]:
+    pair = admin_pair(plane.context)
+    tls = ssl.create_default_context(cafile=str(plane.ca))
+    tls.load_cert_chain(pair.cert, pair.key)
+    async with aiohttp.ClientSession(
+        plane.url,
+        connector=aiohttp.TCPConnector(ssl=tls, limit=0),
+        timeout=aiohttp.ClientTimeout(total=None, sock_connect=10),
+        read_bufsize=_READ_BUFFER,
+    ) as session:
+        yield session
