@@ -18,6 +18,7 @@ from serval_serving.server.prometheus import (
     Gauges,
     Histogram,
     Level,
+    Metric,
     ReadCounter,
     exponential_buckets,
     page,
@@ -25,7 +26,8 @@ from serval_serving.server.prometheus import (
 
 # The buckets of TensorFlow Serving: 10 us to about 20 minutes.
 _LATENCIES = exponential_buckets(10, 1.8, 33)
-_EXAMPLES = exponential_buckets(1, 2, 15)
+_ROWS = exponential_buckets(1, 2, 15)
+_PREFIX = ":tensorflow:serving:"
 _STATM = Path("/proc/self/statm")
 
 PREDICT = "Predict"
@@ -54,35 +56,30 @@ class Metrics:
     """
 
     def __init__(self, devices: Devices = dict) -> None:
-        prefix = ":tensorflow:serving:"
+        self._in_flight = 0
+        self._lock = threading.Lock()
+        self._all: tuple[Metric, ...] = (
+            *self._of_requests(),
+            *self._of_examples(),
+            *self._of_batches(),
+            *self._of_the_process(devices),
+        )
+
+    def _of_requests(self) -> tuple[Metric, ...]:
+        """Make those of every request."""
         self.requests = Counter(
-            f"{prefix}request_count", "The total number of requests.", ("model_name", "status")
+            f"{_PREFIX}request_count", "The total number of requests.", ("model_name", "status")
         )
         self.request_latency = Histogram(
-            f"{prefix}request_latency",
+            f"{_PREFIX}request_latency",
             "Microseconds of requests that succeeded.",
             ("model_name", "API", "entrypoint"),
             _LATENCIES,
         )
         self.runtime_latency = Histogram(
-            f"{prefix}runtime_latency",
+            f"{_PREFIX}runtime_latency",
             "Microseconds inside the engine.",
             ("model_name", "API", "runtime"),
-            _LATENCIES,
-        )
-        self.example_counts = Histogram(
-            f"{prefix}request_example_counts",
-            "The number of tensorflow.Examples per request.",
-            ("model",),
-            _EXAMPLES,
-        )
-        self.example_total = Counter(
-            f"{prefix}request_example_count_total", "The total number of tensorflow.Examples.", ("model",)
-        )
-        self.warm_up_latency = Histogram(
-            f"{prefix}model_warmup_latency",
-            "Microseconds of warming up a model.",
-            ("model_path", "status"),
             _LATENCIES,
         )
         self.request_bytes = Counter(
@@ -90,6 +87,29 @@ class Metrics:
             "Bytes of request messages and bodies.",
             ("model_name", "entrypoint"),
         )
+        return self.requests, self.request_latency, self.runtime_latency, self.request_bytes
+
+    def _of_examples(self) -> tuple[Metric, ...]:
+        """Make those of requests that hold Examples, and of warming up."""
+        self.example_counts = Histogram(
+            f"{_PREFIX}request_example_counts",
+            "The number of tensorflow.Examples per request.",
+            ("model",),
+            _ROWS,
+        )
+        self.example_total = Counter(
+            f"{_PREFIX}request_example_count_total", "The total number of tensorflow.Examples.", ("model",)
+        )
+        self.warm_up_latency = Histogram(
+            f"{_PREFIX}model_warmup_latency",
+            "Microseconds of warming up a model.",
+            ("model_path", "status"),
+            _LATENCIES,
+        )
+        return self.example_counts, self.example_total, self.warm_up_latency
+
+    def _of_batches(self) -> tuple[Metric, ...]:
+        """Make those of waiting for the engine."""
         self.engine_wait = Histogram(
             "serval_engine_wait_microseconds",
             "Microseconds that requests waited for a free engine thread.",
@@ -98,7 +118,7 @@ class Metrics:
         )
         self.queue_length = Level("serval_queue_length", "Predictions that wait to be put into a batch.")
         self.queuing_latency = Histogram(
-            f"{prefix}batching_session:queuing_latency",
+            f"{_PREFIX}batching_session:queuing_latency",
             "Microseconds that requests waited in the queue of a batch.",
             ("thread_pool_name",),
             _LATENCIES,
@@ -107,22 +127,13 @@ class Metrics:
             "serval_batch_size",
             "Rows of the batches that were run, padding excluded.",
             ("model_name",),
-            _EXAMPLES,
+            _ROWS,
         )
-        self._in_flight = 0
-        self._lock = threading.Lock()
-        self._all = (
-            self.requests,
-            self.request_latency,
-            self.runtime_latency,
-            self.example_counts,
-            self.example_total,
-            self.warm_up_latency,
-            self.request_bytes,
-            self.engine_wait,
-            self.queue_length,
-            self.queuing_latency,
-            self.batch_size,
+        return self.engine_wait, self.queue_length, self.queuing_latency, self.batch_size
+
+    def _of_the_process(self, devices: Devices) -> tuple[Metric, ...]:
+        """Make those that are read when they are asked for."""
+        return (
             Gauges(
                 "serval_accelerator_in_use",
                 "1 for a version that runs on an accelerator, 0 for one on the CPU.",

@@ -24,7 +24,7 @@ def exponential_buckets(scale: float, factor: float, count: int) -> tuple[float,
     return tuple(scale * factor**index for index in range(count))
 
 
-class _Metric:
+class Metric:
     """A name, its help text, the names of its labels, and one value per combination of their values."""
 
     kind = "untyped"
@@ -56,7 +56,7 @@ class _Metric:
         return "{" + ",".join(f'{name}="{_escaped(value)}"' for name, value in pairs) + "}"
 
 
-class Counter(_Metric):
+class Counter(Metric):
     """A number that only grows."""
 
     kind = "counter"
@@ -78,7 +78,7 @@ class Counter(_Metric):
             yield f"{self.name}{self._spelled(labels)} {value:.17g}"
 
 
-class Gauge(_Metric):
+class Gauge(Metric):
     """A number that is read when it is asked for."""
 
     kind = "gauge"
@@ -91,7 +91,7 @@ class Gauge(_Metric):
         yield f"{self.name} {self._read():.17g}"
 
 
-class Gauges(_Metric):
+class Gauges(Metric):
     """Numbers that are read when they are asked for, by labels."""
 
     kind = "gauge"
@@ -107,7 +107,7 @@ class Gauges(_Metric):
             yield f"{self.name}{self._spelled(labels)} {value:.17g}"
 
 
-class Level(_Metric):
+class Level(Metric):
     """A number that goes up and down."""
 
     kind = "gauge"
@@ -139,7 +139,7 @@ class _Buckets:
         self.total = 0.0
 
 
-class Histogram(_Metric):
+class Histogram(Metric):
     """How values are distributed over buckets."""
 
     kind = "histogram"
@@ -173,7 +173,7 @@ class Histogram(_Metric):
             yield f"{self.name}_count{self._spelled(labels)} {below}"
 
 
-def page(metrics: Iterable[_Metric]) -> str:
+def page(metrics: Iterable[Metric]) -> str:
     """Write metrics as the text that Prometheus scrapes."""
     return "\n".join(line for metric in metrics for line in metric.lines()) + "\n"
 
