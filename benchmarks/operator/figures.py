@@ -87,6 +87,9 @@ class Burst:
         What the operator asked in a minute without any change.
     restart:
         What came of starting it anew.
+    others_cores:
+        Cores that processes took which have nothing to do with it, from the first creation until all was
+        quiet; None where that was not looked at.
     """
 
     count: int
@@ -101,6 +104,7 @@ class Burst:
     memory_mb: tuple[float, float, float]
     idle_requests: Mapping[str, int]
     restart: Restart
+    others_cores: float | None = None
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from collections import Counter
 
 from benchmarks.operator.audit import Request, requests, tally
 from benchmarks.operator.figures import Burst, Calm, Latency, Restart
-from benchmarks.operator.processes import cpu_seconds, memory_mb, until_quiet
+from benchmarks.operator.processes import Spending, cpu_seconds, memory_mb, until_quiet
 from benchmarks.operator.stage import OPERATOR_USER, Stage, stage
 
 CALM_COUNT = 60
@@ -40,10 +40,9 @@ async def burst(count: int) -> Burst:
     """Create so many at full speed, look at the peace thereafter, and start a new operator."""
     limit = LEAST_LIMIT + count * EACH_LIMIT
     async with stage(count) as place:
-        pids = place.pids()
-        idle, _ = memory_mb(pids["operator"])
-        used = {name: cpu_seconds(pid) for name, pid in pids.items()}
-        before = sum(place.written().values())
+        pid = place.operator.pid
+        idle, _ = memory_mb(pid)
+        before, spending = sum(place.written().values()), Spending(place.pids())
         began = time.time()
         await place.create([f"model-{number}" for number in range(count)])
         created = time.time() - began
@@ -51,16 +50,16 @@ async def burst(count: int) -> Burst:
         await place.observer.until("ready", count, limit)
         ready = time.time() - began
         print(f"all Ready after {ready:.1f} s", flush=True)
-        await asyncio.to_thread(until_quiet, pids["operator"], QUIET_LIMIT)
-        spent = {name: (cpu_seconds(pid) - used[name]) * 1000 / count for name, pid in pids.items()}
-        memory = memory_mb(pids["operator"])
+        await asyncio.to_thread(until_quiet, pid, QUIET_LIMIT)
+        used, others = spending.so_far()
+        memory = memory_mb(pid)
         asked = list(requests(place.plane.audit_log, began, time.time()))
         times = place.observer.times
         return Burst(
             count=count,
             created_seconds=created,
             ready_seconds=ready,
-            cpu_ms=spent,
+            cpu_ms={name: seconds * 1000 / count for name, seconds in used.items()},
             requests={what: number / count for what, number in tally(asked, _ours).most_common()},
             kept=(_kept(place, asked) - before) / count,
             deployment=Latency.of(times, "created", "deployment"),
@@ -69,6 +68,7 @@ async def burst(count: int) -> Burst:
             memory_mb=(idle, *memory),
             idle_requests=dict(await _idle(place)),
             restart=await _restart(place),
+            others_cores=others,
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
 WINDOW = 0.5
@@ -21,6 +22,38 @@ def cpu_seconds(pid: int) -> float:
     except OSError:
         return 0.0
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def machine_seconds() -> float:
+    """CPU time that all processes of the machine used since its start."""
+    fields = Path("/proc/stat").read_text().splitlines()[0].split()[1:]
+    user, nice, system, _idle, _waiting, irq, softirq, *_ = (int(field) for field in fields)
+    return (user + nice + system + irq + softirq) / os.sysconf("SC_CLK_TCK")
+
+
+class Spending:
+    """CPU that processes, and all others of the machine, use from now on.
+
+    Parameters
+    ----------
+    pids:
+        Their ids, by name.
+    """
+
+    def __init__(self, pids: Mapping[str, int]) -> None:
+        self._pids = dict(pids)
+        self._before = self._now()
+        self._machine = machine_seconds()
+        self._began = time.monotonic()
+
+    def so_far(self) -> tuple[dict[str, float], float]:
+        """CPU seconds of each, and how many cores all others took on average."""
+        used = {name: seconds - self._before[name] for name, seconds in self._now().items()}
+        others = machine_seconds() - self._machine - sum(used.values())
+        return used, max(0.0, others / (time.monotonic() - self._began))
+
+    def _now(self) -> dict[str, float]:
+        return {name: cpu_seconds(pid) for name, pid in self._pids.items()}
 
 
 def memory_mb(pid: int) -> tuple[float, float]:

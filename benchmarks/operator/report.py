@@ -46,6 +46,11 @@ def megabytes(*values: float) -> str:
     return " / ".join(f"{value:.0f}" for value in values) + " MB"
 
 
+def cores(number: float | None) -> str:
+    """A number of cores for people."""
+    return "not known" if number is None else f"{number:.1f}"
+
+
 def cpu_of(process: str) -> Callable[[Burst], str]:
     """A function that shows the CPU of a process."""
     return lambda burst: f"{burst.cpu_ms.get(process, 0.0):.1f} ms"
@@ -116,6 +121,7 @@ ROWS = (
             "kube-scheduler": "4 to 6 ms",
         }.items()
     ),
+    Row("cores that other work took meanwhile, of two", {}, "", lambda b: cores(b.others_cores)),
 )
 
 

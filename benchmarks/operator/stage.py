@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import ssl
 import tempfile
 from collections.abc import AsyncIterator, Sequence
@@ -30,7 +31,7 @@ OPERATOR_USER = "system:serviceaccount:serval-system:"
 NODES = 20
 IN_FLIGHT = 32
 """Requests that create ModelDeployments, sent at the same time."""
-COMPONENTS = ("kube-apiserver", "kube-controller-manager", "etcd", "kube-scheduler")
+COMPONENTS = ("kube-apiserver", "kube-controller-manager", "etcd", "kube-scheduler", "kwok")
 WRITTEN = (
     *("serval.dev/modeldeployments", "deployments", "services/specs", "controllerrevisions", "configmaps"),
     *("poddisruptionbudgets", "horizontalpodautoscalers", "events"),
@@ -114,10 +115,10 @@ class Stage:
             store.close()
 
     def pids(self) -> dict[str, int]:
-        """Process ids of the operator and of the control plane's parts."""
+        """Process ids of the operator, of the control plane's parts and of this program."""
         found = {name: self.plane.context.process(name) for name in COMPONENTS}
         parts = {name: process.pid for name, process in found.items() if process}
-        return {"operator": self.operator.pid, **parts}
+        return {"operator": self.operator.pid, "benchmark": os.getpid(), **parts}
 
 
 @asynccontextmanager

@@ -12,6 +12,8 @@ from benchmarks.operator import audit, command, processes, report
 from benchmarks.operator.figures import Burst, Calm, Latency, Restart, Results
 from benchmarks.operator.observer import Times, percentile, spans
 
+from serval_lab.wait import wait_for
+
 FAST, SLOW = Latency(0.0123, 0.456, 10), Latency(12.34, 123.4, 10)
 
 
@@ -108,6 +110,16 @@ def test_the_cpu_of_a_process_is_seen_and_its_rest_too() -> None:
     assert processes.cpu_seconds(child.pid) == 0.0
 
 
+def test_what_processes_use_is_told_apart_from_what_others_use() -> None:
+    with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
+        ours, strange = processes.Spending({"child": child.pid}), processes.Spending({})
+        wait_for("a second of its CPU", lambda: ours.so_far()[0]["child"] >= 1, 30)
+        used, _ = ours.so_far()
+        assert 1 <= used["child"] < 5
+        assert strange.so_far()[1] > 0.1
+        child.kill()
+
+
 def test_a_process_that_never_rests_is_given_up() -> None:
     with subprocess.Popen([sys.executable, "-c", "while True: pass"]) as child:
         with pytest.raises(TimeoutError, match="still busy"):
@@ -134,6 +146,11 @@ def test_the_table_has_kserve_beside_ours_where_it_was_measured() -> None:
     assert "| patch deployments | 1.00 | 1.00 | 1.00 |" in text
     assert "get services" not in text
     assert report.markdown(Results()) == report.NOTE
+
+
+def test_figures_without_the_share_of_others_say_so() -> None:
+    (line,) = [line for line in report.markdown(results()).splitlines() if "other work" in line]
+    assert line.count("not known") == 3
 
 
 @pytest.mark.parametrize(
