@@ -83,6 +83,7 @@ class ConfigFileWatch:
         self._effective: tuple[ModelConfig, ...] | None = tuple(first)
         self._fleet = fleet
         self._seconds = seconds
+        self._fault = ""
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="config-file", daemon=True)
 
@@ -103,9 +104,12 @@ class ConfigFileWatch:
             self._effective = None
             self._fleet.reload(models, self._stopped.is_set)
         except (FlagError, StatusError) as error:
-            _log.error("the configuration file is not in effect: %s", error)
+            # It is tried again and again; what is wrong is said once.
+            if str(error) != self._fault:
+                _log.error("the configuration file is not in effect: %s", error)
+            self._fault = str(error)
             return
-        self._effective = models
+        self._effective, self._fault = models, ""
         _log.info("the configuration file is in effect: %s", self._path)
 
     def _watch(self) -> None:

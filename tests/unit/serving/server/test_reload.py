@@ -214,6 +214,7 @@ def test_the_file_is_read_again(tmp_path: Path) -> None:
         file.write_text("no text proto")
         wait_until("the fault is logged", lambda: "Error parsing text-format" in server.log, LIMIT)
         assert calls.y("a") == 1
+        assert server.log.count("Error parsing text-format") == 1, "it is said once"
         # The label's version comes later: the file takes effect then, without being touched again.
         file.write_text(listed(entry(tmp_path, "b", ALL + labels(next=2)), entry(tmp_path, "a", ALL)))
         wait_until("the label is refused", lambda: "Request to assign label" in server.log, LIMIT)
