@@ -19,6 +19,7 @@ import grpc
 import numpy as np
 
 from serval_serving.engines.base import (
+    CPU,
     ModelLoadError,
     Signature,
     TensorSpec,
@@ -146,7 +147,7 @@ class TensorFlowModel:
         self._session = session
         self._endpoints: dict[str, Any] = {}
         self._inline_options = self._native_options(inter_op_thread_pool=-1)
-        self._loops = _has_loops(meta_graph.graph_def)
+        self._may_be_inline = device == CPU and not _has_loops(meta_graph.graph_def)
         self._seconds: dict[str, float] = {}
         self._definitions = messages.SignatureDefMap()
         for name, definition in meta_graph.signature_def.items():
@@ -181,11 +182,11 @@ class TensorFlowModel:
 
         Runs that are quick are made in the calling thread: waking others costs 120 us of CPU, three times
         such a run itself. TensorFlow cannot stop these, so a graph with loops, which may take any time, is
-        never run so, nor one that was slow of late.
+        never run so, nor one that was slow of late, nor one on a GPU, where it was not tried.
         """
         specs = self._signatures[signature]
         fetches = sorted({specs.outputs[alias].name for alias in outputs})
-        inline = not self._loops and self._seconds.get(signature, math.inf) <= INLINE_SECONDS
+        inline = self._may_be_inline and self._seconds.get(signature, math.inf) <= INLINE_SECONDS
         options = self._inline_options if inline else self._run_options(timeout)
         started = time.perf_counter()
         try:
