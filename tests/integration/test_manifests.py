@@ -11,12 +11,12 @@ import yaml
 
 from serval_lab import Lab
 from serval_operator.api.naming import Manifest
-from serval_operator.api.views import Identity, ModelView, parse_model
+from serval_operator.api.views import ModelView, parse_model, parse_revision
 from serval_operator.builders.autoscaler import autoscaler
 from serval_operator.builders.pin import pin
 from serval_operator.builders.revision import revision_record
 from support import gen
-from support.cluster import Cluster, Object, condition
+from support.cluster import Cluster, condition
 from support.models import model_deployment
 from support.plane import kubectl
 from support.wait import until
@@ -94,24 +94,10 @@ class TestRevision:
     def test_takes_its_pin_along(self, cluster: Cluster, owner: ModelView) -> None:
         space = owner.namespace
         record = cluster.create(revision_record(owner, key="0123456789", template={"spec": {}}, number=1))
-        made = cluster.create(pin(owner, identity(record), version=3, digest=gen.DIGEST))
+        made = cluster.create(pin(owner, parse_revision(record), version=3, digest=gen.DIGEST))
         assert json.loads(made["data"]["pin.json"]) == {"version": 3, "digest": gen.DIGEST}
         cluster.delete("ControllerRevision", space, record["metadata"]["name"])
         cluster.until_gone("ConfigMap", space, made["metadata"]["name"])
-
-
-def identity(obj: Object) -> Identity:
-    meta = obj["metadata"]
-    return Identity(
-        namespace=meta["namespace"],
-        name=meta["name"],
-        uid=meta["uid"],
-        resource_version=meta["resourceVersion"],
-        owner=None,
-        owner_uid="",
-        deleting=False,
-        created=None,
-    )
 
 
 def test_the_autoscaler_sets_the_replicas_of_the_model_deployment(cluster: Cluster, owner: ModelView) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from http import HTTPStatus
 from typing import Any
 
 import aiohttp
@@ -9,13 +10,23 @@ import kopf
 
 from serval_operator.kube.auth import Connection
 
+FORGOTTEN = "1"
+"""The first version of all data, which no API server remembers."""
+
 
 class Login:
-    """Gives kopf a session of its own; kopf closes it, so it never gets the one of our own requests."""
+    """Gives kopf a session of its own; kopf closes it, so it never gets the one of our own requests.
+
+    Parameters
+    ----------
+    trace:
+        Follows the session's requests.
+    """
 
     def __init__(self, connection: Connection, trace: aiohttp.TraceConfig) -> None:
         self._connection = connection
         self._trace = trace
+        self._gone: set[str] = set()
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
         """Register as the only login handler."""
@@ -23,8 +34,31 @@ class Login:
 
     async def login(self, **_: Any) -> kopf.AiohttpSession:
         """Log in, once for all."""
-        session = self._connection.session(traces=[self._trace], outer=(keep_session,))
+        outer = (keep_session, self.list_after_an_outage)
+        session = self._connection.session(traces=[self._trace], outer=outer)
         return kopf.AiohttpSession(server=self._connection.server, aiohttp_session=session)
+
+    async def list_after_an_outage(
+        self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Middleware that lets kopf list anew once the API server was gone: its state may be an older one.
+
+        A watch that went on from where it was would miss what was undone, and where the data have not come so
+        far again, everything. Asked for a version that is forgotten, the API server says so, and kopf lists.
+        """
+        path, is_watch = request.url.path, "watch" in request.url.query
+        if is_watch and path in self._gone:
+            request.url = request.url.update_query(resourceVersion=FORGOTTEN)
+        try:
+            response = await send(request)
+        except (aiohttp.ClientError, OSError):
+            self._gone.add(path)
+            raise
+        if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            self._gone.add(path)
+        elif is_watch:
+            self._gone.discard(path)
+        return response
 
 
 async def keep_session(

@@ -152,12 +152,6 @@ class KubeClient:
                 continue
         return await self._pages(convert, resource, path, query)
 
-    async def version(self, resource: Resource, namespace: str | None = None) -> int:
-        """Version that the API server's data have now; 0 if it is no number."""
-        page = await self._read("list", resource, f"{resource.path(namespace)}?limit=1")
-        version = page["metadata"].get("resourceVersion", "")
-        return int(version) if version.isdecimal() else 0
-
     async def apply(self, resource: Resource, manifest: Mapping[str, Any]) -> Object:
         """Server-side apply, forced; returns the object as stored.
 

@@ -43,9 +43,6 @@ class Lister(Protocol):
     ) -> Converted[_T]:
         """Read all objects of a kind and keep of each what ``convert`` makes of it."""
 
-    async def version(self, resource: Resource, namespace: str | None = None) -> int:
-        """Version that the API server's data have now."""
-
 
 class ListingMeter(Protocol):
     """Takes the figures of listings."""
@@ -105,16 +102,6 @@ class Relister:
             self._repairs[resource] = asyncio.get_running_loop().create_future()
         self.gap(resource)
         await asyncio.shield(self._repairs[resource])
-
-    async def version(self, resource: Resource, namespace: str | None) -> int:
-        """Version that the API server's data have now.
-
-        Raises
-        ------
-        KubeError
-            It did not answer.
-        """
-        return await self._lister.version(resource, namespace)
 
     async def fill(self, limit: float) -> None:
         """Fill the cache, however often that takes, and mark it as synced.
@@ -186,10 +173,11 @@ class Relister:
         store: Any = self._cache.store(resource)
         changed: set[Key] = set()
         for namespace in resource.places(self._namespaces):
+            before = store.newest
             found = await self._lister.list_as(
                 store.parse, resource, namespace, label_selector=SELECTORS[resource]
             )
-            changed |= store.replace(found.items, found.resource_version, namespace)
+            changed |= store.replace(found.items, found.resource_version, namespace, before=before)
         return changed
 
 

@@ -54,6 +54,11 @@ class Store(Generic[V]):
         Label and value that the watched objects have; None if all of the kind are watched.
     clock:
         Monotonic seconds.
+
+    Attributes
+    ----------
+    newest:
+        The highest version that anything was seen at.
     """
 
     def __init__(
@@ -71,6 +76,7 @@ class Store(Generic[V]):
         self._tombstones: dict[Key, tuple[int, float]] = {}
         self._echoes: dict[Key, set[int]] = {}
         self._listed_at: dict[str | None, int] = {}
+        self.newest = 0
 
     def __len__(self) -> int:
         return len(self._views)
@@ -106,6 +112,7 @@ class Store(Generic[V]):
         """
         view = self.parse(obj)
         key, version = _key(view), _version(view)
+        self.newest = max(self.newest, version)
         known = self._views.get(key)
         if kind == DELETED:
             return self._removed(key, version, known)
@@ -134,6 +141,7 @@ class Store(Generic[V]):
         """
         view = self.parse(obj)
         key, version = _key(view), _version(view)
+        self.newest = max(self.newest, version)
         known = self._views.get(key)
         newer = known is None or _newer(version, _version(known))
         if newer and _newer(version, self._ended(key)) and self._watched(obj):
@@ -141,8 +149,15 @@ class Store(Generic[V]):
             self._echoes.setdefault(key, set()).add(version)
         return view
 
-    def replace(self, views: Iterable[V], resource_version: str, namespace: str | None = None) -> set[Key]:
+    def replace(
+        self, views: Iterable[V], resource_version: str, namespace: str | None = None, *, before: int = 0
+    ) -> set[Key]:
         """Take a complete listing: drop what it lacks, keep what is newer than it.
+
+        Versions only ever grow, unless the cluster was put back to an older state. Then nothing counts that
+        is known, however high its version. It shows where the listing was read at a version from before what
+        had been seen when it was asked for, and, where the data have come as far again, in objects that are
+        older in it than they were once.
 
         Parameters
         ----------
@@ -150,6 +165,8 @@ class Store(Generic[V]):
             What the listing says that it was read at.
         namespace:
             Namespace that was listed; None for all.
+        before:
+            `newest` as it was when the listing was asked for.
 
         Returns
         -------
@@ -157,12 +174,12 @@ class Store(Generic[V]):
             Keys of the owners of all that differed from what was known.
         """
         listed_at = _number(resource_version)
-        # Versions only ever grow, unless the cluster was put back to an older state: then nothing that is
-        # known counts, however high its version.
-        restored = listed_at < self._listed_at.get(namespace, 0)
+        restored = listed_at < max(before, self._listed_at.get(namespace, 0))
         self._listed_at[namespace] = listed_at
+        self.newest = listed_at if restored else max(self.newest, listed_at)
         if restored:
             self._tombstones.clear()
+            self._echoes.clear()
         changed: set[Key] = set()
         seen: set[Key] = set()
         for view in views:
@@ -170,7 +187,9 @@ class Store(Generic[V]):
             seen.add(key)
             known = self._views.get(key)
             newer = known is None or _newer(version, _version(known))
-            if restored or (newer and _newer(version, self._buried(key))):
+            undone = known is not None and version < _version(known) <= listed_at
+            lives = _newer(version, self._buried(key)) or self._buried(key) <= listed_at
+            if restored or undone or (newer and lives):
                 self._put(key, view)
                 changed.update(_owners(known, view))
         for key, known in list(self._views.items()):

@@ -42,9 +42,6 @@ class Repairer(Protocol):
     async def repair(self, resource: Resource) -> None:
         """List a kind into the cache; returns once that is done."""
 
-    async def version(self, resource: Resource, namespace: str | None) -> int:
-        """Version that the API server's data have now."""
-
 
 class Watcher:
     """Watches kinds for ever, each in each namespace by a task of its own.
@@ -105,7 +102,9 @@ class Watcher:
         while True:
             try:
                 if failures:
-                    await self._catch_up(watch)
+                    # The API server was gone, and may be back with an older state. A watch that went on would
+                    # miss what was undone, and where the data have not come so far again, everything.
+                    await self._list(watch)
                 await self._once(session, watch)
                 failures = 0
             except Gone:
@@ -116,16 +115,7 @@ class Watcher:
                 _log.warning("the watch of %s broke, again in %.1f s: %s", watch.kind.plural, pause, error)
                 await self._sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
 
-    async def _catch_up(self, watch: _Watch) -> None:
-        """See whether the data went back behind what was seen, as after a restored backup.
-
-        To a watch that goes on from a version that is not reached yet, nothing would happen.
-        """
-        if await self._repairer.version(watch.kind, watch.place) < watch.version:
-            await self._list(watch)
-
     async def _list(self, watch: _Watch) -> None:
-        _log.info("the watch of %s cannot go on where it was: listing anew", watch.kind.plural)
         await self._repairer.repair(watch.kind)
         watch.version = self._cache.store(watch.kind).listed_at(watch.place)
 

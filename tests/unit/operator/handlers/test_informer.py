@@ -41,7 +41,13 @@ class Bench:
         connection = Connection(cluster.url, True, Credentials(lambda: "Bearer abc", renewable=True))
         trace = self.monitor.trace()
         self.informer = Informer(
-            connection, self.cache, kinds, self.keys.append, settings, trace, self.started.set
+            connection,
+            self.cache,
+            kinds,
+            self.keys.append,
+            settings,
+            trace,
+            self.started.set,
         )
         self.running = asyncio.ensure_future(self.informer.run())
 
@@ -168,6 +174,20 @@ async def test_a_renewed_watch_goes_on_without_a_gap(bench: Bench) -> None:
     bench.cluster.api.put(PODS, pod("a"))
     await bench.until(lambda: bench.cache.pods(KEY), "the pod")
     assert len(bench.gaps) == len(SELECTORS)
+
+
+async def test_after_an_outage_it_does_not_go_on_where_it_was(bench: Bench) -> None:
+    """The API server may be back with an older state: a version that it forgot makes it say 410."""
+    bench.cluster.api.put(PODS, pod("a"))
+    await bench.watching()
+    before = len(bench.cluster.requests)
+    bench.cluster.refuse.append(503)
+    bench.cluster.hang_up()
+    watches = 2 * len(SELECTORS) + 1
+    await bench.until(lambda: len(bench.cluster.watch_requests()) >= watches, "new watches")
+    queries = [query for _, _, query in bench.cluster.requests[before:] if "watch" in query]
+    assert "1" in {query["resourceVersion"] for query in queries}
+    assert all(query["timeoutSeconds"] for query in queries)
 
 
 @pytest.mark.parametrize("code", [500, 503, 429, 403, 401])

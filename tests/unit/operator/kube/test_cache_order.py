@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from serval_operator.api.views import PodView, parse_pod
 from serval_operator.constants import LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
 from serval_operator.kube.cache import Cache
 from serval_operator.kube.protocol import PODS
+from serval_operator.kube.store import Store
 
 NAMES = st.sampled_from(["a", "b"])
 
@@ -132,3 +135,50 @@ def test_events_in_any_order_leave_the_highest(versions: list[int]) -> None:
     view = store.get(("n", "a"))
     assert view is not None
     assert view.resource_version == str(max(versions))
+
+
+class TestOlderStateRestored:
+    """What a listing shows after the cluster was put back to an older state."""
+
+    def store(self) -> Store[PodView]:
+        """Pods `kept` and `changed` at 5 and 9, `gone` deleted at 8, and `new` made at 7."""
+        store: Store[PodView] = Store(parse_pod)
+        store.replace([self.pod("kept", 5), self.pod("changed", 4), self.pod("gone", 3)], "6")
+        store.observe("ADDED", self.raw("new", 7))
+        store.observe("DELETED", self.raw("gone", 8))
+        store.observe("MODIFIED", self.raw("changed", 9))
+        return store
+
+    def raw(self, name: str, version: int) -> dict[str, Any]:
+        labels = {"serval.dev/name": "resnet"}
+        meta = {"namespace": "vision", "name": name, "resourceVersion": str(version), "labels": labels}
+        return {"metadata": meta}
+
+    def pod(self, name: str, version: int) -> PodView:
+        return parse_pod(self.raw(name, version))
+
+    @pytest.mark.parametrize("listed_at", [7, 9, 50])
+    def test_is_taken_whole_however_far_the_data_have_come_again(self, listed_at: int) -> None:
+        store = self.store()
+        before = store.newest
+        assert before == 9
+        older = [self.pod("kept", 5), self.pod("changed", 4), self.pod("gone", 3)]
+        changed = store.replace(older, str(listed_at), before=before)
+        versions = {one.name: one.resource_version for one in store.by_owner(("vision", "resnet"))}
+        assert versions == {"kept": "5", "changed": "4", "gone": "3"}
+        assert changed == {("vision", "resnet")}
+        assert store.newest >= listed_at
+
+    def test_events_of_the_new_time_count(self) -> None:
+        store = self.store()
+        store.replace([self.pod("changed", 4)], "7", before=store.newest)
+        assert store.observe("MODIFIED", self.raw("changed", 8))
+        assert store.get(("vision", "changed")) == self.pod("changed", 8)
+
+    def test_an_event_that_overtakes_a_listing_is_no_restored_past(self) -> None:
+        store = self.store()
+        before = store.newest
+        store.observe("MODIFIED", self.raw("kept", 12))
+        store.replace([self.pod("kept", 5), self.pod("changed", 9), self.pod("new", 7)], "10", before=before)
+        assert store.get(("vision", "kept")) == self.pod("kept", 12)
+        assert store.get(("vision", "gone")) is None
