@@ -17,6 +17,8 @@ from serval_serving.client import HttpClient
 from support.cluster import Object, condition
 from support.wait import until
 
+pytestmark = pytest.mark.timeout(600)
+
 CALLERS = 4
 LIMIT = 20.0
 RESOURCES = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}

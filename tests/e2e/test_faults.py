@@ -24,6 +24,9 @@ from support.chart import CHART, NAMESPACE, RELEASE
 from support.cluster import Object, condition
 from support.wait import until
 
+# Several models are loaded one after another, each of which takes half a minute on a busy machine.
+pytestmark = pytest.mark.timeout(600)
+
 GPU = {"profile": "nvidia-gpu"}
 NODE = "cpu-0"
 LEASE_SECONDS = 6
