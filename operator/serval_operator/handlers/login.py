@@ -56,7 +56,8 @@ class Login:
             raise
         if response.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
             self._gone.add(path)
-        elif is_watch:
+        elif is_watch and response.status == HTTPStatus.OK:
+            # One that is starting may refuse what it does not know yet.
             self._gone.discard(path)
         return response
 

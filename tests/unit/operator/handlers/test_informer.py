@@ -181,12 +181,12 @@ async def test_after_an_outage_it_does_not_go_on_where_it_was(bench: Bench) -> N
     bench.cluster.api.put(PODS, pod("a"))
     await bench.watching()
     before = len(bench.cluster.requests)
-    bench.cluster.refuse.append(503)
+    bench.cluster.refuse.extend([503] * len(SELECTORS) + [403] * len(SELECTORS))
     bench.cluster.hang_up()
-    watches = 2 * len(SELECTORS) + 1
+    watches = 4 * len(SELECTORS)
     await bench.until(lambda: len(bench.cluster.watch_requests()) >= watches, "new watches")
     queries = [query for _, _, query in bench.cluster.requests[before:] if "watch" in query]
-    assert "1" in {query["resourceVersion"] for query in queries}
+    assert {query["resourceVersion"] for query in queries[2 * len(SELECTORS) :]} == {"1"}
     assert all(query["timeoutSeconds"] for query in queries)
 
 
