@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import time
 from pathlib import Path
 
@@ -70,7 +71,8 @@ def folders(root: Path = ROOT) -> dict[str, list[Path]]:
 
 
 def _below(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*") if path.is_dir()]
+    """Groups inside a group. Another lab's may go away while we look, which `os.walk` does not mind."""
+    return [Path(found) for found, _, _ in os.walk(folder)][1:]
 
 
 def pids(groups: list[Path]) -> set[int]:
