@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +21,8 @@ from support.wait import until
 @pytest.fixture(scope="session")
 def control_plane() -> Iterator[Lab]:
     """A control plane of its own, ended with the session."""
-    with plane.unused(plane.control_plane("serval-integration")) as lab:
+    name = os.environ.get("SERVAL_TEST_LAB", "serval")
+    with plane.unused(plane.control_plane(f"{name}-integration")) as lab:
         yield lab
 
 
