@@ -1,35 +1,75 @@
-"""The demo's steady load on a ModelDeployment of a test: plain clients that never send a request twice."""
+"""A steady load of requests, by gRPC over one channel that is held, and by HTTP; it counts what fails."""
 
 from __future__ import annotations
 
-from examples.demo.load import SteadyLoad, callers
+import threading
+from collections.abc import Callable
+from typing import Self
+
 from examples.demo.model import TrainedModel
 
 from e2e.stand import Stand
+from serval_serving.client import GrpcClient, HttpClient
+from support.wait import until
 
-PAUSE_S = 0.02
-ANSWERS_LIMIT_S = 60.0
+PAUSE = 0.02
+LIMIT = 10.0
 
 
-class Traffic(SteadyLoad):
-    """Asks by gRPC over one channel that is held, and by HTTP."""
+class Traffic:
+    """Asks a ModelDeployment from two threads; a context manager.
+
+    Attributes
+    ----------
+    answered:
+        Requests asked, by protocol, those that failed included.
+    failed:
+        What went wrong, in words.
+    """
 
     def __init__(self, stand: Stand, name: str, model: TrainedModel) -> None:
         service = stand.cluster.get("Service", stand.namespace, name)
         assert service is not None
-        host = service["spec"]["clusterIP"]
-        super().__init__(callers(f"{host}:8500", f"http://{host}", name, model.images[0].data), PAUSE_S)
+        self._host = str(service["spec"]["clusterIP"])
+        self._name = name
+        self._image = model.images[0].data
+        self._stop = threading.Event()
+        self.answered = {"grpc": 0, "http": 0}
+        self.failed: list[str] = []
+        self._threads = [threading.Thread(target=self._grpc), threading.Thread(target=self._http)]
 
-    @property
-    def failed(self) -> list[str]:
-        """What went wrong, in words, by either protocol."""
-        return [words for tally in self.tallies.values() for words in tally.failures]
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
 
-    @property
-    def answered(self) -> dict[str, int]:
-        """Requests answered, by protocol."""
-        return {kind: tally.answered for kind, tally in self.tallies.items()}
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join(timeout=3 * LIMIT)
 
-    def until_answers(self, more: int, limit_s: float = ANSWERS_LIMIT_S) -> None:
+    def until_answers(self, more: int) -> None:
         """Wait until each protocol got so many answers more."""
-        super().until_answers(more, limit_s)
+        goal = {kind: count + more for kind, count in self.answered.items()}
+        until(
+            f"{more} more answers by each protocol",
+            lambda: all(self.answered[kind] >= goal[kind] for kind in goal),
+            limit=60,
+        )
+
+    def _grpc(self) -> None:
+        with GrpcClient(f"{self._host}:8500", timeout=LIMIT) as client:
+            self._ask("grpc", lambda: client.predict({"images": [self._image]}, self._name))
+
+    def _http(self) -> None:
+        with HttpClient(f"http://{self._host}", timeout=LIMIT) as client:
+            self._ask("http", lambda: client.score(self._image))
+
+    def _ask(self, kind: str, call: Callable[[], object]) -> None:
+        while not self._stop.is_set():
+            try:
+                call()
+            except Exception as error:  # noqa: BLE001 every failure of whatever kind is what is counted
+                self.failed.append(f"{kind}: {error}")
+            self.answered[kind] += 1
+            self._stop.wait(PAUSE)
