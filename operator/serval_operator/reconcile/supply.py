@@ -19,7 +19,7 @@ from serval_operator.api.views import PodView, parse_pod_warning
 from serval_operator.constants import AUTOSCALER_NAMESPACE, AUTOSCALER_STATUS
 from serval_operator.errors import Forbidden, KubeError
 from serval_operator.kube.access import Access
-from serval_operator.kube.client import Converted
+from serval_operator.kube.listing import Lister
 from serval_operator.kube.protocol import (
     CONFIG_MAPS,
     DEVICE_CLASSES,
@@ -53,19 +53,8 @@ _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
 
 
-class Reader(KubeApi, Protocol):
+class Reader(KubeApi, Lister, Protocol):
     """A client that can also keep of each object only what is needed."""
-
-    async def list_as(
-        self,
-        convert: Callable[[Object], _T],
-        resource: Resource,
-        namespace: str | None = None,
-        *,
-        label_selector: str = "",
-        field_selector: str = "",
-    ) -> Converted[_T]:
-        """Read all objects of a kind and keep of each what ``convert`` makes of it."""
 
 
 class SeenNodes(Protocol):
