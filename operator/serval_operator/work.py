@@ -166,8 +166,8 @@ class Work:
 
     def _is_known(self, key: Key) -> bool:
         """Whether a ModelDeployment has been judged before."""
-        model = self.cache.model(key)
-        return model is None or bool(model.status.get("conditions"))
+        model = self.cache.models.get(key)
+        return model is None or model.judged
 
     def _nodes_changed(self) -> None:
         """Let those look again that wait for a place on a node."""

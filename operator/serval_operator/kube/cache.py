@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from serval_operator.api.kept import KeptModel, keep_model
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.views import (
     AutoscalerView,
@@ -24,7 +25,6 @@ from serval_operator.api.views import (
     parse_autoscaler,
     parse_deployment,
     parse_disruption,
-    parse_model,
     parse_pod,
     parse_revision,
     parse_service,
@@ -92,7 +92,7 @@ class Cache:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         ours = (LABEL_MANAGED_BY, MANAGED_BY)
-        self.models: Store[ModelView] = Store(parse_model, clock=clock)
+        self.models: Store[KeptModel] = Store(keep_model, clock=clock)
         self._deployments: Store[DeploymentView] = Store(parse_deployment, label=ours, clock=clock)
         self._services: Store[ServiceView] = Store(parse_service, label=ours, clock=clock)
         self._pods: Store[PodView] = Store(parse_pod, label=ours, clock=clock)
@@ -118,7 +118,8 @@ class Cache:
 
     def model(self, key: Key) -> ModelView | None:
         """The ModelDeployment of a key."""
-        return self.models.get(key)
+        kept = self.models.get(key)
+        return kept.view() if kept else None
 
     def deployment(self, key: Key) -> DeploymentView | None:
         """The Deployment of a key, whoever owns it."""
@@ -151,7 +152,7 @@ class Cache:
     def remember(self, resource: Resource, obj: Object) -> Identity | None:
         """Take an object as the API server returned it to a write or read; gives its view.
 
-        None for a kind of which no object belongs to a ModelDeployment.
+        None for nodes and ModelDeployments, of which none belongs to a ModelDeployment.
         """
         view = self.store(resource).remember(obj)
         return view if isinstance(view, Identity) else None

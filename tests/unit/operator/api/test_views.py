@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serval_operator.api.kept import keep_model
 from serval_operator.api.naming import digest
 from serval_operator.api.views import (
     ChildView,
@@ -32,6 +33,7 @@ pytestmark = pytest.mark.unit
 
 PARSERS: tuple[Callable[[Mapping[str, Any]], Any], ...] = (
     parse_model,
+    keep_model,
     parse_deployment,
     parse_service,
     parse_autoscaler,
@@ -104,6 +106,7 @@ class TestTotal:
             "owner",
             "template",
             "template_digest",
+            "content",
         ):  # hashes of nothing, and nothing packed
             values.pop(kept, None)
         assert not any(values.values()), values
