@@ -1,6 +1,7 @@
 """A steady load of requests, each kind from a thread of its own, that counts what fails.
 
-It uses plain clients: Serval's own send a request again that no server took, and would hide what is counted.
+`plain` clients show what a server does; `retrying` ones, Serval's own, show what their users see of it. The
+tests of the whole put the same load on the operator.
 """
 
 from __future__ import annotations
@@ -19,16 +20,40 @@ import urllib3
 from examples.demo.errors import DemoError
 from examples.demo.scoring import INPUT
 
+from serval_serving.client import GrpcClient, HttpClient
 from serval_serving.wire import messages, rpc
 from serval_serving.wire.tensors import from_array
 
 PAUSE_S = 0.05
 CALL_LIMIT_S = 10.0
+ANSWERS_LIMIT_S = 60.0
 GRPC = "gRPC"
 HTTP = "HTTP"
 
 Ask = Callable[[], object]
 Open = Callable[[], AbstractContextManager[Ask]]
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What is asked again and again.
+
+    Attributes
+    ----------
+    grpc_address:
+        ``host:port`` of the gRPC port.
+    base_url:
+        ``http://host:port`` of the scoring port.
+    model:
+        Name of the served model.
+    image:
+        What it is to score.
+    """
+
+    grpc_address: str
+    base_url: str
+    model: str
+    image: bytes
 
 
 @dataclass(slots=True)
@@ -85,7 +110,17 @@ class SteadyLoad:
         for thread in self._threads:
             thread.join()
 
-    def until_answers(self, more: int, limit_s: float) -> None:
+    @property
+    def failures(self) -> list[str]:
+        """What went wrong, in words, of all kinds."""
+        return [f"{kind}: {words}" for kind, tally in self.tallies.items() for words in tally.failures]
+
+    @property
+    def answered(self) -> int:
+        """How many requests were answered of the kind that got the fewest answers."""
+        return min(tally.answered for tally in self.tallies.values())
+
+    def until_answers(self, more: int, limit_s: float = ANSWERS_LIMIT_S) -> None:
         """Wait until each kind was answered so many times more.
 
         Raises
@@ -114,29 +149,37 @@ class SteadyLoad:
                 self._over.wait(self._pause_s)
 
 
-def callers(grpc_address: str, base_url: str, model: str, image: bytes) -> dict[str, Open]:
-    """Return what sends one image again and again, by both protocols. No request is ever sent twice.
-
-    Parameters
-    ----------
-    grpc_address:
-        ``host:port`` of the gRPC port.
-    base_url:
-        ``http://host:port`` of the scoring port.
-    """
-    request = messages.PredictRequest(model_spec=messages.ModelSpec(name=model))
-    request.inputs[INPUT].CopyFrom(from_array(np.array([image], dtype=object)))
+def plain(question: Question) -> dict[str, Open]:
+    """Return what asks by plain clients, which never send a request twice: every failure is seen."""
+    request = messages.PredictRequest(model_spec=messages.ModelSpec(name=question.model))
+    request.inputs[INPUT].CopyFrom(from_array(np.array([question.image], dtype=object)))
 
     @contextmanager
     def by_grpc() -> Iterator[Ask]:
-        with grpc.insecure_channel(grpc_address) as channel:
+        with grpc.insecure_channel(question.grpc_address) as channel:
             predict = rpc.multicallable(channel, rpc.PREDICT)
             yield lambda: predict(request, timeout=CALL_LIMIT_S)
 
     @contextmanager
     def by_http() -> Iterator[Ask]:
         with urllib3.PoolManager(maxsize=1, retries=False, timeout=CALL_LIMIT_S) as pool:
-            yield lambda: _post(pool, f"{base_url}/score", image)
+            yield lambda: _post(pool, f"{question.base_url}/score", question.image)
+
+    return {GRPC: by_grpc, HTTP: by_http}
+
+
+def retrying(question: Question) -> dict[str, Open]:
+    """Return what asks by Serval's clients, which send a request again that no server took."""
+
+    @contextmanager
+    def by_grpc() -> Iterator[Ask]:
+        with GrpcClient(question.grpc_address, timeout=CALL_LIMIT_S) as client:
+            yield lambda: client.predict({INPUT: [question.image]}, question.model)
+
+    @contextmanager
+    def by_http() -> Iterator[Ask]:
+        with HttpClient(question.base_url, timeout=CALL_LIMIT_S) as client:
+            yield lambda: client.score(question.image)
 
     return {GRPC: by_grpc, HTTP: by_http}
 

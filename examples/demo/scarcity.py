@@ -22,7 +22,6 @@ SERVING_LIMIT_S = 240.0
 GONE_LIMIT_S = 120.0
 ANSWERS = 20
 """By each protocol, before a rollout begins under load and after it has ended."""
-ANSWERS_LIMIT_S = 60.0
 SHOWN_FAILURES = 3
 ENDED = ("Succeeded", "Failed")
 NO_ROUTE = (
@@ -183,17 +182,17 @@ def roll_under_load(cluster: Cluster, model: TrainedModel, say: Say) -> list[Pro
     """Roll while requests come, from before the change until the old pod is gone."""
     ports = (manifests.GRPC_PORT, manifests.SCORING_PORT)
     with cluster.reach(manifests.NAME, manifests.NAMESPACE, ports) as addresses:
-        callers = load.callers(
+        question = load.Question(
             addresses[manifests.GRPC_PORT],
             f"http://{addresses[manifests.SCORING_PORT]}",
             manifests.NAME,
             model.images[0].data,
         )
-        with SteadyLoad(callers) as steady:
+        with SteadyLoad(load.plain(question)) as steady:
             say("a steady load begins: gRPC over one channel that is held, and HTTP")
-            steady.until_answers(ANSWERS, ANSWERS_LIMIT_S)
+            steady.until_answers(ANSWERS)
             story = roll(cluster, say)
-            steady.until_answers(ANSWERS, ANSWERS_LIMIT_S)
+            steady.until_answers(ANSWERS)
     for kind, tally in steady.tallies.items():
         say(f"{kind}: {tally.requests} requests, {len(tally.failures)} failed")
         for failure in tally.failures[:SHOWN_FAILURES]:

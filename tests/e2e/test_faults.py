@@ -17,7 +17,7 @@ import pytest
 from examples.demo.model import TrainedModel
 
 from e2e.stand import OPERATOR_NODE, PULLS_ALWAYS, Stand
-from e2e.traffic import Traffic
+from e2e.traffic import steady_load
 from serval_lab import Lab
 from serval_serving.client import HttpClient
 from support.chart import CHART, NAMESPACE, RELEASE
@@ -113,12 +113,12 @@ class TestNodes:
         stand.create("wide", replicas=2, resources=SMALL, accelerator={"profile": "cpu"})
         stand.serving("wide")
         victim = nodes_of(stand, "wide")[0]
-        with Traffic(stand, "wide", model) as traffic, cordoned(cluster_lab, victim):
-            traffic.until_answers(10)
+        with steady_load(stand, "wide", model) as load, cordoned(cluster_lab, victim):
+            load.until_answers(10)
             drain(cluster_lab, victim, "wide")
             stand.serving("wide")
-            traffic.until_answers(10)
-        assert traffic.failed == [], traffic.failed[:3]
+            load.until_answers(10)
+        assert load.failures == [], load.failures[:3]
         assert victim not in nodes_of(stand, "wide")
 
     def test_a_cordoned_node_is_named_while_its_devices_are_out_of_reach(

@@ -10,7 +10,7 @@ import pytest
 from examples.demo.model import TrainedModel
 
 from e2e.stand import Stand
-from e2e.traffic import Traffic
+from e2e.traffic import steady_load
 from serval_lab import Lab
 from support.cluster import Object, condition
 from support.wait import until
@@ -102,13 +102,13 @@ def test_a_surge_rollout_with_a_free_gpu_loses_no_request(
         allocatable(stand, 2)
         stand.create("steady", accelerator=GPU)
         stand.serving("steady")
-        with Traffic(stand, "steady", model) as traffic:
-            traffic.until_answers(20)
+        with steady_load(stand, "steady", model) as load:
+            load.until_answers(20)
             stand.patch("steady", probes=CHANGED)
             assert story(stand, "steady")["strategy"] == {"Surge"}
-            traffic.until_answers(20)
-        assert traffic.failed == [], traffic.failed[:3]
-        assert min(traffic.answered.values()) > 40
+            load.until_answers(20)
+        assert load.failures == [], load.failures[:3]
+        assert load.answered > 40
 
 
 def test_a_bad_model_never_takes_the_old_one_down(stand: Stand, cluster_lab: Lab) -> None:

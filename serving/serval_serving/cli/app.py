@@ -15,6 +15,7 @@ from serval_serving.client.errors import (
     ServingError,
     UnavailableError,
 )
+from serval_serving.models.savedmodel import DEFAULT_SIGNATURE
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -72,14 +73,17 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     protocol.add_argument("--http", action="store_true", help="POST the bytes to /score")
     parser.add_argument("--model", default="", help="name of the model, where the server has several")
     parser.add_argument("--version", type=int, help="version of the model (default: the newest)")
-    parser.add_argument("--signature", default="serving_default", help="signature (default: %(default)s)")
+    parser.add_argument("--signature", default="", help=f"signature (default: {DEFAULT_SIGNATURE})")
     parser.add_argument("--output", default="", help="output that holds the scores")
     parser.add_argument("--top", type=int, default=5, help="classes to print (default: %(default)s)")
     parser.add_argument("--labels", type=Path, help="file with the name of one class per line, from class 0")
     parser.add_argument(
         "--timeout", type=float, default=10.0, help="seconds per request (default: %(default)g)"
     )
-    parser.add_argument("--json", action="store_true", help="print JSON with all outputs")
+    parser.add_argument(
+        "--repeat", type=int, default=1, help="times to send each request, to see how long it takes"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON with all outputs and times")
     parser.set_defaults(run=predict.run)
 
 

@@ -6,39 +6,19 @@ import argparse
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from serval_serving.cli.errors import NOT_FOUND, OK, CliError
+from serval_serving.cli.examples import examples
 from serval_serving.cli.tables import table
 from serval_serving.models.onnxmodel import ONNX_SUFFIX, OnnxModel, onnx_file, read_onnx_signature
 from serval_serving.models.savedmodel import (
-    DEFAULT_SIGNATURE,
     SAVED_MODEL_FILE,
     ModelInvalid,
     SavedModel,
-    Signature,
     TensorInfo,
     read_saved_model,
 )
-
-_GRPC_PORT: Final = 8500
-_HTTP_PORT: Final = 8501
-_STRING: Final = "DT_STRING"
-_FLOATS: Final = frozenset({"DT_FLOAT", "DT_DOUBLE", "DT_HALF", "DT_BFLOAT16"})
-_VALUE_FIELDS: Final = {
-    "DT_FLOAT": "floatVal",
-    "DT_DOUBLE": "doubleVal",
-    "DT_INT64": "int64Val",
-    "DT_BOOL": "boolVal",
-    "DT_STRING": "stringVal",
-    "DT_UINT32": "uint32Val",
-    "DT_UINT64": "uint64Val",
-    "DT_HALF": "halfVal",
-    "DT_BFLOAT16": "halfVal",
-}
-"""Fields of TensorProto in JSON; the other types, all short integers, share ``intVal``."""
-_ENCODED: Final = "'$(base64 -w0 image.jpg)'"
-"""Stands in a single-quoted shell word and leaves it for a moment, so that the shell fills in the file."""
 
 
 def run(options: argparse.Namespace) -> int:
@@ -143,58 +123,9 @@ def report(path: Path, model: SavedModel | OnnxModel, name: str, host: str) -> I
         rows += [("output", *_cells(alias, info)) for alias, info in signature.outputs.items()]
         yield table(("", "NAME", "TYPE", "SHAPE", "TENSOR"), rows)
         yield ""
-        yield from examples(key, signature, name, host)
-
-
-def examples(key: str, signature: Signature, name: str, host: str) -> Iterator[str]:
-    """Yield command lines that call the signature."""
-    infos = list(signature.inputs.values())
-    if key == DEFAULT_SIGNATURE and [info.dtype for info in infos] == [_STRING]:
-        yield f"curl --data-binary @image.jpg http://{host}:{_HTTP_PORT}/score"
-    row = {alias: _rest_value(info, _inner(info)) for alias, info in signature.inputs.items()}
-    body: dict[str, Any] = {"instances": [next(iter(row.values())) if len(row) == 1 else row]}
-    if key != DEFAULT_SIGNATURE:
-        body["signature_name"] = key
-    yield f"curl -d '{json.dumps(body)}' http://{host}:{_HTTP_PORT}/v1/models/{name}:predict"
-    yield "serval protoset serving.protoset"
-    request = {
-        "modelSpec": {"name": name, "signatureName": key},
-        "inputs": {alias: _tensor(info) for alias, info in signature.inputs.items()},
-    }
-    yield (
-        f"grpcurl -plaintext -protoset serving.protoset -d '{json.dumps(request)}'"
-        f" {host}:{_GRPC_PORT} tensorflow.serving.PredictionService/Predict"
-    )
+        yield from examples(key, signature, name, host, is_text=isinstance(model, OnnxModel))
 
 
 def _cells(alias: str, info: TensorInfo) -> tuple[str, str, str, str]:
     shape = "unknown" if info.shape is None else f"[{', '.join(str(dim) for dim in info.shape)}]"
     return alias, info.dtype, shape, info.name
-
-
-def _inner(info: TensorInfo) -> tuple[int, ...]:
-    """Return the shape of one instance: without the batch, open dimensions as 1."""
-    return tuple(1 if dim < 0 else dim for dim in (info.shape or ())[1:])
-
-
-def _rest_value(info: TensorInfo, shape: tuple[int, ...]) -> Any:
-    """Return an example value of the REST API."""
-    if shape:
-        return [_rest_value(info, shape[1:])] * shape[0]
-    if info.dtype == _STRING:
-        return {"b64": _ENCODED}
-    return _zero(info)
-
-
-def _tensor(info: TensorInfo) -> dict[str, Any]:
-    """Return an example TensorProto in JSON. A single value fills the whole shape."""
-    shape = (1, *_inner(info)) if info.shape != () else ()
-    value = _ENCODED if info.dtype == _STRING else _zero(info)
-    dims = {"dim": [{"size": dim} for dim in shape]}
-    return {"dtype": info.dtype, "tensorShape": dims, _VALUE_FIELDS.get(info.dtype, "intVal"): [value]}
-
-
-def _zero(info: TensorInfo) -> float | bool:
-    if info.dtype == "DT_BOOL":
-        return False
-    return 0.0 if info.dtype in _FLOATS else 0

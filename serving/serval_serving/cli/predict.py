@@ -1,4 +1,4 @@
-"""``serval predict``: files to scores."""
+"""``serval predict``: files to scores, and where the time went."""
 
 from __future__ import annotations
 
@@ -13,13 +13,15 @@ from typing import Any, Final
 
 import numpy as np
 
+from serval_serving.cli import times
 from serval_serving.cli.errors import NOT_FOUND, OK, USAGE, CliError
 from serval_serving.cli.extra import cluster_of
 from serval_serving.cli.tables import table
 from serval_serving.client.grpc_client import GrpcClient
 from serval_serving.client.http_client import HttpClient
+from serval_serving.client.timing import Timing
 from serval_serving.client.values import jsonable
-from serval_serving.models.savedmodel import TensorInfo
+from serval_serving.models.savedmodel import DEFAULT_SIGNATURE, TensorInfo
 from serval_serving.wire.dtypes import DataType, numpy_dtype
 from serval_serving.wire.errors import TensorError
 
@@ -51,6 +53,22 @@ class Endpoint:
     model: str
 
 
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What one request was answered.
+
+    Attributes
+    ----------
+    outputs:
+        The outputs of each file that it carried.
+    timings:
+        Where the time went, each time that it was sent.
+    """
+
+    outputs: list[Outputs]
+    timings: list[Timing]
+
+
 def run(options: argparse.Namespace) -> int:
     """Score the files and print the result.
 
@@ -63,18 +81,23 @@ def run(options: argparse.Namespace) -> int:
     """
     if options.top < 1:
         raise CliError("--top must be at least 1", USAGE)
+    if options.repeat < 1:
+        raise CliError("--repeat must be at least 1", USAGE)
     labels = _labels(options.labels)
     contents = [_content(path) for path in options.files]
     with _endpoint(options) as endpoint:
-        if endpoint.is_http:
-            results = _by_http(endpoint, contents, options)
-        else:
-            results = _by_grpc(endpoint, contents, options)
-    named = list(zip(options.files, results, strict=True))
+        if endpoint.is_http and (options.model or options.version is not None or options.signature):
+            raise CliError("/score takes no --model, --version or --signature; gRPC does", USAGE)
+        ask = _by_http if endpoint.is_http else _by_grpc
+        answers = list(ask(endpoint, contents, options))
+    paths = iter(options.files)
+    named = [(next(paths), outputs, answer.timings) for answer in answers for outputs in answer.outputs]
     if options.json:
-        print(json.dumps([_as_json(path, outputs, labels, options) for path, outputs in named]))
+        print(json.dumps([_as_json(*one, labels, options) for one in named]))
     else:
-        print(_as_table(named, labels, options))
+        print(_as_table([(path, outputs) for path, outputs, _ in named], labels, options))
+        print()
+        print(times.as_table([timing for answer in answers for timing in answer.timings]))
     return OK
 
 
@@ -97,36 +120,40 @@ def _endpoint(options: argparse.Namespace) -> Iterator[Endpoint]:
         yield Endpoint(f"http://{address}" if use_http else address, use_http, model)
 
 
-def _by_http(endpoint: Endpoint, contents: list[bytes], options: argparse.Namespace) -> list[Outputs]:
+def _by_http(endpoint: Endpoint, contents: list[bytes], options: argparse.Namespace) -> Iterator[Answer]:
     """Send one request per file to ``/score``."""
-    results = []
     with HttpClient(endpoint.address, timeout=options.timeout) as client:
         for content in contents:
-            scores = client.score(content)
+            timings: list[Timing] = []
+            for _ in range(options.repeat):
+                scores = client.score(content, on_timing=timings.append)
             # The server answers a batch of one.
-            results.append({_SCORE: scores[0] if scores.ndim > 0 and len(scores) == 1 else scores})
-    return results
+            row = scores[0] if scores.ndim > 0 and len(scores) == 1 else scores
+            yield Answer([{_SCORE: row}], timings)
 
 
-def _by_grpc(endpoint: Endpoint, contents: list[bytes], options: argparse.Namespace) -> list[Outputs]:
+def _by_grpc(endpoint: Endpoint, contents: list[bytes], options: argparse.Namespace) -> Iterator[Answer]:
     """Ask the model what it takes, then send the files in batches."""
-    results: list[Outputs] = []
     with GrpcClient(endpoint.address, timeout=options.timeout) as client:
         metadata = client.metadata(endpoint.model, options.version)
-        signature = metadata.signatures.get(options.signature)
+        wanted = options.signature or DEFAULT_SIGNATURE
+        signature = metadata.signatures.get(wanted)
         if signature is None:
             names = ", ".join(metadata.signatures)
-            raise CliError(f"the model has no signature {options.signature}; it has {names}", USAGE)
+            raise CliError(f"the model has no signature {wanted}; it has {names}", USAGE)
         if len(signature.inputs) != 1:
             names = ", ".join(signature.inputs)
             raise CliError(f"a model with one input is wanted; this one takes {names}", USAGE)
         name, info = next(iter(signature.inputs.items()))
+        which = (endpoint.model, options.version, wanted)
         for batch, rows in _batches(info, contents):
-            outputs = client.predict({name: batch}, endpoint.model, options.version, options.signature)
-            results += [
-                {key: _row(array, row, rows) for key, array in outputs.items()} for row in range(rows)
-            ]
-    return results
+            timings: list[Timing] = []
+            for _ in range(options.repeat):
+                outputs = client.predict({name: batch}, *which, on_timing=timings.append)
+            yield Answer(
+                [{key: _row(array, row, rows) for key, array in outputs.items()} for row in range(rows)],
+                timings,
+            )
 
 
 def _batches(info: TensorInfo, contents: list[bytes]) -> Iterator[tuple[Array, int]]:
@@ -185,11 +212,14 @@ def _top(scores: Array, count: int, labels: list[str]) -> list[dict[str, Any]]:
     ]
 
 
-def _as_json(path: Path, outputs: Outputs, labels: list[str], options: argparse.Namespace) -> dict[str, Any]:
+def _as_json(
+    path: Path, outputs: Outputs, timings: list[Timing], labels: list[str], options: argparse.Namespace
+) -> dict[str, Any]:
     content: dict[str, Any] = {"file": str(path), "outputs": jsonable(outputs)}
     scores = _scores(outputs, options.output)
     if scores is not None:
         content["top"] = _top(scores, options.top, labels)
+    content["milliseconds"] = [times.as_json(timing) for timing in timings]
     return content
 
 

@@ -14,6 +14,7 @@ from serval_serving.client.errors import (
 from serval_serving.client.grpc_client import GrpcClient
 from serval_serving.client.http_client import HttpClient
 from serval_serving.client.replies import ModelMetadata, VersionStatus
+from serval_serving.client.timing import Timing
 
 __all__ = [
     "AccessDeniedError",
@@ -26,6 +27,7 @@ __all__ = [
     "NotFoundError",
     "OverloadedError",
     "ServingError",
+    "Timing",
     "Tls",
     "UnavailableError",
     "VersionStatus",

@@ -2,33 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import grpc
 import grpc.aio
 import numpy as np
 
 from serval_serving.client.calls import (
     DEFAULT_TIMEOUT,
+    Connection,
     Tls,
-    key_metadata,
     metadata_request,
-    open_channel,
     predict_outputs,
     predict_request,
     status_request,
+    typed_errors,
 )
-from serval_serving.client.errors import error_of
 from serval_serving.client.replies import (
     ModelMetadata,
     VersionStatus,
     metadata_of_message,
     status_of_message,
 )
+from serval_serving.client.timing import OnTiming
 from serval_serving.client.values import Value
-from serval_serving.wire import rpc
 
 
 class AsyncGrpcClient:
@@ -39,7 +38,7 @@ class AsyncGrpcClient:
 
     Parameters
     ----------
-    address, tls, key, timeout:
+    address, tls, key, timeout, clock:
         As `GrpcClient`.
     """
 
@@ -50,13 +49,9 @@ class AsyncGrpcClient:
         tls: Tls | None = None,
         key: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._channel = open_channel(address, tls, grpc.aio)
-        self._metadata = key_metadata(key)
-        self._timeout = timeout
-        self._predict = rpc.multicallable(self._channel, rpc.PREDICT)
-        self._get_metadata = rpc.multicallable(self._channel, rpc.GET_MODEL_METADATA)
-        self._get_status = rpc.multicallable(self._channel, rpc.GET_MODEL_STATUS)
+        self._connection = Connection(address, tls, key, timeout, clock, grpc.aio)
 
     async def predict(
         self,
@@ -67,10 +62,11 @@ class AsyncGrpcClient:
         outputs: Sequence[str] = (),
         *,
         timeout: float | None = None,  # noqa: ASYNC109  it travels to the server as the call's deadline
+        on_timing: OnTiming | None = None,
     ) -> dict[str, np.ndarray[Any, Any]]:
         """Run the model; see `GrpcClient.predict`."""
         request = predict_request(inputs, model, version, signature, outputs)
-        return predict_outputs(await self._call(self._predict, request, timeout))
+        return predict_outputs(await self._call(self._connection.predict, request, timeout, on_timing))
 
     async def metadata(
         self,
@@ -81,7 +77,7 @@ class AsyncGrpcClient:
     ) -> ModelMetadata:
         """Ask for the model's signatures. Raises `ServingError`."""
         request = metadata_request(model, version)
-        return metadata_of_message(await self._call(self._get_metadata, request, timeout))
+        return metadata_of_message(await self._call(self._connection.metadata, request, timeout))
 
     async def status(
         self,
@@ -92,11 +88,11 @@ class AsyncGrpcClient:
     ) -> list[VersionStatus]:
         """Ask for the states of one or all versions. Raises `ServingError`."""
         request = status_request(model, version)
-        return status_of_message(await self._call(self._get_status, request, timeout))
+        return status_of_message(await self._call(self._connection.status, request, timeout))
 
     async def close(self) -> None:
         """Close the connections; calls in progress are cancelled."""
-        await self._channel.close()
+        await self._connection.channel.close()
 
     async def __aenter__(self) -> Self:
         return self
@@ -106,9 +102,14 @@ class AsyncGrpcClient:
     ) -> None:
         await self.close()
 
-    async def _call(self, method: Any, request: Any, seconds: float | None) -> Any:
-        limit = self._timeout if seconds is None else seconds
-        try:
-            return await method(request, timeout=limit, metadata=self._metadata)
-        except grpc.RpcError as error:
-            raise error_of(error.code().name, error.details() or "") from error
+    async def _call(
+        self, method: Any, request: Any, seconds: float | None, on_timing: OnTiming | None = None
+    ) -> Any:
+        connection = self._connection
+        started = connection.now()
+        with typed_errors():
+            call = method(request, **connection.arguments(seconds, timed=on_timing is not None))
+            reply = await call
+        if on_timing is not None:
+            on_timing(connection.timing(started, await call.trailing_metadata()))
+        return reply

@@ -1,9 +1,11 @@
-"""What both gRPC clients share: channels, requests and replies of the predict API."""
+"""What both gRPC clients share: connections, requests and replies of the predict API."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -11,16 +13,23 @@ from typing import Any, Final
 import grpc
 import numpy as np
 
-from serval_serving.client.errors import INTERNAL, ServingError
+from serval_serving.client.errors import INTERNAL, ServingError, error_of
 from serval_serving.client.replies import SIGNATURE_DEF
+from serval_serving.client.timing import Timing, timing_of
 from serval_serving.client.values import Value, as_array
-from serval_serving.wire import messages
+from serval_serving.wire import messages, rpc
 from serval_serving.wire.errors import TensorError
 from serval_serving.wire.tensors import to_array, write_array
+from serval_serving.wire.timing import WANTED, YES, told
 
 DEFAULT_PORT: Final = 8500
 DEFAULT_TIMEOUT: Final = 10.0
 """Seconds that a call may take, all tries together."""
+SILENCE_SECONDS: Final = 5
+"""How long a connection may leave what was sent without an acknowledgement: then its pod or node is gone,
+and a call still has time to be tried elsewhere."""
+CONNECT_SECONDS: Final = 3
+"""How long connecting may take: a try that goes to an address of a pod that is gone is never answered."""
 
 _SERVICE_CONFIG: Final = {
     # One connection to every address of a headless Service, and requests to all of them in turn.
@@ -45,9 +54,12 @@ _OPTIONS: Final[tuple[tuple[str, int | str], ...]] = (
     ("grpc.per_rpc_retry_buffer_size", 64 << 20),
     # Only while calls are in progress, and seldom: servers hang up on clients that ping too often.
     ("grpc.keepalive_time_ms", 60_000),
-    ("grpc.keepalive_timeout_ms", 20_000),
+    # gRPC makes it the kernel's limit too (TCP_USER_TIMEOUT), which needs no pings.
+    ("grpc.keepalive_timeout_ms", SILENCE_SECONDS * 1000),
     ("grpc.initial_reconnect_backoff_ms", 200),
-    ("grpc.max_reconnect_backoff_ms", 5_000),
+    ("grpc.max_reconnect_backoff_ms", 1_000),
+    # Its name in gRPC; it is the limit of a try to connect.
+    ("grpc.min_reconnect_backoff_ms", CONNECT_SECONDS * 1000),
     ("grpc.dns_min_time_between_resolutions_ms", 5_000),
     ("grpc.service_config", json.dumps(_SERVICE_CONFIG)),
 )
@@ -73,20 +85,55 @@ class Tls:
     server_name: str = ""
 
 
-def open_channel(address: str, tls: Tls | None, module: Any = grpc) -> Any:
-    """Open a channel to `address`; `module` is ``grpc`` or ``grpc.aio``."""
-    target = grpc_target(address)
-    options = list(_OPTIONS)
-    if tls is None:
-        return module.insecure_channel(target, options=options)
-    if tls.server_name:
-        options.append(("grpc.ssl_target_name_override", tls.server_name))
-    return module.secure_channel(target, _credentials(tls), options=options)
+class Connection:
+    """A channel, its methods, and what every call carries; both clients stand on one.
+
+    Parameters
+    ----------
+    address, tls, key, timeout, clock:
+        As `GrpcClient`.
+    module:
+        ``grpc`` or ``grpc.aio``: whose channel it is, and whether its methods are awaited.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        tls: Tls | None,
+        key: str | None,
+        timeout: float,
+        clock: Callable[[], float] = time.monotonic,
+        module: Any = grpc,
+    ) -> None:
+        self.channel = _open_channel(address, tls, module)
+        self.predict = rpc.multicallable(self.channel, rpc.PREDICT)
+        self.metadata = rpc.multicallable(self.channel, rpc.GET_MODEL_METADATA)
+        self.status = rpc.multicallable(self.channel, rpc.GET_MODEL_STATUS)
+        self._key = (("authorization", f"Bearer {key}"),) if key else ()
+        self._timeout = timeout
+        self._clock = clock
+
+    def arguments(self, timeout: float | None, *, timed: bool = False) -> dict[str, Any]:
+        """Return what a call gets beside its message; `timed` asks for the server's times."""
+        metadata = (*self._key, (WANTED, YES)) if timed else self._key
+        return {"timeout": self._timeout if timeout is None else timeout, "metadata": metadata}
+
+    def now(self) -> float:
+        """Read the clock."""
+        return self._clock()
+
+    def timing(self, started: float, trailing: Any) -> Timing:
+        """Say where the time since `started` went, by the metadata that came after the reply."""
+        return timing_of(self._clock() - started, told(trailing))
 
 
-def key_metadata(key: str | None) -> tuple[tuple[str, str], ...]:
-    """Return what a call carries beside its message."""
-    return (("authorization", f"Bearer {key}"),) if key else ()
+@contextmanager
+def typed_errors() -> Iterator[None]:
+    """Turn gRPC's errors into those of the clients."""
+    try:
+        yield
+    except grpc.RpcError as error:
+        raise error_of(error.code().name, error.details() or "") from error
 
 
 def predict_request(
@@ -123,6 +170,17 @@ def grpc_target(address: str) -> str:
         return address
     has_port = address.rpartition("]")[2].count(":") == 1
     return f"dns:///{address}" if has_port else f"dns:///{address}:{DEFAULT_PORT}"
+
+
+def _open_channel(address: str, tls: Tls | None, module: Any) -> Any:
+    """Open a channel to `address`."""
+    target = grpc_target(address)
+    options = list(_OPTIONS)
+    if tls is None:
+        return module.insecure_channel(target, options=options)
+    if tls.server_name:
+        options.append(("grpc.ssl_target_name_override", tls.server_name))
+    return module.secure_channel(target, _credentials(tls), options=options)
 
 
 def _spec(model: str, version: int | None, signature: str = "") -> messages.ModelSpec:

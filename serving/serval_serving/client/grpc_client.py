@@ -2,32 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self
 
-import grpc
 import numpy as np
 
 from serval_serving.client.calls import (
     DEFAULT_TIMEOUT,
+    Connection,
     Tls,
-    key_metadata,
     metadata_request,
-    open_channel,
     predict_outputs,
     predict_request,
     status_request,
+    typed_errors,
 )
-from serval_serving.client.errors import error_of
 from serval_serving.client.replies import (
     ModelMetadata,
     VersionStatus,
     metadata_of_message,
     status_of_message,
 )
+from serval_serving.client.timing import OnTiming
 from serval_serving.client.values import Value
-from serval_serving.wire import rpc
 
 
 class GrpcClient:
@@ -46,6 +45,8 @@ class GrpcClient:
         Sent as ``authorization: Bearer <key>``.
     timeout:
         Seconds that a call may take, unless it says otherwise.
+    clock:
+        Monotonic seconds.
     """
 
     def __init__(
@@ -55,13 +56,9 @@ class GrpcClient:
         tls: Tls | None = None,
         key: str | None = None,
         timeout: float = DEFAULT_TIMEOUT,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._channel = open_channel(address, tls)
-        self._metadata = key_metadata(key)
-        self._timeout = timeout
-        self._predict = rpc.multicallable(self._channel, rpc.PREDICT)
-        self._get_metadata = rpc.multicallable(self._channel, rpc.GET_MODEL_METADATA)
-        self._get_status = rpc.multicallable(self._channel, rpc.GET_MODEL_STATUS)
+        self._connection = Connection(address, tls, key, timeout, clock)
 
     def predict(
         self,
@@ -72,6 +69,7 @@ class GrpcClient:
         outputs: Sequence[str] = (),
         *,
         timeout: float | None = None,
+        on_timing: OnTiming | None = None,
     ) -> dict[str, np.ndarray[Any, Any]]:
         """Run the model.
 
@@ -89,6 +87,8 @@ class GrpcClient:
             The outputs wanted; empty for all.
         timeout:
             Seconds for this call; None for the client's.
+        on_timing:
+            Called with where the time went, once the reply is there.
 
         Returns
         -------
@@ -103,23 +103,25 @@ class GrpcClient:
             If an input cannot be sent.
         """
         request = predict_request(inputs, model, version, signature, outputs)
-        return predict_outputs(self._call(self._predict, request, timeout))
+        return predict_outputs(self._call(self._connection.predict, request, timeout, on_timing))
 
     def metadata(
         self, model: str = "", version: int | None = None, *, timeout: float | None = None
     ) -> ModelMetadata:
         """Ask for the model's signatures. Raises `ServingError`."""
-        return metadata_of_message(self._call(self._get_metadata, metadata_request(model, version), timeout))
+        request = metadata_request(model, version)
+        return metadata_of_message(self._call(self._connection.metadata, request, timeout))
 
     def status(
         self, model: str = "", version: int | None = None, *, timeout: float | None = None
     ) -> list[VersionStatus]:
         """Ask for the states of one or all versions. Raises `ServingError`."""
-        return status_of_message(self._call(self._get_status, status_request(model, version), timeout))
+        request = status_request(model, version)
+        return status_of_message(self._call(self._connection.status, request, timeout))
 
     def close(self) -> None:
         """Close the connections; calls in progress are cancelled."""
-        self._channel.close()
+        self._connection.channel.close()
 
     def __enter__(self) -> Self:
         return self
@@ -129,10 +131,14 @@ class GrpcClient:
     ) -> None:
         self.close()
 
-    def _call(self, method: Any, request: Any, timeout: float | None) -> Any:
-        try:
-            return method(
-                request, timeout=self._timeout if timeout is None else timeout, metadata=self._metadata
-            )
-        except grpc.RpcError as error:
-            raise error_of(error.code().name, error.details() or "") from error
+    def _call(
+        self, method: Any, request: Any, timeout: float | None, on_timing: OnTiming | None = None
+    ) -> Any:
+        connection = self._connection
+        started = connection.now()
+        with typed_errors():
+            arguments = connection.arguments(timeout, timed=on_timing is not None)
+            reply, call = method.with_call(request, **arguments)
+        if on_timing is not None:
+            on_timing(connection.timing(started, call.trailing_metadata()))
+        return reply

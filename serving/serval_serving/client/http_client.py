@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -14,7 +15,9 @@ from urllib.parse import quote
 import numpy as np
 import urllib3
 from urllib3 import exceptions as http
+from urllib3.connection import HTTPConnection
 
+from serval_serving.client.calls import CONNECT_SECONDS, DEFAULT_TIMEOUT, SILENCE_SECONDS
 from serval_serving.client.errors import (
     DEADLINE_EXCEEDED,
     INTERNAL,
@@ -29,15 +32,14 @@ from serval_serving.client.replies import (
     metadata_of_json,
     status_of_json,
 )
+from serval_serving.client.timing import OnTiming, timing_of
 from serval_serving.client.values import array_of_json, jsonable
+from serval_serving.wire.timing import TOLD, WANTED, YES
 
-DEFAULT_TIMEOUT: Final = 10.0
-"""Seconds that a call may take, all tries together."""
 CONNECTIONS: Final = 16
 """Connections that are kept open for later requests."""
 _FIRST_PAUSE: Final = 0.1
 _LONGEST_PAUSE: Final = 2.0
-_CONNECT_SECONDS: Final = 3.0
 _MAX_ERROR_TEXT: Final = 1024
 
 _T = TypeVar("_T")
@@ -76,7 +78,9 @@ class HttpClient:
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         context = ssl.create_default_context(cafile=ca_file) if base_url.startswith("https:") else None
-        self._pool = urllib3.PoolManager(maxsize=CONNECTIONS, ssl_context=context)
+        self._pool = urllib3.PoolManager(
+            maxsize=CONNECTIONS, ssl_context=context, socket_options=_socket_options()
+        )
         self._base = base_url.rstrip("/")
         self._model = model
         self._headers = {"Authorization": f"Bearer {key}"} if key else {}
@@ -84,15 +88,19 @@ class HttpClient:
         self._clock = clock
         self._sleep = sleep
 
-    def score(self, data: bytes, *, timeout: float | None = None) -> np.ndarray[Any, Any]:
+    def score(
+        self, data: bytes, *, timeout: float | None = None, on_timing: OnTiming | None = None
+    ) -> np.ndarray[Any, Any]:
         """Send raw bytes, such as a JPEG file, and return the scores.
+
+        `timeout` and `on_timing` are as `GrpcClient.predict` has them.
 
         Raises
         ------
         ServingError
             What the server, or the way to it, says.
         """
-        body = self._call("POST", "/score", data, "application/octet-stream", timeout)
+        body = self._call("POST", "/score", data, "application/octet-stream", timeout, on_timing)
         return _read(array_of_json, body)
 
     def predict(
@@ -103,6 +111,7 @@ class HttpClient:
         version: int | None = None,
         signature: str = "",
         timeout: float | None = None,
+        on_timing: OnTiming | None = None,
     ) -> np.ndarray[Any, Any] | dict[str, np.ndarray[Any, Any]]:
         """Run the model on one instance per row.
 
@@ -112,8 +121,8 @@ class HttpClient:
             One value per row, or for several inputs one mapping from names to values; bytes are encoded.
         model, version, signature:
             What to run; see `HttpClient` and `GrpcClient.predict`.
-        timeout:
-            Seconds for this call; None for the client's.
+        timeout, on_timing:
+            As `GrpcClient.predict` has them.
 
         Returns
         -------
@@ -129,7 +138,8 @@ class HttpClient:
         if signature:
             content["signature_name"] = signature
         path = self._path(model, version) + ":predict"
-        body = self._call("POST", path, json.dumps(content).encode(), "application/json", timeout)
+        data = json.dumps(content).encode()
+        body = self._call("POST", path, data, "application/json", timeout, on_timing)
         return _read(_predictions, body)
 
     def metadata(
@@ -164,10 +174,30 @@ class HttpClient:
         suffix = "" if version is None else f"/versions/{version}"
         return f"/v1/models/{quote(name, safe='')}{suffix}"
 
-    def _call(self, method: str, path: str, body: bytes | None, kind: str, timeout: float | None) -> bytes:
-        """Send the request until it is answered with anything but 503, or the time is up."""
-        end = self._clock() + (self._timeout if timeout is None else timeout)
+    def _call(
+        self,
+        method: str,
+        path: str,
+        body: bytes | None,
+        kind: str,
+        timeout: float | None,
+        on_timing: OnTiming | None = None,
+    ) -> bytes:
+        """Send a request, and return the body of what answers it."""
+        started = self._clock()
         headers = self._headers | ({"Content-Type": kind} if kind else {})
+        if on_timing is not None:
+            headers[WANTED] = YES
+        end = started + (self._timeout if timeout is None else timeout)
+        reply = self._tried(method, path, body, headers, end)
+        if on_timing is not None:
+            on_timing(timing_of(self._clock() - started, reply.headers.get(TOLD, "")))
+        return reply.data
+
+    def _tried(
+        self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], end: float
+    ) -> urllib3.BaseHTTPResponse:
+        """Send a request until it is answered with anything but 502 or 503, or the time is up."""
         pause = _FIRST_PAUSE
         while True:
             try:
@@ -181,7 +211,7 @@ class HttpClient:
 
     def _once(
         self, method: str, path: str, body: bytes | None, headers: Mapping[str, str], end: float
-    ) -> bytes:
+    ) -> urllib3.BaseHTTPResponse:
         left = max(end - self._clock(), 0.001)
         try:
             reply = self._pool.request(
@@ -191,13 +221,21 @@ class HttpClient:
                 headers=headers,
                 retries=False,
                 redirect=False,
-                timeout=urllib3.Timeout(connect=min(_CONNECT_SECONDS, left), read=left),
+                timeout=urllib3.Timeout(connect=min(CONNECT_SECONDS, left), read=left),
             )
         except http.HTTPError as error:
             raise _transport_error(error, self._base) from error
         if reply.status != 200:
             raise http_error(reply.status, _error_text(reply))
-        return reply.data
+        return reply
+
+
+def _socket_options() -> list[tuple[int, int, int]]:
+    """Return urllib3's options, and the limit that gRPC sets too, where the system has it."""
+    options = [(level, name, int(value)) for level, name, value in HTTPConnection.default_socket_options]
+    if hasattr(socket, "TCP_USER_TIMEOUT"):
+        options.append((socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, SILENCE_SECONDS * 1000))
+    return options
 
 
 def _transport_error(error: http.HTTPError, base: str) -> ServingError:

@@ -196,6 +196,10 @@ class TensorFlowModel:
             )
         except self._tf.errors.OpError as error:
             raise StatusError(code_of(error.error_code), str(error.message)) from error
+        except UnicodeDecodeError as error:
+            # The words for a request at fault quote it, and that need not be text.
+            words = error.object.decode(errors="replace")
+            raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, words) from error
         except (KeyError, TypeError, ValueError) as error:
             raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
         finally:

@@ -24,6 +24,7 @@ from serval_serving.models.manager import Lease, Users
 from serval_serving.server.batch_settings import PER_MODEL_FILE, BatchSettings, read_settings
 from serval_serving.server.flags import FlagError
 from serval_serving.server.metrics import Metrics
+from serval_serving.server.spent import Spent
 from serval_serving.wire.status import StatusError, invalid
 
 TOO_LARGE = "Task size {size} is larger than maximum input batch size {limit}"
@@ -53,6 +54,9 @@ class _Task:
     size: int
     until: float | None
     since: float
+    began: float = 0.0
+    ended: float = 0.0
+    """When the batch that gave it its rows was run."""
     done: threading.Event = field(default_factory=threading.Event)
     left: bool = False
     outputs: Outputs = field(default_factory=list)
@@ -129,10 +133,12 @@ class BatchScheduler:
         inputs: Mapping[str, np.ndarray],
         aliases: Sequence[str],
         until: float | None,
+        spent: Spent | None = None,
     ) -> Outputs:
         """Run a request within a batch; the outputs come in the order of `aliases`.
 
-        `until` is the moment when nobody waits any more; None for never.
+        `until` is the moment when nobody waits any more; None for never. `spent` gets the times of the piece
+        that was done last.
 
         Raises
         ------
@@ -146,6 +152,9 @@ class BatchScheduler:
         tasks = [_Task(piece, rows, until, self._clock()) for piece, rows in self._pieces(inputs, size)]
         self._submit(lease, signature, aliases, tasks)
         results = [self._result(task) for task in tasks]
+        if spent is not None:
+            last = max(tasks, key=lambda task: task.ended)
+            spent.add(last.began - last.since, last.ended - last.began)
         return (
             results[0]
             if len(results) == 1
@@ -273,12 +282,15 @@ class BatchScheduler:
         # The batch may run as long as anybody waits for it.
         seconds = max(untils) - now if len(untils) == len(tasks) else None
         self._metrics.batch_size.observe(size, batch.lease.name)
+        began = self._clock()
         outputs = self._run(batch.lease, batch.signature, inputs, batch.aliases, seconds)
+        ended = self._clock()
         padded = len(next(iter(inputs.values())))
         if any(output.ndim == 0 or len(output) != padded for output in outputs):
             raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, BAD_OUTPUT)
         start = 0
         for task in tasks:
+            task.began, task.ended = began, ended
             task.end([output[start : start + task.size] for output in outputs])
             start += task.size
 

@@ -85,6 +85,14 @@ def _port(text: str) -> int:
     return value
 
 
+def _address(text: str) -> str:
+    """Check a `host:port`."""
+    host, colon, port = text.rpartition(":")
+    if text and not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
+        raise ValueError(text)
+    return text
+
+
 def _names(text: str) -> tuple[str, ...]:
     return tuple(name for name in text.split(",") if name)
 
@@ -112,6 +120,8 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "rest_api_max_body_bytes": _natural,
     "model_name": str,
     "model_base_path": _path,
+    "upstream": _address,
+    "upstream_rest": _address,
     "model_config_file": _path,
     "model_config_file_poll_wait_seconds": _natural,
     "allow_version_labels_for_unavailable_models": _bool,
@@ -170,11 +180,39 @@ _IGNORED: dict[str, Callable[[str], Any]] = {
     "xla_gpu_jit_level": int,
 }
 
+# What the server behind a front decides; a front that took them would not do what they say.
+_NOT_IN_FRONT = (
+    "model_base_path",
+    "model_config_file",
+    "model_config_file_poll_wait_seconds",
+    "allow_version_labels_for_unavailable_models",
+    "force_allow_any_version_labels_for_unavailable_models",
+    "file_system_poll_wait_seconds",
+    "max_num_load_retries",
+    "load_retry_interval_micros",
+    "enable_model_warmup",
+    "num_request_iterations_for_warmup",
+    "saved_model_tags",
+    "tensorflow_session_parallelism",
+    "tensorflow_intra_op_parallelism",
+    "tensorflow_inter_op_parallelism",
+    "per_process_gpu_memory_fraction",
+    "onnx_providers",
+    "enable_serialization_as_tensor_content",
+    "enable_signature_method_name_check",
+    "enable_batching",
+    "batching_parameters_file",
+    "enable_per_model_batching_parameters",
+    "engine_threads",
+)
+
 # To start without these would serve something else than what was asked for.
 _REFUSED = frozenset({"use_tflite_model"})
 
 _OWN = frozenset(
     {
+        "upstream",
+        "upstream_rest",
         "rest_api_max_body_bytes",
         "enable_scoring",
         "scoring_output",
@@ -228,7 +266,10 @@ def parse(arguments: Sequence[str]) -> CommandLine:
 def usage() -> str:
     """List the flags that have an effect, with their defaults."""
     defaults = Settings()
-    lines = ["usage: serval-model-server --model_base_path=<folder> [--flag=value ...]"]
+    lines = [
+        "usage: serval-model-server --model_base_path=<folder> [--flag=value ...]",
+        "       serval-model-server --upstream=<host:port> [--flag=value ...]",
+    ]
     for name in sorted(_PARSERS):
         note = " (not of tensorflow_model_server)" if name in _OWN else ""
         lines.append(f"  --{name}={_spelled(getattr(defaults, name))}{note}")
@@ -263,7 +304,11 @@ def _value(name: str, text: str | None, parser: Callable[[str], Any]) -> Any:
 
 def _check(settings: Settings) -> None:
     """Check what flags must hold together."""
-    if settings.model_base_path is None and settings.model_config_file is None:
+    if settings.upstream:
+        _check_front(settings)
+    elif settings.upstream_rest:
+        raise FlagError("--upstream_rest needs --upstream")
+    elif settings.model_base_path is None and settings.model_config_file is None:
         raise FlagError("--model_base_path or --model_config_file is required")
     if not settings.model_name:
         raise FlagError("--model_name must not be empty")
@@ -281,6 +326,17 @@ def _check(settings: Settings) -> None:
             "either --tensorflow_session_parallelism or --tensorflow_intra_op_parallelism and "
             "--tensorflow_inter_op_parallelism can be set, not both"
         )
+
+
+def _check_front(settings: Settings) -> None:
+    """Refuse what a server without models cannot do."""
+    defaults = Settings()
+    for name in _NOT_IN_FRONT:
+        if getattr(settings, name) != getattr(defaults, name):
+            raise FlagError(
+                f"--{name} cannot be given together with --upstream: the server at {settings.upstream} has "
+                "the models and decides this"
+            )
 
 
 def _spelled(value: Any) -> str:

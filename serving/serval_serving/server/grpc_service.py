@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,8 +13,8 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
-from serval_serving.server.services import Services
 from serval_serving.server.sockets import close_port, open_connections
+from serval_serving.server.spent import WorkerPool
 from serval_serving.server.tls import Tls
 from serval_serving.wire import rpc
 from serval_serving.wire.services import descriptor_set
@@ -72,7 +71,7 @@ class GrpcServer:
 
     Parameters
     ----------
-    services:
+    handlers:
         What answers.
     options:
         How to listen.
@@ -80,11 +79,13 @@ class GrpcServer:
         Certificates of the port; None for clear text.
     """
 
-    def __init__(self, services: Services, options: GrpcOptions, tls: Tls | None = None) -> None:
+    def __init__(
+        self, handlers: Sequence[grpc.GenericRpcHandler], options: GrpcOptions, tls: Tls | None = None
+    ) -> None:
         self._tls = tls
-        self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="grpc")
+        self._pool = WorkerPool(options.threads, "grpc")
         self._server = grpc.server(self._pool, options=_arguments(options))
-        self._server.add_generic_rpc_handlers(services.handlers())
+        self._server.add_generic_rpc_handlers(handlers)
         self._health = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         if options.reflection:
@@ -107,9 +108,14 @@ class GrpcServer:
         if options.socket_path:
             # Whoever may open the file is on this machine: there is nothing to encrypt.
             self._listen(f"unix:{options.socket_path}", None)
-        for name in HEALTH_NAMES:
-            self._health.set(name, health_pb2.HealthCheckResponse.SERVING)
+        self.report(serving=True)
         self._server.start()
+
+    def report(self, *, serving: bool) -> None:
+        """Say by the health checks whether predictions are answered; a server that drains says no anyway."""
+        states = health_pb2.HealthCheckResponse
+        for name in HEALTH_NAMES:
+            self._health.set(name, states.SERVING if serving else states.NOT_SERVING)
 
     def _listen(self, address: str, tls: Tls | None) -> None:
         """Open one address."""

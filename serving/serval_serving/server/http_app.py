@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass
@@ -14,13 +15,15 @@ import grpc
 from aiohttp import web
 
 from serval_serving.engines.base import TIMED_OUT
-from serval_serving.server import access, rest_api, rest_paths
+from serval_serving.server import access, rest_paths
 from serval_serving.server import score as scoring
 from serval_serving.server.http_errors import error_body, http_code
-from serval_serving.server.inference import Deadline, Inference, Target
+from serval_serving.server.inference import Admission, Deadline
 from serval_serving.server.keys import HEADER, Keys
-from serval_serving.server.metrics import REST, SCORE
+from serval_serving.server.metrics import SCORE
+from serval_serving.server.spent import Spent
 from serval_serving.wire.status import StatusError
+from serval_serving.wire.timing import TOLD, WANTED
 
 HEALTH_PATH = "/healthz"
 INTERNAL = "The server failed on this request; its log has the details."
@@ -32,19 +35,35 @@ CORS_HEADERS = {
     "Access-Control-Allow-Headers": "Content-Type, Authorization",
 }
 
-_JSON = "application/json"
+JSON = "application/json"
 _TOO_LARGE_STATUS = 413
-_Work = Callable[[bytes, Deadline], bytes]
+REFUSALS = (web.HTTPRequestEntityTooLarge, StatusError, TimeoutError)
+"""What ends a request before its work is done: too large a body, a key or a limit, too little time."""
+
+Work = Callable[[bytes, Deadline], bytes]
+"""Makes the body of a reply from that of a request; it blocks."""
+
 _log = logging.getLogger(__name__)
 
 
-class _Answer(NamedTuple):
-    """How a request ended: status, the reply's body, the request's bytes, and an HTTP status of its own."""
+class Answer(NamedTuple):
+    """How a request ended.
+
+    That is a status, the reply's body, the request's bytes, an HTTP status of its own, and the words that
+    tell where the time went.
+    """
 
     code: grpc.StatusCode
     reply: bytes
     size: int = 0
     status: int = 0
+    times: str = ""
+
+    def response(self) -> web.Response:
+        """Make the reply."""
+        status = self.status or http_code(self.code)
+        headers = {TOLD: self.times} if self.times else None
+        return web.Response(status=status, body=self.reply, content_type=JSON, headers=headers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,15 +106,15 @@ class HttpOptions:
     cors: bool = False
 
 
-class HttpApp:
+class HttpApp(ABC):
     """The HTTP application of one server.
 
     Parameters
     ----------
-    inference:
-        What answers.
+    admission:
+        Counts requests and admits them.
     options:
-        How.
+        How requests are handled.
     pool:
         Threads for what blocks.
     keys:
@@ -103,14 +122,32 @@ class HttpApp:
     """
 
     def __init__(
-        self, inference: Inference, options: HttpOptions, pool: Executor, keys: Keys | None = None
+        self, admission: Admission, options: HttpOptions, pool: Executor, keys: Keys | None = None
     ) -> None:
-        self._inference = inference
+        self._admission = admission
         self._keys = keys
         self._options = options
         self._pool = pool
         self._draining = False
         self._since: weakref.WeakKeyDictionary[asyncio.BaseTransport, float] = weakref.WeakKeyDictionary()
+
+    @abstractmethod
+    def scorer(self) -> tuple[str, Work]:
+        """Name the model that /score is for, and give what scores a body.
+
+        Raises
+        ------
+        StatusError
+            There is no such model.
+        """
+
+    @abstractmethod
+    async def page(self) -> str:
+        """Write the metrics."""
+
+    @abstractmethod
+    async def api(self, request: web.Request) -> web.StreamResponse:
+        """Answer the API under /v1/."""
 
     def application(self) -> web.Application:
         """Make the aiohttp application."""
@@ -142,7 +179,7 @@ class HttpApp:
         limit = self._options.max_connection_age_seconds
         if limit <= 0 or request.transport is None:
             return False
-        now = self._inference.now()
+        now = self._admission.now()
         return now - self._since.setdefault(request.transport, now) >= limit
 
     async def _health(self, _request: web.Request) -> web.Response:
@@ -151,7 +188,7 @@ class HttpApp:
 
     async def _metrics(self, _request: web.Request) -> web.Response:
         """Answer the metrics."""
-        page = self._inference.metrics.page()
+        page = await self.page()
         return web.Response(body=page.encode(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
     async def _score(self, request: web.Request) -> web.Response:
@@ -161,43 +198,19 @@ class HttpApp:
         if request.method != "POST":
             return web.Response(status=500, text=scoring.OTHERS_REFUSED)
         try:
-            name = self._inference.model_name(Target(None))
+            name, work = self.scorer()
         except StatusError as error:
-            return _failed(error.code, error.message)
-
-        def work(body: bytes, deadline: Deadline) -> bytes:
-            return scoring.score(self._inference, self._options.scoring_output, body, deadline)
-
+            return failed(error.code, error.message)
         return await self._run(request, name, "Predict", SCORE, work)
 
-    async def _rest(self, request: web.Request) -> web.Response:
+    async def _rest(self, request: web.Request) -> web.StreamResponse:
         """Answer the API under /v1/; there is nothing else."""
         path = request.rel_url.raw_path
         if self._options.cors and request.method == "OPTIONS":
             return web.Response()
         if not path.lower().startswith(rest_paths.PREFIX):
             return web.Response(status=404, text="Not Found")
-        try:
-            call = rest_paths.parse(request.method, path)
-        except StatusError as error:
-            return _failed(error.code, error.message)
-        name = call.target.name or ""
-
-        def work(body: bytes, deadline: Deadline) -> bytes:
-            return rest_api.answer(self._inference, call, body, deadline)
-
-        if request.method == "GET":
-            return await self._look(request, name, work)
-        return await self._run(request, name, call.method.capitalize(), REST, work)
-
-    async def _look(self, request: web.Request, name: str, work: _Work) -> web.Response:
-        """Answer a question about a model: cheap, so the loop does it, and probes wait for no thread."""
-        started = self._inference.now()
-        code, reply = self._attempt(lambda: work(b"", Deadline()))
-        self._inference.metrics.ended(name, code)
-        call = f"GET{request.rel_url.raw_path}"
-        access.note(request.remote, call, name, code, self._inference.now() - started, 0)
-        return _reply(code, reply)
+        return await self.api(request)
 
     async def _run(
         self,
@@ -205,28 +218,49 @@ class HttpApp:
         name: str,
         api: str,
         entrypoint: str,
-        work: _Work,
+        work: Work,
     ) -> web.Response:
         """Do the work with a request's body, and count it."""
-        inference, metrics = self._inference, self._inference.metrics
-        started = inference.now()
+        started = self._admission.now()
         answer = await self._answer(request, work)
-        seconds = inference.now() - started
-        metrics.ended(name, answer.code)
-        if answer.code is grpc.StatusCode.OK:
-            metrics.request_latency.observe(seconds * 1e6, name, api, entrypoint)
-            metrics.request_bytes.add(name, entrypoint, amount=answer.size)
-        access.note(request.remote, f"{entrypoint}/{api}", name, answer.code, seconds, answer.size)
-        status = answer.status or http_code(answer.code)
-        return web.Response(status=status, body=answer.reply, content_type=_JSON)
+        self._count(request, name, api, entrypoint, answer.code, answer.size, started)
+        return answer.response()
 
-    async def _answer(self, request: web.Request, work: _Work) -> _Answer:
+    def _count(
+        self,
+        request: web.Request,
+        name: str,
+        api: str,
+        entrypoint: str,
+        code: grpc.StatusCode,
+        size: int,
+        started: float,
+    ) -> None:
+        """Count a prediction that ended, and note it in the access log."""
+        metrics = self._admission.metrics
+        seconds = self._admission.now() - started
+        metrics.ended(name, code)
+        if code is grpc.StatusCode.OK:
+            metrics.request_latency.observe(seconds * 1e6, name, api, entrypoint)
+            metrics.request_bytes.add(name, entrypoint, amount=size)
+        access.note(request.remote, f"{entrypoint}/{api}", name, code, seconds, size)
+
+    def _count_look(self, request: web.Request, name: str, code: grpc.StatusCode, started: float) -> None:
+        """The same for a question about a model."""
+        self._admission.metrics.ended(name, code)
+        call = f"GET{request.rel_url.raw_path}"
+        access.note(request.remote, call, name, code, self._admission.now() - started, 0)
+
+    async def _answer(self, request: web.Request, work: Work) -> Answer:
         """Check the key, read the body, do the work in a thread, and answer in time."""
-        inference = self._inference
-        deadline = inference.deadline(self._options.timeout_seconds)
+        admission = self._admission
+        spent = Spent() if WANTED in request.headers else None
+        deadline = admission.deadline(self._options.timeout_seconds, spent)
 
         def admitted() -> bytes:
-            with inference.admitted():
+            if spent is not None:
+                spent.add(admission.now() - arrived)
+            with admission.admitted():
                 return work(body, deadline)
 
         body = b""
@@ -235,16 +269,22 @@ class HttpApp:
                 self._keys.check(request.headers.get(HEADER))
             async with asyncio.timeout(self._options.timeout_seconds):
                 body = await request.read()
+                arrived = admission.now()
                 loop = asyncio.get_running_loop()
                 code, reply = await loop.run_in_executor(self._pool, self._attempt, admitted)
-        except web.HTTPRequestEntityTooLarge:
+        except REFUSALS as error:
+            return self._refused(error, len(body))
+        times = "" if spent is None else spent.told(admission.now() - arrived)
+        return Answer(code, reply, len(body), times=times)
+
+    def _refused(self, error: Exception, size: int = 0) -> Answer:
+        """Make the answer of a request that failed before its work was done."""
+        if isinstance(error, web.HTTPRequestEntityTooLarge):
             message = TOO_LARGE % self._options.max_body_bytes
-            return _Answer(grpc.StatusCode.INVALID_ARGUMENT, error_body(message), status=_TOO_LARGE_STATUS)
-        except StatusError as error:
-            return _Answer(error.code, error_body(error.message))
-        except TimeoutError:
-            return _Answer(grpc.StatusCode.DEADLINE_EXCEEDED, error_body(TIMED_OUT), len(body))
-        return _Answer(code, reply, len(body))
+            return Answer(grpc.StatusCode.INVALID_ARGUMENT, error_body(message), status=_TOO_LARGE_STATUS)
+        if isinstance(error, StatusError):
+            return Answer(error.code, error_body(error.message))
+        return Answer(grpc.StatusCode.DEADLINE_EXCEEDED, error_body(TIMED_OUT), size)
 
     def _attempt(self, work: Callable[[], bytes]) -> tuple[grpc.StatusCode, bytes]:
         """Do the work; every failure becomes a status and a body."""
@@ -257,9 +297,11 @@ class HttpApp:
             return grpc.StatusCode.INTERNAL, error_body(INTERNAL)
 
 
-def _reply(code: grpc.StatusCode, body: bytes) -> web.Response:
-    return web.Response(status=http_code(code), body=body, content_type=_JSON)
+def replied(code: grpc.StatusCode, body: bytes) -> web.Response:
+    """Make the reply of a status and a body of JSON."""
+    return web.Response(status=http_code(code), body=body, content_type=JSON)
 
 
-def _failed(code: grpc.StatusCode, message: str) -> web.Response:
-    return _reply(code, error_body(message))
+def failed(code: grpc.StatusCode, message: str) -> web.Response:
+    """Make the reply that says what went wrong."""
+    return replied(code, error_body(message))

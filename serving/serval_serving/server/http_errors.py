@@ -23,10 +23,20 @@ _CODES = {
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
 
+_STATUSES = {status: code for code, status in reversed(_CODES.items())} | {500: grpc.StatusCode.INTERNAL}
+
 
 def http_code(code: grpc.StatusCode) -> int:
     """Map a status code as TensorFlow Serving does."""
     return _CODES.get(code, 500)
+
+
+def code_of_http(status: int) -> grpc.StatusCode:
+    """Give the status code that an HTTP status stands for; of several the first of the table."""
+    found = _STATUSES.get(status)
+    if found is not None:
+        return found
+    return grpc.StatusCode.OK if status < 400 else grpc.StatusCode.UNKNOWN
 
 
 def error_body(message: str) -> bytes:

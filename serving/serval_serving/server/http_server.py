@@ -6,17 +6,18 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from typing import Any
 
 import grpc
 from aiohttp import web
 
 from serval_serving.server.http_app import HttpApp, HttpOptions
-from serval_serving.server.inference import Inference
-from serval_serving.server.keys import Keys
 from serval_serving.server.tls import Tls
 from serval_serving.wire.status import StatusError
+
+MakeApp = Callable[[HttpOptions, Executor], HttpApp]
+"""Makes the application, given how it handles requests and threads for what blocks."""
 
 _log = logging.getLogger(__name__)
 _START_SECONDS = 30.0
@@ -32,23 +33,19 @@ class HttpServer:
 
     Parameters
     ----------
-    inference:
-        What answers.
+    make_app:
+        Makes what answers.
     options:
         How to listen.
-    keys:
-        What callers must show to predict; None for nothing.
     tls:
         Certificates; None for clear text.
     """
 
-    def __init__(
-        self, inference: Inference, options: HttpOptions, keys: Keys | None = None, tls: Tls | None = None
-    ) -> None:
+    def __init__(self, make_app: MakeApp, options: HttpOptions, tls: Tls | None = None) -> None:
         self._options = options
         self._tls = tls
         self._pool = ThreadPoolExecutor(options.threads, thread_name_prefix="http")
-        self._app = HttpApp(inference, options, self._pool, keys)
+        self._app = make_app(options, self._pool)
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever, name="http-loop", daemon=True)
         self._runner: web.AppRunner | None = None

@@ -20,7 +20,8 @@ from serval_serving.engines.base import (
 )
 from serval_serving.models.manager import NO_LABEL, Lease, ModelManager
 from serval_serving.server.batching import Batching
-from serval_serving.server.metrics import PREDICT, Metrics
+from serval_serving.server.metrics import PREDICT, Metrics, RequestMetrics
+from serval_serving.server.spent import Spent
 from serval_serving.wire.status import StatusError, invalid
 
 NO_SPEC = "Missing ModelSpec"
@@ -48,16 +49,73 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The moment, in the clock's seconds, at which nobody waits for the answer any more; None for never."""
+    """The time that a request has, and where to note how it is spent.
+
+    Attributes
+    ----------
+    at:
+        The moment, in the clock's seconds, at which nobody waits for the answer any more; None for never.
+    spent:
+        Where to add what was spent; None where nobody asked.
+    """
 
     at: float | None = None
+    spent: Spent | None = None
 
     def left(self, now: float) -> float | None:
         """Seconds left, which may be negative; None where there is no deadline."""
         return None if self.at is None else self.at - now
 
 
-class Inference:
+class Admission:
+    """Counts predictions, limits how many are in progress, and knows the time.
+
+    Parameters
+    ----------
+    metrics:
+        Where to count.
+    max_concurrent:
+        Predictions in progress at once, waiting ones included; 0 for no limit.
+    clock:
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self, metrics: RequestMetrics, max_concurrent: int = 0, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._metrics = metrics
+        self._max_concurrent = max_concurrent
+        self._clock = clock
+
+    @property
+    def metrics(self) -> RequestMetrics:
+        """Where requests are counted."""
+        return self._metrics
+
+    def now(self) -> float:
+        """Read the clock."""
+        return self._clock()
+
+    def deadline(self, seconds: float | None, spent: Spent | None = None) -> Deadline:
+        """Make the deadline that lies so many seconds ahead; None for none."""
+        return Deadline(None if seconds is None else self._clock() + seconds, spent)
+
+    @contextmanager
+    def admitted(self) -> Iterator[None]:
+        """Count a prediction while it lasts.
+
+        Raises
+        ------
+        StatusError
+            RESOURCE_EXHAUSTED: too many are in progress.
+        """
+        with self._metrics.count_in_flight(self._max_concurrent) as within:
+            if not within:
+                raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_MANY % self._max_concurrent)
+            yield
+
+
+class Inference(Admission):
     """Runs predictions.
 
     Parameters
@@ -76,6 +134,8 @@ class Inference:
         Monotonic seconds.
     """
 
+    _metrics: Metrics
+
     def __init__(
         self,
         models: Mapping[str, ModelManager],
@@ -86,11 +146,9 @@ class Inference:
         checks_methods: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        super().__init__(metrics, max_concurrent, clock)
         self._models = models
-        self._metrics = metrics
         self._gate = threading.Semaphore(engine_threads)
-        self._max_concurrent = max_concurrent
-        self._clock = clock
         self.checks_methods = checks_methods
         self._batching: Batching | None = None
 
@@ -113,14 +171,6 @@ class Inference:
         """
         if self.checks_methods and signature.method not in _PREDICT_METHODS:
             raise StatusError(grpc.StatusCode.INTERNAL, WRONG_METHOD % signature.method)
-
-    def now(self) -> float:
-        """Read the clock."""
-        return self._clock()
-
-    def deadline(self, seconds: float | None) -> Deadline:
-        """Make the deadline that lies so many seconds ahead; None for none."""
-        return Deadline() if seconds is None else Deadline(self._clock() + seconds)
 
     def model(self, name: str) -> ModelManager | None:
         """Find a model; None where there is none of that name."""
@@ -161,20 +211,6 @@ class Inference:
             raise StatusError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {which}")
         return model.lease(target.version)
 
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
-        """Count a prediction while it lasts.
-
-        Raises
-        ------
-        StatusError
-            RESOURCE_EXHAUSTED: too many are in progress.
-        """
-        with self._metrics.count_in_flight(self._max_concurrent) as within:
-            if not within:
-                raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_MANY % self._max_concurrent)
-            yield
-
     def run(
         self,
         lease: Lease,
@@ -194,7 +230,8 @@ class Inference:
             DEADLINE_EXCEEDED, or what the engine answers.
         """
         if self._batching is not None:
-            return self._batching.scheduler(lease).run(lease, signature, inputs, aliases, deadline.at)
+            scheduler = self._batching.scheduler(lease)
+            return scheduler.run(lease, signature, inputs, aliases, deadline.at, deadline.spent)
         waited_from = self._clock()
         left = deadline.left(waited_from)
         if left is not None and left <= 0:
@@ -207,6 +244,8 @@ class Inference:
             outputs = self.execute(lease, signature, inputs, aliases, deadline.left(started), api)
         finally:
             self._gate.release()
+        if deadline.spent is not None:
+            deadline.spent.add(started - waited_from, self._clock() - started)
         self._metrics.engine_wait.observe((started - waited_from) * 1e6, lease.name)
         return outputs
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 import threading
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from serval_serving.engines.base import Loader
@@ -14,21 +12,17 @@ from serval_serving.models.fleet import EarlyLabels, Fleet
 from serval_serving.models.manager import Lease, LoadSettings, ModelManager
 from serval_serving.server.batch_settings import read_settings
 from serval_serving.server.batching import Batching
-from serval_serving.server.grpc_service import GrpcOptions, GrpcServer
-from serval_serving.server.http_app import HttpOptions
-from serval_serving.server.http_server import HttpServer
 from serval_serving.server.inference import Inference
 from serval_serving.server.keys import Keys
 from serval_serving.server.metrics import Metrics
-from serval_serving.server.monitoring import metrics_path
+from serval_serving.server.model_app import ModelApp
+from serval_serving.server.ports import Ports
 from serval_serving.server.reload import ConfigFileWatch, read_file
 from serval_serving.server.services import Services
 from serval_serving.server.settings import Settings
-from serval_serving.server.tls import Tls
 from serval_serving.server.warmup import WarmUp
 
 _THREADS_PER_CPU = 4
-_SPARE_THREADS = 8
 _log = logging.getLogger(__name__)
 
 
@@ -68,11 +62,12 @@ class ModelServer:
         typed = not settings.enable_serialization_as_tensor_content
         keys = Keys(settings.auth_keys) if settings.auth_keys else None
         services = Services(inference, self._fleet, keys, typed=typed)
-        grpc, http = _grpc_options(settings, cpus), _http_options(settings, cpus)
-        tls = Tls(settings.ssl_config_file) if settings.ssl_config_file else None
-        self._grpc = GrpcServer(services, grpc, tls) if grpc.port or grpc.socket_path else None
-        http_tls = tls if settings.rest_api_tls else None
-        self._http = HttpServer(inference, http, keys, http_tls) if http.port else None
+        self._ports = Ports(
+            settings,
+            _THREADS_PER_CPU * cpus,
+            services.handlers(),
+            lambda options, pool: ModelApp(inference, options, pool, keys),
+        )
 
     def stop(self) -> None:
         """Ask `run` to end. May be called from a signal handler."""
@@ -86,23 +81,21 @@ class ModelServer:
         StatusError
             A model cannot be loaded, or a port cannot be had.
         """
-        settings = self._settings
         self._fleet.start(self._models, self._stopped.is_set)
         if self._stopped.is_set():
             return
-        for server in (self._grpc, self._http):
-            if server is not None:
-                server.start()
+        self._ports.open()
         for name, manager in self._fleet.items():
             _log.info("serving model=%s versions=%s", name, manager.available())
-        _log.info("ready grpc_port=%d http_port=%d", settings.port, settings.rest_api_port)
         watch = self._config_watch()
         if watch is not None:
             watch.start()
         self._stopped.wait()
         if watch is not None:
             watch.stop()
-        self._drain()
+        seconds = self._ports.drain()
+        self._fleet.stop()
+        _log.info("drained seconds=%.3f", seconds)
 
     def _manager(self, config: ModelConfig) -> ModelManager:
         """Make the manager of one model."""
@@ -135,18 +128,6 @@ class ModelServer:
         path, seconds = self._settings.model_config_file, self._settings.model_config_file_poll_wait_seconds
         return ConfigFileWatch(path, self._models, self._fleet, seconds) if path and seconds > 0 else None
 
-    def _drain(self) -> None:
-        """Take no more requests and let those in progress end."""
-        _log.info("draining for up to %g seconds", self._settings.drain_seconds)
-        started = time.monotonic()
-        waits: list[Callable[[], None]] = [
-            server.drain() for server in (self._grpc, self._http) if server is not None
-        ]
-        for wait in waits:
-            wait()
-        self._fleet.stop()
-        _log.info("drained seconds=%.3f", time.monotonic() - started)
-
 
 def _models(settings: Settings) -> tuple[ModelConfig, ...]:
     """Say which models to serve: those of the configuration file, else the one of the flags."""
@@ -177,39 +158,3 @@ def _early_labels(settings: Settings) -> EarlyLabels:
     if settings.allow_version_labels_for_unavailable_models:
         return EarlyLabels.NEW
     return EarlyLabels.NONE
-
-
-def _grpc_options(settings: Settings, cpus: int) -> GrpcOptions:
-    """Derive the options of the gRPC server."""
-    threads = settings.grpc_max_threads or _THREADS_PER_CPU * cpus
-    return GrpcOptions(
-        port=settings.port,
-        threads=_with_room(threads, settings.max_concurrent_requests),
-        max_connection_age_seconds=settings.max_connection_age_seconds,
-        drain_seconds=settings.drain_seconds,
-        arguments=settings.grpc_channel_arguments,
-        socket_path=settings.grpc_socket_path,
-        reflection=settings.enable_reflection,
-    )
-
-
-def _http_options(settings: Settings, cpus: int) -> HttpOptions:
-    """Derive the options of the HTTP server."""
-    threads = settings.rest_api_num_threads or _THREADS_PER_CPU * cpus
-    return HttpOptions(
-        port=settings.rest_api_port,
-        threads=_with_room(threads, settings.max_concurrent_requests),
-        timeout_seconds=settings.rest_api_timeout_in_ms / 1000 or None,
-        max_body_bytes=settings.rest_api_max_body_bytes,
-        max_connection_age_seconds=settings.max_connection_age_seconds,
-        metrics_path=metrics_path(settings.monitoring_config_file),
-        scoring=settings.enable_scoring,
-        scoring_output=settings.scoring_output,
-        drain_seconds=settings.drain_seconds,
-        cors=settings.rest_api_enable_cors_support or settings.enable_cors_support,
-    )
-
-
-def _with_room(threads: int, max_concurrent: int) -> int:
-    """Have a thread for each admitted request and some more, so that the rest are refused at once."""
-    return max(threads, max_concurrent + _SPARE_THREADS if max_concurrent else 0)

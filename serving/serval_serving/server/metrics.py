@@ -46,24 +46,13 @@ Devices = Callable[[], Mapping[tuple[str, ...], str]]
 """Says what each version that serves, by model and number, runs on."""
 
 
-class Metrics:
-    """All metrics of one server.
+class RequestMetrics:
+    """The metrics of requests and of the process, wherever the models are."""
 
-    Parameters
-    ----------
-    devices:
-        Says what runs where.
-    """
-
-    def __init__(self, devices: Devices = dict) -> None:
+    def __init__(self) -> None:
         self._in_flight = 0
         self._lock = threading.Lock()
-        self._all: tuple[Metric, ...] = (
-            *self._of_requests(),
-            *self._of_examples(),
-            *self._of_batches(),
-            *self._of_the_process(devices),
-        )
+        self._all: tuple[Metric, ...] = (*self._of_requests(), *self._of_the_process())
 
     def _of_requests(self) -> tuple[Metric, ...]:
         """Make those of every request."""
@@ -76,18 +65,61 @@ class Metrics:
             ("model_name", "API", "entrypoint"),
             _LATENCIES,
         )
-        self.runtime_latency = Histogram(
-            f"{_PREFIX}runtime_latency",
-            "Microseconds inside the engine.",
-            ("model_name", "API", "runtime"),
-            _LATENCIES,
-        )
         self.request_bytes = Counter(
             "serval_request_bytes_total",
             "Bytes of request messages and bodies.",
             ("model_name", "entrypoint"),
         )
-        return self.requests, self.request_latency, self.runtime_latency, self.request_bytes
+        return self.requests, self.request_latency, self.request_bytes
+
+    def _of_the_process(self) -> tuple[Metric, ...]:
+        """Make those that are read when they are asked for."""
+        return (
+            Gauge(
+                "serval_requests_in_flight", "Predictions in progress, waiting ones included.", self.in_flight
+            ),
+            Gauge("process_resident_memory_bytes", "Resident memory.", _resident_bytes),
+            ReadCounter("process_cpu_seconds_total", "User and system CPU seconds.", _cpu_seconds),
+        )
+
+    def in_flight(self) -> int:
+        """Count the predictions in progress."""
+        with self._lock:
+            return self._in_flight
+
+    @contextmanager
+    def count_in_flight(self, limit: int) -> Iterator[bool]:
+        """Count a prediction while it lasts; the answer is whether it is within the limit (0 for none)."""
+        with self._lock:
+            self._in_flight += 1
+            within = not limit or self._in_flight <= limit
+        try:
+            yield within
+        finally:
+            with self._lock:
+                self._in_flight -= 1
+
+    def ended(self, model: str, code: grpc.StatusCode) -> None:
+        """Count a request that ended."""
+        self.requests.add(model, code.name)
+
+    def page(self) -> str:
+        """Write all metrics as text."""
+        return page(self._all)
+
+
+class Metrics(RequestMetrics):
+    """All metrics of a server that has the models itself.
+
+    Parameters
+    ----------
+    devices:
+        Says what runs where.
+    """
+
+    def __init__(self, devices: Devices = dict) -> None:
+        super().__init__()
+        self._all += (*self._of_examples(), *self._of_engines(devices), *self._of_batches())
 
     def _of_examples(self) -> tuple[Metric, ...]:
         """Make those of requests that hold Examples, and of warming up."""
@@ -131,51 +163,26 @@ class Metrics:
         )
         return self.engine_wait, self.queue_length, self.queuing_latency, self.batch_size
 
-    def _of_the_process(self, devices: Devices) -> tuple[Metric, ...]:
-        """Make those that are read when they are asked for."""
-        return (
-            Gauges(
-                "serval_accelerator_in_use",
-                "1 for a version that runs on an accelerator, 0 for one on the CPU.",
-                ("model_name", "version", "device"),
-                lambda: {(*labels, device): float(device != CPU) for labels, device in devices().items()},
-            ),
-            Gauge(
-                "serval_requests_in_flight", "Predictions in progress, waiting ones included.", self.in_flight
-            ),
-            Gauge("process_resident_memory_bytes", "Resident memory.", _resident_bytes),
-            ReadCounter("process_cpu_seconds_total", "User and system CPU seconds.", _cpu_seconds),
+    def _of_engines(self, devices: Devices) -> tuple[Metric, ...]:
+        """Make those of what runs the models."""
+        self.runtime_latency = Histogram(
+            f"{_PREFIX}runtime_latency",
+            "Microseconds inside the engine.",
+            ("model_name", "API", "runtime"),
+            _LATENCIES,
         )
-
-    def in_flight(self) -> int:
-        """Count the predictions in progress."""
-        with self._lock:
-            return self._in_flight
-
-    @contextmanager
-    def count_in_flight(self, limit: int) -> Iterator[bool]:
-        """Count a prediction while it lasts; the answer is whether it is within the limit (0 for none)."""
-        with self._lock:
-            self._in_flight += 1
-            within = not limit or self._in_flight <= limit
-        try:
-            yield within
-        finally:
-            with self._lock:
-                self._in_flight -= 1
-
-    def ended(self, model: str, code: grpc.StatusCode) -> None:
-        """Count a request that ended."""
-        self.requests.add(model, code.name)
+        in_use = Gauges(
+            "serval_accelerator_in_use",
+            "1 for a version that runs on an accelerator, 0 for one on the CPU.",
+            ("model_name", "version", "device"),
+            lambda: {(*labels, device): float(device != CPU) for labels, device in devices().items()},
+        )
+        return self.runtime_latency, in_use
 
     def examples(self, model: str, count: int) -> None:
         """Count the examples of one request."""
         self.example_counts.observe(count, model)
         self.example_total.add(model, amount=count)
-
-    def page(self) -> str:
-        """Write all metrics as text."""
-        return page(self._all)
 
 
 def _resident_bytes() -> float:

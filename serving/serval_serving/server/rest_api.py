@@ -29,9 +29,9 @@ def answer(inference: Inference, call: Call, body: bytes, deadline: Deadline) ->
     if call.method == PREDICT:
         return _predict(inference, call, body, deadline)
     if call.method == STATUS:
-        return _pretty(_plain(model_status(inference, call.target)))
+        return write_status(model_status(inference, call.target))
     if call.method == METADATA:
-        return _metadata(inference, call)
+        return write_metadata(model_metadata(inference, call.target, [SIGNATURE_DEF]))
     return _score(inference, call, body, deadline)
 
 
@@ -65,9 +65,13 @@ def _score(inference: Inference, call: Call, body: bytes, deadline: Deadline) ->
     return json_examples.write_values(examples.regress(inference, target, given, deadline).result)
 
 
-def _metadata(inference: Inference, call: Call) -> bytes:
-    """Answer the metadata of a version, laid out as TensorFlow Serving does."""
-    response = model_metadata(inference, call.target, [SIGNATURE_DEF])
+def write_status(response: messages.GetModelStatusResponse) -> bytes:
+    """Write the states of versions, laid out as TensorFlow Serving does."""
+    return _pretty(_plain(response))
+
+
+def write_metadata(response: messages.GetModelMetadataResponse) -> bytes:
+    """Write the metadata of a version, laid out as TensorFlow Serving does."""
     signatures = messages.SignatureDefMap()
     response.metadata[SIGNATURE_DEF].Unpack(signatures)
     document = {

@@ -53,7 +53,12 @@ def score(inference: Inference, output: str, body: bytes, deadline: Deadline) ->
         array = the_array(alias, signature.inputs[alias], body)
         check_tensor(alias, signature.inputs[alias], array)
         result = inference.run(lease, signature, {alias: array}, [wanted], deadline)[0]
-    values = json_values.writable(wanted, result)
+    return written(wanted, result)
+
+
+def written(output: str, array: np.ndarray) -> bytes:
+    """Write the array of an output as a bare JSON array."""
+    values = json_values.writable(output, array)
     if json_values.finite(values):
         return json_values.dump(values)
     return json_values.dump_exact(json_values.plain(values))

@@ -18,9 +18,11 @@ from serval_serving.server.metadata import model_metadata, model_status
 from serval_serving.server.metrics import CLASSIFY, GRPC, MULTI_INFERENCE, PREDICT, REGRESS
 from serval_serving.server.predict import predict, read_target, target_of
 from serval_serving.server.reload import reload
+from serval_serving.server.spent import Spent, waited
 from serval_serving.wire import messages, rpc
 from serval_serving.wire.quick import Request, read_request
 from serval_serving.wire.status import StatusError, cut_message
+from serval_serving.wire.timing import TOLD, WANTED
 
 INTERNAL = "The server failed on this request; its log has the details."
 
@@ -127,7 +129,8 @@ class Services:
         """Answer with the reply that `make` returns beside the model's name, and count the call."""
         inference, metrics = self._inference, self._inference.metrics
         started = inference.now()
-        deadline = inference.deadline(_time_left(context))
+        spent = _spent(context)
+        deadline = inference.deadline(time_left(context), spent)
         try:
             self._check_key(context)
             with inference.admitted():
@@ -137,8 +140,11 @@ class Services:
             metrics.ended(name, code)
             self._note(request, context, api, name, code, started)
             _abort(context, code, message)
+        seconds = inference.now() - started
+        if spent is not None:
+            context.set_trailing_metadata(((TOLD, spent.told(waited() + seconds)),))
         metrics.ended(name, grpc.StatusCode.OK)
-        metrics.request_latency.observe((inference.now() - started) * 1e6, name, api, GRPC)
+        metrics.request_latency.observe(seconds * 1e6, name, api, GRPC)
         metrics.request_bytes.add(name, GRPC, amount=_size(request))
         self._note(request, context, api, name, grpc.StatusCode.OK, started)
         return response
@@ -227,7 +233,13 @@ def _answer(context: Any, make: Callable[[], _T]) -> _T:
         _abort(context, *_status(error))
 
 
-def _time_left(context: Any) -> float | None:
+def _spent(context: Any) -> Spent | None:
+    """Begin to note where the time goes, if the caller wants to know; the wait for this thread is known."""
+    wanted = any(key == WANTED for key, _ in context.invocation_metadata())
+    return Spent(queue=waited()) if wanted else None
+
+
+def time_left(context: Any) -> float | None:
     """Seconds until the client's deadline; None if it has none, which grpcio tells by some 300 years."""
     left: float | None = context.time_remaining()
     return None if left is None or left > LONGEST_DEADLINE_SECONDS else left

@@ -27,6 +27,9 @@ class Settings:
         Largest body of an HTTP request.
     model_name, model_base_path:
         The model's name in requests, and the folder of its version folders.
+    upstream, upstream_rest:
+        Front mode: `host:port` of the gRPC and of the HTTP port of the server that this one stands before.
+        That one has the models; `model_name` says which of them /score and readiness are about.
     model_config_file, model_config_file_poll_wait_seconds:
         Text proto ModelServerConfig that names the models instead, and the seconds between two looks at it;
         0 looks once.
@@ -95,6 +98,8 @@ class Settings:
     rest_api_max_body_bytes: int = 128 * 1024 * 1024
     model_name: str = "default"
     model_base_path: Path | None = None
+    upstream: str = ""
+    upstream_rest: str = ""
     model_config_file: Path | None = None
     model_config_file_poll_wait_seconds: int = 0
     allow_version_labels_for_unavailable_models: bool = False

@@ -10,11 +10,12 @@ from typing import Any
 import grpc
 import pytest
 from examples.demo.errors import DemoError
-from examples.demo.load import Ask, SteadyLoad, Tally, callers
+from examples.demo.load import Ask, Question, SteadyLoad, Tally, plain, retrying
 
 from serval_serving.wire import messages, rpc
 
 LIMIT = 10.0
+SCORES = b"[[0.1,0.9]]"
 
 
 class Server:
@@ -86,8 +87,9 @@ class Model:
             def do_POST(self) -> None:
                 body = self.rfile.read(int(self.headers["Content-Length"]))
                 self.send_response(200 if model.note("HTTP", body) else 503)
-                self.send_header("Content-Length", "0")
+                self.send_header("Content-Length", str(len(SCORES)))
                 self.end_headers()
+                self.wfile.write(SCORES)
 
             def log_message(self, format: str, *args: Any) -> None: ...  # noqa: A002 the base class names it
 
@@ -122,16 +124,25 @@ def model() -> Iterator[Model]:
     model.grpc.stop(None).wait(LIMIT)
 
 
-def test_the_clients_send_no_request_twice(model: Model) -> None:
-    made = callers(
-        f"127.0.0.1:{model.grpc_port}",
-        f"http://127.0.0.1:{model.http.server_address[1]}",
-        "digits",
-        b"png",
-    )
-    with SteadyLoad(made, pause_s=0.0) as load:
+def about(model: Model) -> Question:
+    http = f"http://127.0.0.1:{model.http.server_address[1]}"
+    return Question(f"127.0.0.1:{model.grpc_port}", http, "digits", b"png")
+
+
+def test_plain_clients_send_no_request_twice(model: Model) -> None:
+    with SteadyLoad(plain(about(model)), pause_s=0.0) as load:
         load.until_answers(5, LIMIT)
     for kind, words in (("gRPC", "UNAVAILABLE"), ("HTTP", "status 503")):
         (failure,) = load.tallies[kind].failures
         assert words in failure
         assert model.images[kind] == [b"png"] * load.tallies[kind].requests
+    assert [words.partition(":")[0] for words in load.failures] == ["gRPC", "HTTP"]
+
+
+def test_retrying_clients_send_again_what_no_server_took(model: Model) -> None:
+    with SteadyLoad(retrying(about(model)), pause_s=0.0) as load:
+        load.until_answers(5, LIMIT)
+    assert load.failures == []
+    for kind, tally in load.tallies.items():
+        assert model.images[kind] == [b"png"] * (tally.requests + 1)
+    assert load.answered == min(tally.requests for tally in load.tallies.values())

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import pytest
 from serval_serving.cli import main
 from serval_serving.cli.errors import CliError
 from serval_serving.cli.predict import MAX_BATCH, _batches
+from serval_serving.cli.times import as_table
+from serval_serving.client import Timing
 from serval_serving.models.savedmodel import TensorInfo
 from serval_serving.wire.tensors import to_array
 from unit.serving.client.servers import Model, RestSite, grpc_server, rest_server
@@ -41,7 +44,7 @@ def test_table(address: str, images: list[str], tmp_path: Path, capsys: Capture)
     labels = tmp_path / "labels.txt"
     labels.write_text("\n".join(f"digit {i}" for i in range(9)))
     assert main(["predict", address, *images, "--top", "2", "--labels", str(labels)]) == 0
-    assert capsys.readouterr().out.splitlines() == [
+    assert capsys.readouterr().out.splitlines()[:5] == [
         "FILE    RANK   CLASS     SCORE",
         "a.png   1      9         9.0000",
         "a.png   2      digit 8   8.0000",
@@ -58,11 +61,15 @@ def test_json(address: str, images: list[str], capsys: Capture) -> None:
     assert found["outputs"]["classes"] == 9
     assert found["outputs"]["probabilities"] == list(range(10))
     assert "b64" in found["outputs"]["echo"]
+    ((took, *others),) = [found["milliseconds"]]
+    assert not others
+    assert took.pop("total") > 0
+    assert took == {"network": None, "queue": None, "engine": None, "server": None}
 
 
 def test_many_files_go_in_batches(address: str, model: Model, images: list[str], capsys: Capture) -> None:
     assert main(["predict", address, *(images[:1] * (MAX_BATCH + 1)), "--top", "1"]) == 0
-    assert len(capsys.readouterr().out.splitlines()) == MAX_BATCH + 2
+    assert capsys.readouterr().out.count("a.png") == MAX_BATCH + 1
     assert [len(to_array(request.inputs["images"])) for request in model.requests] == [MAX_BATCH, 1]
 
 
@@ -86,6 +93,46 @@ def test_http(images: list[str], capsys: Capture) -> None:
     assert site.requests[0][2] == b"\x89PNGa.png"
 
 
+TIMES = "total;dur=0.75, queue;dur=0.25, engine;dur=0.35"
+
+
+def _cells(line: str) -> list[str]:
+    return re.split(r" {2,}", line)
+
+
+def test_times(address: str, model: Model, images: list[str], capsys: Capture) -> None:
+    assert main(["predict", address, images[0]]) == 0
+    *_, gap, header, row = capsys.readouterr().out.splitlines()
+    assert gap == ""
+    assert _cells(header) == ["MILLISECONDS", "TOTAL", "NETWORK", "QUEUE", "ENGINE", "SERVER"]
+    assert _cells(row)[0] == "1 request"
+    assert _cells(row)[2:] == ["-", "-", "-", "-"]
+    model.times = TIMES
+    assert main(["predict", address, *images, "--repeat", "3"]) == 0
+    *_, median, worst = capsys.readouterr().out.splitlines()
+    assert [_cells(median)[0], _cells(worst)[0]] == ["p50 of 3", "p99 of 3"]
+    assert _cells(worst)[3:] == ["0.25", "0.35", "0.15"]
+    assert len(model.requests) == 4, "both files go in one request, three times"
+
+
+def test_times_as_json(images: list[str], capsys: Capture) -> None:
+    site = RestSite()
+    site.answer("/score", (200, [[0.1, 0.7, 0.2]]))
+    site.times = TIMES
+    with rest_server(site) as url:
+        assert main(["predict", url, *images, "--json", "--repeat", "2"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert [len(entry["milliseconds"]) for entry in found] == [2, 2]
+    took = found[0]["milliseconds"][0]
+    assert (took["queue"], took["engine"], took["server"]) == pytest.approx((0.25, 0.35, 0.15))
+    assert took["total"] == pytest.approx(took["network"] + 0.75, abs=0.002)
+
+
+def test_percentiles_are_of_what_was_seen() -> None:
+    shown = as_table([Timing(total / 1000) for total in range(100, 0, -1)])
+    assert [_cells(line)[1] for line in shown.splitlines()[1:]] == ["50.00", "99.00"]
+
+
 def test_unclear_scores_are_printed_as_they_are(images: list[str], capsys: Capture) -> None:
     site = RestSite()
     site.answer("/score", (200, [[[1.0], [2.0]]]))
@@ -106,6 +153,8 @@ def test_unclear_scores_are_printed_as_they_are(images: list[str], capsys: Captu
         (["127.0.0.1:1", "absent.png"], 4, "absent.png cannot be read"),
         (["127.0.0.1:1", "IMAGE", "--top", "0"], 2, "--top"),
         (["127.0.0.1:1", "IMAGE", "--labels", "absent.txt"], 4, "absent.txt"),
+        (["127.0.0.1:1", "IMAGE", "--repeat", "0"], 2, "--repeat"),
+        (["http://127.0.0.1:1", "IMAGE", "--version", "0"], 2, "/score takes no"),
         (["http://127.0.0.1:1", "IMAGE", "--grpc"], 2, "not a URL"),
         (["http://127.0.0.1:1", "IMAGE", "--timeout", "0.2"], 3, "refused"),
         (["127.0.0.1:1", "IMAGE", "--timeout", "3"], 3, "UNAVAILABLE"),

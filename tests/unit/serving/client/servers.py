@@ -15,6 +15,7 @@ import numpy as np
 
 from serval_serving.wire import messages, rpc
 from serval_serving.wire.tensors import to_array, write_array
+from serval_serving.wire.timing import TOLD, WANTED
 
 
 class Model:
@@ -24,12 +25,15 @@ class Model:
         self.requests: list[messages.PredictRequest] = []
         self.headers: list[dict[str, str]] = []
         self.refusals: list[tuple[grpc.StatusCode, str]] = []
+        self.times = ""
 
     def predict(self, request: messages.PredictRequest, context: Any) -> messages.PredictResponse:
         self.requests.append(request)
         self.headers.append(dict(context.invocation_metadata()))
         if self.refusals:
             context.abort(*self.refusals.pop(0))
+        if self.times and WANTED in self.headers[-1]:
+            context.set_trailing_metadata(((TOLD, self.times),))
         images = to_array(request.inputs["images"])
         scores = np.tile(np.arange(10, dtype=np.float32), (len(images), 1))
         reply = messages.PredictResponse(model_spec=messages.ModelSpec(name="digits"))
@@ -104,6 +108,7 @@ class RestSite:
         self.answers: dict[str, list[Reply]] = {}
         self.requests: list[tuple[str, str, bytes, dict[str, str]]] = []
         self.peers: set[Any] = set()
+        self.times = ""
         self.wait: Callable[[], object] = lambda: None
 
     def answer(self, path: str, *replies: tuple[int, Any]) -> None:
@@ -132,6 +137,8 @@ def rest_server(site: RestSite) -> Iterator[str]:
             kind = "application/json" if body.startswith((b"{", b"[")) else "text/plain"
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
+            if site.times and WANTED in self.headers:
+                self.send_header("Server-Timing", site.times)
             self.end_headers()
             with suppress(OSError):  # a client that waited too long is gone
                 self.wfile.write(body)

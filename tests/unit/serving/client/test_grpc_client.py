@@ -17,6 +17,7 @@ from serval_serving import client
 from serval_serving.client import GrpcClient, ServingError, Tls
 from serval_serving.client.calls import grpc_target
 from serval_serving.models.savedmodel import TensorInfo
+from support.wait import until
 from unit.serving.client.servers import Model, grpc_server
 from unit.serving.fetch.tls import HOST, make_pki
 
@@ -150,6 +151,24 @@ def test_calls_go_round() -> None:
                 break
         else:
             pytest.fail("one server got everything")
+
+
+def test_a_server_that_goes_fails_no_call_and_is_found_when_it_comes_back() -> None:
+    going, staying = Model(), Model()
+    with ExitStack() as stack:
+        other = stack.enter_context(grpc_server(staying))
+        with grpc_server(going) as port:
+            balanced = stack.enter_context(GrpcClient(f"ipv4:127.0.0.1:{port},127.0.0.1:{other}", timeout=20))
+            until("both got calls", lambda: balanced.predict({"images": b"x"}) and _all(going, staying))
+        for _ in range(50):
+            balanced.predict({"images": b"x"})
+        gone = len(going.requests)
+        stack.enter_context(grpc_server(going, f"127.0.0.1:{port}"))
+        until("it got calls again", lambda: balanced.predict({"images": b"x"}) and len(going.requests) > gone)
+
+
+def _all(*models: Model) -> bool:
+    return all(model.requests for model in models)
 
 
 def test_tls(model: Model, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from serval_serving import client
 from serval_serving.client import HttpClient, ServingError
+from serval_serving.client.calls import SILENCE_SECONDS
 from serval_serving.models.savedmodel import TensorInfo
 from unit.serving.client.servers import RestSite, rest_server
 from unit.serving.fetch.clocks import Clock
@@ -187,6 +188,17 @@ def test_metadata_that_cannot_be_read(served: HttpClient, site: RestSite, body: 
         served.metadata()
     with pytest.raises(ServingError, match="cannot be read"):
         served.status()
+
+
+def test_a_connection_does_not_wait_for_a_pod_that_is_gone(served: HttpClient, site: RestSite) -> None:
+    site.answer("/score", (200, [[0.5]]))
+    served.score(b"x")
+    connection = served._pool.connection_from_url(served._base)._get_conn()
+    assert connection.sock is not None, "the one that was used"
+    limit = connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT)
+    assert limit == SILENCE_SECONDS * 1000
+    assert connection.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    connection.close()
 
 
 def test_model_must_be_named(site: RestSite) -> None:

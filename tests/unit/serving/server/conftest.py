@@ -11,10 +11,31 @@ import grpc
 import pytest
 
 from unit.serving.server.grpc_calls import Predict, predictor
-from unit.serving.server.processes import FAKE, REAL, Server, running
+from unit.serving.server.processes import DIRECT, FAKE, FRONT, REAL, Server, front_of, running
 from unit.serving.wire.official import stubs
 
 MAKE_SECONDS = 120
+
+ZOO_TIMEOUT = "--rest_api_timeout_in_ms=3000"
+CONTRACTS = frozenset(
+    {
+        "test_azure",
+        "test_grpc_models",
+        "test_grpc_predict",
+        "test_grpc_refused",
+        "test_rest_models",
+        "test_rest_predict",
+        "test_rest_refused",
+        "test_score",
+    }
+)
+"""Modules whose tests of `zoo` hold for the server, and for a front that stands before it."""
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run the tests of the contract twice."""
+    if "zoo" in metafunc.fixturenames and metafunc.module.__name__.rpartition(".")[2] in CONTRACTS:
+        metafunc.parametrize("zoo", [DIRECT, FRONT], indirect=True, scope="session")
 
 
 @pytest.fixture(scope="session")
@@ -34,11 +55,24 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def zoo(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def zoo_itself(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     """A server of the model with many signatures, named `zoo`, version 7."""
     log = tmp_path_factory.mktemp("zoo") / "log"
-    flags = ("--model_name=zoo", f"--model_base_path={models / 'zoo'}", "--rest_api_timeout_in_ms=3000")
+    flags = ("--model_name=zoo", f"--model_base_path={models / 'zoo'}", ZOO_TIMEOUT)
     with running(Server(REAL, log, *flags)) as server:
+        yield server.wait_ready()
+
+
+@pytest.fixture(scope="session")
+def zoo(
+    request: pytest.FixtureRequest, zoo_itself: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """That server, or a front before it."""
+    if getattr(request, "param", DIRECT) == DIRECT:
+        yield zoo_itself
+        return
+    log = tmp_path_factory.mktemp("front") / "log"
+    with running(front_of(zoo_itself, log, "--model_name=zoo", ZOO_TIMEOUT)) as server:
         yield server.wait_ready()
 
 

@@ -22,6 +22,10 @@ STEP_SECONDS = 0.02
 REAL = ("-m", "serval_serving.server")
 FAKE = (str(Path(__file__).with_name("fake_server.py")),)
 
+DIRECT = "direct"
+FRONT = "front"
+"""Ways to a server, for tests that hold for both."""
+
 
 def free_port() -> int:
     """A port that was free a moment ago."""
@@ -99,6 +103,12 @@ class Server:
 
     def wait(self, seconds: float = STOP_SECONDS) -> int:
         return self.process.wait(seconds)
+
+
+def front_of(behind: Server, log: Path, *flags: str, grpc_port: int = 0) -> Server:
+    """Start a front before a server."""
+    ports = (f"--upstream=127.0.0.1:{behind.grpc_port}", f"--upstream_rest=127.0.0.1:{behind.http_port}")
+    return Server(REAL, log, *ports, *flags, grpc_port=grpc_port)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from unit.serving.server.grpc_calls import LIMIT, floats, predictor, refused
-from unit.serving.server.processes import REAL, Server, running
+from unit.serving.server.processes import DIRECT, FRONT, REAL, Server, front_of, running
 from unit.serving.server.rest_calls import METRICS, ask
 from unit.serving.wire.official import stubs
 
@@ -24,9 +24,22 @@ Ask = Callable[..., Any]
 
 
 @pytest.fixture(scope="module")
-def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+def itself(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     log = tmp_path_factory.mktemp("examples") / "log"
     with running(Server(REAL, log, "--model_name=ex", f"--model_base_path={models / 'examples'}")) as found:
+        yield found.wait_ready()
+
+
+@pytest.fixture(scope="module", params=[DIRECT, FRONT])
+def server(
+    request: pytest.FixtureRequest, itself: Server, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Server]:
+    """The server, or a front before it."""
+    if request.param == DIRECT:
+        yield itself
+        return
+    log = tmp_path_factory.mktemp("front") / "log"
+    with running(front_of(itself, log, "--model_name=ex")) as found:
         yield found.wait_ready()
 
 

@@ -103,6 +103,40 @@ def test_what_cannot_be(arguments: list[str], text: str) -> None:
         parse(arguments)
 
 
+# Front mode.
+
+FRONT = "--upstream=127.0.0.1:8510"
+
+
+def test_a_front_needs_no_base_path() -> None:
+    settings = parse([FRONT, "--upstream_rest=[::1]:8511", "--model_name=m", "--scoring_output=y"]).settings
+    assert (settings.upstream, settings.upstream_rest) == ("127.0.0.1:8510", "[::1]:8511")
+
+
+@pytest.mark.parametrize("value", ["x", ":1", "x:", "x:0", "x:65536", "x:y"])
+def test_addresses(value: str) -> None:
+    with pytest.raises(FlagError, match=re.escape(f"--upstream cannot be {value!r}")):
+        parse([f"--upstream={value}"])
+
+
+@pytest.mark.parametrize("name", flags._NOT_IN_FRONT)
+def test_what_the_server_behind_decides(name: str) -> None:
+    default = getattr(Settings(), name)
+    values: dict[type, str] = {bool: str(not default).lower(), int: "7", float: "0.5"}
+    given = f"--{name}={values.get(type(default), '/x')}"
+    with pytest.raises(FlagError, match=f"--{name} cannot be given together with --upstream"):
+        parse([FRONT, given])
+
+
+def test_what_a_front_takes_though_it_changes_nothing() -> None:
+    assert parse([FRONT, "--enable_batching=false", "--enable_profiler=true"]).settings.upstream
+
+
+def test_the_rest_address_alone_is_no_front() -> None:
+    with pytest.raises(FlagError, match="--upstream_rest needs --upstream"):
+        parse([BASE, "--upstream_rest=127.0.0.1:1"])
+
+
 def test_refused_flags_may_be_off() -> None:
     assert parse([BASE, "--use_tflite_model=false"]).unknown == ()
 

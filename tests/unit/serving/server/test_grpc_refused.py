@@ -137,6 +137,12 @@ def test_what_the_engine_refuses_is_an_invalid_argument(predict: Predict) -> Non
     assert "no number" in text
 
 
+def test_words_that_quote_what_is_no_text(predict: Predict) -> None:
+    code, text = refused(lambda: predict({"text": np.array([b"no \xff"], object)}, signature="parse"))
+    assert code is INVALID
+    assert text.startswith("StringToNumberOp could not correctly convert string: no \ufffd")
+
+
 def test_inputs_that_do_not_go_together(predict: Predict, zoo: Server) -> None:
     code, _ = refused(lambda: predict({"a": floats(1, 2), "b": floats(1, 2, 3)}, signature="add"))
     assert code is INVALID

@@ -1,0 +1,112 @@
+"""What of a request the front must know, and what it adds for the server behind. The rest passes through."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Final, NamedTuple
+
+from serval_serving.engines.base import DEFAULT_SIGNATURE
+from serval_serving.front.aliases import names_tensors, rename
+from serval_serving.front.parts import INPUTS, OUTPUT_FILTER, UNREADABLE, Part, read, spec_of, with_name
+from serval_serving.front.signatures import Signatures
+from serval_serving.front.watch import Watch
+from serval_serving.wire import messages, rpc
+from serval_serving.wire.status import StatusError
+
+_FILLED: Final = frozenset({rpc.PREDICT.path, rpc.CLASSIFY.path, rpc.REGRESS.path})
+"""Calls that need not name their model, as with our own server."""
+_READ: Final = _FILLED | {rpc.GET_MODEL_METADATA.path}
+"""These, and the one that need not name it in a model spec, but must have one."""
+
+
+class Request(NamedTuple):
+    """A request as it goes to the server behind.
+
+    Attributes
+    ----------
+    model:
+        The model's name; the front's own where a request is for none, or does not say.
+    data:
+        The message.
+    outputs:
+        Names that the outputs of the reply must have, by alias; those that are not here keep theirs.
+    """
+
+    model: str
+    data: bytes
+    outputs: Mapping[str, Sequence[str]] = {}
+
+
+class Requests:
+    """Reads requests and adds to them.
+
+    Parameters
+    ----------
+    name:
+        The model that requests without a name are for.
+    watch:
+        Knows its versions.
+    signatures:
+        Know which tensors have which aliases.
+    """
+
+    def __init__(self, name: str, watch: Watch, signatures: Signatures) -> None:
+        self.name = name
+        self._watch = watch
+        self._signatures = signatures
+
+    def prepared(self, path: str, data: bytes, seconds: float | None) -> Request:
+        """Make ready what came for a method; what cannot be read goes on as it is, to be refused there.
+
+        `seconds` is the time that the caller has left; None for any.
+        """
+        try:
+            if path == rpc.PREDICT.path:
+                return self._predict(data, seconds)
+            if path in _READ:
+                spec = spec_of(data, read(data))
+                fills = path in _FILLED or spec is not None
+                return self._named(data, spec) if fills else Request(self.name, data)
+        except UNREADABLE:
+            pass
+        return Request(self.name, data)
+
+    def _predict(self, data: bytes, seconds: float | None) -> Request:
+        """Make a request of Predict ready."""
+        parts = read(data, entries=INPUTS, texts=OUTPUT_FILTER)
+        spec = spec_of(data, parts)
+        if not names_tensors(parts):
+            return self._named(data, spec)
+        return self._by_alias(data, parts, spec or messages.ModelSpec(), seconds)
+
+    def _named(self, data: bytes, spec: messages.ModelSpec | None) -> Request:
+        """Name the model, where the request does not."""
+        if spec is not None and spec.name:
+            return Request(spec.name, data)
+        return Request(self.name, with_name(data, self.name))
+
+    def _by_alias(
+        self, data: bytes, parts: Sequence[Part], spec: messages.ModelSpec, seconds: float | None
+    ) -> Request:
+        """Put aliases in the place of tensors' names, where the signature can be found."""
+        named = self._named(data, spec)
+        wanted = spec.signature_name or DEFAULT_SIGNATURE
+        try:
+            signature = self._signatures.of(self._version(named.model, spec), seconds).get(wanted)
+        except StatusError:
+            return named
+        if signature is None:
+            return named
+        renamed = rename(data, parts, signature)
+        return self._named(renamed.request, spec)._replace(outputs=renamed.outputs)
+
+    def _version(self, model: str, spec: messages.ModelSpec) -> messages.ModelSpec:
+        """Say which version a request is for, by its number where that is known."""
+        which = messages.ModelSpec(name=model)
+        if spec.HasField("version"):
+            which.version.value = spec.version.value
+        elif spec.version_label:
+            which.version_label = spec.version_label
+        elif model == self.name and self._watch.latest is not None:
+            which.version.value = self._watch.latest
+        return which

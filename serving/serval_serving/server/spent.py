@@ -1,0 +1,74 @@
+"""What a request spent its time on, for callers who ask: see `serval_serving.wire.timing`."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Any
+
+from serval_serving.wire.timing import ENGINE, QUEUE, TOTAL, write_times
+
+_here = threading.local()
+
+
+@dataclass(slots=True)
+class Spent:
+    """Seconds of one request, summed up where it runs the model several times.
+
+    Attributes
+    ----------
+    queue:
+        Waiting: for a thread of the server, for a batch, for the engine.
+    engine:
+        Inside the engine.
+    """
+
+    queue: float = 0.0
+    engine: float = 0.0
+
+    def add(self, queue: float, engine: float = 0.0) -> None:
+        """Add what a step took."""
+        self.queue += queue
+        self.engine += engine
+
+    def told(self, total: float) -> str:
+        """Write what the caller is told, of a request that was here for so many seconds.
+
+        Nothing is said of an engine where none ran: a front has none, and knows nothing of that behind it.
+        """
+        engine = {ENGINE: self.engine} if self.engine else {}
+        return write_times({TOTAL: total, QUEUE: self.queue, **engine})
+
+
+class WorkerPool(ThreadPoolExecutor):
+    """Threads that know how long their work waited for one of them; see `waited`.
+
+    Parameters
+    ----------
+    threads:
+        How many.
+    name:
+        What their names begin with.
+    """
+
+    def __init__(self, threads: int, name: str) -> None:
+        super().__init__(threads, thread_name_prefix=name)
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run a function in one of the threads."""
+        return super().submit(_run, time.monotonic(), fn, *args, **kwargs)
+
+
+def waited() -> float:
+    """Say how many seconds the work of this thread had waited for it; 0 outside of a `WorkerPool`."""
+    seconds: float = getattr(_here, "waited", 0.0)
+    return seconds
+
+
+def _run(since: float, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+    """Note how long work waited, and do it."""
+    _here.waited = time.monotonic() - since
+    return fn(*args, **kwargs)
