@@ -65,6 +65,15 @@ class FetchSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class FrontSettings:
+    """Serval's own server as a front: it stands before a runtime's server that lacks what a spec asks for."""
+
+    image: str
+    image_pull_policy: str
+    resources: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
 class Runtime:
     """A model server that ModelDeployments may name.
 
@@ -110,12 +119,19 @@ class Profile:
 
 @dataclass(frozen=True, slots=True)
 class Configuration:
-    """All of the file, checked."""
+    """All of the file, checked.
+
+    Parameters
+    ----------
+    front:
+        What may stand before a runtime's server; None where what a runtime lacks is refused.
+    """
 
     fetch: FetchSettings
     default_runtime: str
     runtimes: Mapping[str, Runtime]
     profiles: Mapping[str, Profile]
+    front: FrontSettings | None = None
 
 
 def load_configuration(path: Path) -> Configuration:
@@ -148,7 +164,7 @@ def parse_configuration(document: Any) -> Configuration:
         The text starts with the path of the field that is wrong.
     """
     root = _Node("", document)
-    root.only("apiVersion", "kind", "fetch", "defaults", "runtimes", "profiles")
+    root.only("apiVersion", "kind", "fetch", "front", "defaults", "runtimes", "profiles")
     if root.text("apiVersion") != CONFIG_API_VERSION or root.text("kind") != CONFIG_KIND:
         raise ConfigurationError(
             f"the document: must be of apiVersion {CONFIG_API_VERSION} and kind {CONFIG_KIND}"
@@ -166,7 +182,8 @@ def parse_configuration(document: Any) -> Configuration:
             raise ConfigurationError(
                 f"runtimes.{runtime.name}.images: no such profile: {', '.join(sorted(unknown))}"
             )
-    return Configuration(_fetch(root.child("fetch")), default, runtimes, profiles)
+    front = _front(root.child("front")) if root.has("front") else None
+    return Configuration(_fetch(root.child("fetch")), default, runtimes, profiles, front)
 
 
 def _fetch(node: _Node) -> FetchSettings:
@@ -178,6 +195,15 @@ def _fetch(node: _Node) -> FetchSettings:
         max_entries=node.number("maxEntries", least=1),
         resources=_resources(node.child("resources")),
         cache_url=_cache(node.child("cache")),
+    )
+
+
+def _front(node: _Node) -> FrontSettings:
+    node.only("image", "imagePullPolicy", "resources")
+    return FrontSettings(
+        image=node.text("image"),
+        image_pull_policy=node.choice("imagePullPolicy", PULL_POLICIES, "IfNotPresent"),
+        resources=_resources(node.child("resources")),
     )
 
 
@@ -283,6 +309,10 @@ class _Node:
         unknown = sorted(str(key) for key in self._value if key not in fields)
         if unknown:
             raise self.error(unknown[0], f"unknown field; known are {', '.join(fields)}")
+
+    def has(self, field: str) -> bool:
+        """Whether a field is there and not null."""
+        return self._value.get(field) is not None
 
     def whole(self) -> Mapping[str, Any]:
         return dict(self._value)

@@ -58,8 +58,12 @@ AUTOSCALER_STATUS: Final = "cluster-autoscaler-status"
 # --- the pod ------------------------------------------------------------------------------------------
 CONTAINER_FETCH: Final = "fetch"
 CONTAINER_SERVER: Final = "server"
+CONTAINER_FRONT: Final = "front"
 PORT_GRPC: Final = 8500
 PORT_HTTP: Final = 8501
+PORT_BEHIND_GRPC: Final = 8510
+PORT_BEHIND_HTTP: Final = 8511
+"""Where the runtime's server listens behind a front, which has the pod's own ports."""
 PORT_SCORING: Final = 80
 MODELS_DIR: Final = "/models"
 SOURCE_DIR: Final = "/serval/source"
@@ -86,6 +90,9 @@ MODEL_LOADED: Final = "ModelLoaded"
 """The model answers in every pod of the newest revision."""
 ENDPOINT_READY: Final = "EndpointReady"
 """The Service exists and at least one pod stands behind it."""
+ACCELERATOR_IN_USE: Final = "AcceleratorInUse"
+"""Every ready pod of the newest revision runs the model on the device that it holds, and not on the CPU. Only
+where a spec asks for devices and the runtime reports what it runs on, once a pod is ready."""
 UPDATE_AVAILABLE: Final = "UpdateAvailable"
 """Present, and True, only while the operator would render other pods than those of the newest revision."""
 RECONCILING: Final = "Reconciling"
@@ -221,6 +228,13 @@ MODEL_INVALID: Final = "ModelInvalid"
 MODEL_LOAD_FAILED: Final = "ModelLoadFailed"
 """The server cannot load the model; its own words are in the message. Cure: as they say."""
 
+ENGINE_ON_CPU: Final = "EngineOnCpu"
+"""Of `AcceleratorInUse`: a pod holds a device, but its engine runs the model on the CPU. Cure: an image with
+the device's libraries (the runtime's `images`), a driver that fits it, or a model that the device can run."""
+DEVICE_UNKNOWN: Final = "DeviceUnknown"
+"""Of `AcceleratorInUse`: a pod could not be asked what it runs on, or does not say. Cure: let the operator
+reach the pods' HTTP port (NetworkPolicy); it is tried again with back-off."""
+
 FETCH_REASONS: Final = frozenset(
     {
         MODEL_NOT_FOUND,
@@ -267,11 +281,23 @@ STALLING_REASONS: Final = frozenset(
 EVENT_RECOVERED: Final = "Recovered"
 
 # --- names of capabilities that a runtime may have -----------------------------------------------------
+CAP_GRPC_PREDICT: Final = "grpc-predict"
+CAP_REST_PREDICT: Final = "rest-predict"
 CAP_RAW_SCORE: Final = "raw-score"
 CAP_CONCURRENCY_LIMIT: Final = "concurrency-limit"
+CAP_DEVICE_REPORT: Final = "device-report"
 CAPABILITIES: Final = frozenset(
-    {"grpc-predict", "rest-predict", CAP_RAW_SCORE, "metrics", CAP_CONCURRENCY_LIMIT}
+    {
+        CAP_GRPC_PREDICT,
+        CAP_REST_PREDICT,
+        CAP_RAW_SCORE,
+        "metrics",
+        CAP_CONCURRENCY_LIMIT,
+        CAP_DEVICE_REPORT,
+    }
 )
+FRONT_STANDS_ON: Final = frozenset({CAP_GRPC_PREDICT, CAP_REST_PREDICT})
+"""What a runtime must have for our server to stand before its own."""
 
 # --- limits -------------------------------------------------------------------------------------------
 MAX_MESSAGE: Final = 1024

@@ -18,11 +18,13 @@ from serval_operator.kube.client import KubeClient
 from serval_operator.kube.events import EventRecorder
 from serval_operator.kube.listing import Relister
 from serval_operator.kube.nodes import Sweep
+from serval_operator.kube.prober import HttpProber
 from serval_operator.kube.protocol import MODEL_DEPLOYMENTS
 from serval_operator.kube.watcher import Watcher
 from serval_operator.kube.watching import WatchMonitor
 from serval_operator.metrics import Metrics
 from serval_operator.reconcile.decide import Decider
+from serval_operator.reconcile.devices import Devices
 from serval_operator.reconcile.gather import Gatherer
 from serval_operator.reconcile.model import ModelReconciler
 from serval_operator.reconcile.queue import WorkQueue, resync
@@ -71,7 +73,10 @@ class Work:
         loop = asyncio.get_running_loop()
         self._kinds = watched(nodes=access.nodes)
         self.cache = Cache(Sweep(self._nodes_changed, loop).ask)
-        self._reconciler = _reconciler(settings, configuration, client, self.cache, metrics, access, now)
+        devices = Devices(HttpProber(), self._wake)
+        self._reconciler = _reconciler(
+            settings, configuration, client, self.cache, metrics, access, now, devices
+        )
         self.queue = WorkQueue(
             self._reconciler.reconcile,
             workers=settings.workers,
@@ -169,6 +174,10 @@ class Work:
         model = self.cache.models.get(key)
         return model is None or model.judged
 
+    def _wake(self, key: Key) -> None:
+        """Let one look again about which there is something new."""
+        self.queue.add(key)
+
     def _nodes_changed(self) -> None:
         """Let those look again that wait for a place on a node."""
         for key in tuple(self._reconciler.waiting):
@@ -207,6 +216,7 @@ def _reconciler(
     metrics: Metrics,
     access: Access,
     now: Callable[[], datetime],
+    devices: Devices,
 ) -> ModelReconciler:
     supplier = ClusterSupplier(client, cache, access, now, time.monotonic)
     return ModelReconciler(
@@ -217,5 +227,6 @@ def _reconciler(
         configuration,
         EventRecorder(client, metrics),
         metrics,
+        devices,
         time.monotonic,
     )

@@ -15,6 +15,7 @@ from examples.demo.model import TrainedModel, trained_model
 from e2e.stand import (
     ARCHIVE,
     CA_CONFIG_MAP,
+    LIKE_OFFICIAL,
     OPERATOR_NODE,
     PULLS_ALWAYS,
     RESTRICTED,
@@ -101,6 +102,13 @@ def chart_values(lab: Lab, images: Images) -> dict[str, Any]:
                 "images": {"default": images.server},
                 "capabilities": ["grpc-predict", "rest-predict", "raw-score", "metrics"],
                 "imagePullPolicy": "Always",
+            },
+            LIKE_OFFICIAL: {
+                "frameworks": ["TensorFlow"],
+                "images": {"default": images.server},
+                "args": ["--enable_scoring=false"],
+                "capabilities": ["grpc-predict", "rest-predict", "metrics"],
+                "graceSeconds": 30,
             },
         },
     }

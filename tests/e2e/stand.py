@@ -17,6 +17,8 @@ OPERATOR_NODE = "fpga-0"
 """Where the operator runs: no test takes this node away."""
 PULLS_ALWAYS = "pulls-always"
 """Runtime whose image is asked of the registry for each pod."""
+LIKE_OFFICIAL = "like-official"
+"""Runtime that stands for TensorFlow's official image, which cannot be had here: our own without extras."""
 ARCHIVE = "digits.tar.gz"
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 

@@ -283,6 +283,29 @@ def ready(*, after: float = 20.0, last: Object | None = None, started: float = 1
     return change
 
 
+def front(
+    state: Object, *, last: Object | None = None, answered: bool = False, ready: bool = False
+) -> Option:
+    """A front in this state stands before the server, which is then an init container that never ends."""
+
+    def change(obj: Object) -> None:
+        status = obj["status"]
+        status["initContainerStatuses"].append(status["containerStatuses"][0])
+        made = _container("front", state, last=last)
+        status["containerStatuses"] = [{**made, "started": answered, "ready": ready}]
+
+    return change
+
+
+def at(ip: str) -> Option:
+    """The pod has this address."""
+
+    def change(obj: Object) -> None:
+        obj["status"]["podIP"] = ip
+
+    return change
+
+
 def unready(obj: Object) -> None:
     """The readiness probe fails after it had succeeded."""
     obj["status"]["containerStatuses"][0]["ready"] = False

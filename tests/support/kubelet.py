@@ -84,6 +84,11 @@ def ready(version: int = 1) -> Status:
     return _status("Running", _fetched(version), _running(ready=True), is_ready=True)
 
 
+def at(ip: str, status: Status) -> Status:
+    """The same of a pod that has this address."""
+    return {**status, "podIP": ip, "podIPs": [{"ip": ip}]}
+
+
 def refused(message: str = "Allocate failed due to no healthy devices present") -> Status:
     """The node refused the pod when its device plugin did."""
     return {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": message}

@@ -44,6 +44,12 @@ CONFIGURATION = {
             "args": ["--monitoring_config_file=/models/monitoring.config"],
             "capabilities": ["grpc-predict", "rest-predict", "metrics"],
         },
+        {
+            "name": "telling",
+            "frameworks": ["TensorFlow"],
+            "images": {"default": "registry.example/serval-server:test"},
+            "capabilities": ["grpc-predict", "rest-predict", "device-report"],
+        },
     ],
     "profiles": [
         {"name": "nvidia-gpu", "resourceName": "nvidia.com/gpu"},

@@ -111,13 +111,22 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   "maxEntries" .Values.fetch.maxEntries
   "resources" .Values.fetch.resources
   "cache" (dict "url" (include "serval.cacheUrl" .)) }}
-{{- dict
+{{- $configuration := dict
   "apiVersion" "config.serval.dev/v1alpha1"
   "kind" "OperatorConfiguration"
   "fetch" $fetch
   "defaults" (dict "runtime" .Values.defaultRuntime)
   "runtimes" $runtimes
-  "profiles" $profiles | toYaml }}
+  "profiles" $profiles }}
+{{- with .Values.front }}
+  {{- if .enabled }}
+    {{- $_ := set $configuration "front" (dict
+      "image" (default $server .image)
+      "imagePullPolicy" (default $.Values.serverImage.pullPolicy .imagePullPolicy)
+      "resources" .resources) }}
+  {{- end }}
+{{- end }}
+{{- toYaml $configuration }}
 {{- end }}
 
 {{- /* What the operator does with the API server, and no more. A child is read once before the first apply. */ -}}

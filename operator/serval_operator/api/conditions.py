@@ -14,6 +14,7 @@ from typing import Any, Literal
 
 from serval_operator.constants import (
     ACCELERATOR_AVAILABLE,
+    ACCELERATOR_IN_USE,
     AVAILABLE,
     ENDPOINT_READY,
     MAX_MESSAGE,
@@ -36,6 +37,7 @@ ORDER = (
     MODEL_FETCHED,
     MODEL_LOADED,
     ENDPOINT_READY,
+    ACCELERATOR_IN_USE,
     UPDATE_AVAILABLE,
     RECONCILING,
     STALLED,

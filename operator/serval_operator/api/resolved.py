@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from serval_operator.api.model import ModelSpec
+from serval_operator.api.model import SCORING_DISABLED, ModelSpec
 from serval_operator.api.spec_blocks import AUTO, Rollout, WhenUnavailable
-from serval_operator.config import FetchSettings, Runtime
+from serval_operator.config import FetchSettings, FrontSettings, Runtime
+from serval_operator.constants import CAP_RAW_SCORE
 
 Strategy = Literal["Surge", "InPlace"]
 """How a change goes out: a new pod beside the old ones first, or in the place of an old one."""
@@ -30,6 +31,8 @@ class Resolved:
         Whether an administrator says that nodes of the profile may appear.
     image_volume:
         Whether the nodes mount the model's image, so that nothing has to be fetched.
+    front:
+        What stands before the runtime's server, because the spec asks for what that lacks; else None.
     """
 
     spec: ModelSpec
@@ -45,3 +48,10 @@ class Resolved:
     when_unavailable: WhenUnavailable = AUTO
     rollout: Rollout = field(default_factory=Rollout)
     image_volume: bool = False
+    front: FrontSettings | None = None
+
+    @property
+    def scores(self) -> bool:
+        """Whether raw bytes can be posted to ``/score``."""
+        able = self.front is not None or CAP_RAW_SCORE in self.runtime.capabilities
+        return able and self.spec.endpoint.scoring != SCORING_DISABLED

@@ -30,15 +30,17 @@ TOLERATION_OPERATOR = "Equal"
 """What a toleration without an operator does."""
 
 
-def revision_key(spec: ModelSpec, update_requested: str) -> str:
+def revision_key(spec: ModelSpec, update_requested: str, *, fronted: bool = False) -> str:
     """Key of a spec's revision: ten hexadecimal digits.
 
     Parameters
     ----------
     update_requested:
         Value of the annotation that asks for a new rendering; empty for none.
+    fronted:
+        Whether a front stands before the runtime's server.
     """
-    return digest(_set(shape=_shape(spec), update=update_requested))
+    return digest(_set(shape=_shape(spec), update=update_requested, front=True if fronted else None))
 
 
 def _shape(spec: ModelSpec) -> dict[str, Any]:
@@ -100,7 +102,7 @@ def _toleration(toleration: Mapping[str, Any]) -> dict[str, Any]:
 
 def _endpoint(endpoint: Endpoint) -> dict[str, Any]:
     return _set(
-        # Enabled is what the runtime does anyway, or the spec cannot be used.
+        # Enabled is what the runtime does anyway, or what a front is there for, which counts by itself.
         scoring=endpoint.scoring if endpoint.scoring == SCORING_DISABLED else None,
         timeoutSeconds=endpoint.timeout_seconds,
         maxConcurrentRequests=endpoint.max_concurrent_requests,

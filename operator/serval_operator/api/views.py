@@ -14,6 +14,7 @@ from typing import Any
 
 import orjson
 
+from serval_operator.api.containers import ContainerView, parse_container
 from serval_operator.api.naming import digest
 from serval_operator.api.view_parts import (
     annotation,
@@ -35,6 +36,7 @@ from serval_operator.constants import (
     ANNOTATION_SERVED,
     ANNOTATION_UPDATE_REQUESTED,
     CONTAINER_FETCH,
+    CONTAINER_FRONT,
     CONTAINER_SERVER,
     LABEL_NAME,
     LABEL_REGION,
@@ -181,38 +183,6 @@ class RevisionView(Identity):
 
 
 @dataclass(frozen=True, slots=True)
-class Termination:
-    """How a container ended."""
-
-    exit_code: int
-    reason: str
-    message: str
-    finished: datetime | None
-
-
-@dataclass(frozen=True, slots=True)
-class ContainerView:
-    """State of one container of a pod; ``last`` is how its previous run ended.
-
-    Parameters
-    ----------
-    answered:
-        Whether the startup probe succeeded since this run began (``started``): the model answered once.
-    """
-
-    name: str
-    ready: bool
-    running: bool
-    started: datetime | None
-    restarts: int
-    waiting_reason: str
-    waiting_message: str
-    terminated: Termination | None
-    last: Termination | None
-    answered: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class PodView(Identity):
     """A pod of ours.
 
@@ -233,6 +203,10 @@ class PodView(Identity):
         Whether the node has set up the pod's sandbox, network and volumes.
     changed:
         When a condition last changed; None while the pod has none.
+    front:
+        The front before the server; None in pods that have none.
+    ip:
+        The pod's address; empty while it has none.
     """
 
     revision: str
@@ -252,6 +226,13 @@ class PodView(Identity):
     unready_reason: str = ""
     sandbox_ready: bool = False
     changed: datetime | None = None
+    front: ContainerView | None = None
+    ip: str = ""
+
+    @property
+    def facing(self) -> ContainerView | None:
+        """The container that clients reach."""
+        return self.front or self.server
 
 
 @dataclass(frozen=True, slots=True)
@@ -352,11 +333,15 @@ def parse_pod(obj: Mapping[str, Any]) -> PodView:
         initialized=since(condition(status, "Initialized")),
         ready=ready.get("status") == "True",
         became_ready=since(ready),
-        fetch=_container(status, "initContainerStatuses", CONTAINER_FETCH),
-        server=_container(status, "containerStatuses", CONTAINER_SERVER),
+        fetch=parse_container(status, "initContainerStatuses", CONTAINER_FETCH),
+        # Behind a front the server is an init container that never ends.
+        server=parse_container(status, "containerStatuses", CONTAINER_SERVER)
+        or parse_container(status, "initContainerStatuses", CONTAINER_SERVER),
         unready_reason="" if ready.get("status") == "True" else str(ready.get("reason", "")),
         sandbox_ready=condition(status, "PodReadyToStartContainers").get("status") == "True",
         changed=max((one for one in changes if one), default=None),
+        front=parse_container(status, "containerStatuses", CONTAINER_FRONT),
+        ip=str(status.get("podIP", "")),
     )
 
 
@@ -368,36 +353,4 @@ def parse_pod_warning(obj: Mapping[str, Any]) -> PodWarning:
         reason=str(obj.get("reason", "")),
         message=str(obj.get("message", "")),
         last_seen=parse_time(seen),
-    )
-
-
-def _container(pod: Mapping[str, Any], field: str, name: str) -> ContainerView | None:
-    """A container by name: others, such as a mesh's, may stand before or beside ours."""
-    status = next((one for one in mappings(pod, field) if one.get("name") == name), None)
-    if status is None:
-        return None
-    state, last = mapping(status, "state"), mapping(status, "lastState")
-    waiting, running = mapping(state, "waiting"), mapping(state, "running")
-    return ContainerView(
-        name=name,
-        ready=bool(status.get("ready")),
-        running=bool(running),
-        started=parse_time(running.get("startedAt")),
-        restarts=whole(status.get("restartCount")),
-        waiting_reason=str(waiting.get("reason", "")),
-        waiting_message=str(waiting.get("message", "")),
-        terminated=_termination(mapping(state, "terminated")),
-        last=_termination(mapping(last, "terminated")),
-        answered=bool(status.get("started")),
-    )
-
-
-def _termination(state: Mapping[str, Any]) -> Termination | None:
-    if not state:
-        return None
-    return Termination(
-        exit_code=whole(state.get("exitCode")),
-        reason=str(state.get("reason", "")),
-        message=str(state.get("message", "")),
-        finished=parse_time(state.get("finishedAt")),
     )

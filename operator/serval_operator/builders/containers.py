@@ -13,6 +13,18 @@ CONTAINER_SECURITY: Final[dict[str, Any]] = {
     "capabilities": {"drop": ["ALL"]},
 }
 
+PRE_STOP_SECONDS: Final = 5
+PRE_STOP: Final[dict[str, Any]] = {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}}
+"""Lets the endpoint's removal reach every node before the server that has the pod's ports begins to drain."""
+
+
+def container_ports(*, grpc: int, http: int, prefix: str = "") -> list[dict[str, Any]]:
+    """Ports of a container. A Service finds its target by name, so of two containers one has a prefix."""
+    return [
+        {"name": f"{prefix}{name}", "containerPort": port, "protocol": "TCP"}
+        for name, port in (("grpc", grpc), ("http", http))
+    ]
+
 
 def literal(text: str) -> str:
     """A text as arguments and environment variables must spell it to be taken as it is.

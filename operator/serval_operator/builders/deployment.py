@@ -14,6 +14,7 @@ from serval_operator.builders.pod import pod_spec
 from serval_operator.constants import (
     ANNOTATION_AWS_SKIP,
     ANNOTATION_AZURE_SKIP,
+    CONTAINER_FRONT,
     CONTAINER_SERVER,
     LABEL_AZURE_IDENTITY,
     LABEL_REVISION,
@@ -43,13 +44,21 @@ def pod_template(model: ModelView, resolved: Resolved, revision: str) -> dict[st
     if spec.model.credentials and spec.model.credentials.service_account_name:
         # The identity is for fetching: what a model's code could do with it is nobody's wish.
         metadata["labels"][LABEL_AZURE_IDENTITY] = "true"
-        annotations |= {ANNOTATION_AZURE_SKIP: CONTAINER_SERVER, ANNOTATION_AWS_SKIP: CONTAINER_SERVER}
+        annotations |= _kept_from(resolved)
     if annotations:
         metadata["annotations"] = annotations
     return {
         "metadata": metadata,
         "spec": pod_spec(model.name, resolved, pin_name(model.name, model.uid, revision)),
     }
+
+
+def _kept_from(resolved: Resolved) -> dict[str, str]:
+    """Annotations that keep an identity from all containers but the one that fetches."""
+    azure, aws = CONTAINER_SERVER, CONTAINER_SERVER
+    if resolved.front:
+        azure, aws = f"{azure};{CONTAINER_FRONT}", f"{aws},{CONTAINER_FRONT}"
+    return {ANNOTATION_AZURE_SKIP: azure, ANNOTATION_AWS_SKIP: aws}
 
 
 def deployment(

@@ -1,4 +1,4 @@
-"""The pod that serves a model: the fetch init container, the model server, and their volumes.
+"""The pod that serves a model: the fetch init container, the model server, a front, and their volumes.
 
 It meets Pod Security "restricted", has no service account token and a read-only root, and is told to stop
 in a way that loses no request: the preStop sleep lets the endpoint's removal reach every node before the
@@ -7,15 +7,24 @@ server begins to drain.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
-from serval_operator.api.model import SCORING_DISABLED, Probe
+from serval_operator.api.model import SCORING_DISABLED
 from serval_operator.api.naming import selector
 from serval_operator.api.resolved import Resolved
 from serval_operator.api.spec_blocks import DISABLED, REQUIRED
-from serval_operator.builders.containers import CONTAINER_SECURITY, TMP_MOUNT, literal, mount
+from serval_operator.builders.containers import (
+    CONTAINER_SECURITY,
+    PRE_STOP,
+    PRE_STOP_SECONDS,
+    TMP_MOUNT,
+    container_ports,
+    literal,
+    mount,
+)
 from serval_operator.builders.fetch import IMAGE_VOLUME, Source, fetch_container, sources
+from serval_operator.builders.front import LAST_SECONDS, OWN_FLAGS, front_container
+from serval_operator.builders.probes import liveness, readiness, startup
 from serval_operator.constants import (
     CAP_RAW_SCORE,
     CONTAINER_SERVER,
@@ -24,18 +33,16 @@ from serval_operator.constants import (
     LABEL_REVISION,
     LABEL_ZONE,
     MODELS_DIR,
+    PORT_BEHIND_GRPC,
+    PORT_BEHIND_HTTP,
     PORT_GRPC,
     PORT_HTTP,
 )
 
 USER_ID = 65532
-PRE_STOP_SECONDS = 5
 TMP_SIZE = "1Gi"
-
-STARTUP = Probe(period_seconds=1, timeout_seconds=2, failure_threshold=1800)
-"""Asks every second, so that Ready comes as soon as the model answers, for half an hour."""
-READINESS = Probe(period_seconds=5, timeout_seconds=2, failure_threshold=2)
-LIVENESS = Probe(period_seconds=10, timeout_seconds=2, failure_threshold=3)
+BEHIND = "behind-"
+"""Before the names of the ports of a server that has a front."""
 
 
 def pod_spec(name: str, resolved: Resolved, pin: str) -> dict[str, Any]:
@@ -61,7 +68,7 @@ def pod_spec(name: str, resolved: Resolved, pin: str) -> dict[str, Any]:
     return {
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
-        "terminationGracePeriodSeconds": PRE_STOP_SECONDS + resolved.runtime.grace_seconds,
+        "terminationGracePeriodSeconds": _grace_seconds(resolved),
         "securityContext": {
             "runAsNonRoot": True,
             "runAsUser": USER_ID,
@@ -69,11 +76,23 @@ def pod_spec(name: str, resolved: Resolved, pin: str) -> dict[str, Any]:
             "fsGroup": USER_ID,
             "seccompProfile": {"type": "RuntimeDefault"},
         },
-        "initContainers": [fetch_container(resolved, reads)],
-        "containers": [_server(resolved)],
+        **_containers(resolved, reads),
         "volumes": _volumes(resolved, reads),
         **{field: value for field, value in optional.items() if value},
     }
+
+
+def _containers(resolved: Resolved, reads: list[Source]) -> dict[str, Any]:
+    fetch, server = fetch_container(resolved, reads), _server(resolved)
+    if resolved.front is None:
+        return {"initContainers": [fetch], "containers": [server]}
+    front = front_container(resolved, resolved.front)
+    return {"initContainers": [fetch, server], "containers": [front]}
+
+
+def _grace_seconds(resolved: Resolved) -> int:
+    last = LAST_SECONDS if resolved.front else 0
+    return PRE_STOP_SECONDS + resolved.runtime.grace_seconds + last
 
 
 def _pull_secrets(resolved: Resolved) -> list[str]:
@@ -113,45 +132,62 @@ def _constraint(name: str, key: str, otherwise: str) -> dict[str, Any]:
 def _server(resolved: Resolved) -> dict[str, Any]:
     spec, runtime = resolved.spec, resolved.runtime
     env = {**dict(runtime.env), **{name: literal(value) for name, value in spec.runtime_env}}
-    asks = _http_get(_metadata_path(resolved))
     return {
         "name": CONTAINER_SERVER,
         "image": resolved.image,
         "imagePullPolicy": runtime.image_pull_policy,
         "args": _server_args(resolved),
         "env": [{"name": name, "value": value} for name, value in env.items()],
-        "ports": [
-            {"name": "grpc", "containerPort": PORT_GRPC, "protocol": "TCP"},
-            {"name": "http", "containerPort": PORT_HTTP, "protocol": "TCP"},
-        ],
         "resources": _resources(resolved),
-        "startupProbe": _probe(asks, STARTUP, spec.startup),
-        "readinessProbe": _probe(asks, READINESS, spec.readiness),
-        # Liveness must not depend on the model: restarting a server cures no model.
-        "livenessProbe": _probe({"tcpSocket": {"port": "grpc"}}, LIVENESS, spec.liveness),
-        "lifecycle": {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}},
+        **(_behind(resolved) if resolved.front else _facing(resolved)),
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": _server_mounts(resolved),
     }
 
 
+def _facing(resolved: Resolved) -> dict[str, Any]:
+    """What makes it the server that clients reach."""
+    return {
+        "ports": container_ports(grpc=PORT_GRPC, http=PORT_HTTP),
+        "startupProbe": startup(resolved, "http"),
+        "readinessProbe": readiness(resolved, "http"),
+        "livenessProbe": liveness(resolved, "grpc"),
+        "lifecycle": PRE_STOP,
+    }
+
+
+def _behind(resolved: Resolved) -> dict[str, Any]:
+    """What makes it the server that the front reaches: its readiness is the front's to ask.
+
+    The startup probe keeps the liveness probe away until the model is loaded, before which the port is shut.
+    The front starts after it, ends before it, and brings all requests, so it has nothing to wait for itself.
+    """
+    return {
+        "restartPolicy": "Always",
+        "ports": container_ports(grpc=PORT_BEHIND_GRPC, http=PORT_BEHIND_HTTP, prefix=BEHIND),
+        "startupProbe": startup(resolved, f"{BEHIND}http"),
+        "livenessProbe": liveness(resolved, f"{BEHIND}grpc"),
+    }
+
+
 def _server_args(resolved: Resolved) -> list[str]:
-    spec, runtime = resolved.spec, resolved.runtime
+    spec, runtime, fronted = resolved.spec, resolved.runtime, resolved.front is not None
     args = [
-        f"--port={PORT_GRPC}",
-        f"--rest_api_port={PORT_HTTP}",
+        f"--port={PORT_BEHIND_GRPC if fronted else PORT_GRPC}",
+        f"--rest_api_port={PORT_BEHIND_HTTP if fronted else PORT_HTTP}",
         f"--model_name={spec.model.name}",
         f"--model_base_path={MODELS_DIR}/{spec.model.name}",
         *runtime.args,
     ]
     if spec.endpoint.timeout_seconds:
         args.append(f"--rest_api_timeout_in_ms={spec.endpoint.timeout_seconds * 1000}")
-    if spec.endpoint.max_concurrent_requests:
+    if spec.endpoint.max_concurrent_requests and not fronted:
         args.append(f"--max_concurrent_requests={spec.endpoint.max_concurrent_requests}")
     if spec.endpoint.scoring == SCORING_DISABLED and CAP_RAW_SCORE in runtime.capabilities:
         args.append("--enable_scoring=false")
-    return [*args, *(literal(arg) for arg in spec.runtime_args)]
+    kept_back = OWN_FLAGS if fronted else ()
+    return [*args, *(literal(arg) for arg in spec.runtime_args if not arg.startswith(kept_back))]
 
 
 def _server_mounts(resolved: Resolved) -> list[dict[str, Any]]:
@@ -160,13 +196,6 @@ def _server_mounts(resolved: Resolved) -> list[dict[str, Any]]:
         # The fetch container leaves links into the image, at the same place.
         mounts.append(mount(IMAGE_VOLUME, IMAGE_DIR, read_only=True))
     return mounts
-
-
-def _metadata_path(resolved: Resolved) -> str:
-    """Path that answers 200 only once the wanted version serves (the status path answers before that)."""
-    model = resolved.spec.model
-    version = f"/versions/{model.version}" if model.version is not None else ""
-    return f"/v1/models/{model.name}{version}/metadata"
 
 
 def _resources(resolved: Resolved) -> dict[str, Any]:
@@ -183,19 +212,6 @@ def _resources(resolved: Resolved) -> dict[str, Any]:
         for side in ("requests", "limits"):
             asked.setdefault(side, {})[resolved.resource_name] = str(resolved.resource_count)
     return asked
-
-
-def _probe(action: Mapping[str, Any], default: Probe, asked: Probe) -> dict[str, Any]:
-    return {
-        **action,
-        "periodSeconds": asked.period_seconds or default.period_seconds,
-        "timeoutSeconds": asked.timeout_seconds or default.timeout_seconds,
-        "failureThreshold": asked.failure_threshold or default.failure_threshold,
-    }
-
-
-def _http_get(path: str) -> dict[str, Any]:
-    return {"httpGet": {"path": path, "port": "http", "scheme": "HTTP"}}
 
 
 def _volumes(resolved: Resolved, reads: list[Source]) -> list[dict[str, Any]]:

@@ -32,7 +32,7 @@ def time_left(pod: PodView, seconds: int, now: datetime) -> float | None:
     A model that answered once kept the deadline: a probe that fails hours later is no late start. The time
     left is never more than the whole deadline, even where the clock was moved back.
     """
-    answered = pod.server is not None and pod.server.answered
+    answered = pod.facing is not None and pod.facing.answered
     if not pod.node or pod.scheduled is None or pod.ready or answered:
         return None
     return min(seconds - (now - pod.scheduled).total_seconds(), float(seconds))

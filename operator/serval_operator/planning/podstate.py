@@ -14,8 +14,9 @@ from datetime import datetime
 from enum import IntEnum
 from typing import Any
 
+from serval_operator.api.containers import ContainerView, Termination
 from serval_operator.api.text import last_line, scrub
-from serval_operator.api.views import ContainerView, PodView, PodWarning, Termination
+from serval_operator.api.views import PodView, PodWarning
 from serval_operator.constants import (
     CRASH_LOOP,
     CREATE_CONTAINER_ERROR,
@@ -82,6 +83,7 @@ WAIT_START = "the node sets up the pod and its images"
 WAIT_FETCH = "fetching the model"
 WAIT_SERVER = "starting the model server"
 WAIT_LOAD = "loading the model"
+WAIT_FRONT = "starting the front before the model server"
 WAIT_ANSWER = "the model server runs, but the model does not answer now"
 WAIT_POD = "the model answers, but the pod is not ready"
 
@@ -231,20 +233,31 @@ def _weight(event: PodWarning) -> tuple[bool, bool, float, str]:
 
 def _loading(pod: PodView) -> Verdict:
     """Verdict once the model's files are there."""
-    server = pod.server
+    server, front = pod.server, pod.front
     if server is None:
         return Verdict(pod.name, Stage.LOAD, PROGRESSING, WAIT_SERVER)
-    stuck = _not_created(pod, server, Stage.LOAD)
+    if server.ready and front is not None:
+        return _running(pod, front)
+    return _running(pod, server)
+
+
+def _running(pod: PodView, container: ContainerView) -> Verdict:
+    """Verdict of the container on which it depends now: the server, or the front before one that is well."""
+    stuck = _not_created(pod, container, Stage.LOAD)
     if stuck:
         return stuck
-    if server.ready:
+    if container.ready:
         return _not_counted(pod)
-    if server.answered:
+    if container.answered:
         return Verdict(pod.name, Stage.LOAD, PROGRESSING, WAIT_ANSWER)
-    ended = server.terminated or server.last
+    ended = container.terminated or container.last
+    if container is pod.front:
+        if ended is not None:
+            return _crashed(pod, Stage.LOAD, "the front container", ended)
+        return Verdict(pod.name, Stage.LOAD, PROGRESSING, WAIT_FRONT)
     if ended is not None:
         return _server_ended(pod, ended)
-    return Verdict(pod.name, Stage.LOAD, PROGRESSING, WAIT_LOAD if server.running else WAIT_SERVER)
+    return Verdict(pod.name, Stage.LOAD, PROGRESSING, WAIT_LOAD if container.running else WAIT_SERVER)
 
 
 def _not_counted(pod: PodView) -> Verdict:

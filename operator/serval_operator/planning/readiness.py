@@ -18,6 +18,7 @@ from serval_operator.api.text import scrub
 from serval_operator.api.views import PodView
 from serval_operator.constants import (
     ACCELERATOR_AVAILABLE,
+    ACCELERATOR_IN_USE,
     ANNOTATION_UPDATE_REQUESTED,
     AVAILABLE,
     AVAILABLE_REASON,
@@ -88,6 +89,11 @@ class Readiness:
         """The `Ready` condition."""
         return self.conditions[0]
 
+    @property
+    def in_use(self) -> Condition | None:
+        """The condition `AcceleratorInUse`, where there is one."""
+        return next((one for one in self.conditions if one.type == ACCELERATOR_IN_USE), None)
+
 
 def assess(
     observed: Observed,
@@ -101,6 +107,7 @@ def assess(
     deadline: int | None = None,
     credentials: str = "",
     outdated: bool = False,
+    in_use: Condition | None = None,
 ) -> Readiness:
     """Judge an observation.
 
@@ -122,6 +129,10 @@ def assess(
         Name of the Secret with the credentials of the model's store; empty for none.
     outdated:
         Whether the operator would render other pods today than those of the newest revision.
+    in_use:
+        Whether the model runs on the devices that its pods hold; None where there is nothing to say. It takes
+        `Ready` from nobody: a model that fell back to the CPU answers, and rightly, only later. Were it not
+        ready, rollouts and `helm --wait` would wait for what no waiting cures.
     """
     living = [pod for pod in observed.living() if pod.phase != "Failed"]
     newest = observed.newest(revision)
@@ -138,7 +149,7 @@ def assess(
     ready = _ready(blocked, [*first, *steps, endpoint], living, newest, wanted=wanted, suspended=suspended)
     conditions = [ready, _available(ready, answering, living), *first]
     if blocked is None and wanted > 0:
-        conditions += [*steps, endpoint]
+        conditions += [*steps, endpoint, *([in_use] if in_use else [])]
     if outdated:
         conditions.append(Condition(UPDATE_AVAILABLE, "True", RUNTIME_CHANGED, OUTDATED))
     return Readiness(

@@ -7,10 +7,11 @@ from collections.abc import Iterable
 from serval_operator.api.model import SCORING_ENABLED, Accelerator, ModelSpec
 from serval_operator.api.resolved import Resolved
 from serval_operator.api.spec_blocks import AUTO
-from serval_operator.config import Configuration, Profile, Runtime
+from serval_operator.config import Configuration, FrontSettings, Profile, Runtime
 from serval_operator.constants import (
     CAP_CONCURRENCY_LIMIT,
     CAP_RAW_SCORE,
+    FRONT_STANDS_ON,
     UNKNOWN_PROFILE,
     UNKNOWN_RUNTIME,
     UNSUPPORTED_SPEC,
@@ -26,7 +27,7 @@ def resolve(spec: ModelSpec, configuration: Configuration) -> Resolved:
     Raises
     ------
     InvalidSpec
-        The runtime or profile is unknown, or the runtime lacks what the spec asks for.
+        The runtime or profile is unknown, or the runtime lacks what the spec asks for, and no front adds it.
     """
     runtime = _runtime(spec, configuration)
     accelerator = spec.accelerator
@@ -45,16 +46,35 @@ def resolve(spec: ModelSpec, configuration: Configuration) -> Resolved:
         scalable=profile.scalable,
         when_unavailable=accelerator.when_unavailable if accelerator else AUTO,
         rollout=spec.rollout,
+        front=_front(spec, runtime, configuration),
     )
 
 
+def asks_of_server(spec: ModelSpec) -> dict[str, str]:
+    """What a spec asks of the server that not every runtime has: capabilities by field."""
+    endpoint = spec.endpoint
+    asked = {
+        "`spec.endpoint.scoring`": CAP_RAW_SCORE if endpoint.scoring == SCORING_ENABLED else "",
+        "`spec.endpoint.maxConcurrentRequests`": (
+            CAP_CONCURRENCY_LIMIT if endpoint.max_concurrent_requests else ""
+        ),
+    }
+    return {field: capability for field, capability in asked.items() if capability}
+
+
+def _front(spec: ModelSpec, runtime: Runtime, configuration: Configuration) -> FrontSettings | None:
+    """What has to stand before the runtime's server; None where that can do all by itself."""
+    asked = asks_of_server(spec).items()
+    lacking = [(field, one) for field, one in asked if one not in runtime.capabilities]
+    if not lacking:
+        return None
+    if configuration.front is None or not runtime.capabilities >= FRONT_STANDS_ON:
+        raise _lacks(runtime, *lacking[0], configuration)
+    return configuration.front
+
+
 def _runtime(spec: ModelSpec, configuration: Configuration) -> Runtime:
-    runtime = _named(spec, configuration) if spec.runtime else _chosen(spec, configuration)
-    if spec.endpoint.scoring == SCORING_ENABLED and CAP_RAW_SCORE not in runtime.capabilities:
-        raise _lacks(runtime, "`spec.endpoint.scoring`", CAP_RAW_SCORE, configuration)
-    if spec.endpoint.max_concurrent_requests and CAP_CONCURRENCY_LIMIT not in runtime.capabilities:
-        raise _lacks(runtime, "`spec.endpoint.maxConcurrentRequests`", CAP_CONCURRENCY_LIMIT, configuration)
-    return runtime
+    return _named(spec, configuration) if spec.runtime else _chosen(spec, configuration)
 
 
 def _named(spec: ModelSpec, configuration: Configuration) -> Runtime:

@@ -213,8 +213,8 @@ def _failure(pod: PodView, verdict: Verdict, wish: Wish, observed: Observed) -> 
 
 
 def _restarts(pod: PodView, stage: Stage) -> int:
-    container = pod.fetch if stage is Stage.FETCH else pod.server
-    return container.restarts if container else 0
+    containers = (pod.fetch,) if stage is Stage.FETCH else (pod.server, pod.front)
+    return max((one.restarts for one in containers if one), default=0)
 
 
 def _strategy(

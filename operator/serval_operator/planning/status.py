@@ -6,11 +6,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from serval_operator.api.conditions import format_time, merge
-from serval_operator.api.model import SCORING_DISABLED
 from serval_operator.api.naming import selector
 from serval_operator.api.resolved import Resolved, Strategy
 from serval_operator.api.views import ModelView, PodView
-from serval_operator.constants import CAP_RAW_SCORE, MAX_MESSAGE, PORT_GRPC, PORT_HTTP, SERVING
+from serval_operator.constants import MAX_MESSAGE, PORT_GRPC, PORT_HTTP, SERVING
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.podstate import Verdict, fetch_result
 from serval_operator.planning.readiness import Readiness
@@ -134,8 +133,7 @@ def _endpoints(model: ModelView, resolved: Resolved) -> dict[str, str]:
         "grpc": f"{host}:{PORT_GRPC}",
         "rest": f"http://{host}:{PORT_HTTP}/v1/models/{resolved.spec.model.name}",
     }
-    wants_scoring = resolved.spec.endpoint.scoring != SCORING_DISABLED
-    if wants_scoring and CAP_RAW_SCORE in resolved.runtime.capabilities:
+    if resolved.scores:
         endpoints["scoring"] = f"http://{host}/score"
     return endpoints
 

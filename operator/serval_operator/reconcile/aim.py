@@ -21,7 +21,7 @@ from serval_operator.config import Configuration
 from serval_operator.kube.protocol import AUTOSCALERS, DEPLOYMENTS, DISRUPTION_BUDGETS, SERVICES, Resource
 from serval_operator.planning.fitting import Request
 from serval_operator.planning.images import mounts_model
-from serval_operator.planning.resolve import resolve
+from serval_operator.planning.resolve import asks_of_server, resolve
 from serval_operator.planning.rollout import Wish
 
 Children = tuple[tuple[Resource, Manifest], ...]
@@ -87,8 +87,8 @@ def take_aim(
         The spec cannot be used; the reason and message are for the user.
     """
     spec = parse_spec(model.name, model.spec)
-    key = revision_key(spec, model.update_requested)
     resolved = resolve(spec, configuration)
+    key = _key(model, resolved, records)
     if spec.model.scheme == SCHEME_OCI:
         kept = next((one for one in records if one.key == key), None)
         resolved = replace(resolved, image_volume=mounts_model(resolved, kept, nodes))
@@ -112,6 +112,20 @@ def take_aim(
         ),
         template=pod_template(model, resolved, key),
     )
+
+
+def _key(model: ModelView, resolved: Resolved, records: Sequence[RevisionView]) -> str:
+    """Key of the newest revision.
+
+    A front is decided once for a revision: a runtime that has learned since what the front is there for
+    changes what would be rendered today, and restarts nothing.
+    """
+    spec, update = resolved.spec, model.update_requested
+    if asks_of_server(spec):
+        fronted = revision_key(spec, update, fronted=True)
+        if resolved.front or any(one.key == fronted for one in records):
+            return fronted
+    return revision_key(spec, update)
 
 
 def outdated(aim: Aim, kept: RevisionView | None) -> bool:

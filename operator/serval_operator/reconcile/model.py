@@ -10,10 +10,11 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from serval_operator.api.conditions import find
+from serval_operator.api.conditions import Condition, find
 from serval_operator.api.views import Key, ModelView, PodView
 from serval_operator.config import Configuration
 from serval_operator.constants import (
+    ACCELERATOR_IN_USE,
     API_VERSION,
     CAPACITY_REASONS,
     EVENT_RECOVERED,
@@ -35,6 +36,7 @@ from serval_operator.planning.status import Status, build_status, only_words_dif
 from serval_operator.reconcile.aim import Aim, children, halted, outdated, take_aim, template_of
 from serval_operator.reconcile.apply import Applier, Memory, all_of
 from serval_operator.reconcile.decide import Decider, Decision, is_in_place
+from serval_operator.reconcile.devices import Devices
 from serval_operator.reconcile.gather import Gatherer
 from serval_operator.reconcile.upkeep import Upkeep
 
@@ -87,6 +89,7 @@ class ModelReconciler:
         configuration: Configuration,
         recorder: Recorder,
         meter: Meter,
+        devices: Devices,
         clock: Callable[[], float],
     ) -> None:
         self._api = api
@@ -96,6 +99,7 @@ class ModelReconciler:
         self._configuration = configuration
         self._recorder = recorder
         self._meter = meter
+        self._devices = devices
         self._clock = clock
         self._applier = Applier(api, memory)
         self._upkeep = Upkeep(api, memory)
@@ -193,6 +197,7 @@ class ModelReconciler:
             deadline=aim.wish.deadline_seconds if late else None,
             credentials=aim.credentials,
             outdated=outdated(aim, kept),
+            in_use=self._devices.condition(observed, aim),
         )
         status = build_status(
             observed,
@@ -236,6 +241,7 @@ class ModelReconciler:
         if await self._write_status(model, status):
             self._written[key] = now
             await self._tell(model, readiness)
+            await self._warn(model, readiness.in_use)
         return None
 
     async def _write_status(self, model: ModelView, status: Status) -> bool:
@@ -271,6 +277,12 @@ class ModelReconciler:
         elif before.get("status") == "False" and before.get("reason"):
             await self._recorder.event(model, "Normal", EVENT_RECOVERED, now.message)
 
+    async def _warn(self, model: ModelView, in_use: Condition | None) -> None:
+        """Post an event when a model turns out to run on the CPU: `Ready` is silent about it."""
+        before = find(model.status.get("conditions") or (), ACCELERATOR_IN_USE)
+        if in_use and in_use.status == "False" and before.get("status") != "False":
+            await self._recorder.event(model, "Warning", in_use.reason, in_use.message)
+
     def _measure(self, key: Key, observed: Observed, readiness: Readiness) -> None:
         reason = readiness.ready.reason
         self._meter.model_state(key, reason)
@@ -288,6 +300,7 @@ class ModelReconciler:
     def _forget(self, key: Key) -> None:
         self._gatherer.forget(key)
         self._applier.forget(key)
+        self._devices.forget(key)
         self._written.pop(key, None)
         self._ready_pods.pop(key, None)
         self.waiting.discard(key)

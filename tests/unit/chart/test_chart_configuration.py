@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from serval_operator.config import FrontSettings
 from unit.chart.rendering import Chart, Manifest, configuration
 
 
@@ -18,7 +19,12 @@ def test_default_configuration(rendered: list[Manifest]) -> None:
     own = read.runtimes["serval"]
     assert own.image("nvidia-gpu") == "serval-server:0.1.0"
     assert (official.frameworks, own.frameworks) == (("TensorFlow",), ("TensorFlow", "ONNX"))
-    assert own.capabilities - official.capabilities == {"raw-score", "concurrency-limit"}
+    assert own.capabilities - official.capabilities == {"raw-score", "concurrency-limit", "device-report"}
+    assert read.front == FrontSettings(
+        image="serval-server:0.1.0",
+        image_pull_policy="IfNotPresent",
+        resources={"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
+    )
 
 
 def test_default_profiles(rendered: list[Manifest]) -> None:
@@ -72,15 +78,31 @@ def test_configuration_follows_the_values(chart: Chart) -> None:
     assert (own.image_pull_policy, own.env, own.grace_seconds) == ("Never", (("A", "1"),), 5)
     assert set(read.profiles) == {"cpu", "nvidia-gpu", "aks-nvidia-gpu", "fpga"}
     assert read.profiles["fpga"].scalable
+    assert read.front
+    assert (read.front.image, read.front.image_pull_policy) == ("mirror/serval-server:v3", "Never")
     assert read.fetch.image == "mirror/serval-operator:0.1.0"
     assert read.fetch.image_pull_policy == "Always"
     assert read.fetch.cache_url == "http://serval-cache:8600"
     assert (read.fetch.max_bytes, read.fetch.max_entries) == (5_000_000_000, 1_000_000)
 
 
+def test_a_front_of_ones_own(chart: Chart) -> None:
+    own = {"image": "mirror/front:1", "imagePullPolicy": "Always", "resources": {"limits": {"memory": "2Gi"}}}
+    read = configuration(chart.render({"front": own}))
+    assert read.front
+    assert (read.front.image, read.front.image_pull_policy) == ("mirror/front:1", "Always")
+    assert read.front.resources["limits"] == {"memory": "2Gi"}
+
+
+@pytest.mark.parametrize("front", [None, {"enabled": False}])
+def test_no_front(chart: Chart, front: Manifest | None) -> None:
+    assert configuration(chart.render({"front": front})).front is None
+
+
 @pytest.mark.parametrize(
     ("values", "message"),
     [
+        ({"front": {"tag": "1"}}, "additional properties 'tag' not allowed"),
         ({"imag": {}}, "additional properties 'imag' not allowed"),
         ({"operator": {"loglevel": "info"}}, "additional properties 'loglevel' not allowed"),
         ({"operator": {"logLevel": "loud"}}, "/operator/logLevel"),

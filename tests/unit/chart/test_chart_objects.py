@@ -7,6 +7,8 @@ from collections.abc import Iterable
 import pytest
 import yaml
 
+from serval_operator.builders.metadata import labels
+from serval_operator.constants import PORT_HTTP
 from unit.chart.rendering import CHART, NAMESPACE, ROOT, Chart, Manifest, of_kind, only
 
 
@@ -99,7 +101,11 @@ def test_disruption_budget_and_network_policy(chart: Chart) -> None:
     budget, policy = only(manifests, "PodDisruptionBudget"), only(manifests, "NetworkPolicy")
     assert budget["spec"]["selector"] == policy["spec"]["podSelector"] == selector
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
-    assert [port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]] == [53, 53, 6443]
+    ports = [port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]]
+    assert ports == [53, 53, 6443, PORT_HTTP]
+    (models,) = [rule["to"] for rule in policy["spec"]["egress"] if "to" in rule]
+    pod_labels = labels("digits")
+    assert models[0]["podSelector"]["matchLabels"].items() <= pod_labels.items()
 
 
 def value_paths(values: Manifest, prefix: str = "") -> Iterable[str]:

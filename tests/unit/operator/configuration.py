@@ -9,7 +9,7 @@ import yaml
 
 from serval_operator.api.model import SCHEME_OCI, ModelSpec, parse_spec
 from serval_operator.api.resolved import Resolved
-from serval_operator.config import Configuration, parse_configuration
+from serval_operator.config import Configuration, FrontSettings, parse_configuration
 from serval_operator.planning.resolve import resolve
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(
@@ -50,15 +50,25 @@ profiles:
 """
 )
 CONFIGURATION: Configuration = parse_configuration(DOCUMENT)
+FRONT = FrontSettings(
+    image="registry.example/serval-server:front",
+    image_pull_policy="IfNotPresent",
+    resources={"requests": {"cpu": "100m"}, "limits": {"memory": "1Gi"}},
+)
+FRONTED: Configuration = replace(CONFIGURATION, front=FRONT)
+"""The same, where a front may stand before a runtime's server."""
 
 
-def resolved(name: str = "digits", *, image_volumes: bool = False, **spec: Any) -> Resolved:
+def resolved(
+    name: str = "digits", *, image_volumes: bool = False, front: bool = False, **spec: Any
+) -> Resolved:
     """A spec, resolved; fields by keyword, over one small https model."""
     source = {"uri": "https://models.example.com/digits.tar.gz", **spec.pop("model", {})}
-    return come_to(parse_spec(name, {**spec, "model": source}), image_volumes=image_volumes)
+    whole = parse_spec(name, {**spec, "model": source})
+    return come_to(whole, image_volumes=image_volumes, front=front)
 
 
-def come_to(spec: ModelSpec, *, image_volumes: bool = False) -> Resolved:
+def come_to(spec: ModelSpec, *, image_volumes: bool = False, front: bool = False) -> Resolved:
     """What a spec comes to, on nodes that mount images as volumes or that do not."""
-    found = resolve(spec, CONFIGURATION)
+    found = resolve(spec, FRONTED if front else CONFIGURATION)
     return replace(found, image_volume=image_volumes and spec.model.scheme == SCHEME_OCI)

@@ -29,6 +29,13 @@ def key(spec: Spec, update: str = "") -> str:
     return revision_key(parse_spec(gen.MODEL, spec), update)
 
 
+def test_a_front_is_part_of_it() -> None:
+    asks = parse_spec(gen.MODEL, {**LEAST, "endpoint": {"scoring": "Enabled"}})
+    keys = [revision_key(asks, "", fronted=one) for one in (False, True)]
+    assert keys[0] == key(LEAST)
+    assert keys[1] != keys[0]
+
+
 def model(**fields: Any) -> Spec:
     return {"model": {**LEAST["model"], **fields}}
 

@@ -374,6 +374,19 @@ class TestPod:
         assert (view.server.last.exit_code, view.server.last.reason) == (137, "OOMKilled")
         assert (view.server.last.message, view.server.last.finished) == ("words", gen.moment(40))
 
+    def test_behind_a_front_the_server_is_an_init_container(self) -> None:
+        waits = gen.front(gen.waiting("PodInitializing"))
+        plain, fronted = (parse_pod(gen.pod("p", gen.loading(), *more)) for more in ((), (waits,)))
+        assert fronted.server == plain.server
+        assert (plain.front, plain.facing) == (None, plain.server)
+        assert fronted.front is not None
+        assert (fronted.front.name, fronted.front.waiting_reason) == ("front", "PodInitializing")
+        assert fronted.facing == fronted.front
+
+    def test_address(self) -> None:
+        assert parse_pod(gen.pod()).ip == ""
+        assert parse_pod(gen.pod("p", gen.ready(), gen.at("10.0.0.1"))).ip == "10.0.0.1"
+
     def test_a_running_container(self) -> None:
         view = parse_pod(gen.pod("p", gen.ready(started=12)))
         assert view.server is not None

@@ -120,6 +120,26 @@ IMAGE_CASES: dict[str, dict[str, Any]] = {
 }
 """Where all nodes can mount images."""
 
+FRONT_CASES: dict[str, dict[str, Any]] = {
+    "front-scoring": {
+        "model": {"uri": HTTPS, "version": 3, "credentials": {"serviceAccountName": "reader"}},
+        "runtime": {
+            "name": "tensorflow-serving",
+            "args": ["--enable_batching=true", "--scoring_output=$(A)"],
+        },
+        "resources": {"requests": {"cpu": 2}},
+        "accelerator": {"profile": "nvidia-gpu"},
+        "endpoint": {"scoring": "Enabled"},
+        "probes": {"readiness": {"periodSeconds": 10}, "liveness": {"failureThreshold": 6}},
+    },
+    "front-limit": {
+        "model": {"uri": "pvc://models/digits", "version": 0},
+        "runtime": {"name": "tensorflow-serving"},
+        "endpoint": {"scoring": "Disabled", "maxConcurrentRequests": 8, "timeoutSeconds": 60},
+    },
+}
+"""What the runtime's server lacks, so that a front stands before it."""
+
 AUTOSCALERS: dict[str, dict[str, Any]] = {
     "cpu": {"autoscaling": {"maxReplicas": 5}, "resources": {"requests": {"cpu": 2}}},
     "requests-in-flight": {

@@ -21,7 +21,7 @@ from serval_operator.builders.pin import pin
 from serval_operator.builders.revision import revision_record
 from serval_operator.builders.service import headless_service, service
 from support import gen
-from unit.operator.builders.cases import AUTOSCALERS, CASES, IMAGE_CASES
+from unit.operator.builders.cases import AUTOSCALERS, CASES, FRONT_CASES, IMAGE_CASES
 from unit.operator.configuration import resolved
 from unit.operator.rendering import rendered
 
@@ -54,6 +54,16 @@ def test_deployment_with_an_image_volume(name: str) -> None:
     check(name, rendered(MODEL, resolved(image_volumes=True, **IMAGE_CASES[name])))
 
 
+@pytest.mark.parametrize("name", FRONT_CASES)
+def test_deployment_with_a_front(name: str) -> None:
+    check(name, rendered(MODEL, resolved(front=True, **FRONT_CASES[name])))
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_front_that_nobody_needs_changes_nothing(name: str) -> None:
+    assert rendered(MODEL, resolved(front=True, **CASES[name])) == rendered(MODEL, resolved(**CASES[name]))
+
+
 def test_services() -> None:
     check("services", service(MODEL), headless_service(MODEL))
 
@@ -80,4 +90,4 @@ def test_disruption_budget() -> None:
 
 def test_no_golden_is_left_over() -> None:
     others = {"services", "revision", "disruption-budget", *(f"autoscaler-{name}" for name in AUTOSCALERS)}
-    assert {path.stem for path in FOLDER.iterdir()} == {*CASES, *IMAGE_CASES, *others}
+    assert {path.stem for path in FOLDER.iterdir()} == {*CASES, *IMAGE_CASES, *FRONT_CASES, *others}

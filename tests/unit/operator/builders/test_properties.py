@@ -17,10 +17,10 @@ from serval_operator.builders.containers import literal
 from serval_operator.builders.deployment import NO_DEADLINE_SECONDS, deployment, pod_template
 from serval_operator.builders.metadata import child
 from serval_operator.builders.service import headless_service, service
-from serval_operator.constants import MAX_NAME
+from serval_operator.constants import MAX_NAME, PORT_BEHIND_GRPC, PORT_BEHIND_HTTP
 from serval_operator.planning.resolve import resolve
 from support import gen
-from unit.operator.builders.cases import CASES, HTTPS, SPECS
+from unit.operator.builders.cases import CASES, FRONT_CASES, HTTPS, SPECS
 from unit.operator.configuration import CONFIGURATION, come_to
 from unit.operator.rendering import rendered
 
@@ -31,9 +31,9 @@ MODEL = parse_model(gen.model())
 SELECTOR = {"app.kubernetes.io/managed-by": "serval-operator", "serval.dev/name": gen.MODEL}
 
 
-def built(spec: Manifest, *, image_volumes: bool = False) -> Manifest:
+def built(spec: Manifest, *, image_volumes: bool = False, front: bool = False) -> Manifest:
     """The Deployment of a spec."""
-    return rendered(MODEL, come_to(parse_spec(gen.MODEL, spec), image_volumes=image_volumes))
+    return rendered(MODEL, come_to(parse_spec(gen.MODEL, spec), image_volumes=image_volumes, front=front))
 
 
 def containers(manifest: Manifest) -> list[Manifest]:
@@ -165,6 +165,87 @@ class TestPod:
         count = spec.get("accelerator", {}).get("count", 0)
         needs = spec.get("accelerator", {}).get("profile") != "cpu" and count
         assert list(extended[0].values()) == ([str(count)] if needs else [])
+
+
+class TestFront:
+    @staticmethod
+    def pod(name: str) -> Manifest:
+        pod: Manifest = built(FRONT_CASES[name], front=True)["spec"]["template"]["spec"]
+        return pod
+
+    @pytest.mark.parametrize("name", FRONT_CASES)
+    def test_meets_pod_security_restricted(self, name: str) -> None:
+        assert restricted(self.pod(name)) == []
+
+    @pytest.mark.parametrize("name", FRONT_CASES)
+    def test_ends_before_the_server_behind_it(self, name: str) -> None:
+        """The kubelet stops init containers that never end after the main ones: the server must be such."""
+        pod = self.pod(name)
+        assert [one["name"] for one in pod["containers"]] == ["front"]
+        assert [(one["name"], one.get("restartPolicy")) for one in pod["initContainers"]] == [
+            ("fetch", None),
+            ("server", "Always"),
+        ]
+        _, server = pod["initContainers"]
+        (front,) = pod["containers"]
+        sleep = front["lifecycle"]["preStop"]["sleep"]["seconds"]
+        (drain,) = [int(arg.partition("=")[2]) for arg in front["args"] if arg.startswith("--drain_seconds=")]
+        assert pod["terminationGracePeriodSeconds"] > sleep + drain
+        assert "lifecycle" not in server
+
+    @pytest.mark.parametrize("name", FRONT_CASES)
+    def test_leads_to_the_server_and_services_lead_to_it(self, name: str) -> None:
+        _, server = self.pod(name)["initContainers"]
+        (front,) = self.pod(name)["containers"]
+        behind = {port["containerPort"] for port in server["ports"]}
+        assert {f"--port={PORT_BEHIND_GRPC}", f"--rest_api_port={PORT_BEHIND_HTTP}"} <= set(server["args"])
+        upstream = [arg.partition("=")[2] for arg in front["args"] if arg.startswith("--upstream")]
+        assert {int(one.removeprefix("127.0.0.1:")) for one in upstream} == behind
+        # A Service takes the first container that has a port of the name.
+        names = {port["name"] for port in server["ports"]}
+        for one in (service(MODEL), headless_service(MODEL)):
+            assert not names & {port["targetPort"] for port in one["spec"]["ports"]}
+        assert {port["name"]: port["containerPort"] for port in front["ports"]} == {
+            "grpc": 8500,
+            "http": 8501,
+        }
+
+    @pytest.mark.parametrize("name", FRONT_CASES)
+    def test_asks_the_model_and_lets_the_server_load(self, name: str) -> None:
+        _, server = self.pod(name)["initContainers"]
+        (front,) = self.pod(name)["containers"]
+        assert front["startupProbe"]["httpGet"] == front["readinessProbe"]["httpGet"]
+        assert front["startupProbe"]["httpGet"]["path"] == server["startupProbe"]["httpGet"]["path"]
+        assert "readinessProbe" not in server
+        for one, ports in ((front, {"grpc", "http"}), (server, {"behind-grpc", "behind-http"})):
+            assert one["livenessProbe"]["tcpSocket"]["port"] in ports
+            assert one["startupProbe"]["httpGet"]["port"] in ports
+
+    def test_does_what_the_server_cannot(self) -> None:
+        pod = self.pod("front-limit")
+        _, server = pod["initContainers"]
+        (front,) = pod["containers"]
+        assert {"--max_concurrent_requests=8", "--enable_scoring=false"} <= set(front["args"])
+        assert not any("concurrent" in arg or "scoring" in arg for arg in server["args"])
+        assert "--rest_api_timeout_in_ms=60000" in front["args"]
+        assert "--rest_api_timeout_in_ms=60000" in server["args"]
+
+    def test_is_told_which_output_to_score(self) -> None:
+        pod = self.pod("front-scoring")
+        _, server = pod["initContainers"]
+        (front,) = pod["containers"]
+        assert "--scoring_output=$$(A)" in front["args"]
+        assert server["args"][-1] == "--enable_batching=true"
+
+    def test_has_no_device_and_no_identity(self) -> None:
+        template = built(FRONT_CASES["front-scoring"], front=True)["spec"]["template"]
+        (front,) = template["spec"]["containers"]
+        assert front["resources"] == {"requests": {"cpu": "100m"}, "limits": {"memory": "1Gi"}}
+        assert "volumeMounts" not in front
+        assert template["metadata"]["annotations"] == {
+            "azure.workload.identity/skip-containers": "server;front",
+            "eks.amazonaws.com/skip-containers": "server,front",
+        }
 
 
 class TestSelector:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from serval_operator.config import (
     Configuration,
     FetchSettings,
+    FrontSettings,
     Profile,
     Runtime,
     load_configuration,
@@ -37,6 +38,10 @@ fetch:
     requests: {cpu: 0.5, memory: 128Mi}
     limits: {cpu: 1}
   cache: {url: "http://serval-cache.serval-system:8600"}
+front:
+  image: registry.example/serval-server:1
+  imagePullPolicy: Never
+  resources: {requests: {cpu: 0.1}, limits: {memory: 1Gi}}
 defaults: {runtime: serval}
 runtimes:
   - name: serval
@@ -120,6 +125,11 @@ class TestGood:
             default_runtime="serval",
             runtimes={"serval": serval, "tensorflow-serving": official},
             profiles={"nvidia-gpu": gpu, "cpu": Profile("cpu", "", {}, (), False)},
+            front=FrontSettings(
+                image="registry.example/serval-server:1",
+                image_pull_policy="Never",
+                resources={"requests": {"cpu": "0.1"}, "limits": {"memory": "1Gi"}},
+            ),
         )
 
     @pytest.mark.parametrize(
@@ -163,6 +173,14 @@ class TestGood:
         config = parse_configuration(document(lambda one: one["fetch"].update(cache=cache)))
         assert config.fetch.cache_url == ""
 
+    @pytest.mark.parametrize("change", [lambda one: one.pop("front"), lambda one: one.update(front=None)])
+    def test_no_front(self, change: Callable[[Any], object]) -> None:
+        assert parse_configuration(document(change)).front is None
+
+    def test_the_least_front(self) -> None:
+        least = parse_configuration(document(lambda one: one.update(front={"image": "x"}))).front
+        assert least == FrontSettings(image="x", image_pull_policy="IfNotPresent", resources={})
+
     @pytest.mark.parametrize("url", ["http://cache", "http://10.0.0.8:80"])
     def test_addresses_of_a_cache(self, url: str) -> None:
         config = parse_configuration(document(lambda one: one["fetch"].update(cache={"url": url})))
@@ -204,7 +222,7 @@ BAD: list[tuple[Callable[[Any], None], str]] = [
     ),
     (put("kind", value="Config"), "the document: must be of apiVersion config.serval.dev/v1alpha1 and kind"),
     (drop("kind"), f"kind: {TEXT}"),
-    (put("runtime", value=[]), "runtime: unknown field; known are apiVersion, kind, fetch, defaults,"),
+    (put("runtime", value=[]), "runtime: unknown field; known are apiVersion, kind, fetch, front, defaults,"),
     (put("defaults", value="serval"), "defaults: must be a mapping"),
     (put("defaults", value={}), f"defaults.runtime: {TEXT}"),
     (put("defaults", "runtime", value="none"), "defaults.runtime: must be one of serval, tensorflow-serving"),
@@ -234,6 +252,15 @@ BAD: list[tuple[Callable[[Any], None], str]] = [
     *(
         (put("fetch", "cache", value={"url": url}), "fetch.cache.url: must be an address such as http://")
         for url in ("https://cache", "cache:8600", "http://cache/", "http://u@cache", "http://cache:x")
+    ),
+    # front
+    (put("front", value={}), f"front.image: {TEXT}"),
+    (put("front", value="x"), "front: must be a mapping"),
+    (put("front", "imagePullPolicy", value=1), f"front.imagePullPolicy: {TEXT}"),
+    (put("front", "resources", "limits", "memory", value="much"), "front.resources.limits.memory: must be a"),
+    (
+        put("front", "args", value=[]),
+        "front.args: unknown field; known are image, imagePullPolicy, resources",
     ),
     # runtimes
     (put("runtimes", value={}), "runtimes: must have at least one entry"),

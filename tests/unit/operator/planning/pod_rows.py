@@ -359,6 +359,94 @@ FETCH = [
         f"RunContainerError: {RUNC}",
     ),
 ]
+LOADED = gen.server(gen.running(12), answered=True, ready=True)
+"""The server behind a front, which the kubelet asks only whether it started."""
+WAITS = gen.waiting("PodInitializing")
+FRONT = [
+    progress("front, server loads", (gen.loading(), gen.front(WAITS)), Stage.LOAD, "loading the model"),
+    Row(
+        "front, server crashes",
+        (gen.server_crashed(1, "boom"), gen.front(WAITS)),
+        Stage.LOAD,
+        "CrashLoop",
+        f"{CRASHED} 1: boom",
+        exit_code=1,
+        when=30,
+    ),
+    Row(
+        "front, server crashes after the model answered",
+        (gen.server_crashed(1, "boom"), gen.front(gen.running(13), answered=True)),
+        Stage.LOAD,
+        "CrashLoop",
+        f"{CRASHED} 1: boom",
+        exit_code=1,
+        when=30,
+    ),
+    *(
+        progress(
+            f"front {name}",
+            (LOADED, gen.front(state)),
+            Stage.LOAD,
+            "starting the front before the model server",
+        )
+        for name, state in (("waits", WAITS), ("starts", gen.running(13)))
+    ),
+    Row(
+        "front image, pull",
+        (LOADED, gen.front(pull("ErrImagePull", gen.NOT_FOUND))),
+        Stage.LOAD,
+        "ImagePullFailed",
+        gen.NOT_FOUND,
+    ),
+    Row(
+        "front crashes",
+        (LOADED, gen.front(gen.back_off("front"), last=gen.ended(2, "no such flag"))),
+        Stage.LOAD,
+        "CrashLoop",
+        "the front container ended with exit code 2: no such flag",
+        exit_code=2,
+        when=30,
+    ),
+    Row(
+        "front used too much memory",
+        (LOADED, gen.front(gen.back_off("front"), last=gen.ended(137, "", "OOMKilled"))),
+        Stage.LOAD,
+        "OutOfMemory",
+        f"the front container {OOM}",
+        exit_code=137,
+        when=30,
+    ),
+    Row(
+        "front cannot start",
+        (LOADED, gen.front(gen.back_off("front"), last=gen.ended(128, RUNC, "StartError"))),
+        Stage.LOAD,
+        "CreateContainerError",
+        RUNC,
+        exit_code=128,
+        when=30,
+    ),
+    progress(
+        "front, the model does not answer now",
+        (LOADED, gen.front(gen.running(13), answered=True)),
+        Stage.LOAD,
+        "the model server runs, but the model does not answer now",
+    ),
+    Row(
+        "front ready, pod not counted",
+        (gen.ready(), gen.node_lost, gen.front(gen.running(13), answered=True, ready=True)),
+        Stage.LOAD,
+        "NodeNotReady",
+        f"node {gen.NODE} stopped reporting; the pod is not counted as ready",
+    ),
+    Row(
+        "front ready",
+        (gen.ready(), gen.front(gen.running(13), answered=True, ready=True)),
+        Stage.SERVE,
+        "Done",
+        "",
+        failed=False,
+    ),
+]
 LOAD = [
     progress("fetched", (gen.fetched(),), Stage.LOAD, "starting the model server"),
     progress(
@@ -553,4 +641,4 @@ FAILED = [
         when=0,
     ),
 ]
-ROWS = [*SCHEDULING, *STARTING, *FETCH, *LOAD, *SERVE, *FAILED]
+ROWS = [*SCHEDULING, *STARTING, *FETCH, *LOAD, *FRONT, *SERVE, *FAILED]

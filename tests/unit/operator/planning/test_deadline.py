@@ -28,6 +28,11 @@ class TestOnePod:
             ((gen.placed(after=10), gen.server_crashed(1, "x")), 590.0),
             ((gen.placed(after=10), gen.ready()), None),
             ((gen.placed(after=10), gen.ready(), gen.unready), None),
+            ((gen.placed(after=10), gen.ready(), gen.unready, gen.front(gen.running(13))), 590.0),
+            (
+                (gen.placed(after=10), gen.ready(), gen.unready, gen.front(gen.running(13), answered=True)),
+                None,
+            ),
         ],
         ids=[
             "new",
@@ -40,6 +45,8 @@ class TestOnePod:
             "crashed",
             "ready",
             "ready once",
+            "behind a front",
+            "front answered",
         ],
     )
     def test_has_time_from_its_scheduling_to_its_first_answer(

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from serval_operator.api.conditions import Condition
 from serval_operator.constants import STALLING_REASONS
-from serval_operator.planning.readiness import WAIT_ROOM, Readiness, assess
+from serval_operator.planning.readiness import WAIT_ROOM, Blocked, Readiness, assess
 from support import gen
 from unit.operator.planning.observing import observed
 from unit.operator.planning.readiness_rows import (
@@ -154,3 +154,29 @@ class TestInPlace:
 
     def test_fails_where_it_should_start_beside_the_old_one(self) -> None:
         assert self.told(in_place=False, wanted=1) == ("False", "Unschedulable")
+
+
+class TestInUse:
+    """Whether the device is really used is said beside everything else."""
+
+    FALLEN = Condition("AcceleratorInUse", "False", "EngineOnCpu", "1 of 1 pods: on the CPU")
+
+    def assessed(self, *, wanted: int = 1, blocked: Blocked | None = None) -> Readiness:
+        return assess(
+            observed(*pods(READY)),
+            wanted=wanted,
+            revision=gen.REVISION,
+            suspended=False,
+            blocked=blocked,
+            in_use=self.FALLEN,
+        )
+
+    def test_takes_ready_from_nobody(self) -> None:
+        readiness = self.assessed()
+        assert (readiness.ready.status, readiness.ready.reason) == ("True", "Serving")
+        assert readiness.in_use == self.FALLEN
+        assert {one.type for one in readiness.conditions} & {"Reconciling", "Stalled"} == set()
+
+    def test_is_not_said_of_what_is_blocked_or_stopped(self) -> None:
+        assert self.assessed(blocked=Blocked("ResourceConflict", "x")).in_use is None
+        assert self.assessed(wanted=0).in_use is None

@@ -12,7 +12,7 @@ from serval_operator.api.spec_blocks import Rollout
 from serval_operator.config import Configuration
 from serval_operator.errors import InvalidSpec
 from serval_operator.planning.resolve import resolve
-from unit.operator.configuration import CONFIGURATION, resolved
+from unit.operator.configuration import CONFIGURATION, FRONT, FRONTED, resolved
 
 pytestmark = pytest.mark.unit
 
@@ -155,6 +155,30 @@ class TestResolve:
         assert resolved().fetch == CONFIGURATION.fetch
 
 
+class TestFront:
+    """What a runtime's server lacks, a front before it has."""
+
+    @pytest.mark.parametrize(
+        ("runtime", "endpoint", "fronted", "scores"),
+        [
+            ("tensorflow-serving", {"scoring": "Enabled"}, True, True),
+            ("tensorflow-serving", {"maxConcurrentRequests": 1}, True, True),
+            ("tensorflow-serving", {"maxConcurrentRequests": 1, "scoring": "Disabled"}, True, False),
+            ("tensorflow-serving", {"scoring": "Disabled"}, False, False),
+            ("tensorflow-serving", {}, False, False),
+            ("serval", {"scoring": "Enabled", "maxConcurrentRequests": 1}, False, True),
+            ("serval", {}, False, True),
+            ("serval", {"scoring": "Disabled"}, False, False),
+        ],
+    )
+    def test_stands_where_it_is_needed(
+        self, runtime: str, endpoint: dict[str, Any], fronted: bool, scores: bool
+    ) -> None:
+        found = resolved(front=True, runtime={"name": runtime}, endpoint=endpoint)
+        assert found.front == (FRONT if fronted else None)
+        assert found.scores is scores
+
+
 def configured(default: str, **frameworks: tuple[str, ...]) -> Configuration:
     """Runtimes by name, with the frameworks that they list."""
     plain = CONFIGURATION.runtimes["serval"]
@@ -255,6 +279,13 @@ class TestErrors:
         with pytest.raises(InvalidSpec) as caught:
             resolved(**spec)
         assert (caught.value.reason, caught.value.message) == (reason, message)
+
+    def test_a_front_needs_a_whole_server_behind_it(self) -> None:
+        half = replace(CONFIGURATION.runtimes["tensorflow-serving"], capabilities=frozenset({"grpc-predict"}))
+        configuration = replace(FRONTED, runtimes={**FRONTED.runtimes, half.name: half})
+        asks = {"runtime": {"name": half.name}, "endpoint": {"scoring": "Enabled"}}
+        with pytest.raises(InvalidSpec, match="needs what runtime `tensorflow-serving` lacks"):
+            resolve(parse_spec("digits", {"model": {"uri": "pvc://a/b"}, **asks}), configuration)
 
     def test_nobody_has_it(self) -> None:
         poor = replace(

@@ -271,7 +271,17 @@ PASSING = gen.fetch_failed(1, gen.fetch_failure("ModelSourceUnavailable", "no an
 MISMATCH = gen.fetch_failed(1, gen.fetch_failure("ModelDigestMismatch", "other files", permanent=False))
 CRASHED = gen.server_crashed(1, "boom")
 KILLED = gen.server_crashed(137, reason="OOMKilled")
+FRONT = (
+    gen.server(gen.running(12), answered=True, ready=True),
+    gen.front(gen.back_off("front"), last=gen.ended(2)),
+)
 PULL = gen.fetch(gen.waiting("ImagePullBackOff", "no such image"))
+
+
+def front_crashed(obj: gen.Object) -> None:
+    """The front before a server that is well ended."""
+    for option in FRONT:
+        option(obj)
 
 
 class TestFailed:
@@ -289,6 +299,8 @@ class TestFailed:
             (PULL, ""),
             (restarted(CRASHED, RESTARTS - 1), ""),
             (restarted(CRASHED, RESTARTS), "CrashLoop"),
+            (restarted(front_crashed, RESTARTS - 1), ""),
+            (restarted(front_crashed, RESTARTS), "CrashLoop"),
             (restarted(KILLED, RESTARTS - 1), ""),
             (restarted(KILLED, RESTARTS), "OutOfMemory"),
             (

@@ -191,6 +191,12 @@ class TestWhole:
         endpoint = {"scoring": scoring} if scoring else {}
         assert ("scoring" in built(observed(), resolved(endpoint=endpoint))["endpoints"]) is there
 
+    @pytest.mark.parametrize(("scoring", "there"), [("Enabled", True), ("Disabled", False)])
+    def test_scoring_by_a_front(self, scoring: str, there: bool) -> None:
+        endpoint = {"scoring": scoring, "maxConcurrentRequests": 1}
+        found = resolved(front=True, runtime={"name": "tensorflow-serving"}, endpoint=endpoint)
+        assert ("scoring" in built(observed(), found)["endpoints"]) is there
+
 
 class TestModel:
     def test_a_ready_pod_knows_best(self) -> None:

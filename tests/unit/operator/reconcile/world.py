@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -21,6 +22,7 @@ from serval_operator.kube.protocol import (
 )
 from serval_operator.planning.capacity import Supply
 from serval_operator.reconcile.decide import Decider
+from serval_operator.reconcile.devices import Devices
 from serval_operator.reconcile.gather import Gatherer
 from serval_operator.reconcile.model import ModelReconciler
 from support import gen
@@ -30,6 +32,8 @@ from unit.operator.configuration import CONFIGURATION
 KEY: Key = (gen.NAMESPACE, gen.MODEL)
 OWNED = (DEPLOYMENTS, SERVICES, CONTROLLER_REVISIONS)
 Event = tuple[str, str]
+MOST_PAUSES = 10
+"""After so many attempts a pod that does not answer is not asked any more in a test."""
 
 
 class World:
@@ -54,6 +58,14 @@ class World:
     asked:
         Each question for capacity: for ``nodes``, for ``holds`` too, or for those ``fresh``; and which pods
         wait.
+    pages:
+        Metrics of pods, by address.
+    probed:
+        Address and port of each pod that was asked for its metrics.
+    woken:
+        Keys that the operator let look again by itself.
+    pauses:
+        Seconds between attempts to ask pods.
     """
 
     def __init__(self, **spec: Any) -> None:
@@ -67,6 +79,10 @@ class World:
         self.configuration: Configuration = CONFIGURATION
         self.offered = Supply(nodes=(), holds=())
         self.asked: list[tuple[str, ...]] = []
+        self.pages: dict[str, str] = {}
+        self.probed: list[tuple[str, int]] = []
+        self.woken: list[Key] = []
+        self.pauses: list[float] = []
         self.api.on_event = self._watch
         self.api.put(MODEL_DEPLOYMENTS, gen.model(**spec))
         self.reconciler = self.restarted()
@@ -82,6 +98,7 @@ class World:
             self.configuration,
             self,
             self,
+            Devices(self, self.woken.append, self.pause),
             lambda: self.seconds,
         )
         return self.reconciler
@@ -201,12 +218,27 @@ class World:
         found = replace(self.offered, nodes=None if self.offered.nodes is None else self.cache.nodes())
         return found if with_holds else replace(found, holds=None)
 
+    # --- Prober ---------------------------------------------------------------------------------------
+
+    async def metrics(self, ip: str, port: int) -> str | None:
+        """Give a pod's page of metrics, if there is one."""
+        self.probed.append((ip, port))
+        return self.pages.get(ip)
+
+    async def pause(self, seconds: float) -> None:
+        """Let no time pass, up to the first pause that is long."""
+        self.pauses.append(seconds)
+        await asyncio.sleep(0)
+        if len(self.pauses) >= MOST_PAUSES:
+            await asyncio.Event().wait()
+
     # --- Recorder and Meter ---------------------------------------------------------------------------
 
     async def event(self, model: ModelView, kind: str, reason: str, message: str) -> None:
         """Take an event; what it says stands in the status by then."""
         assert model.name == gen.MODEL
-        assert (reason, message) == self.told()[1:] or reason == "Recovered"
+        about = "AcceleratorInUse" if reason == "EngineOnCpu" else "Ready"
+        assert (reason, message) == self.told(about)[1:] or reason == "Recovered"
         self.events.append((kind, reason))
 
     def model_state(self, key: Key, reason: str | None) -> None:

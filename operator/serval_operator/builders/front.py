@@ -1,0 +1,68 @@
+"""The front: our own server before a runtime's server that lacks what a spec asks for.
+
+It has the pod's ports, and the runtime's server listens behind it. That server is then a sidecar (an init
+container that never ends) and the front the pod's main container: so the kubelet itself keeps the order in
+which both may stop, see docs/design/0013-the-front.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serval_operator.api.model import SCORING_DISABLED
+from serval_operator.api.resolved import Resolved
+from serval_operator.builders.containers import CONTAINER_SECURITY, PRE_STOP, container_ports, literal
+from serval_operator.builders.probes import liveness, readiness, startup
+from serval_operator.config import FrontSettings
+from serval_operator.constants import (
+    CONTAINER_FRONT,
+    PORT_BEHIND_GRPC,
+    PORT_BEHIND_HTTP,
+    PORT_GRPC,
+    PORT_HTTP,
+)
+
+OWN_FLAGS = ("--scoring_output=",)
+"""Flags that a user gives the server, and that mean what the front does."""
+LAST_SECONDS = 5
+"""What is left for the server behind, which has no request any more once its front has ended."""
+
+
+def front_container(resolved: Resolved, front: FrontSettings) -> dict[str, Any]:
+    """The front. Startup and readiness ask the model through it, so it is ready only where both are.
+
+    It has no volume: what the server behind it reads and writes is not its own.
+    """
+    return {
+        "name": CONTAINER_FRONT,
+        "image": front.image,
+        "imagePullPolicy": front.image_pull_policy,
+        "args": _arguments(resolved),
+        "ports": container_ports(grpc=PORT_GRPC, http=PORT_HTTP),
+        "resources": dict(front.resources),
+        "startupProbe": startup(resolved, "http"),
+        "readinessProbe": readiness(resolved, "http"),
+        "livenessProbe": liveness(resolved, "grpc"),
+        "lifecycle": PRE_STOP,
+        "securityContext": CONTAINER_SECURITY,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def _arguments(resolved: Resolved) -> list[str]:
+    endpoint = resolved.spec.endpoint
+    arguments = [
+        f"--port={PORT_GRPC}",
+        f"--rest_api_port={PORT_HTTP}",
+        f"--model_name={resolved.spec.model.name}",
+        f"--upstream=127.0.0.1:{PORT_BEHIND_GRPC}",
+        f"--upstream_rest=127.0.0.1:{PORT_BEHIND_HTTP}",
+        f"--drain_seconds={resolved.runtime.grace_seconds}",
+    ]
+    if endpoint.timeout_seconds:
+        arguments.append(f"--rest_api_timeout_in_ms={endpoint.timeout_seconds * 1000}")
+    if endpoint.max_concurrent_requests:
+        arguments.append(f"--max_concurrent_requests={endpoint.max_concurrent_requests}")
+    if endpoint.scoring == SCORING_DISABLED:
+        arguments.append("--enable_scoring=false")
+    return [*arguments, *(literal(arg) for arg in resolved.spec.runtime_args if arg.startswith(OWN_FLAGS))]
