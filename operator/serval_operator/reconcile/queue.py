@@ -1,7 +1,8 @@
 """The work queue: which key is reconciled when.
 
 A key waits at most once and is never reconciled twice at the same time. What is known already goes before
-what is new, so that a burst of new objects delays no news of those that run. What fails comes again with
+what is new, and some workers take nothing else, so that a burst of new objects, which take many requests
+each, delays no news of those that run. What fails comes again with
 growing pauses. A key has at most one timer, and the earliest wish wins: each reconcile says anew when it
 wants to come again, so an older wish would only start a second chain of wake-ups.
 """
@@ -34,6 +35,8 @@ MANY_RESTS = 1024
 """When so many rests are noted, those that are over are forgotten."""
 NEW_EVERY = 4
 """While both wait, each so many keys one that is new has its turn."""
+KEPT_FREE = 3
+"""One of so many workers takes only keys that are known."""
 
 DONE = "done"
 AGAIN = "again"
@@ -168,8 +171,9 @@ class WorkQueue:
 
     async def run(self) -> None:
         """Work until `stop`. Raises what ended a worker, which a failing reconcile never does."""
+        kept_free = self._wanted_workers // KEPT_FREE
         self._workers = [
-            asyncio.create_task(self._work(), name=f"worker {number}")
+            asyncio.create_task(self._work(known_only=number < kept_free), name=f"worker {number}")
             for number in range(self._wanted_workers)
         ]
         try:
@@ -198,8 +202,8 @@ class WorkQueue:
             await asyncio.wait(late)
         return not late
 
-    async def _work(self) -> None:
-        while (key := await self._lanes.get()) is not None:
+    async def _work(self, *, known_only: bool) -> None:
+        while (key := await self._lanes.get(known_only=known_only)) is not None:
             del self._waiting[key]
             self._active[key] = self._clock.time()
             self._disarm(key)
@@ -264,29 +268,34 @@ class WorkQueue:
 
 
 class _Lanes:
-    """Keys that wait, in two lanes."""
+    """Keys that wait, in two lanes, and who waits for them."""
 
     def __init__(self) -> None:
         self._known: deque[Key] = deque()
         self._new: deque[Key] = deque()
-        self._count = asyncio.Semaphore(0)
+        self._for_known: deque[asyncio.Future[None]] = deque()
+        self._for_any: deque[asyncio.Future[None]] = deque()
         self._closed = False
         self._turn = 0
 
     def put(self, key: Key, *, known: bool) -> None:
         """Add a key at the end of its lane."""
         (self._known if known else self._new).append(key)
-        self._count.release()
+        if not (known and _woke(self._for_known)):
+            _woke(self._for_any)
 
-    async def get(self) -> Key | None:
+    async def get(self, *, known_only: bool) -> Key | None:
         """Wait for a key; None once closed."""
-        await self._count.acquire()
+        waiting = self._for_known if known_only else self._for_any
+        # Whoever is woken may find that another was quicker.
+        while not (self._known or self._closed or (self._new and not known_only)):
+            woken = asyncio.get_running_loop().create_future()
+            waiting.append(woken)
+            await woken
         if self._closed:
-            # For whoever else waits.
-            self._count.release()
             return None
-        self._turn += 1
-        takes_new = self._new and (not self._known or self._turn % NEW_EVERY == 0)
+        self._turn += not known_only
+        takes_new = not known_only and self._new and (not self._known or self._turn % NEW_EVERY == 0)
         return (self._new if takes_new else self._known).popleft()
 
     def close(self) -> None:
@@ -294,7 +303,18 @@ class _Lanes:
         self._known.clear()
         self._new.clear()
         self._closed = True
-        self._count.release()
+        while _woke(self._for_known) or _woke(self._for_any):
+            pass
+
+
+def _woke(waiting: deque[asyncio.Future[None]]) -> bool:
+    """Wake the first of those who wait; whether there was one."""
+    while waiting:
+        woken = waiting.popleft()
+        if not woken.done():
+            woken.set_result(None)
+            return True
+    return False
 
 
 async def resync(

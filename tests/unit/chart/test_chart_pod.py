@@ -64,7 +64,7 @@ def test_environment_by_default(rendered: list[Manifest]) -> None:
         "SERVAL_LOG_LEVEL": "info",
         "SERVAL_LOG_FORMAT": "json",
         "SERVAL_HTTP_PORT": "8080",
-        "SERVAL_WORKERS": "8",
+        "SERVAL_WORKERS": "12",
         "SERVAL_HIDE_FOREIGN_HOLDERS": "false",
     }
     (container,) = pod_of(rendered)["spec"]["containers"]

@@ -461,3 +461,36 @@ async def test_what_is_known_goes_before_what_is_new_and_what_is_new_has_its_tur
     first = done[:12]
     assert sum(name.startswith("known") for name in first) == 9
     assert [name for name in done if name.startswith("new")] == names[:12]
+
+
+async def test_new_keys_never_take_all_workers() -> None:
+    """Three workers: new keys that do not end hold two, and the third goes on with what is known."""
+    started: list[str] = []
+    all_known, never = asyncio.Event(), asyncio.Event()
+
+    async def reconcile(key: Key) -> None:
+        started.append(key[1])
+        if key[1].startswith("new"):
+            await never.wait()
+        elif sum(name.startswith("known") for name in started) == 3:
+            all_known.set()
+
+    queue = WorkQueue(
+        reconcile,
+        workers=3,
+        meter=Bench(),
+        clock=asyncio.get_running_loop(),
+        is_known=lambda key: key[1].startswith("known"),
+    )
+    running = asyncio.ensure_future(queue.run())
+    for number in range(4):
+        queue.add(("a", f"new-{number}"))
+    await asyncio.sleep(0)
+    for number in range(3):
+        queue.add(("a", f"known-{number}"))
+    async with asyncio.timeout(5):
+        await all_known.wait()
+    assert sorted(name for name in started if name.startswith("new")) == ["new-0", "new-1"]
+    never.set()
+    assert await queue.stop(5)
+    await asyncio.wait([running])
