@@ -26,7 +26,7 @@ async def calm() -> Calm:
     async with stage(CALM_COUNT) as place:
         for number in range(CALM_COUNT):
             # The pace is what is measured, so this is no wait for a condition.
-            await asyncio.gather(place.create_one(f"calm-{number}"), asyncio.sleep(CALM_EVERY))
+            await asyncio.gather(place.create_one(number), asyncio.sleep(CALM_EVERY))
         await place.observer.until("ready", CALM_COUNT, LEAST_LIMIT)
         times = place.observer.times
         return Calm(
@@ -44,7 +44,7 @@ async def burst(count: int) -> Burst:
         idle, _ = memory_mb(pid)
         before, spending = sum(place.written().values()), Spending(place.pids())
         began = time.time()
-        await place.create([f"model-{number}" for number in range(count)])
+        await place.create(count)
         created = time.time() - began
         print(f"{count} created in {created:.1f} s", flush=True)
         await place.observer.until("ready", count, limit)

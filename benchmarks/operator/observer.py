@@ -47,19 +47,16 @@ class Times:
 
 
 class Observer:
-    """Watches one namespace.
+    """Watches the whole cluster. Names of ModelDeployments must differ, whatever their namespaces.
 
     Parameters
     ----------
     session:
         Of an administrator, with the API server as its base.
-    namespace:
-        Which one.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, namespace: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession) -> None:
         self._session = session
-        self._namespace = namespace
         self._tasks: list[asyncio.Task[None]] = []
         self._changed = asyncio.Event()
         self.times: dict[str, Times] = {}
@@ -67,12 +64,12 @@ class Observer:
     async def start(self) -> None:
         """Begin to watch what is there and what comes."""
         watched: Mapping[str, Callable[[dict[str, Any]], None]] = {
-            "/apis/serval.dev/v1alpha1/namespaces/{}/modeldeployments": self._model,
-            "/apis/apps/v1/namespaces/{}/deployments": self._deployment,
-            "/api/v1/namespaces/{}/pods": self._pod,
+            "/apis/serval.dev/v1alpha1/modeldeployments": self._model,
+            "/apis/apps/v1/deployments": self._deployment,
+            "/api/v1/pods": self._pod,
         }
         for path, note in watched.items():
-            self._tasks.append(asyncio.create_task(self._watch(path.format(self._namespace), note)))
+            self._tasks.append(asyncio.create_task(self._watch(path, note)))
 
     async def stop(self) -> None:
         """Watch no longer."""

@@ -7,7 +7,7 @@ import json
 import os
 import ssl
 import tempfile
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,9 +26,17 @@ from support.operator import OperatorProcess
 from support.plane import CRD
 from support.wait import until
 
-NAMESPACE = "bench"
+NAMESPACE = "bench-"
+"""Prefix of the namespaces."""
+PER_NAMESPACE = 1000
+"""ModelDeployments in one namespace. For each Service that changes, Kubernetes' own controllers look through
+all pods of its namespace, so that more would measure them."""
 OPERATOR_USER = "system:serviceaccount:serval-system:"
 NODES = 20
+PODS_PER_NODE = 100
+"""With more than these nodes take, there are more nodes."""
+START_LIMIT = 300.0
+"""Seconds that an operator may take to read what there is."""
 IN_FLIGHT = 32
 """Requests that create ModelDeployments, sent at the same time."""
 COMPONENTS = ("kube-apiserver", "kube-controller-manager", "etcd", "kube-scheduler", "kwok")
@@ -37,7 +45,7 @@ WRITTEN = (
     *("poddisruptionbudgets", "horizontalpodautoscalers", "events"),
 )
 """Where etcd keeps what the operator writes."""
-_MODELS = f"/apis/serval.dev/v1alpha1/namespaces/{NAMESPACE}/modeldeployments"
+_MODELS = "/apis/serval.dev/v1alpha1/namespaces/{}/modeldeployments"
 _READ_BUFFER = 2**22
 """Bytes; a line of a watch is one object."""
 
@@ -74,25 +82,26 @@ class Stage:
         """Start an operator in place of the last one."""
         self._runs += 1
         self.operator = OperatorProcess(self.identity, self.folder / f"operator-{self._runs}")
-        self.operator.start(wait=wait)
+        self.operator.start(wait=wait, limit=START_LIMIT)
 
-    async def create(self, names: Sequence[str]) -> None:
+    async def create(self, count: int) -> None:
         """Create ModelDeployments as quickly as the API server takes them."""
         places = asyncio.Semaphore(IN_FLIGHT)
 
-        async def create(name: str) -> None:
+        async def create(number: int) -> None:
             async with places:
-                await self.create_one(name)
+                await self.create_one(number)
 
-        await asyncio.gather(*(create(name) for name in names))
+        await asyncio.gather(*(create(number) for number in range(count)))
 
-    async def create_one(self, name: str) -> None:
+    async def create_one(self, number: int) -> None:
         """Create a ModelDeployment of one replica."""
         # The fake kubelet lets the fetch container say what a real one would.
         said = {"podMetadata": {"annotations": {SAID: fetch_report()}}}
-        body = json.dumps(model_deployment(name, NAMESPACE, **said))
+        namespace = _namespace(number)
+        body = json.dumps(model_deployment(f"model-{number}", namespace, **said))
         async with self.session.post(
-            _MODELS, data=body, headers={"Content-Type": "application/json"}
+            _MODELS.format(namespace), data=body, headers={"Content-Type": "application/json"}
         ) as answer:
             assert answer.status == 201, await answer.text()
             await answer.read()
@@ -101,7 +110,7 @@ class Stage:
         """How often each object was written that is of a kind that the operator writes, by key."""
         store = Etcd(etcd_url(self.plane.context))
         try:
-            kinds = [store.versions(f"/registry/{kind}/{NAMESPACE}/") for kind in WRITTEN]
+            kinds = [store.versions(f"/registry/{kind}/{NAMESPACE}") for kind in WRITTEN]
             return {key: count for kind in kinds for key, count in kind.items()}
         finally:
             store.close()
@@ -110,7 +119,7 @@ class Stage:
         """Keys of all pods; a pod that is made anew has another."""
         store = Etcd(etcd_url(self.plane.context))
         try:
-            return set(store.versions(f"/registry/pods/{NAMESPACE}/"))
+            return set(store.versions(f"/registry/pods/{NAMESPACE}"))
         finally:
             store.close()
 
@@ -134,7 +143,7 @@ async def stage(count: int) -> AsyncIterator[Stage]:
         _prepare(plane, count)
         identity = operator_kubeconfig(plane, folder)
         async with _session(plane) as session:
-            made = Stage(plane, identity, folder, session, Observer(session, NAMESPACE))
+            made = Stage(plane, identity, folder, session, Observer(session))
             made.start_operator()
             await made.observer.start()
             try:
@@ -147,11 +156,22 @@ async def stage(count: int) -> AsyncIterator[Stage]:
 def _prepare(plane: Lab, count: int) -> None:
     plane.kubectl("apply", "--server-side", "-f", str(CRD))
     until("the new kind", lambda: plane.kubectl("get", "mdep", "-A", check=False).returncode == 0)
-    plane.add_fake_nodes(NODES, cpu="10000", memory="100Ti", pods=2 * count // NODES + 100)
+    nodes = max(NODES, count // PODS_PER_NODE)
+    plane.add_fake_nodes(nodes, cpu="10000", memory="100Ti", pods=2 * count // nodes + 100)
     plane.kubectl("taint", "nodes", "--all", "serval-lab/fake-node-")  # there are no others to be spared
-    plane.kubectl("create", "namespace", NAMESPACE)
-    account = ("get", "serviceaccount", "default", "-n", NAMESPACE)
-    until("the ServiceAccount", lambda: plane.kubectl(*account, check=False).returncode == 0)
+    for first in range(0, count, PER_NAMESPACE):
+        namespace = _namespace(first)
+        plane.kubectl("create", "namespace", namespace)
+        account = ("get", "serviceaccount", "default", "-n", namespace)
+        until(
+            "the ServiceAccount",
+            lambda account=account: plane.kubectl(*account, check=False).returncode == 0,
+        )
+
+
+def _namespace(number: int) -> str:
+    """Namespace of the ModelDeployment of that number."""
+    return f"{NAMESPACE}{number // PER_NAMESPACE}"
 
 
 @asynccontextmanager

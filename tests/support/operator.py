@@ -103,8 +103,8 @@ class OperatorProcess:
         assert self._process is not None, "not started"
         return self._process.pid
 
-    def start(self, *, wait: bool = True) -> OperatorProcess:
-        """Start it; with ``wait``, return once it says that it is ready."""
+    def start(self, *, wait: bool = True, limit: float = 30.0) -> OperatorProcess:
+        """Start it; with ``wait``, return once it says that it is ready, within ``limit`` seconds."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "serval_operator"],
@@ -114,7 +114,7 @@ class OperatorProcess:
                 start_new_session=True,
             )
         if wait:
-            until(f"the operator's readiness (log: {self.log})", self.ready, limit=30)
+            until(f"the operator's readiness (log: {self.log})", self.ready, limit=limit)
         return self
 
     def running(self) -> bool:

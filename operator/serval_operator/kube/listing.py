@@ -131,8 +131,14 @@ class Relister:
                     pause = min(pause * 2, LONGEST_PAUSE)
 
     async def _fill(self) -> None:
-        for resource in self._kinds:
-            await self._list(resource)
+        """List all kinds side by side: while one page is read here, the API server writes another.
+
+        All of them are waited for even when one fails: the next attempt must not meet a listing of this one.
+        """
+        results = await asyncio.gather(*map(self._list, self._kinds), return_exceptions=True)
+        for result in results:
+            if isinstance(result, BaseException):
+                raise result
 
     async def _due(self) -> list[Resource]:
         """Wait for a gap or for the interval to pass; the kinds to be listed now."""
