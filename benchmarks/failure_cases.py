@@ -210,6 +210,11 @@ NOT_MADE: Mapping[str, tuple[str, str]] = {
     "CapacityUnknown": ("the chart's operator may see nodes", f"{PLANNING}/test_capacity.py"),
     "PodRefused": ("the lab's nodes refuse pods for nothing but devices", f"{PLANNING}/pod_rows.py"),
     "PodSecurityViolation": ("the pods meet the strictest level", f"{PLANNING}/readiness_rows.py"),
+    "EngineOnCpu": (
+        "it takes `Ready` from nobody; `AcceleratorInUse` says it of all devices of the lab, which are fake",
+        "tests/e2e/test_model_deployment.py",
+    ),
+    "DeviceUnknown": ("the same, of a pod that could not be asked", "tests/integration/test_devices.py"),
     "ModelTooLarge": (
         "the cap is the configuration's, the same for all",
         "tests/integration/test_fetch_stores.py",

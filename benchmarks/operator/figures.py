@@ -113,3 +113,4 @@ class Results:
 
     calm: Calm | None = None
     bursts: Mapping[str, Burst] = field(default_factory=dict)
+    crowds: Mapping[str, Restart] = field(default_factory=dict)

@@ -9,7 +9,7 @@ from collections import Counter
 from benchmarks.operator.audit import Request, requests, tally
 from benchmarks.operator.figures import Burst, Calm, Latency, Restart
 from benchmarks.operator.processes import Spending, cpu_seconds, memory_mb, until_quiet
-from benchmarks.operator.stage import OPERATOR_USER, Stage, stage
+from benchmarks.operator.stage import OPERATOR_USER, PER_NAMESPACE, Stage, stage
 
 CALM_COUNT = 60
 CALM_EVERY = 1.0
@@ -70,6 +70,26 @@ async def burst(count: int) -> Burst:
             restart=await _restart(place),
             others_cores=others,
         )
+
+
+async def crowd(count: int) -> Restart:
+    """Start an operator where there are so many already, of which only the first namespace's were created.
+
+    The operator before it has made good what no copy can have: the hashes of what was applied.
+    """
+    made = min(count, PER_NAMESPACE)
+    async with stage(count) as place:
+        await place.create(made)
+        await place.observer.until("ready", made, LEAST_LIMIT + made * EACH_LIMIT)
+        await asyncio.to_thread(until_quiet, place.operator.pid, QUIET_LIMIT)
+        await asyncio.to_thread(place.operator.stop)
+        await place.observer.stop()
+        await asyncio.to_thread(place.copy, count)
+        print(f"{made} made, and copied to {count}", flush=True)
+        await asyncio.to_thread(place.start_operator)
+        await asyncio.to_thread(until_quiet, place.operator.pid, LEAST_LIMIT + count * EACH_LIMIT)
+        print("settled", flush=True)
+        return await _restart(place)
 
 
 def _ours(request: Request) -> bool:

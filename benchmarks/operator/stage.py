@@ -14,6 +14,7 @@ from pathlib import Path
 
 import aiohttp
 
+from benchmarks.operator.copies import copy_namespace
 from benchmarks.operator.observer import Observer
 from serval_lab import Lab
 from serval_lab.control_plane import admin_pair, etcd_url
@@ -105,6 +106,15 @@ class Stage:
         ) as answer:
             assert answer.status == 201, await answer.text()
             await answer.read()
+
+    def copy(self, count: int) -> None:
+        """Bring those of the first namespace to so many, by copies in all others."""
+        store = Etcd(etcd_url(self.plane.context))
+        try:
+            for first in range(PER_NAMESPACE, count, PER_NAMESPACE):
+                copy_namespace(store, _namespace(0), _namespace(first))
+        finally:
+            store.close()
 
     def written(self) -> dict[str, int]:
         """How often each object was written that is of a kind that the operator writes, by key."""

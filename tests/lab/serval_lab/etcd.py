@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from serval_lab.errors import LabError
 
 PREFIX = "/registry/"
 BATCH = 100  # etcd takes 128 operations in a transaction
+PUTS = 50  # and 1.5 MB in a request
 _SYSTEM = {"kube-system", "kube-public", "kube-node-lease"}
 _ROUNDS = 5
 
@@ -45,11 +46,27 @@ class Etcd:
 
     def versions(self, prefix: str) -> dict[str, int]:
         """Return how often each object below a prefix was written, by key: what is no change is not kept."""
-        end = prefix[:-1] + chr(ord(prefix[-1]) + 1)
-        answer = self._call("range", {"key": _encode(prefix), "range_end": _encode(end), "keys_only": True})
+        asked = {"key": _encode(prefix), "range_end": _encode(_end(prefix)), "keys_only": True}
+        answer = self._call("range", asked)
         return {
             base64.b64decode(entry["key"]).decode(): int(entry["version"]) for entry in answer.get("kvs", [])
         }
+
+    def values(self, prefix: str) -> dict[str, bytes]:
+        """Return the objects below a prefix as they are stored, by key."""
+        answer = self._call("range", {"key": _encode(prefix), "range_end": _encode(_end(prefix))})
+        return {
+            base64.b64decode(entry["key"]).decode(): base64.b64decode(entry["value"])
+            for entry in answer.get("kvs", [])
+        }
+
+    def put(self, objects: Mapping[str, bytes]) -> None:
+        """Store objects by key."""
+        pairs = list(objects.items())
+        for first in range(0, len(pairs), PUTS):
+            part = pairs[first : first + PUTS]
+            puts = [{"key": _encode(key), "value": base64.b64encode(value).decode()} for key, value in part]
+            self._call("txn", {"success": [{"request_put": put} for put in puts]})
 
     def revision(self) -> int:
         """Return the revision: it grows by one with each write that is kept."""
@@ -113,6 +130,11 @@ def reset(etcd: Etcd, path: Path) -> int:
         etcd.delete(keys)
         deleted += len(keys)
     raise LabError(f"something keeps making objects while they are deleted, such as {keys[0]}")
+
+
+def _end(prefix: str) -> str:
+    """Return the end of the range of all keys that begin with a prefix."""
+    return prefix[:-1] + chr(ord(prefix[-1]) + 1)
 
 
 def _encode(text: str) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from benchmarks.operator import audit, command, processes, report
+from benchmarks.operator import audit, command, copies, processes, report
 from benchmarks.operator.figures import Burst, Calm, Latency, Restart, Results
 from benchmarks.operator.observer import Times, percentile, spans
 
@@ -35,7 +35,10 @@ def burst(count: int) -> Burst:
 
 
 def results() -> Results:
-    return Results(Calm(FAST, FAST, SLOW), {str(count): burst(count) for count in (1000, 300, 10000)})
+    bursts = {str(count): burst(count) for count in (1000, 300, 10000)}
+    return Results(
+        Calm(FAST, FAST, SLOW), bursts, {"10000": Restart(30.5, 41.2, {}, 0, 0, 0, (250.4, 260.0))}
+    )
 
 
 def test_percentiles_of_few_and_of_none() -> None:
@@ -146,6 +149,51 @@ def test_the_table_has_kserve_beside_ours_where_it_was_measured() -> None:
     assert "| patch deployments | 1.00 | 1.00 | 1.00 |" in text
     assert "get services" not in text
     assert report.markdown(Results()) == report.NOTE
+
+
+def test_what_a_new_operator_finds_has_a_table_of_its_own() -> None:
+    text = report.markdown(results())
+    assert "| a new operator finds | goal for 10,000 | 10,000 |" in text
+    assert "| quiet after | 60 s | 41.2 s |" in text
+    assert "| resident memory, at the end / peak | 400 MB | 250 / 260 MB |" in text
+
+
+class Kept:
+    """What etcd holds, in memory."""
+
+    def __init__(self, objects: dict[str, bytes]) -> None:
+        self.objects = objects
+
+    def keys(self) -> list[str]:
+        return list(self.objects)
+
+    def values(self, prefix: str) -> dict[str, bytes]:
+        return {key: value for key, value in self.objects.items() if key.startswith(prefix)}
+
+    def put(self, objects: dict[str, bytes]) -> None:
+        self.objects |= objects
+
+
+def test_a_copied_namespace_is_whole_and_shares_no_uid_with_the_first() -> None:
+    model, pod = "11111111-1111-4111-8111-111111111111", "22222222-2222-4222-8222-222222222222"
+    own = {
+        "/registry/serval.dev/models/bench-0/a": f"namespace bench-0 uid {model}".encode(),
+        "/registry/pods/bench-0/a-1": f"bench-0 {pod} owned by {model}".encode(),
+        f"/registry/configmaps/bench-0/pin-{model}": b"pin",
+    }
+    others = {
+        "/registry/configmaps/bench-0/kube-root-ca.crt": b"there already",
+        "/registry/events/bench-0/e": b"of no use",
+        "/registry/pods/elsewhere/b": b"bench-0",
+    }
+    store: Any = Kept(own | others)
+    assert copies.copy_namespace(store, "bench-0", "bench-1") == 3
+    made = {key: value.decode() for key, value in store.objects.items() if key not in own | others}
+    assert sorted(map(len, made.values())) == sorted(map(len, own.values()))
+    assert not [value for value in made.values() if model in value or pod in value or "bench-0" in value]
+    other = made["/registry/serval.dev/models/bench-1/a"].split()[-1]
+    assert made["/registry/pods/bench-1/a-1"].endswith(f"owned by {other}")
+    assert made[f"/registry/configmaps/bench-1/pin-{other}"] == "pin"
 
 
 def test_figures_without_the_share_of_others_say_so() -> None:
