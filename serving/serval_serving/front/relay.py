@@ -122,13 +122,9 @@ class Relay(grpc.GenericRpcHandler):  # type: ignore[misc]
     def _forward(self, path: str, request: Request, context: Any) -> tuple[bytes, grpc.StatusCode, str]:
         """Make the call; the answer is its reply, its status and the status' text."""
         metadata = _passed(context.invocation_metadata(), self._dropped)
-        call = self._upstream.begin(path, request.data, time_left(context), metadata)
-        if not context.add_callback(call.cancel):
-            call.cancel()
-        replies: list[bytes] = []
-        # The call itself is the error; what it says is read below.
-        with suppress(grpc.RpcError):
-            replies.extend(call)
+        call, replies = self._called(path, request, context, metadata)
+        if self._upstream.never_took(call):
+            call, replies = self._called(path, request, context, metadata)
         code, details = call.code(), call.details() or ""
         begun = _passed(call.initial_metadata() or (), _HOP)
         if begun:
@@ -141,6 +137,19 @@ class Relay(grpc.GenericRpcHandler):  # type: ignore[misc]
         if len(replies) != 1:
             return b"", grpc.StatusCode.UNIMPLEMENTED, STREAMED.format(path=path)
         return restore(replies[0], request.outputs), code, details
+
+    def _called(
+        self, path: str, request: Request, context: Any, metadata: Metadata
+    ) -> tuple[Any, list[bytes]]:
+        """Call once, and wait for the end; the call that ended, and its replies."""
+        call = self._upstream.begin(path, request.data, time_left(context), metadata)
+        if not context.add_callback(call.cancel):
+            call.cancel()
+        replies: list[bytes] = []
+        # The call itself is the error, and says what went wrong.
+        with suppress(grpc.RpcError):
+            replies.extend(call)
+        return call, replies
 
 
 def _ended(context: Any, reply: bytes, code: grpc.StatusCode, details: str) -> bytes:

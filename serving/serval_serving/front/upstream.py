@@ -37,6 +37,11 @@ _BROKEN: Final = (
     "Broken pipe",
 )
 """How gRPC's own words begin where there is no connection, or none any more."""
+_REMOVED: Final = "Stream removed"
+_SENT_OFF: Final = "GOAWAY received"
+"""In gRPC's words about a call that came just when the server had asked the front to connect anew. A server
+that does so ends what it has taken before it closes, so it never took this one. Where the front was still
+sending, gRPC does not see that, and does not send the call again by itself."""
 
 
 class Upstream:
@@ -95,6 +100,12 @@ class Upstream:
         if code is grpc.StatusCode.UNAVAILABLE and details.startswith(_BROKEN):
             return UNREACHABLE.format(address=self.address, details=details)
         return details
+
+    def never_took(self, call: Any) -> bool:
+        """Say of a call that ended whether it came too late for a connection, and may be sent once more."""
+        details = call.details() or ""
+        unavailable = call.code() is grpc.StatusCode.UNAVAILABLE
+        return unavailable and details.startswith(_REMOVED) and _SENT_OFF in details
 
     def close(self) -> None:
         """Close the connection; calls in progress are cancelled."""

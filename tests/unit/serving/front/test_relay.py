@@ -279,3 +279,38 @@ def test_the_access_log_names_model_and_status(front: Server, channel: grpc.Chan
     assert "call=Predict model=m status=OK" in front.log
     assert "call=Predict model=q status=NOT_FOUND" in front.log
     assert "abcd" not in front.log
+
+
+SENT_OFF = "Stream removed (recvmsg:Connection reset by peer (104) (GOAWAY received; Debug Text: max_age))"
+
+
+@pytest.mark.parametrize(
+    ("words", "failures", "tries"),
+    [
+        (SENT_OFF, 1, 2),  # the server never took it
+        (SENT_OFF, 2, 2),  # but once more is enough
+        ("Stream removed", 1, 1),  # perhaps the server took it
+        ("GOAWAY received", 1, 1),  # its own words
+    ],
+)
+def test_a_call_that_was_never_taken_is_sent_once_more(
+    recorder: Recorder, channel: grpc.Channel, words: str, failures: int, tries: int
+) -> None:
+    tried = 0
+
+    def answer(_data: bytes, context: Any) -> bytes:
+        nonlocal tried
+        tried += 1
+        if tried <= failures:
+            context.abort(grpc.StatusCode.UNAVAILABLE, words)
+        return b"answered"
+
+    recorder.answers[UNKNOWN] = answer
+    predict = channel.unary_unary(UNKNOWN)
+    if tries > failures:
+        assert predict(b"", timeout=LIMIT) == b"answered"
+    else:
+        with pytest.raises(grpc.RpcError) as caught:
+            predict(b"", timeout=LIMIT)
+        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    assert tried == tries
