@@ -46,6 +46,12 @@ WRITTEN = (
     *("poddisruptionbudgets", "horizontalpodautoscalers", "events"),
 )
 """Where etcd keeps what the operator writes."""
+COPIED = (
+    *("/apis/serval.dev/v1alpha1/modeldeployments", "/apis/apps/v1/deployments", "/api/v1/services"),
+    *("/apis/apps/v1/controllerrevisions", "/api/v1/pods"),
+)
+CATCH_UP_LIMIT = 600.0
+"""Seconds that the API server may take to read what etcd holds."""
 _MODELS = "/apis/serval.dev/v1alpha1/namespaces/{}/modeldeployments"
 _READ_BUFFER = 2**22
 """Bytes; a line of a watch is one object."""
@@ -115,6 +121,13 @@ class Stage:
                 copy_namespace(store, _namespace(0), _namespace(first))
         finally:
             store.close()
+        for path in COPIED:
+            listing = ("get", "--raw", f"{path}?limit=1")
+            until(
+                f"the API server to have seen all of {path}",
+                lambda listing=listing: self.plane.kubectl(*listing, check=False).returncode == 0,
+                limit=CATCH_UP_LIMIT,
+            )
 
     def written(self) -> dict[str, int]:
         """How often each object was written that is of a kind that the operator writes, by key."""
