@@ -36,8 +36,8 @@ OPERATOR_USER = "system:serviceaccount:serval-system:"
 NODES = 20
 PODS_PER_NODE = 100
 """With more than these nodes take, there are more nodes."""
-START_LIMIT = 300.0
-"""Seconds that an operator may take to read what there is."""
+START_LIMIT = 600.0
+"""Seconds that an operator may take to begin: an API server that is behind etcd answers no listing."""
 IN_FLIGHT = 32
 """Requests that create ModelDeployments, sent at the same time."""
 COMPONENTS = ("kube-apiserver", "kube-controller-manager", "etcd", "kube-scheduler", "kwok")
@@ -88,7 +88,8 @@ class Stage:
     def start_operator(self, *, wait: bool = True) -> None:
         """Start an operator in place of the last one."""
         self._runs += 1
-        self.operator = OperatorProcess(self.identity, self.folder / f"operator-{self._runs}")
+        patient = {"SERVAL_START_SECONDS": f"{START_LIMIT:.0f}"}
+        self.operator = OperatorProcess(self.identity, self.folder / f"operator-{self._runs}", **patient)
         self.operator.start(wait=wait, limit=START_LIMIT)
 
     async def create(self, count: int) -> None:
