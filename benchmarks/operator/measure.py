@@ -19,6 +19,8 @@ EACH_LIMIT = 0.5
 LEAST_LIMIT = 120.0
 IDLE_SECONDS = 60.0
 QUIET_LIMIT = 300.0
+SETTLED_SECONDS = 60.0
+"""So long an operator must do nothing that follows copies: meanwhile the API server may be slow to answer."""
 
 
 async def calm() -> Calm:
@@ -87,7 +89,8 @@ async def crowd(count: int) -> Restart:
         await asyncio.to_thread(place.copy, count)
         print(f"{made} made, and copied to {count}", flush=True)
         await asyncio.to_thread(place.start_operator)
-        await asyncio.to_thread(until_quiet, place.operator.pid, LEAST_LIMIT + count * EACH_LIMIT)
+        limit = LEAST_LIMIT + count * EACH_LIMIT
+        await asyncio.to_thread(until_quiet, place.operator.pid, limit, SETTLED_SECONDS)
         print("settled", flush=True)
         return await _restart(place)
 
