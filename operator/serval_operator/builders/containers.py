@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from serval_operator.api.model import SCORING_DISABLED, Endpoint
 from serval_operator.constants import MODELS_DIR
 
 CONTAINER_SECURITY: Final[dict[str, Any]] = {
@@ -24,6 +25,26 @@ def container_ports(*, grpc: int, http: int, prefix: str = "") -> list[dict[str,
         {"name": f"{prefix}{name}", "containerPort": port, "protocol": "TCP"}
         for name, port in (("grpc", grpc), ("http", http))
     ]
+
+
+def endpoint_flags(endpoint: Endpoint, *, limits: bool, scores: bool) -> list[str]:
+    """Flags of a server for what a spec says of its endpoint.
+
+    Parameters
+    ----------
+    limits:
+        Whether it is this server that limits the requests in progress.
+    scores:
+        Whether it answers ``/score`` unless told not to.
+    """
+    flags = []
+    if endpoint.timeout_seconds:
+        flags.append(f"--rest_api_timeout_in_ms={endpoint.timeout_seconds * 1000}")
+    if limits and endpoint.max_concurrent_requests:
+        flags.append(f"--max_concurrent_requests={endpoint.max_concurrent_requests}")
+    if scores and endpoint.scoring == SCORING_DISABLED:
+        flags.append("--enable_scoring=false")
+    return flags
 
 
 def literal(text: str) -> str:

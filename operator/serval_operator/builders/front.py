@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from serval_operator.api.model import SCORING_DISABLED
 from serval_operator.api.resolved import Resolved
-from serval_operator.builders.containers import CONTAINER_SECURITY, PRE_STOP, container_ports, literal
-from serval_operator.builders.probes import liveness, readiness, startup
+from serval_operator.builders.containers import CONTAINER_SECURITY, endpoint_flags, literal
+from serval_operator.builders.probes import facing
 from serval_operator.config import FrontSettings
 from serval_operator.constants import (
     CONTAINER_FRONT,
@@ -38,19 +37,14 @@ def front_container(resolved: Resolved, front: FrontSettings) -> dict[str, Any]:
         "image": front.image,
         "imagePullPolicy": front.image_pull_policy,
         "args": _arguments(resolved),
-        "ports": container_ports(grpc=PORT_GRPC, http=PORT_HTTP),
         "resources": dict(front.resources),
-        "startupProbe": startup(resolved, "http"),
-        "readinessProbe": readiness(resolved, "http"),
-        "livenessProbe": liveness(resolved, "grpc"),
-        "lifecycle": PRE_STOP,
+        **facing(resolved),
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
     }
 
 
 def _arguments(resolved: Resolved) -> list[str]:
-    endpoint = resolved.spec.endpoint
     arguments = [
         f"--port={PORT_GRPC}",
         f"--rest_api_port={PORT_HTTP}",
@@ -59,10 +53,5 @@ def _arguments(resolved: Resolved) -> list[str]:
         f"--upstream_rest=127.0.0.1:{PORT_BEHIND_HTTP}",
         f"--drain_seconds={resolved.runtime.grace_seconds}",
     ]
-    if endpoint.timeout_seconds:
-        arguments.append(f"--rest_api_timeout_in_ms={endpoint.timeout_seconds * 1000}")
-    if endpoint.max_concurrent_requests:
-        arguments.append(f"--max_concurrent_requests={endpoint.max_concurrent_requests}")
-    if endpoint.scoring == SCORING_DISABLED:
-        arguments.append("--enable_scoring=false")
+    arguments += endpoint_flags(resolved.spec.endpoint, limits=True, scores=True)
     return [*arguments, *(literal(arg) for arg in resolved.spec.runtime_args if arg.startswith(OWN_FLAGS))]

@@ -9,22 +9,21 @@ from __future__ import annotations
 
 from typing import Any
 
-from serval_operator.api.model import SCORING_DISABLED
 from serval_operator.api.naming import selector
 from serval_operator.api.resolved import Resolved
 from serval_operator.api.spec_blocks import DISABLED, REQUIRED
 from serval_operator.builders.containers import (
     CONTAINER_SECURITY,
-    PRE_STOP,
     PRE_STOP_SECONDS,
     TMP_MOUNT,
     container_ports,
+    endpoint_flags,
     literal,
     mount,
 )
 from serval_operator.builders.fetch import IMAGE_VOLUME, Source, fetch_container, sources
 from serval_operator.builders.front import LAST_SECONDS, OWN_FLAGS, front_container
-from serval_operator.builders.probes import liveness, readiness, startup
+from serval_operator.builders.probes import facing, liveness, startup
 from serval_operator.constants import (
     CAP_RAW_SCORE,
     CONTAINER_SERVER,
@@ -139,21 +138,10 @@ def _server(resolved: Resolved) -> dict[str, Any]:
         "args": _server_args(resolved),
         "env": [{"name": name, "value": value} for name, value in env.items()],
         "resources": _resources(resolved),
-        **(_behind(resolved) if resolved.front else _facing(resolved)),
+        **(_behind(resolved) if resolved.front else facing(resolved)),
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": _server_mounts(resolved),
-    }
-
-
-def _facing(resolved: Resolved) -> dict[str, Any]:
-    """What makes it the server that clients reach."""
-    return {
-        "ports": container_ports(grpc=PORT_GRPC, http=PORT_HTTP),
-        "startupProbe": startup(resolved, "http"),
-        "readinessProbe": readiness(resolved, "http"),
-        "livenessProbe": liveness(resolved, "grpc"),
-        "lifecycle": PRE_STOP,
     }
 
 
@@ -180,12 +168,7 @@ def _server_args(resolved: Resolved) -> list[str]:
         f"--model_base_path={MODELS_DIR}/{spec.model.name}",
         *runtime.args,
     ]
-    if spec.endpoint.timeout_seconds:
-        args.append(f"--rest_api_timeout_in_ms={spec.endpoint.timeout_seconds * 1000}")
-    if spec.endpoint.max_concurrent_requests and not fronted:
-        args.append(f"--max_concurrent_requests={spec.endpoint.max_concurrent_requests}")
-    if spec.endpoint.scoring == SCORING_DISABLED and CAP_RAW_SCORE in runtime.capabilities:
-        args.append("--enable_scoring=false")
+    args += endpoint_flags(spec.endpoint, limits=not fronted, scores=CAP_RAW_SCORE in runtime.capabilities)
     kept_back = OWN_FLAGS if fronted else ()
     return [*args, *(literal(arg) for arg in spec.runtime_args if not arg.startswith(kept_back))]
 

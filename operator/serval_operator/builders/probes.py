@@ -7,11 +7,24 @@ from typing import Any
 
 from serval_operator.api.model import Probe
 from serval_operator.api.resolved import Resolved
+from serval_operator.builders.containers import PRE_STOP, container_ports
+from serval_operator.constants import PORT_GRPC, PORT_HTTP
 
 STARTUP = Probe(period_seconds=1, timeout_seconds=2, failure_threshold=1800)
 """Asks every second, so that Ready comes as soon as the model answers, for half an hour."""
 READINESS = Probe(period_seconds=5, timeout_seconds=2, failure_threshold=2)
 LIVENESS = Probe(period_seconds=10, timeout_seconds=2, failure_threshold=3)
+
+
+def facing(resolved: Resolved) -> dict[str, Any]:
+    """What a container has that clients reach: the pod's ports, all probes, and time to leave the Service."""
+    return {
+        "ports": container_ports(grpc=PORT_GRPC, http=PORT_HTTP),
+        "startupProbe": startup(resolved, "http"),
+        "readinessProbe": readiness(resolved, "http"),
+        "livenessProbe": liveness(resolved, "grpc"),
+        "lifecycle": PRE_STOP,
+    }
 
 
 def startup(resolved: Resolved, port: str) -> dict[str, Any]:
