@@ -6,14 +6,13 @@ A spec and a status as dictionaries take 8 KB; packed they take 1 KB and, at eac
 from __future__ import annotations
 
 import json
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import orjson
 
-from serval_operator.api.view_parts import key_of, mapping
+from serval_operator.api.view_parts import key_of, mapping, pack, unpack
 from serval_operator.api.views import Key, ModelView, parse_model
 
 
@@ -26,8 +25,7 @@ class KeptModel:
     judged:
         Whether its status says anything yet.
     content:
-        The object without what no view shows, as JSON packed by zlib. Unpacked, the bytes would lie in a
-        buffer of 8 KB, as orjson leaves them.
+        The object without what no view shows, packed.
     """
 
     namespace: str
@@ -43,7 +41,7 @@ class KeptModel:
 
     def view(self) -> ModelView:
         """What planning works with."""
-        return parse_model(orjson.loads(zlib.decompress(self.content)))
+        return parse_model(unpack(self.content))
 
 
 def keep_model(obj: Mapping[str, Any]) -> KeptModel:
@@ -57,13 +55,13 @@ def keep_model(obj: Mapping[str, Any]) -> KeptModel:
         name=name,
         resource_version=str(meta.get("resourceVersion", "")),
         judged=bool(status.get("conditions")),
-        content=zlib.compress(_text(whole), level=1),
+        content=_packed(whole),
     )
 
 
-def _text(whole: Mapping[str, Any]) -> bytes:
+def _packed(whole: Mapping[str, Any]) -> bytes:
     try:
-        return orjson.dumps(whole)
+        return pack(whole)
     except TypeError:
-        # A number beyond 64 bits, as a quantity may be that is no string.
-        return json.dumps(whole).encode()
+        # A number beyond 64 bits, as a quantity may be that is no string: read again, it is a float.
+        return pack(orjson.loads(json.dumps(whole)))

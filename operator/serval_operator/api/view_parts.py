@@ -6,6 +6,7 @@ Everything here is total: what is absent or of an odd type gives the neutral val
 from __future__ import annotations
 
 import hashlib
+import zlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
@@ -82,6 +83,25 @@ def child(obj: Mapping[str, Any]) -> dict[str, Any]:
         "ownership": _fingerprint(entries),
         "foreign": any(entry.get("manager") != FIELD_MANAGER for entry in entries),
     }
+
+
+def pack(value: Mapping[str, Any]) -> bytes:
+    """An object as JSON packed by zlib, for what is kept ten thousand times. `unpack` gives it back.
+
+    Unpacked, the bytes would lie in a buffer of 8 KB, as orjson leaves them.
+
+    Raises
+    ------
+    TypeError
+        A number in it is beyond 64 bits.
+    """
+    return zlib.compress(orjson.dumps(value))
+
+
+def unpack(packed: bytes) -> dict[str, Any]:
+    """The object that was packed."""
+    found: dict[str, Any] = orjson.loads(zlib.decompress(packed))
+    return found
 
 
 def annotation(meta: Mapping[str, Any], name: str) -> str:

@@ -6,13 +6,10 @@ carries an odd one, gives a view with the field's neutral value, never an except
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
-
-import orjson
 
 from serval_operator.api.containers import ContainerView, parse_container
 from serval_operator.api.naming import digest
@@ -26,8 +23,10 @@ from serval_operator.api.view_parts import (
     mapping,
     mappings,
     owned,
+    pack,
     parse_time,
     since,
+    unpack,
     whole,
 )
 from serval_operator.constants import (
@@ -159,7 +158,7 @@ class RevisionView(Identity):
     key:
         What the pods of this revision carry as their label.
     template:
-        The pod template, as JSON packed by zlib: there may be ten thousand of them. `unpacked` gives it back.
+        The pod template, packed: there may be ten thousand of them. `unpacked` gives it back.
     template_digest:
         `serval_operator.api.naming.digest` of it.
     failed_reason, failed_message:
@@ -178,8 +177,7 @@ class RevisionView(Identity):
 
     def unpacked(self) -> dict[str, Any]:
         """The pod template."""
-        found: dict[str, Any] = orjson.loads(zlib.decompress(self.template))
-        return found
+        return unpack(self.template)
 
 
 @dataclass(frozen=True, slots=True)
@@ -293,10 +291,10 @@ def parse_revision(obj: Mapping[str, Any]) -> RevisionView:
     meta = mapping(obj, "metadata")
     template = mapping(mapping(obj, "data"), "template")
     try:
-        packed = zlib.compress(orjson.dumps(template))
+        packed = pack(template)
     except TypeError:
         # Whoever wrote it was not us: a number that fits no pod template.
-        template, packed = {}, zlib.compress(b"{}")
+        template, packed = {}, pack({})
     return RevisionView(
         **owned(meta),
         number=whole(obj.get("revision")),
