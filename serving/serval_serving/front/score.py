@@ -11,8 +11,8 @@ from serval_serving.engines.base import DEFAULT_SIGNATURE
 from serval_serving.front.signatures import Signatures
 from serval_serving.front.upstream import Upstream
 from serval_serving.front.watch import Watch
-from serval_serving.server.binding import check_tensor, find_signature
-from serval_serving.server.score import the_array, the_input, the_output, written
+from serval_serving.server.binding import find_signature
+from serval_serving.server.score import asked, written
 from serval_serving.wire import messages
 from serval_serving.wire.errors import TensorError
 from serval_serving.wire.status import StatusError
@@ -77,10 +77,7 @@ class Scorer:
         request = messages.PredictRequest(model_spec=messages.ModelSpec(name=self.name))
         request.model_spec.version.value = version
         signature = find_signature(self._signatures.of(request.model_spec, seconds), DEFAULT_SIGNATURE)
-        alias = the_input(signature)
-        wanted = the_output(signature.outputs, self._output)
-        array = the_array(alias, signature.inputs[alias], body)
-        check_tensor(alias, signature.inputs[alias], array)
+        alias, array, wanted = asked(signature, self._output, body)
         write_array(request.inputs[alias], array, typed=False)
         request.output_filter.append(wanted)
         reply = self._upstream.predict(request, seconds)

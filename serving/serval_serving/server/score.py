@@ -48,12 +48,31 @@ def score(inference: Inference, output: str, body: bytes, deadline: Deadline) ->
     """
     with inference.lease(Target(None)) as lease:
         signature = find_signature(lease.model.signatures, DEFAULT_SIGNATURE)
-        alias = the_input(signature)
-        wanted = the_output(signature.outputs, output)
-        array = the_array(alias, signature.inputs[alias], body)
-        check_tensor(alias, signature.inputs[alias], array)
+        alias, array, wanted = asked(signature, output, body)
         result = inference.run(lease, signature, {alias: array}, [wanted], deadline)[0]
     return written(wanted, result)
+
+
+def asked(signature: Signature, output: str, body: bytes) -> tuple[str, np.ndarray, str]:
+    """Say what to ask of a model: the input's alias, its array, and the alias of the output wanted.
+
+    Parameters
+    ----------
+    output:
+        The alias of the output to answer; empty for the default.
+    body:
+        What the model reads.
+
+    Raises
+    ------
+    StatusError
+        INVALID_ARGUMENT: the model does not take these bytes, or has no such output.
+    """
+    alias = _the_input(signature)
+    wanted = _the_output(signature.outputs, output)
+    array = _the_array(alias, signature.inputs[alias], body)
+    check_tensor(alias, signature.inputs[alias], array)
+    return alias, array, wanted
 
 
 def written(output: str, array: np.ndarray) -> bytes:
@@ -64,7 +83,7 @@ def written(output: str, array: np.ndarray) -> bytes:
     return json_values.dump_exact(json_values.plain(values))
 
 
-def the_input(signature: Signature) -> str:
+def _the_input(signature: Signature) -> str:
     """Find the only input; it must take strings or bytes.
 
     Raises
@@ -87,7 +106,7 @@ def the_input(signature: Signature) -> str:
     return alias
 
 
-def the_array(alias: str, spec: TensorSpec, body: bytes) -> np.ndarray:
+def _the_array(alias: str, spec: TensorSpec, body: bytes) -> np.ndarray:
     """Make the input's array of a body; of a shape of uint8 one dimension may be open.
 
     Raises
@@ -108,7 +127,7 @@ def the_array(alias: str, spec: TensorSpec, body: bytes) -> np.ndarray:
         raise invalid(f"{len(body)} bytes do not fill input {alias} of shape {shape}") from None
 
 
-def the_output(outputs: Mapping[str, object], wanted: str) -> str:
+def _the_output(outputs: Mapping[str, object], wanted: str) -> str:
     """Choose the output to answer.
 
     Raises
