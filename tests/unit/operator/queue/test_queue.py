@@ -432,6 +432,17 @@ async def test_a_real_event_loop_is_a_clock() -> None:
     await running
 
 
+def two_lanes(reconcile: Callable[[Key], Awaitable[None]], workers: int) -> WorkQueue:
+    """A queue on real time that knows the keys whose names say so."""
+    return WorkQueue(
+        reconcile,
+        workers=workers,
+        meter=Bench(),
+        clock=asyncio.get_running_loop(),
+        is_known=lambda key: key[1].startswith("known"),
+    )
+
+
 async def test_what_is_known_goes_before_what_is_new_and_what_is_new_has_its_turns() -> None:
     """One worker, twelve new keys first, then twelve known ones."""
     done: list[str] = []
@@ -443,13 +454,7 @@ async def test_what_is_known_goes_before_what_is_new_and_what_is_new_has_its_tur
         if len(done) == len(names):
             over.set()
 
-    queue = WorkQueue(
-        reconcile,
-        workers=1,
-        meter=Bench(),
-        clock=asyncio.get_running_loop(),
-        is_known=lambda key: key[1].startswith("known"),
-    )
+    queue = two_lanes(reconcile, workers=1)
     for name in names:
         queue.add(("a", name))
     running = asyncio.ensure_future(queue.run())
@@ -475,13 +480,7 @@ async def test_new_keys_never_take_all_workers() -> None:
         elif sum(name.startswith("known") for name in started) == 3:
             all_known.set()
 
-    queue = WorkQueue(
-        reconcile,
-        workers=3,
-        meter=Bench(),
-        clock=asyncio.get_running_loop(),
-        is_known=lambda key: key[1].startswith("known"),
-    )
+    queue = two_lanes(reconcile, workers=3)
     running = asyncio.ensure_future(queue.run())
     for number in range(4):
         queue.add(("a", f"new-{number}"))

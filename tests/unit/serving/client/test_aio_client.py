@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,17 +12,6 @@ from serval_serving import client
 from serval_serving.client import AsyncGrpcClient, ServingError, Tls
 from unit.serving.client.servers import Model, grpc_server
 from unit.serving.fetch.tls import HOST, make_pki
-
-
-@pytest.fixture
-def model() -> Model:
-    return Model()
-
-
-@pytest.fixture
-def address(model: Model) -> Iterator[str]:
-    with grpc_server(model) as port:
-        yield f"127.0.0.1:{port}"
 
 
 async def test_predict(address: str, model: Model) -> None:

@@ -23,11 +23,6 @@ from unit.serving.fetch.tls import HOST, make_pki
 
 
 @pytest.fixture
-def model() -> Model:
-    return Model()
-
-
-@pytest.fixture
 def served(model: Model) -> Iterator[GrpcClient]:
     with grpc_server(model) as port, GrpcClient(f"127.0.0.1:{port}", key="secret") as found:
         yield found

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import pytest
 
 from serval_serving.client import AsyncGrpcClient, GrpcClient, HttpClient, Timing
 from serval_serving.client.timing import timing_of
 from serval_serving.wire.timing import WANTED
-from unit.serving.client.servers import Model, RestSite, grpc_server, rest_server
+from unit.serving.client.servers import Model, RestSite, rest_server
 
 TIMES = "total;dur=600, queue;dur=100, engine;dur=300"
 SPLIT = Timing(total=1.0, network=0.4, queue=0.1, engine=0.3, server=0.2)
@@ -17,17 +17,6 @@ SPLIT = Timing(total=1.0, network=0.4, queue=0.1, engine=0.3, server=0.2)
 
 def parts(timing: Timing) -> tuple[float | None, ...]:
     return (timing.total, timing.network, timing.queue, timing.engine, timing.server)
-
-
-@pytest.fixture
-def model() -> Model:
-    return Model()
-
-
-@pytest.fixture
-def address(model: Model) -> Iterator[str]:
-    with grpc_server(model) as port:
-        yield f"127.0.0.1:{port}"
 
 
 def ticking() -> Callable[[], float]:
