@@ -74,6 +74,11 @@ def build_status(
     return status | {field: value for field, value in optional.items() if value}
 
 
+def names_holders(status: Mapping[str, Any]) -> bool:
+    """Whether a status tells who holds the devices that pods wait for."""
+    return bool((status.get("accelerator") or {}).get("holders"))
+
+
 def only_words_differ(known: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
     """Whether two statuses differ in nothing but messages and the details of devices that pods wait for."""
     return _without_words(known) == _without_words(status)

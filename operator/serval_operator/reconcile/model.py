@@ -32,7 +32,7 @@ from serval_operator.planning.phases import phases
 from serval_operator.planning.podstate import judge
 from serval_operator.planning.readiness import Blocked, Readiness, assess
 from serval_operator.planning.rollout import failed_now
-from serval_operator.planning.status import Status, build_status, only_words_differ
+from serval_operator.planning.status import Status, build_status, names_holders, only_words_differ
 from serval_operator.reconcile.aim import Aim, children, halted, outdated, take_aim, template_of
 from serval_operator.reconcile.apply import Applier, Memory, all_of
 from serval_operator.reconcile.decide import Decider, Decision, is_in_place
@@ -43,8 +43,8 @@ from serval_operator.reconcile.upkeep import Upkeep
 RETRY_REFUSED = 10.0
 """Seconds until children that the API server refused, or that a stranger blocks, are tried again."""
 WORDS_EVERY = 30.0
-"""Seconds between two writes of a status in which nothing but the words about scarce devices changed: they
-change with every pod of the cluster."""
+"""Seconds between two writes of a status in which nothing but the words about devices in use changed: who
+holds them changes with every pod of the cluster."""
 
 _log = logging.getLogger(__name__)
 
@@ -232,11 +232,7 @@ class ModelReconciler:
             return None
         now = self._clock()
         due = self._written.get(key, now - WORDS_EVERY) + WORDS_EVERY
-        if (
-            readiness.ready.reason in CAPACITY_REASONS
-            and now < due
-            and only_words_differ(model.status, status)
-        ):
+        if names_holders(status) and now < due and only_words_differ(model.status, status):
             return due - now
         if await self._write_status(model, status):
             self._written[key] = now

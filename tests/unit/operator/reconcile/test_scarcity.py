@@ -171,6 +171,20 @@ class TestWords:
             await world.reconcile()
         assert len(world.api.writes()) - written == 60 // WORDS_EVERY
 
+    async def test_of_an_autoscaler_are_told_at_once(self) -> None:
+        """Where no node has the device, nobody holds one: what changes are the orders for nodes."""
+        world = World(accelerator={**GPU, "whenUnavailable": "Wait"})
+        await world.reconcile()
+        world.put_pod("digits-1", WAITS)
+        world.offered = replace(world.offered, growth=Growth(possible="a node may be added"))
+        await world.reconcile()
+        assert world.told()[1] == "ScaleUpPending"
+        assert "may be added" in world.told()[2]
+        world.offered = replace(world.offered, growth=Growth(coming="a node is on its way"))
+        world.seconds += 1
+        await world.reconcile()
+        assert "a node is on its way" in world.told()[2]
+
     async def test_with_a_change_of_anything_else_are_told_at_once(self) -> None:
         world = await waiting(2, replicas=2)
         world.seconds += 1
