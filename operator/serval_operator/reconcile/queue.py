@@ -296,7 +296,14 @@ class _Lanes:
             return None
         self._turn += not known_only
         takes_new = not known_only and self._new and (not self._known or self._turn % NEW_EVERY == 0)
-        return (self._new if takes_new else self._known).popleft()
+        key = (self._new if takes_new else self._known).popleft()
+        self._pass_on()
+        return key
+
+    def _pass_on(self) -> None:
+        """Wake another for what is left: whoever was woken for one key may have taken a different one."""
+        if not (self._known and _woke(self._for_known)) and (self._known or self._new):
+            _woke(self._for_any)
 
     def close(self) -> None:
         """Forget all keys, and let nobody wait any more."""

@@ -493,3 +493,29 @@ async def test_new_keys_never_take_all_workers() -> None:
     never.set()
     assert await queue.stop(5)
     await asyncio.wait([running])
+
+
+async def test_a_new_key_waits_for_nobody_while_a_worker_is_free() -> None:
+    """The worker that is woken for a new key finds a known one, and takes that first."""
+    new_taken = asyncio.Event()
+
+    async def reconcile(key: Key) -> None:
+        if key[1].startswith("new"):
+            new_taken.set()
+        else:
+            await new_taken.wait()
+
+    queue = two_lanes(reconcile, workers=3)
+    running = asyncio.ensure_future(queue.run())
+    # One turn of the loop starts the workers, the next brings them to where they wait.
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    queue.add(("a", "new"))
+    queue.add(("a", "known"))
+    try:
+        async with asyncio.timeout(5):
+            await new_taken.wait()
+    finally:
+        new_taken.set()
+    assert await queue.stop(5)
+    await asyncio.wait([running])
