@@ -11,7 +11,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -274,8 +274,10 @@ def broken(kind: str) -> Iterator[str]:
                 except OSError:
                     return
                 peers.append(peer)
-                while kind in answers and peer.recv(1 << 16):
-                    peer.sendall(answers[kind])
+                # A client that gives up in the middle of an upload resets the connection.
+                with suppress(ConnectionError):
+                    while kind in answers and peer.recv(1 << 16):
+                        peer.sendall(answers[kind])
 
         peers: list[socket.socket] = []
         thread = threading.Thread(target=answer)
