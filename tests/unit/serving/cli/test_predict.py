@@ -2,7 +2,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import grpc
@@ -16,20 +15,9 @@ from serval_serving.cli.times import as_table
 from serval_serving.client import Timing
 from serval_serving.models.savedmodel import TensorInfo
 from serval_serving.wire.tensors import to_array
-from unit.serving.client.servers import Model, RestSite, grpc_server, rest_server
+from unit.serving.client.servers import Model, RestSite, rest_server
 
 Capture = pytest.CaptureFixture[str]
-
-
-@pytest.fixture
-def model() -> Model:
-    return Model()
-
-
-@pytest.fixture
-def address(model: Model) -> Iterator[str]:
-    with grpc_server(model) as port:
-        yield f"127.0.0.1:{port}"
 
 
 @pytest.fixture

@@ -1,3 +1,5 @@
+"""A gRPC model that remembers what it was asked, for tests of clients."""
+
 from __future__ import annotations
 
 from collections.abc import Iterator
