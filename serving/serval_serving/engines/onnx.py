@@ -20,6 +20,16 @@ import numpy as np
 
 from serval_serving.engines.base import DEFAULT_SIGNATURE, TIMED_OUT, ModelLoadError, Signature, signature_of
 from serval_serving.engines.deadlines import DeadlineWatch
+from serval_serving.engines.providers import (
+    BY_ITSELF,
+    CPU,
+    RECORD,
+    Provider,
+    first_with_work,
+    parse,
+    shares,
+    unknown,
+)
 from serval_serving.models.onnxmodel import ONNX_FILE, onnx_file, read_onnx_signature
 from serval_serving.models.savedmodel import ModelInvalid, TensorInfo
 from serval_serving.models.savedmodel import Signature as Declared
@@ -27,12 +37,9 @@ from serval_serving.wire import messages
 from serval_serving.wire.dtypes import DataType
 from serval_serving.wire.status import StatusError, invalid
 
-CPU = "CPUExecutionProvider"
-CUDA = "CUDAExecutionProvider"
 NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
 """Without this in the environment the published builds write to the home directory and call their maker."""
 
-_SUFFIX = "ExecutionProvider"
 _LOG_ERRORS = 3
 _LOG_NOTHING = 4
 _log = logging.getLogger(__name__)
@@ -67,8 +74,9 @@ class OnnxOptions:
     Attributes
     ----------
     providers:
-        What runs the operators, the preferred one first, such as ("CUDA", "CPU"); empty for CUDA where this
-        build of ONNX Runtime has it, and the CPU. Without "CPU" a model is not served on the CPU instead.
+        What runs the operators, the preferred one first, such as ("CUDA", "CPU"), or ("OpenVINO:GPU",); empty
+        for what this build of ONNX Runtime has of `providers.BY_ITSELF`. Without "CPU" a model is not served
+        on the CPU instead of what was asked for.
     intra_op_threads:
         Threads within an operator; 0 lets ONNX Runtime choose.
     inter_op_threads:
@@ -116,7 +124,7 @@ class OnnxEngine:
 
     def devices(self) -> Sequence[str]:
         """Name what this build of ONNX Runtime can run models on, as far as it was asked for."""
-        return [_short(name) for name in self._wanted if name in self._available]
+        return [str(one) for one in self._wanted if one.full in self._available]
 
     def load(self, path: Path) -> OnnxSessionModel:
         """Load one ONNX model.
@@ -134,49 +142,51 @@ class OnnxEngine:
             message = f"Cannot load the ONNX model in {path}: {error}"
             raise ModelLoadError(grpc.StatusCode.INVALID_ARGUMENT, message, permanent=True) from error
         try:
-            session = self._opened(file)
+            session, provider = self._opened(file)
         except ModelLoadError:
             raise
         except Exception as error:
             code, message = _status(error)
             raise ModelLoadError(code, message, permanent=code in _PERMANENT) from error
-        return OnnxSessionModel(self._runtime, session, declared, self._watch)
+        return OnnxSessionModel(self._runtime, session, provider, declared, self._watch)
 
-    def _providers(self, names: Sequence[str]) -> list[str]:
-        """Spell the wanted providers as ONNX Runtime does."""
+    def _providers(self, names: Sequence[str]) -> list[Provider]:
+        """Read the wanted providers."""
         if not names:
-            return [name for name in (CUDA, CPU) if name in self._available]
-        known = {_short(name).lower(): name for name in self._runtime.get_all_providers()}
-        unknown = [name for name in names if _short(name).lower() not in known]
-        if unknown:
-            message = f"ONNX Runtime knows no provider {unknown[0]}; it knows {', '.join(sorted(known))}"
-            raise ModelLoadError(grpc.StatusCode.INVALID_ARGUMENT, message, permanent=True)
-        return [known[_short(name).lower()] for name in names]
+            return [one for one in BY_ITSELF if one.full in self._available]
+        known = self._runtime.get_all_providers()
+        found: list[Provider] = []
+        for name in names:
+            provider = parse(name, known)
+            if provider is None:
+                raise ModelLoadError(grpc.StatusCode.INVALID_ARGUMENT, unknown(name, known), permanent=True)
+            found.append(provider)
+        return found
 
-    def _opened(self, file: Path) -> Any:
+    def _opened(self, file: Path) -> tuple[Any, Provider]:
         """Open a session on the preferred provider, or on the CPU where that is allowed, and say so."""
         wanted = self._wanted[0]
-        usable = [name for name in self._wanted if name in self._available]
+        usable = [one for one in self._wanted if one.full in self._available]
         if not usable:
-            raise _no_device(wanted, permanent=True)
+            raise _no_device(wanted, "this build of ONNX Runtime has no such provider", permanent=True)
         try:
             session = self._session(file, usable)
         except Exception as error:
             if CPU not in usable[1:]:
                 raise
             # A bad model fails again below; a device that failed must not take the model down.
-            _log.warning("%s failed: %s", _short(usable[0]), _status(error)[1])
+            _log.warning("%s failed: %s", usable[0], _status(error)[1])
             session = self._session(file, [CPU])
-        # ONNX Runtime takes the CPU without a word where a provider's libraries are missing.
-        actual = session.get_providers()[0]
+        taken = shares(session)
+        actual = first_with_work(usable, taken)
         if actual != wanted:
             if CPU not in self._wanted:
-                raise _no_device(wanted, permanent=False)
-            _log.warning("%s was asked for, and the model runs on %s", _short(wanted), _short(actual))
-        _log.info("path=%s runs on %s", file, _short(actual))
-        return session
+                raise _no_device(wanted, "it runs no operator of the model; its log may say why")
+            _log.warning("%s was asked for, and the model runs on %s", wanted, actual)
+        _log.info("path=%s runs on %s: %d of %d operators", file, actual, taken[actual.full], taken.total())
+        return session, actual
 
-    def _session(self, file: Path, providers: list[str]) -> Any:
+    def _session(self, file: Path, providers: list[Provider]) -> Any:
         """Open a session."""
         options = self._runtime.SessionOptions()
         options.log_severity_level = _LOG_ERRORS
@@ -187,7 +197,9 @@ class OnnxEngine:
         # Threads that wait would otherwise turn in circles, on CPUs that other pods need.
         for pool in ("intra_op", "inter_op"):
             options.add_session_config_entry(f"session.{pool}.allow_spinning", "0")
-        return self._runtime.InferenceSession(str(file), options, providers=providers, enable_fallback=False)
+        options.add_session_config_entry(*RECORD)
+        entries = [(one.full, one.options(self._options.intra_op_threads)) for one in providers]
+        return self._runtime.InferenceSession(str(file), options, providers=entries, enable_fallback=False)
 
 
 class OnnxSessionModel:
@@ -196,17 +208,19 @@ class OnnxSessionModel:
     Attributes
     ----------
     device:
-        The provider that took the model: `CUDA`, `CPU`.
+        What the model runs on: `CUDA`, `CPU`.
     runtime:
-        The same, as the metrics say it: `ONNX-CUDA`.
+        What runs it, as the metrics say it: `ONNX-CUDA`, `ONNX-OpenVINO`.
     """
 
-    def __init__(self, runtime: Any, session: Any, declared: Declared, watch: DeadlineWatch) -> None:
+    def __init__(
+        self, runtime: Any, session: Any, provider: Provider, declared: Declared, watch: DeadlineWatch
+    ) -> None:
         self._runtime = runtime
         self._session = session
         self._watch = watch
-        self.device = _short(session.get_providers()[0])
-        self.runtime = f"ONNX-{self.device}"
+        self.device = provider.device
+        self.runtime = f"ONNX-{provider}"
         self._definitions = messages.SignatureDefMap()
         definition = self._definitions.signature_def[DEFAULT_SIGNATURE]
         definition.method_name = declared.method
@@ -311,13 +325,7 @@ def _status(error: Exception) -> tuple[grpc.StatusCode, str]:
     return _CODES.get(type(error).__name__, grpc.StatusCode.INTERNAL), message
 
 
-def _no_device(wanted: str, *, permanent: bool) -> ModelLoadError:
+def _no_device(wanted: Provider, why: str, *, permanent: bool = False) -> ModelLoadError:
     """Make the error for a device that was asked for, and no other allowed."""
-    why = "this build of ONNX Runtime has no such provider" if permanent else "its log has the reason"
-    message = f"ONNX Runtime cannot use {_short(wanted)}: {why}"
+    message = f"ONNX Runtime cannot use {wanted}: {why}"
     return ModelLoadError(grpc.StatusCode.UNAVAILABLE, message, permanent=permanent)
-
-
-def _short(provider: str) -> str:
-    """Name a provider without the words that all of them share."""
-    return provider.removesuffix(_SUFFIX)

@@ -48,6 +48,12 @@ def test_the_engine_says_what_it_runs_on(engine: OnnxEngine, load: Load) -> None
     assert os.environ[NO_TELEMETRY] == "1"
 
 
+def test_the_log_says_how_much_of_a_model_runs_where(load: Load, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO"):
+        assert load(onnx_models.half_plus_two()).device == "CPU"
+    assert "model.onnx runs on CPU: 2 of 2 operators" in caplog.text
+
+
 def test_a_model_is_described_and_run(load: Load) -> None:
     model = load(onnx_models.half_plus_two())
     (signature,) = model.signatures.values()
