@@ -20,7 +20,7 @@ LEAST_LIMIT = 120.0
 IDLE_SECONDS = 60.0
 QUIET_LIMIT = 300.0
 SETTLED_SECONDS = 60.0
-"""So long an operator must do nothing that follows copies: meanwhile the API server may be slow to answer."""
+"""So long nobody must write anything after copies: controllers come to one after another, for minutes."""
 
 
 async def calm() -> Calm:
@@ -89,10 +89,18 @@ async def crowd(count: int) -> Restart:
         await asyncio.to_thread(place.copy, count)
         print(f"{made} made, and copied to {count}", flush=True)
         await asyncio.to_thread(place.start_operator)
-        limit = LEAST_LIMIT + count * EACH_LIMIT
-        await asyncio.to_thread(until_quiet, place.operator.pid, limit, SETTLED_SECONDS)
+        await _until_settled(place, LEAST_LIMIT + count * EACH_LIMIT)
         print("settled", flush=True)
         return await _restart(place)
+
+
+async def _until_settled(place: Stage, limit: float) -> None:
+    """Wait until the operator is quiet, and nobody writes to what it made or watches over."""
+    end = time.time() + limit
+    known: dict[str, int] = {}
+    while (found := await asyncio.to_thread(place.written)) != known:
+        await asyncio.to_thread(until_quiet, place.operator.pid, end - time.time(), SETTLED_SECONDS)
+        known = found
 
 
 def _ours(request: Request) -> bool:
