@@ -281,8 +281,7 @@ class _Lanes:
     def put(self, key: Key, *, known: bool) -> None:
         """Add a key at the end of its lane."""
         (self._known if known else self._new).append(key)
-        if not (known and _woke(self._for_known)):
-            _woke(self._for_any)
+        self._wake()
 
     async def get(self, *, known_only: bool) -> Key | None:
         """Wait for a key; None once closed."""
@@ -297,11 +296,14 @@ class _Lanes:
         self._turn += not known_only
         takes_new = not known_only and self._new and (not self._known or self._turn % NEW_EVERY == 0)
         key = (self._new if takes_new else self._known).popleft()
-        self._pass_on()
+        self._wake()
         return key
 
-    def _pass_on(self) -> None:
-        """Wake another for what is left: whoever was woken for one key may have taken a different one."""
+    def _wake(self) -> None:
+        """Wake one for what waits: for a key that comes, and when one is taken, for those that are left.
+
+        Whoever was woken for a key may take another one.
+        """
         if not (self._known and _woke(self._for_known)) and (self._known or self._new):
             _woke(self._for_any)
 
