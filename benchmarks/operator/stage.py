@@ -50,6 +50,7 @@ COPIED = (
     *("/apis/serval.dev/v1alpha1/modeldeployments", "/apis/apps/v1/deployments", "/api/v1/services"),
     *("/apis/apps/v1/controllerrevisions", "/api/v1/pods"),
 )
+"""Of what is copied in etcd, what a new operator lists."""
 CATCH_UP_LIMIT = 600.0
 """Seconds that the API server may take to read what etcd holds."""
 _MODELS = "/apis/serval.dev/v1alpha1/namespaces/{}/modeldeployments"

@@ -81,8 +81,7 @@ def parse(text: str, known: Iterable[str]) -> Provider | None:
         None where nobody knows it.
     """
     name, _, hardware = text.partition(":")
-    names = {one.removesuffix(_SUFFIX).lower(): one.removesuffix(_SUFFIX) for one in known}
-    found = names.get(name.removesuffix(_SUFFIX).lower())
+    found = _by_lower(known).get(name.removesuffix(_SUFFIX).lower())
     if found is None:
         return None
     if found == _OPENVINO:
@@ -92,8 +91,7 @@ def parse(text: str, known: Iterable[str]) -> Provider | None:
 
 def unknown(text: str, known: Iterable[str]) -> str:
     """Say that nobody knows a provider, and which ones there are."""
-    names = sorted(one.removesuffix(_SUFFIX).lower() for one in known)
-    return f"ONNX Runtime knows no provider {text}; it knows {', '.join(names)}"
+    return f"ONNX Runtime knows no provider {text}; it knows {', '.join(sorted(_by_lower(known)))}"
 
 
 def shares(session: Any) -> Counter[str]:
@@ -116,3 +114,8 @@ def shares(session: Any) -> Counter[str]:
 def first_with_work(wanted: Sequence[Provider], taken: Counter[str]) -> Provider:
     """Find the preferred one of the providers that run any operator; without one it is the CPU."""
     return next((one for one in wanted if taken[one.full]), CPU)
+
+
+def _by_lower(known: Iterable[str]) -> dict[str, str]:
+    """Names without the common ending, by the same in small letters."""
+    return {short.lower(): short for short in (one.removesuffix(_SUFFIX) for one in known)}
