@@ -29,9 +29,9 @@ _key: ContextVar[str] = ContextVar("serval_log_key", default="")
 
 
 @contextmanager
-def bound(namespace: str, name: str) -> Iterator[None]:
-    """Within the block, each record carries the key ``namespace/name``."""
-    token = _key.set(f"{namespace}/{name}")
+def bound(key: str) -> Iterator[None]:
+    """Within the block, each record carries a key as text, such as ``ModelDeployment vision/resnet50``."""
+    token = _key.set(key)
     try:
         yield
     finally:

@@ -48,7 +48,7 @@ class Operator:
         self._settings = settings
         self._configuration = configuration
         self._connection = connection
-        self.metrics = Metrics()
+        self.metrics = Metrics(each_condition=settings.condition_metrics)
         self._clock = ServerClock()
         self._client = KubeClient(
             connection,

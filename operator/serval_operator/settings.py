@@ -97,6 +97,10 @@ class Settings:
     http_port: int = 8080
     """Port of probes and metrics; 0 lets the system choose one."""
 
+    condition_metrics: bool = False
+    """Whether `serval_condition` has a series for each condition of each object, some ten for each. It lets
+    an alert name the model; with ten thousand ModelDeployments it is a page of 10 MB."""
+
     kubeconfig: str = ""
     """Path of a kubeconfig, from ``KUBECONFIG``. Empty means the pod's service account where there is one,
     else the default file of the user."""
@@ -136,6 +140,7 @@ class Settings:
             log_format=read("LOG_FORMAT", default.log_format, _choice(LOG_FORMATS)),
             http_host=read("HTTP_HOST", default.http_host, str),
             http_port=read("HTTP_PORT", default.http_port, _whole(0, 65_535)),
+            condition_metrics=read("CONDITION_METRICS", default.condition_metrics, _yes_or_no),
             kubeconfig=env.get(KUBECONFIG, ""),
         )
         if settings.lease_name and not settings.lease_namespace:

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from serval_operator.api.views import Key
+from serval_operator.api.naming import Key, Place
 from serval_operator.config import Configuration
 from serval_operator.handlers.informer import Informer
 from serval_operator.kube.access import Access
@@ -129,11 +129,11 @@ class Work:
 
     def start(self) -> list[asyncio.Task[None]]:
         """Start what runs for ever, once the cache is filled."""
-        keys = self.cache.models.keys()
+        keys = self.cache.models.owners()
         _log.info("serving %d ModelDeployments", len(keys))
         for key in keys:
             self.queue.add(key)
-        resyncing = resync(self.queue, self.cache.models.keys, self._settings.resync_seconds)
+        resyncing = resync(self.queue, self.cache.models.owners, self._settings.resync_seconds)
         self._working = True
         return [
             asyncio.create_task(self.queue.run(), name="work"),
@@ -171,7 +171,7 @@ class Work:
 
     def _is_known(self, key: Key) -> bool:
         """Whether a ModelDeployment has been judged before."""
-        model = self.cache.models.get(key)
+        model = self.cache.models.get(Place(key.namespace, key.name))
         return model is None or model.judged
 
     def _wake(self, key: Key) -> None:

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from support import gen
 from support.plane import kubectl
 from support.wait import until
 
@@ -132,7 +133,7 @@ STATUS: Document = {
     "updatedReplicas": 2,
     "replicasSummary": "1/2",
     "modelSummary": "resnet50/3",
-    "selector": "app.kubernetes.io/managed-by=serval-operator,serval.dev/name=shown",
+    "selector": ",".join(f"{name}={value}" for name, value in sorted(gen.labels("shown").items())),
     "revision": "6d4b75cb6d",
     "servingRevision": "0a1b2c3d4e",
     "endpoints": {

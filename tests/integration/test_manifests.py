@@ -14,7 +14,7 @@ from serval_operator.api.naming import Manifest
 from serval_operator.api.views import ModelView, parse_model, parse_revision
 from serval_operator.builders.autoscaler import autoscaler
 from serval_operator.builders.pin import pin
-from serval_operator.builders.revision import revision_record
+from serval_operator.builders.revision import facts_of, revision_record
 from support import gen
 from support.cluster import Cluster, condition
 from support.models import model_deployment
@@ -76,14 +76,22 @@ def owner(cluster: Cluster, namespace: str) -> ModelView:
     return parse_model(cluster.create(model_deployment("digits", namespace, **SCALED)))
 
 
+FACTS = facts_of(resolved())
+
+
+def record(owner: ModelView, template: dict[str, Any]) -> dict[str, Any]:
+    """A ControllerRevision with a template."""
+    return revision_record(owner, key="0123456789", template=template, facts=FACTS, number=1)
+
+
 class TestRevision:
     def test_keeps_a_template_as_it_was_and_nobody_can_change_it(
         self, control_plane: Lab, cluster: Cluster, owner: ModelView
     ) -> None:
         (deployment,) = yaml.safe_load_all((GOLDENS / "everything.yaml").read_text(encoding="utf-8"))
         template = deployment["spec"]["template"]
-        made = cluster.create(revision_record(owner, key="0123456789", template=template, number=1))
-        assert made["data"] == {"template": template}
+        made = cluster.create(record(owner, template))
+        assert made["data"] == {"format": 1, "template": template, "facts": FACTS.as_json()}
         name, space = made["metadata"]["name"], owner.namespace
         patch = json.dumps({"data": {"template": None}})
         refused = kubectl(
@@ -93,10 +101,10 @@ class TestRevision:
 
     def test_takes_its_pin_along(self, cluster: Cluster, owner: ModelView) -> None:
         space = owner.namespace
-        record = cluster.create(revision_record(owner, key="0123456789", template={"spec": {}}, number=1))
-        made = cluster.create(pin(owner, parse_revision(record), version=3, digest=gen.DIGEST))
+        kept = cluster.create(record(owner, {"spec": {}}))
+        made = cluster.create(pin(owner, parse_revision(kept), version=3, digest=gen.DIGEST))
         assert json.loads(made["data"]["pin.json"]) == {"version": 3, "digest": gen.DIGEST}
-        cluster.delete("ControllerRevision", space, record["metadata"]["name"])
+        cluster.delete("ControllerRevision", space, kept["metadata"]["name"])
         cluster.until_gone("ConfigMap", space, made["metadata"]["name"])
 
 

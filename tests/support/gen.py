@@ -87,20 +87,40 @@ def stored(manifest: Mapping[str, Any], *options: Option, uid: str = "", version
     return _with(obj, options)
 
 
+def labels(name: str, kind: str = "ModelDeployment") -> dict[str, str]:
+    """Labels that select the pods of an object."""
+    return {
+        "app.kubernetes.io/managed-by": "serval-operator",
+        "serval.dev/kind": kind,
+        "serval.dev/name": name,
+    }
+
+
+def owner_reference(name: str, uid: str, kind: str = "ModelDeployment") -> Object:
+    """A controlling owner of our group."""
+    return {
+        "apiVersion": "serval.dev/v1alpha1",
+        "kind": kind,
+        "name": name,
+        "uid": uid,
+        "controller": True,
+        "blockOwnerDeletion": True,
+    }
+
+
 def deployment(*options: Option, name: str = MODEL, owner: str = MODEL_UID) -> Object:
     """A Deployment of ours, only as full as views need it."""
-    reference = {"apiVersion": "serval.dev/v1alpha1", "kind": "ModelDeployment", "name": name, "uid": owner}
     manifest = {
         "apiVersion": "apps/v1",
         "kind": "Deployment",
         "metadata": {
             "name": name,
             "namespace": NAMESPACE,
-            "labels": {"app.kubernetes.io/managed-by": "serval-operator", "serval.dev/name": name},
+            "labels": labels(name),
             "annotations": {"serval.dev/applied-hash": "0123456789"},
-            "ownerReferences": [{**reference, "controller": True, "blockOwnerDeletion": True}],
+            "ownerReferences": [owner_reference(name, owner)],
         },
-        "spec": {"replicas": 1},
+        "spec": {"replicas": 1, "selector": {"matchLabels": labels(name)}},
     }
     return stored(manifest, *options)
 
@@ -147,6 +167,7 @@ def pod(
     revision: str = REVISION,
     created: float = 0.0,
     owner: str = MODEL,
+    uid: str = MODEL_UID,
 ) -> Object:
     """A pod that nobody has looked at yet."""
     obj = {
@@ -159,8 +180,8 @@ def pod(
             "resourceVersion": "300",
             "creationTimestamp": stamp(created),
             "labels": {
-                "app.kubernetes.io/managed-by": "serval-operator",
-                "serval.dev/name": owner,
+                **labels(owner),
+                "serval.dev/owner-uid": uid,
                 "serval.dev/revision": revision,
                 "pod-template-hash": "6d4b75cb6d",
             },

@@ -103,7 +103,8 @@ class Kubelet:
 
     def pods(self, name: str) -> list[Object]:
         """Pods of a ModelDeployment that are not being deleted."""
-        pods = self._cluster.list("Pod", self._namespace, selector=f"serval.dev/name={name}")
+        selector = f"serval.dev/kind=ModelDeployment,serval.dev/name={name}"
+        pods = self._cluster.list("Pod", self._namespace, selector=selector)
         return [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
 
     def write(self, pod: Object, status: Status) -> Object:

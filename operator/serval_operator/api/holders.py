@@ -8,9 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from serval_operator.api.amounts import extended
-from serval_operator.api.view_parts import label, mapping, mappings
-from serval_operator.api.views import Key
-from serval_operator.constants import LABEL_NAME
+from serval_operator.api.naming import Key
+from serval_operator.api.view_parts import labelled_owner, mapping, mappings
 
 _FINISHED = ("Succeeded", "Failed")
 """Phases of a pod that holds nothing any more."""
@@ -22,8 +21,8 @@ class PodHold:
 
     Parameters
     ----------
-    model:
-        The ModelDeployment that it belongs to, or None.
+    owner:
+        The custom resource of ours that it belongs to, or None.
     amounts:
         Extended resources and how many of each; none of them 0.
     """
@@ -31,7 +30,7 @@ class PodHold:
     namespace: str
     name: str
     node: str
-    model: Key | None
+    owner: Key | None
     amounts: Mapping[str, int]
 
 
@@ -47,12 +46,11 @@ def parse_hold(obj: Mapping[str, Any]) -> PodHold | None:
     amounts = _asked(spec)
     if not amounts:
         return None
-    namespace, model = sys.intern(str(meta.get("namespace", ""))), label(meta, LABEL_NAME)
     return PodHold(
-        namespace=namespace,
+        namespace=sys.intern(str(meta.get("namespace", ""))),
         name=str(meta.get("name", "")),
         node=sys.intern(node),
-        model=(namespace, sys.intern(model)) if model else None,
+        owner=labelled_owner(meta),
         amounts=amounts,
     )
 

@@ -12,8 +12,10 @@ from typing import Any
 
 import orjson
 
-from serval_operator.api.view_parts import key_of, mapping, pack, unpack
-from serval_operator.api.views import Key, ModelView, parse_model
+from serval_operator.api.naming import Key
+from serval_operator.api.view_parts import mapping, pack, place_of, unpack
+from serval_operator.api.views import ModelView, parse_model
+from serval_operator.constants import MODEL_DEPLOYMENT
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +39,7 @@ class KeptModel:
     @property
     def owner(self) -> Key:
         """Key of who has to know of changes: itself."""
-        return (self.namespace, self.name)
+        return Key(MODEL_DEPLOYMENT, self.namespace, self.name)
 
     def view(self) -> ModelView:
         """What planning works with."""
@@ -47,7 +49,7 @@ class KeptModel:
 def keep_model(obj: Mapping[str, Any]) -> KeptModel:
     """Pack a ModelDeployment. Total, as all parsing is."""
     meta, status = mapping(obj, "metadata"), mapping(obj, "status")
-    namespace, name = key_of(meta)
+    namespace, name = place_of(meta)
     kept = {field: value for field, value in meta.items() if field != "managedFields"}
     whole = {"metadata": kept, "spec": mapping(obj, "spec"), "status": status}
     return KeptModel(

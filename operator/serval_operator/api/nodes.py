@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from serval_operator.api.amounts import extended
+from serval_operator.api.naming import Key
 from serval_operator.api.text import scrub
 from serval_operator.api.view_parts import condition, mapping, mappings
-from serval_operator.api.views import Key
 
 LONGEST_TROUBLE = 200
 """Characters kept of what a node says of a trouble."""

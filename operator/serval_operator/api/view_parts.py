@@ -6,6 +6,7 @@ Everything here is total: what is absent or of an odd type gives the neutral val
 from __future__ import annotations
 
 import hashlib
+import sys
 import zlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -13,7 +14,15 @@ from typing import Any
 
 import orjson
 
-from serval_operator.constants import ANNOTATION_APPLIED, FIELD_MANAGER, MODEL_DEPLOYMENT
+from serval_operator.api.naming import Key, Place
+from serval_operator.constants import (
+    ANNOTATION_APPLIED,
+    FIELD_MANAGER,
+    GROUP,
+    KINDS,
+    LABEL_KIND,
+    LABEL_NAME,
+)
 
 
 def parse_time(value: object) -> datetime | None:
@@ -44,12 +53,20 @@ def whole(value: object) -> int:
     return value if isinstance(value, int) else 0
 
 
-def key_of(meta: Mapping[str, Any]) -> tuple[str, str]:
-    """Namespace and name that metadata gives; the namespace of what has none is empty."""
-    return (str(meta.get("namespace", "")), str(meta.get("name", "")))
+def place_of(meta: Mapping[str, Any]) -> Place:
+    """Namespace and name that metadata gives; the namespace of a cluster-scoped object is empty."""
+    return Place(str(meta.get("namespace", "")), str(meta.get("name", "")))
 
 
-def identity(meta: Mapping[str, Any], owner: tuple[str, str] | None) -> dict[str, Any]:
+def labelled_owner(meta: Mapping[str, Any]) -> Key | None:
+    """Key of the custom resource that the labels of an object name; None if they name none of ours."""
+    kind, name = label(meta, LABEL_KIND), label(meta, LABEL_NAME)
+    if kind not in KINDS or not name:
+        return None
+    return Key(sys.intern(kind), sys.intern(str(meta.get("namespace", ""))), sys.intern(name))
+
+
+def identity(meta: Mapping[str, Any], owner: Key | None) -> dict[str, Any]:
     """Fields of `serval_operator.api.views.Identity`."""
     controller = _controller(meta)
     return {
@@ -59,6 +76,7 @@ def identity(meta: Mapping[str, Any], owner: tuple[str, str] | None) -> dict[str
         "resource_version": str(meta.get("resourceVersion", "")),
         "owner": owner,
         "owner_uid": str(controller.get("uid", "")),
+        "foreign_owner": "",
         "deleting": bool(meta.get("deletionTimestamp")),
         "created": parse_time(meta.get("creationTimestamp")),
     }
@@ -67,10 +85,11 @@ def identity(meta: Mapping[str, Any], owner: tuple[str, str] | None) -> dict[str
 def owned(meta: Mapping[str, Any]) -> dict[str, Any]:
     """Fields of `serval_operator.api.views.Identity` of an object that belongs to its controller."""
     controller = _controller(meta)
-    owner = None
-    if controller.get("kind") == MODEL_DEPLOYMENT:
-        owner = (str(meta.get("namespace", "")), str(controller.get("name", "")))
-    return identity(meta, owner=owner)
+    owner = _owner(meta, controller)
+    found = identity(meta, owner=owner)
+    if controller and owner is None:
+        found["foreign_owner"] = f"{controller.get('kind', '')} {controller.get('name', '')}"
+    return found
 
 
 def child(obj: Mapping[str, Any]) -> dict[str, Any]:
@@ -123,6 +142,14 @@ def condition(status: Mapping[str, Any], kind: str) -> Mapping[str, Any]:
 def since(found: Mapping[str, Any]) -> datetime | None:
     """When a condition turned true; None while it is not true."""
     return parse_time(found.get("lastTransitionTime")) if found.get("status") == "True" else None
+
+
+def _owner(meta: Mapping[str, Any], controller: Mapping[str, Any]) -> Key | None:
+    """Key of the controller if it is of one of our kinds. Other groups have kinds of the same names."""
+    group, kind = str(controller.get("apiVersion", "")).partition("/")[0], str(controller.get("kind", ""))
+    if group != GROUP or kind not in KINDS:
+        return None
+    return Key(kind, str(meta.get("namespace", "")), str(controller.get("name", "")))
 
 
 def _controller(meta: Mapping[str, Any]) -> Mapping[str, Any]:

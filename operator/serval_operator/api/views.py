@@ -12,19 +12,21 @@ from datetime import datetime
 from typing import Any
 
 from serval_operator.api.containers import ContainerView, parse_container
-from serval_operator.api.naming import digest
+from serval_operator.api.facts import Facts, parse_facts
+from serval_operator.api.naming import Key, digest
 from serval_operator.api.view_parts import (
     annotation,
     child,
     condition,
     identity,
-    key_of,
     label,
+    labelled_owner,
     mapping,
     mappings,
     owned,
     pack,
     parse_time,
+    place_of,
     since,
     unpack,
     whole,
@@ -37,14 +39,13 @@ from serval_operator.constants import (
     CONTAINER_FETCH,
     CONTAINER_FRONT,
     CONTAINER_SERVER,
-    LABEL_NAME,
+    LABEL_KIND,
+    LABEL_OWNER_UID,
     LABEL_REGION,
     LABEL_REVISION,
     LABEL_ZONE,
+    MODEL_DEPLOYMENT,
 )
-
-Key = tuple[str, str]
-"""Namespace and name of a custom resource: the unit of work."""
 
 _NOTHING = (0, "0", "0%")
 """Ways to write that a rollout makes no pod beyond the wanted number."""
@@ -57,9 +58,12 @@ class Identity:
     Parameters
     ----------
     owner:
-        Key of the ModelDeployment that the object belongs to, or None.
+        Key of the custom resource of ours that the object belongs to, or None.
     owner_uid:
-        uid of the controlling owner reference, or an empty string.
+        uid of the controlling owner reference, or an empty string. Of a pod: uid of the custom resource, as
+        its label says, since its controller is a ReplicaSet.
+    foreign_owner:
+        Kind and name of a controlling owner that is not ours; else empty.
     deleting:
         Whether a deletion timestamp is set.
     """
@@ -70,6 +74,7 @@ class Identity:
     resource_version: str
     owner: Key | None
     owner_uid: str
+    foreign_owner: str
     deleting: bool
     created: datetime | None
 
@@ -88,6 +93,11 @@ class ModelView(Identity):
     spec: Mapping[str, Any]
     status: Mapping[str, Any]
     update_requested: str = ""
+
+    @property
+    def key(self) -> Key:
+        """Its own key."""
+        return Key(MODEL_DEPLOYMENT, self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,12 +134,16 @@ class DeploymentView(ChildView):
         Whether a rollout may make a new pod before it stops an old one.
     revision:
         Revision of its pod template.
+    selects_kind:
+        Whether its selector tells kinds apart. Those of builds before the first release do not, and a
+        selector is immutable.
     """
 
     create_failure: str
     replicas: int
     surge: bool
     revision: str
+    selects_kind: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +163,7 @@ class DisruptionView(ChildView):
 
 @dataclass(frozen=True, slots=True)
 class RevisionView(Identity):
-    """A ControllerRevision: a pod template as it was rendered once.
+    """A ControllerRevision: a pod template as it was rendered once, and facts about its pods.
 
     Parameters
     ----------
@@ -157,10 +171,10 @@ class RevisionView(Identity):
         Place in the history; the newest has the highest.
     key:
         What the pods of this revision carry as their label.
-    template:
-        The pod template, packed: there may be ten thousand of them. `unpacked` gives it back.
+    data:
+        Template and facts, packed: there may be ten thousand of them. `template` and `facts` unpack it.
     template_digest:
-        `serval_operator.api.naming.digest` of it.
+        `serval_operator.api.naming.digest` of the template.
     failed_reason, failed_message:
         Why its rollout was given up; else empty.
     served:
@@ -169,15 +183,21 @@ class RevisionView(Identity):
 
     number: int
     key: str
-    template: bytes
+    data: bytes
     template_digest: str
     failed_reason: str
     failed_message: str
     served: bool
 
-    def unpacked(self) -> dict[str, Any]:
+    def template(self) -> dict[str, Any]:
         """The pod template."""
-        return unpack(self.template)
+        found: dict[str, Any] = unpack(self.data)["template"]
+        return found
+
+    def facts(self) -> Facts:
+        """What is known of the pods of this revision."""
+        data = unpack(self.data)
+        return parse_facts(data["facts"], data["template"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,7 +267,7 @@ def parse_model(obj: Mapping[str, Any]) -> ModelView:
     """View of a ModelDeployment."""
     meta = mapping(obj, "metadata")
     return ModelView(
-        **identity(meta, owner=key_of(meta)),
+        **identity(meta, owner=Key(MODEL_DEPLOYMENT, *place_of(meta))),
         generation=whole(meta.get("generation")),
         spec=mapping(obj, "spec"),
         status=mapping(obj, "status"),
@@ -268,6 +288,7 @@ def parse_deployment(obj: Mapping[str, Any]) -> DeploymentView:
         replicas=whole(spec.get("replicas")),
         surge=rolling.get("maxSurge", 0) not in _NOTHING,
         revision=label(mapping(mapping(spec, "template"), "metadata"), LABEL_REVISION),
+        selects_kind=LABEL_KIND in mapping(mapping(spec, "selector"), "matchLabels"),
     )
 
 
@@ -288,18 +309,18 @@ def parse_disruption(obj: Mapping[str, Any]) -> DisruptionView:
 
 def parse_revision(obj: Mapping[str, Any]) -> RevisionView:
     """View of a ControllerRevision."""
-    meta = mapping(obj, "metadata")
-    template = mapping(mapping(obj, "data"), "template")
+    meta, data = mapping(obj, "metadata"), mapping(obj, "data")
+    template, facts = mapping(data, "template"), mapping(data, "facts")
     try:
-        packed = pack(template)
+        packed = pack({"template": template, "facts": facts})
     except TypeError:
-        # Whoever wrote it was not us: a number that fits no pod template.
-        template, packed = {}, pack({})
+        # Another program wrote it: a number that fits no pod template.
+        template, packed = {}, pack({"template": {}, "facts": {}})
     return RevisionView(
         **owned(meta),
         number=whole(obj.get("revision")),
         key=label(meta, LABEL_REVISION),
-        template=packed,
+        data=packed,
         template_digest=digest(template),
         failed_reason=annotation(meta, ANNOTATION_FAILED_REASON),
         failed_message=annotation(meta, ANNOTATION_FAILED_MESSAGE),
@@ -308,17 +329,16 @@ def parse_revision(obj: Mapping[str, Any]) -> RevisionView:
 
 
 def parse_pod(obj: Mapping[str, Any]) -> PodView:
-    """View of a pod. It belongs to the ModelDeployment that its label names."""
+    """View of a pod. It belongs to the custom resource that its labels name by kind, name and uid."""
     meta, spec, status = mapping(obj, "metadata"), mapping(obj, "spec"), mapping(obj, "status")
     labels = mapping(meta, "labels")
-    name = labels.get(LABEL_NAME)
-    owner = (str(meta.get("namespace", "")), str(name)) if name else None
+    known = identity(meta, owner=labelled_owner(meta))
     scheduled = condition(status, "PodScheduled")
     ready = condition(status, "Ready")
     waits = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
     changes = [parse_time(one.get("lastTransitionTime")) for one in mappings(status, "conditions")]
     return PodView(
-        **identity(meta, owner=owner),
+        **{**known, "owner_uid": label(meta, LABEL_OWNER_UID)},
         revision=str(labels.get(LABEL_REVISION, "")),
         phase=str(status.get("phase", "")),
         reason=str(status.get("reason", "")),

@@ -9,7 +9,7 @@ from serval_operator.api.naming import Manifest
 from serval_operator.api.spec_blocks import CPU, Autoscaling
 from serval_operator.api.views import ModelView
 from serval_operator.builders.metadata import child
-from serval_operator.constants import API_VERSION, CONTAINER_SERVER, MODEL_DEPLOYMENT
+from serval_operator.constants import API_VERSION, CONTAINER_SERVER
 
 REQUESTS_METRIC: Final = "serval_requests_in_flight"
 """Metric of a pod, as the custom metrics API gives it: requests that it works on or that wait in it."""
@@ -41,7 +41,7 @@ def autoscaler(model: ModelView, spec: ModelSpec) -> Manifest | None:
     autoscaling = spec.autoscaling
     if autoscaling is None or spec.wanted_replicas == 0:
         return None
-    target = {"apiVersion": API_VERSION, "kind": MODEL_DEPLOYMENT, "name": model.name}
+    target = {"apiVersion": API_VERSION, "kind": model.key.kind, "name": model.name}
     return child(
         model,
         model.name,

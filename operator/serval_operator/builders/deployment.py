@@ -17,6 +17,7 @@ from serval_operator.constants import (
     CONTAINER_FRONT,
     CONTAINER_SERVER,
     LABEL_AZURE_IDENTITY,
+    LABEL_OWNER_UID,
     LABEL_REVISION,
 )
 
@@ -31,7 +32,7 @@ _ROLLING = {
 
 
 def pod_template(model: ModelView, resolved: Resolved, revision: str) -> dict[str, Any]:
-    """Template of the pods, without the label that names its revision.
+    """Template of the pods, without the labels of its revision and of its owner's uid.
 
     Parameters
     ----------
@@ -39,7 +40,7 @@ def pod_template(model: ModelView, resolved: Resolved, revision: str) -> dict[st
         Key of the revision, after which the ConfigMap is named that binds its pods to one model.
     """
     spec = resolved.spec
-    metadata: dict[str, Any] = {"labels": {**spec.pod_labels, **labels(model.name)}}
+    metadata: dict[str, Any] = {"labels": {**spec.pod_labels, **labels(model.key)}}
     annotations = dict(spec.pod_annotations)
     if spec.model.credentials and spec.model.credentials.service_account_name:
         # The identity is for fetching: what a model's code could do with it is nobody's wish.
@@ -49,7 +50,7 @@ def pod_template(model: ModelView, resolved: Resolved, revision: str) -> dict[st
         metadata["annotations"] = annotations
     return {
         "metadata": metadata,
-        "spec": pod_spec(model.name, resolved, pin_name(model.name, model.uid, revision)),
+        "spec": pod_spec(model.key, resolved, pin_name(model.name, model.uid, revision)),
     }
 
 
@@ -83,12 +84,13 @@ def deployment(
         Key of the template's revision.
     """
     meta = template["metadata"]
-    labelled = {**meta, "labels": {**meta["labels"], LABEL_REVISION: revision}}
+    identity = {LABEL_REVISION: revision, LABEL_OWNER_UID: model.uid}
+    labelled = {**meta, "labels": {**meta["labels"], **identity}}
     spec: dict[str, Any] = {
         "replicas": replicas,
         "revisionHistoryLimit": 3,
         "progressDeadlineSeconds": NO_DEADLINE_SECONDS,
-        "selector": {"matchLabels": selector(model.name)},
+        "selector": {"matchLabels": selector(model.key)},
         "strategy": {"type": "RollingUpdate", "rollingUpdate": dict(_ROLLING[strategy])},
         "template": {**template, "metadata": labelled},
     }

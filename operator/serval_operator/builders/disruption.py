@@ -25,7 +25,7 @@ def disruption_budget(model: ModelView, spec: ModelSpec) -> Manifest | None:
         "PodDisruptionBudget",
         {
             "maxUnavailable": budget.max_unavailable,
-            "selector": {"matchLabels": selector(model.name)},
+            "selector": {"matchLabels": selector(model.key)},
             "unhealthyPodEvictionPolicy": "AlwaysAllow",
         },
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from serval_operator.api.naming import selector
+from serval_operator.api.naming import Key, selector
 from serval_operator.api.resolved import Resolved
 from serval_operator.api.spec_blocks import DISABLED, REQUIRED
 from serval_operator.builders.containers import (
@@ -44,13 +44,13 @@ BEHIND = "behind-"
 """Before the names of the ports of a server that has a front."""
 
 
-def pod_spec(name: str, resolved: Resolved, pin: str) -> dict[str, Any]:
+def pod_spec(key: Key, resolved: Resolved, pin: str) -> dict[str, Any]:
     """Spec of the pod.
 
     Parameters
     ----------
-    name:
-        Name of the ModelDeployment.
+    key:
+        Key of the ModelDeployment.
     pin:
         Name of the ConfigMap that binds the pod's revision to one model.
     """
@@ -58,7 +58,7 @@ def pod_spec(name: str, resolved: Resolved, pin: str) -> dict[str, Any]:
     reads = sources(resolved, pin)
     optional = {
         "serviceAccountName": credentials.service_account_name if credentials else "",
-        "topologySpreadConstraints": _spread(name, resolved),
+        "topologySpreadConstraints": _spread(key, resolved),
         "nodeSelector": dict(resolved.node_selector),
         "tolerations": [dict(one) for one in resolved.tolerations],
         "imagePullSecrets": [{"name": secret} for secret in _pull_secrets(resolved)],
@@ -102,7 +102,7 @@ def _pull_secrets(resolved: Resolved) -> list[str]:
     return secrets
 
 
-def _spread(name: str, resolved: Resolved) -> list[dict[str, Any]]:
+def _spread(key: Key, resolved: Resolved) -> list[dict[str, Any]]:
     """Spread the pods of a revision over nodes and zones.
 
     Zones are never more than a preference: a hard constraint would shut out every node without a zone.
@@ -111,19 +111,19 @@ def _spread(name: str, resolved: Resolved) -> list[dict[str, Any]]:
     if wish == DISABLED:
         return []
     return [
-        _constraint(name, LABEL_HOSTNAME, "DoNotSchedule" if wish == REQUIRED else "ScheduleAnyway"),
-        _constraint(name, LABEL_ZONE, "ScheduleAnyway"),
+        _constraint(key, LABEL_HOSTNAME, "DoNotSchedule" if wish == REQUIRED else "ScheduleAnyway"),
+        _constraint(key, LABEL_ZONE, "ScheduleAnyway"),
     ]
 
 
-def _constraint(name: str, key: str, otherwise: str) -> dict[str, Any]:
+def _constraint(key: Key, topology: str, otherwise: str) -> dict[str, Any]:
     """Nodes whose taints keep the pods away count for nothing, else they would look like room left free."""
     return {
         "maxSkew": 1,
-        "topologyKey": key,
+        "topologyKey": topology,
         "whenUnsatisfiable": otherwise,
         "nodeTaintsPolicy": "Honor",
-        "labelSelector": {"matchLabels": selector(name)},
+        "labelSelector": {"matchLabels": selector(key)},
         "matchLabelKeys": [LABEL_REVISION],
     }
 

@@ -5,24 +5,49 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from serval_operator.api.facts import FORMAT, Facts, Placement
 from serval_operator.api.naming import Manifest, revision_name
+from serval_operator.api.resolved import Resolved
 from serval_operator.api.views import ModelView
 from serval_operator.builders.metadata import metadata
-from serval_operator.constants import LABEL_REVISION
+from serval_operator.constants import CAP_CONCURRENCY_LIMIT, CAP_RAW_SCORE, LABEL_REVISION
 
 
-def revision_record(model: ModelView, *, key: str, template: Mapping[str, Any], number: int) -> Manifest:
-    """Whole ControllerRevision, to be created once: Kubernetes lets nobody change its data.
+def facts_of(resolved: Resolved) -> Facts:
+    """Facts about the pods that a spec comes to under today's configuration."""
+    capabilities = set(resolved.runtime.capabilities)
+    if resolved.front:
+        capabilities |= {CAP_RAW_SCORE, CAP_CONCURRENCY_LIMIT}
+    if not resolved.scores:
+        capabilities.discard(CAP_RAW_SCORE)
+    return Facts(
+        runtime=resolved.runtime.name,
+        image=resolved.image,
+        capabilities=frozenset(capabilities),
+        placement=Placement(
+            accelerator=resolved.accelerator,
+            resource_name=resolved.resource_name,
+            count=resolved.resource_count,
+            node_selector=resolved.node_selector,
+            tolerations=resolved.tolerations,
+        ),
+    )
+
+
+def revision_record(
+    model: ModelView, *, key: str, template: Mapping[str, Any], facts: Facts, number: int
+) -> Manifest:
+    """Whole ControllerRevision, to be created once: its data is immutable.
 
     It keeps the rendered template and not the spec, so that an operator that would render another one today
-    restarts no model.
+    restarts no model. Where that template came from is kept beside it, see `serval_operator.api.facts`.
 
     Parameters
     ----------
     key:
         Key of the revision, see `serval_operator.api.shape`.
     template:
-        Pod template, without the label that names its revision.
+        Pod template, as `serval_operator.builders.deployment.pod_template` renders it.
     number:
         Place in the order of revisions, counted from 1.
     """
@@ -32,6 +57,6 @@ def revision_record(model: ModelView, *, key: str, template: Mapping[str, Any], 
         "apiVersion": "apps/v1",
         "kind": "ControllerRevision",
         "metadata": meta,
-        "data": {"template": dict(template)},
+        "data": {"format": FORMAT, "template": dict(template), "facts": facts.as_json()},
         "revision": number,
     }

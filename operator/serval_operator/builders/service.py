@@ -26,7 +26,7 @@ def headless_service(model: ModelView) -> Manifest:
 
 
 def _spec(model: ModelView, ports: list[dict[str, Any]]) -> dict[str, Any]:
-    return {"selector": selector(model.name), "ports": ports}
+    return {"selector": selector(model.key), "ports": ports}
 
 
 def _model_ports() -> list[dict[str, Any]]:

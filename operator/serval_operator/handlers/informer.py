@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 import aiohttp
 import kopf
 
-from serval_operator.api.views import Key
+from serval_operator.api.naming import Key
 from serval_operator.constants import GROUP
 from serval_operator.errors import ServalError
 from serval_operator.handlers import objects

@@ -11,7 +11,7 @@ from typing import Any
 
 import kopf
 
-from serval_operator.api.views import Key
+from serval_operator.api.naming import Key
 from serval_operator.kube.cache import Cache
 from serval_operator.kube.protocol import Resource
 

@@ -11,13 +11,13 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from serval_operator.api.kept import KeptModel, keep_model
+from serval_operator.api.naming import Key, Place
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.views import (
     AutoscalerView,
     DeploymentView,
     DisruptionView,
     Identity,
-    Key,
     ModelView,
     PodView,
     RevisionView,
@@ -29,7 +29,7 @@ from serval_operator.api.views import (
     parse_revision,
     parse_service,
 )
-from serval_operator.constants import CHILD_SELECTOR, LABEL_MANAGED_BY, MANAGED_BY
+from serval_operator.constants import CHILD_SELECTOR, LABEL_MANAGED_BY, MANAGED_BY, MODEL_DEPLOYMENT
 from serval_operator.kube.nodes import NodeStore
 from serval_operator.kube.protocol import (
     AUTOSCALERS,
@@ -118,32 +118,32 @@ class Cache:
 
     def model(self, key: Key) -> ModelView | None:
         """The ModelDeployment of a key."""
-        kept = self.models.get(key)
+        kept = self.models.get(_place(key)) if key.kind == MODEL_DEPLOYMENT else None
         return kept.view() if kept else None
 
     def deployment(self, key: Key) -> DeploymentView | None:
-        """The Deployment of a key, whoever owns it."""
-        return self._deployments.get(key)
+        """The Deployment of a key's name, whatever owns it."""
+        return self._deployments.get(_place(key))
 
     def services(self, key: Key) -> tuple[ServiceView, ...]:
-        """Services that belong to the ModelDeployment of a key."""
+        """Services that belong to the object of a key."""
         return self._services.by_owner(key)
 
     def pods(self, key: Key) -> tuple[PodView, ...]:
-        """Pods that belong to the ModelDeployment of a key."""
+        """Pods that belong to the object of a key, and to predecessors of its name."""
         return self._pods.by_owner(key)
 
     def revisions(self, key: Key) -> tuple[RevisionView, ...]:
-        """Revisions that belong to the ModelDeployment of a key."""
+        """Revisions that belong to the object of a key, and to predecessors of its name."""
         return self._revisions.by_owner(key)
 
     def autoscaler(self, key: Key) -> AutoscalerView | None:
-        """The HorizontalPodAutoscaler of a key, whoever owns it."""
-        return self._autoscalers.get(key)
+        """The HorizontalPodAutoscaler of a key's name, whatever owns it."""
+        return self._autoscalers.get(_place(key))
 
     def disruption(self, key: Key) -> DisruptionView | None:
-        """The PodDisruptionBudget of a key, whoever owns it."""
-        return self._disruptions.get(key)
+        """The PodDisruptionBudget of a key's name, whatever owns it."""
+        return self._disruptions.get(_place(key))
 
     def nodes(self) -> tuple[NodeView, ...]:
         """All nodes; none where they are not watched."""
@@ -156,3 +156,8 @@ class Cache:
         """
         view = self.store(resource).remember(obj)
         return view if isinstance(view, Identity) else None
+
+
+def _place(key: Key) -> Place:
+    """Where the children lie that have the name of their owner."""
+    return Place(key.namespace, key.name)

@@ -39,6 +39,14 @@ LONGEST_MESSAGE = 2048
 NO_ANSWER = "none"
 """Code in the metrics of a request that got no answer."""
 
+_GO_ESCAPES = (
+    (b"<", rb"\u003c"),
+    (b">", rb"\u003e"),
+    (b"&", rb"\u0026"),
+    ("\u2028".encode(), rb"\u2028"),
+    ("\u2029".encode(), rb"\u2029"),
+)
+"""In JSON these occur in texts only, so that the bytes can be replaced."""
 _PASSING = frozenset({401, 408, 429})
 """Client errors that pass by themselves; 401 when a token ended that is being renewed."""
 _FORCED = urlencode({"fieldManager": FIELD_MANAGER, "force": "true"})
@@ -297,7 +305,7 @@ class KubeClient:
                 async with self._session.request(
                     method,
                     URL(self._server + target, encoded=True),
-                    data=orjson.dumps(body) if body is not None else None,
+                    data=go_json(body) if body is not None else None,
                     headers={"Content-Type": content} if body is not None else None,
                     timeout=self._timeout,
                 ) as response:
@@ -314,6 +322,19 @@ class KubeClient:
         if response.status >= 400:
             raise answered_with(response.status, payload, response.headers.get("Retry-After", ""))
         return _parsed(response.status, payload, target)
+
+
+def go_json(value: Mapping[str, Any]) -> bytes:
+    """JSON as Go's encoding/json writes it: keys sorted, no spaces, and characters of HTML escaped.
+
+    The API server keeps the data of a ControllerRevision byte for byte and refuses any change of it. Its own
+    patches write the data anew in this form, so an object in another form could never be patched: the
+    garbage collector could not orphan it.
+    """
+    text = orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
+    for character, escape in _GO_ESCAPES:
+        text = text.replace(character, escape)
+    return text
 
 
 def _parsed(code: int, payload: bytes, target: str) -> Object:

@@ -1,4 +1,4 @@
-"""Posts Kubernetes Events about ModelDeployments: what `kubectl describe` shows below the object."""
+"""Posts Kubernetes Events about custom resources: what `kubectl describe` shows below the object."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from typing import Protocol
 from serval_operator.api.conditions import format_time
 from serval_operator.api.text import scrub
 from serval_operator.api.views import ModelView
-from serval_operator.constants import API_VERSION, EVENT_COMPONENT, MODEL_DEPLOYMENT
+from serval_operator.constants import API_VERSION, EVENT_COMPONENT
 from serval_operator.errors import Conflict, KubeError
 from serval_operator.kube.protocol import EVENTS, KubeApi, Object
 
@@ -98,7 +98,7 @@ class EventRecorder:
             },
             "involvedObject": {
                 "apiVersion": API_VERSION,
-                "kind": MODEL_DEPLOYMENT,
+                "kind": model.key.kind,
                 "namespace": model.namespace,
                 "name": model.name,
                 "uid": model.uid,

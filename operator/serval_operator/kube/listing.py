@@ -8,7 +8,7 @@ import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
-from serval_operator.api.views import Key
+from serval_operator.api.naming import Key
 from serval_operator.errors import KubeError
 from serval_operator.kube.cache import SELECTORS, Cache
 from serval_operator.kube.client import Converted

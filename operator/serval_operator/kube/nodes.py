@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+from serval_operator.api.naming import Key, Place
 from serval_operator.api.nodes import NodeView, parse_node, shape
 from serval_operator.api.view_parts import mapping
-from serval_operator.api.views import Key
 from serval_operator.kube.store import Store
 
 SWEEP_SECONDS = 0.5
@@ -53,14 +53,14 @@ class NodeStore(Store[SeenNode]):
         """All nodes."""
         return tuple(seen.view for seen in self._views.values())
 
-    def _put(self, key: Key, view: SeenNode) -> None:
-        known = self._views.get(key)
-        super()._put(key, view)
+    def _put(self, place: Place, view: SeenNode) -> None:
+        known = self._views.get(place)
+        super()._put(place, view)
         if known is None or shape(known.view) != shape(view.view):
             self._on_change()
 
-    def _drop(self, key: Key, known: SeenNode) -> tuple[Key, ...]:
-        owners = super()._drop(key, known)
+    def _drop(self, place: Place, known: SeenNode) -> tuple[Key, ...]:
+        owners = super()._drop(place, known)
         self._on_change()
         return owners
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Generic, Protocol, TypeVar
 
-from serval_operator.api.views import Key
+from serval_operator.api.naming import Key, Place
 
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 LISTED = None
@@ -36,7 +36,7 @@ class View(Protocol):
 
     @property
     def owner(self) -> Key | None:
-        """Key of the ModelDeployment that has to know of changes."""
+        """Key of the custom resource that has to look again after a change."""
 
 
 V = TypeVar("V", bound=View)
@@ -71,10 +71,10 @@ class Store(Generic[V]):
         self.parse = parse
         self._label = label
         self._clock = clock
-        self._views: dict[Key, V] = {}
-        self._owned: dict[Key, dict[Key, V]] = {}
-        self._tombstones: dict[Key, tuple[int, float]] = {}
-        self._echoes: dict[Key, set[int]] = {}
+        self._views: dict[Place, V] = {}
+        self._owned: dict[Key, dict[Place, V]] = {}
+        self._tombstones: dict[Place, tuple[int, float]] = {}
+        self._echoes: dict[Place, set[int]] = {}
         self._listed_at: dict[str | None, int] = {}
         self.newest = 0
 
@@ -85,13 +85,13 @@ class Store(Generic[V]):
         """Version at which a namespace, or with None everything, was last listed; 0 if it never was."""
         return self._listed_at.get(namespace, 0)
 
-    def get(self, key: Key) -> V | None:
+    def get(self, place: Place) -> V | None:
         """The view of an object, or None."""
-        return self._views.get(key)
+        return self._views.get(place)
 
-    def keys(self) -> tuple[Key, ...]:
-        """Keys of all objects."""
-        return tuple(self._views)
+    def owners(self) -> tuple[Key, ...]:
+        """Keys of all owners."""
+        return tuple(self._owned)
 
     def by_owner(self, owner: Key) -> tuple[V, ...]:
         """Views of the objects that belong to an owner."""
@@ -111,26 +111,26 @@ class Store(Generic[V]):
             Keys of the owners that have to look again; empty if the event tells nothing new.
         """
         view = self.parse(obj)
-        key, version = _key(view), _version(view)
+        place, version = _place(view), _version(view)
         self.newest = max(self.newest, version)
-        known = self._views.get(key)
+        known = self._views.get(place)
         if kind == DELETED:
-            return self._removed(key, version, known)
-        if not _newer(version, self._ended(key)):
+            return self._removed(place, version, known)
+        if not _newer(version, self._ended(place)):
             return ()
         if known is None or _newer(version, _version(known)):
-            self._echoes.pop(key, None)
-            self._put(key, view)
+            self._echoes.pop(place, None)
+            self._put(place, view)
             return _owners(known, view)
-        if kind is not LISTED and version in self._echoes.get(key, ()):
+        if kind is not LISTED and version in self._echoes.get(place, ()):
             # The echo of our own write. What others wrote before it came by its own event.
-            self._heard(key, version)
+            self._heard(place, version)
             return ()
-        if key in self._echoes:
+        if place in self._echoes:
             # Somebody wrote before we did: our write's answer held the change, but its reader had not
             # looked for it. A listing may have left out the event that would have told.
             if kind is LISTED:
-                self._echoes.pop(key)
+                self._echoes.pop(place)
             return _owners(known)
         return ()
 
@@ -140,13 +140,13 @@ class Store(Generic[V]):
         An object that the watch does not report is not kept: nobody would tell of its end.
         """
         view = self.parse(obj)
-        key, version = _key(view), _version(view)
+        place, version = _place(view), _version(view)
         self.newest = max(self.newest, version)
-        known = self._views.get(key)
+        known = self._views.get(place)
         newer = known is None or _newer(version, _version(known))
-        if newer and _newer(version, self._ended(key)) and self._watched(obj):
-            self._put(key, view)
-            self._echoes.setdefault(key, set()).add(version)
+        if newer and _newer(version, self._ended(place)) and self._watched(obj):
+            self._put(place, view)
+            self._echoes.setdefault(place, set()).add(version)
         return view
 
     def replace(
@@ -181,22 +181,22 @@ class Store(Generic[V]):
             self._tombstones.clear()
             self._echoes.clear()
         changed: set[Key] = set()
-        seen: set[Key] = set()
+        seen: set[Place] = set()
         for view in views:
-            key, version = _key(view), _version(view)
-            seen.add(key)
-            known = self._views.get(key)
+            place, version = _place(view), _version(view)
+            seen.add(place)
+            known = self._views.get(place)
             newer = known is None or _newer(version, _version(known))
             undone = known is not None and version < _version(known) <= listed_at
-            lives = _newer(version, self._buried(key)) or self._buried(key) <= listed_at
+            lives = _newer(version, self._buried(place)) or self._buried(place) <= listed_at
             if restored or undone or (newer and lives):
-                self._put(key, view)
+                self._put(place, view)
                 changed.update(_owners(known, view))
-        for key, known in list(self._views.items()):
-            inside = namespace is None or key[0] == namespace
+        for place, known in list(self._views.items()):
+            inside = namespace is None or place.namespace == namespace
             since = _version(known) > listed_at > 0
-            if inside and key not in seen and (restored or not since):
-                changed.update(self._drop(key, known))
+            if inside and place not in seen and (restored or not since):
+                changed.update(self._drop(place, known))
         self._forget_tombstones()
         return changed
 
@@ -206,60 +206,62 @@ class Store(Generic[V]):
         labels = (obj.get("metadata") or {}).get("labels") or {}
         return bool(labels.get(self._label[0]) == self._label[1])
 
-    def _removed(self, key: Key, version: int, known: V | None) -> tuple[Key, ...]:
-        self._tombstones[key] = (max(version, self._buried(key)), self._clock() + TOMBSTONE_SECONDS)
+    def _removed(self, place: Place, version: int, known: V | None) -> tuple[Key, ...]:
+        self._tombstones[place] = (max(version, self._buried(place)), self._clock() + TOMBSTONE_SECONDS)
         if known is None or _version(known) > version > 0:
             return ()
-        return self._drop(key, known)
+        return self._drop(place, known)
 
-    def _drop(self, key: Key, known: V) -> tuple[Key, ...]:
-        del self._views[key]
-        self._echoes.pop(key, None)
-        self._disown(key, known)
+    def _drop(self, place: Place, known: V) -> tuple[Key, ...]:
+        del self._views[place]
+        self._echoes.pop(place, None)
+        self._disown(place, known)
         return _owners(known)
 
-    def _put(self, key: Key, view: V) -> None:
-        known = self._views.get(key)
+    def _put(self, place: Place, view: V) -> None:
+        known = self._views.get(place)
         if known is not None:
-            self._disown(key, known)
-        self._views[key] = view
+            self._disown(place, known)
+        self._views[place] = view
         if view.owner is not None:
-            self._owned.setdefault(view.owner, {})[key] = view
+            self._owned.setdefault(view.owner, {})[place] = view
 
-    def _disown(self, key: Key, view: V) -> None:
+    def _disown(self, place: Place, view: V) -> None:
         if view.owner is None:
             return
         owned = self._owned.get(view.owner, {})
-        owned.pop(key, None)
+        owned.pop(place, None)
         if not owned:
             self._owned.pop(view.owner, None)
 
-    def _heard(self, key: Key, version: int) -> None:
-        self._echoes[key].discard(version)
-        if not self._echoes[key]:
-            del self._echoes[key]
+    def _heard(self, place: Place, version: int) -> None:
+        self._echoes[place].discard(version)
+        if not self._echoes[place]:
+            del self._echoes[place]
 
-    def _buried(self, key: Key) -> int:
+    def _buried(self, place: Place) -> int:
         """Version at which an object of this key was last deleted; -1 if that is not known."""
-        return self._tombstones.get(key, (-1, 0.0))[0]
+        return self._tombstones.get(place, (-1, 0.0))[0]
 
-    def _ended(self, key: Key) -> int:
+    def _ended(self, place: Place) -> int:
         """Version up to which an object of this key is known to be gone; -1 if nothing tells.
 
         A deletion tells, and so does a listing that lacked it.
         """
-        if key in self._views:
-            return self._buried(key)
-        return max(self._buried(key), self._listed_at.get(None, -1), self._listed_at.get(key[0], -1))
+        if place in self._views:
+            return self._buried(place)
+        return max(
+            self._buried(place), self._listed_at.get(None, -1), self._listed_at.get(place.namespace, -1)
+        )
 
     def _forget_tombstones(self) -> None:
         now = self._clock()
-        for key in [key for key, (_, until) in self._tombstones.items() if until < now]:
-            del self._tombstones[key]
+        for place in [place for place, (_, until) in self._tombstones.items() if until < now]:
+            del self._tombstones[place]
 
 
-def _key(view: View) -> Key:
-    return (view.namespace, view.name)
+def _place(view: View) -> Place:
+    return Place(view.namespace, view.name)
 
 
 def _version(view: View) -> int:

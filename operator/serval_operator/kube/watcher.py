@@ -18,8 +18,8 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from serval_operator.api.naming import Key
 from serval_operator.api.view_parts import mapping, whole
-from serval_operator.api.views import Key
 from serval_operator.errors import Gone, KubeError, Transient
 from serval_operator.kube.auth import CONNECT_SECONDS, Connection
 from serval_operator.kube.cache import SELECTORS, Cache

@@ -78,6 +78,7 @@ def accelerator_status(
         {
             field: value
             for field, value in (
+                ("kind", one.kind),
                 ("namespace", one.namespace),
                 ("name", one.name),
                 ("node", one.node),

@@ -13,6 +13,7 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from serval_operator.api.holders import PodHold
+from serval_operator.api.naming import Key
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.spec_blocks import REFUSE, WAIT
 from serval_operator.constants import (
@@ -29,6 +30,9 @@ from serval_operator.constants import (
 )
 from serval_operator.planning.fitting import Fit, Request, fit, missing_labels, trouble, untolerated
 
+POD = "Pod"
+"""Kind of a holder that belongs to no object of ours."""
+_HIDDEN = Key("", "", "")
 MOST_NAMED = 3
 """Nodes or holders that a message names; how many more there are is counted."""
 
@@ -78,8 +82,9 @@ class Supply:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds devices that a pod could have; without names where they are hidden."""
+    """What holds devices that a pod could have: an object of ours, else a pod. Without names if hidden."""
 
+    kind: str
     namespace: str
     name: str
     node: str
@@ -248,13 +253,13 @@ def _labels(node: NodeView, request: Request) -> str:
 
 def _holders(holding: Iterable[PodHold], resource: str, only: str | None) -> tuple[Holder, ...]:
     """Who holds how much; those outside the namespace ``only``, where it is given, without names."""
-    held: Counter[tuple[str, str, str]] = Counter()
+    held: Counter[tuple[Key, str]] = Counter()
     for hold in holding:
-        _, name = hold.model or (hold.namespace, hold.name)
         hidden = only is not None and hold.namespace != only
-        held[("", "", "") if hidden else (hold.namespace, name, hold.node)] += hold.amounts[resource]
+        who = _HIDDEN if hidden else hold.owner or Key(POD, hold.namespace, hold.name)
+        held[who, "" if hidden else hold.node] += hold.amounts[resource]
     ordered = sorted(held.items(), key=lambda entry: (-entry[1], entry[0]))
-    return tuple(Holder(*who, count) for who, count in ordered)
+    return tuple(Holder(*who, node, count) for (who, node), count in ordered)
 
 
 def _nodes(nodes: Sequence[NodeView]) -> str:

@@ -1,12 +1,13 @@
-"""Whether a child must be applied: pure comparison of what is wanted with what was seen."""
+"""Whether a child must be applied, or cannot be: pure comparison of what is wanted with what was seen."""
 
 from __future__ import annotations
 
 from enum import Enum
 
 from serval_operator.api.naming import Manifest
-from serval_operator.api.views import ChildView, ModelView
-from serval_operator.constants import ANNOTATION_APPLIED
+from serval_operator.api.views import ChildView, DeploymentView, Identity, ModelView
+from serval_operator.constants import ANNOTATION_APPLIED, PROGRESSING, RESOURCE_CONFLICT
+from serval_operator.planning.readiness import Blocked
 
 
 class Action(Enum):
@@ -15,15 +16,33 @@ class Action(Enum):
     KEEP = "keep"
     """It is what was applied last, and nobody touched it."""
     APPLY = "apply"
-    """It is ours and differs: apply, naming its uid."""
-    CREATE = "create"
-    """It was not seen: look for a stranger of that name first, then apply."""
-    CONFLICT = "conflict"
-    """It belongs to somebody else: leave it alone."""
+    """It differs: apply, naming its uid."""
 
 
-def decide(model: ModelView, manifest: Manifest, seen: ChildView | None, settled: str | None) -> Action:
-    """Decide about one child.
+def conflict(model: ModelView, slot: str, seen: Identity) -> Blocked | None:
+    """Why a child must not be touched; None where it is ours.
+
+    Parameters
+    ----------
+    slot:
+        Kind and name of the child, for the message.
+    seen:
+        The object that has the name.
+    """
+    if seen.owner_uid == model.uid:
+        if isinstance(seen, DeploymentView) and not seen.selects_kind:
+            text = f"{slot} was made by an unreleased build, whose selector cannot be changed; delete it"
+            return Blocked(RESOURCE_CONFLICT, text)
+        return None
+    if seen.owner == model.key:
+        return Blocked(PROGRESSING, f"{slot} of a deleted {model.key} is being removed")
+    owner = seen.owner or seen.foreign_owner
+    whose = f"belongs to {owner}" if owner else f"does not belong to this {model.key.kind}"
+    return Blocked(RESOURCE_CONFLICT, f"{slot} exists and {whose}")
+
+
+def decide(manifest: Manifest, seen: ChildView, settled: str | None) -> Action:
+    """Decide about one child of ours.
 
     Parameters
     ----------
@@ -32,10 +51,6 @@ def decide(model: ModelView, manifest: Manifest, seen: ChildView | None, settled
         a restart. Then only a child that somebody else wrote to is applied once more, so that a restart of
         the operator costs no request for all the others.
     """
-    if seen is None:
-        return Action.CREATE
-    if seen.owner_uid != model.uid:
-        return Action.CONFLICT
     if seen.applied_hash != manifest["metadata"]["annotations"][ANNOTATION_APPLIED]:
         return Action.APPLY
     touched = seen.foreign if settled is None else seen.ownership != settled

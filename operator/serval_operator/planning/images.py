@@ -24,7 +24,7 @@ def mounts_model(resolved: Resolved, kept: RevisionView | None, nodes: Sequence[
         All nodes; where none is known, fetching works everywhere.
     """
     if kept is not None:
-        volumes = mappings(mapping(kept.unpacked(), "spec"), "volumes")
+        volumes = mappings(mapping(kept.template(), "spec"), "volumes")
         return any("image" in volume for volume in volumes)
     request = Request("", 0, resolved.node_selector, resolved.tolerations)
     able = [

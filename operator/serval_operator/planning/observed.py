@@ -54,6 +54,10 @@ class Observed:
         """Pods that are not on their way out, failed ones included."""
         return [pod for pod in self.pods if not pod.deleting]
 
+    def revision(self, key: str) -> RevisionView | None:
+        """The kept revision of a key; None if it is not recorded."""
+        return next((one for one in self.revisions if one.key == key), None)
+
     def newest(self, revision: str) -> list[PodView]:
         """Living pods of a revision that have not failed as a whole."""
         return [pod for pod in self.living() if pod.revision == revision and pod.phase != "Failed"]

@@ -6,10 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from serval_operator.api.conditions import format_time, merge
+from serval_operator.api.facts import Facts
 from serval_operator.api.naming import selector
 from serval_operator.api.resolved import Resolved, Strategy
 from serval_operator.api.views import ModelView, PodView
-from serval_operator.constants import MAX_MESSAGE, PORT_GRPC, PORT_HTTP, SERVING
+from serval_operator.constants import CAP_RAW_SCORE, MAX_MESSAGE, PORT_GRPC, PORT_HTTP, SERVING
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.podstate import Verdict, fetch_result
 from serval_operator.planning.readiness import Readiness
@@ -26,6 +27,7 @@ def build_status(
     revision: str,
     *,
     carried: str = "",
+    facts: Facts | None = None,
     strategy: Strategy | None = None,
     accelerator: Status | None = None,
     pinned: bool = False,
@@ -39,6 +41,8 @@ def build_status(
         running is then still described as it was.
     carried:
         Revision that the Deployment carries where that is another one, because the newest failed.
+    facts:
+        Facts about the pods that the Deployment carries; None when the spec cannot be used.
     strategy:
         How a change goes out now.
     accelerator:
@@ -54,7 +58,7 @@ def build_status(
         "readyReplicas": readiness.ready_replicas,
         "updatedReplicas": readiness.updated_replicas,
         "replicasSummary": f"{readiness.ready_replicas}/{wanted}",
-        "selector": ",".join(f"{key}={value}" for key, value in sorted(selector(model.name).items())),
+        "selector": ",".join(f"{key}={value}" for key, value in sorted(selector(model.key).items())),
         "conditions": merge(
             model.status.get("conditions") or (),
             readiness.conditions,
@@ -62,7 +66,7 @@ def build_status(
             now=observed.now,
         ),
     }
-    status |= _description(observed, resolved, carried or revision, strategy, pinned=pinned)
+    status |= _description(observed, resolved, carried or revision, facts, strategy, pinned=pinned)
     if resolved:
         status["revision"] = revision
     optional = {
@@ -100,23 +104,24 @@ def _description(
     observed: Observed,
     resolved: Resolved | None,
     revision: str,
+    facts: Facts | None,
     strategy: Strategy | None,
     *,
     pinned: bool,
 ) -> Status:
-    """What serves; where the spec cannot be used, what was said of it before."""
+    """What serves; if the spec cannot be used, the previous description."""
     model = observed.model
-    if resolved is None:
+    if resolved is None or facts is None:
         kept = ("revision", "endpoints", "model", "modelSummary", "effective")
         return {field: model.status[field] for field in kept if field in model.status}
     served = served_model(observed, resolved, revision)
     if pinned:
         served["pinned"] = True
     return {
-        "endpoints": _endpoints(model, resolved),
+        "endpoints": _endpoints(model, resolved, facts),
         "model": served,
         "modelSummary": _summary(served),
-        "effective": _effective(resolved, strategy),
+        "effective": _effective(facts, strategy),
     }
 
 
@@ -132,13 +137,13 @@ def _placement(observed: Observed) -> list[dict[str, Any]]:
     return [nodes[node] for node in sorted(nodes)[:MOST_PLACES]]
 
 
-def _endpoints(model: ModelView, resolved: Resolved) -> dict[str, str]:
+def _endpoints(model: ModelView, resolved: Resolved, facts: Facts) -> dict[str, str]:
     host = f"{model.name}.{model.namespace}.svc"
     endpoints = {
         "grpc": f"{host}:{PORT_GRPC}",
         "rest": f"http://{host}:{PORT_HTTP}/v1/models/{resolved.spec.model.name}",
     }
-    if resolved.scores:
+    if CAP_RAW_SCORE in facts.capabilities:
         endpoints["scoring"] = f"http://{host}/score"
     return endpoints
 
@@ -175,11 +180,14 @@ def _summary(served: dict[str, Any]) -> str:
     return f"{served['name']}/{served['version']}" if "version" in served else str(served["name"])
 
 
-def _effective(resolved: Resolved, strategy: Strategy | None) -> dict[str, str]:
-    effective = {"runtime": resolved.runtime.name, "image": resolved.image}
-    if strategy:
-        effective["strategy"] = strategy
-    return {**effective, "accelerator": resolved.accelerator} if resolved.accelerator else effective
+def _effective(facts: Facts, strategy: Strategy | None) -> dict[str, str]:
+    chosen = {
+        "runtime": facts.runtime,
+        "image": facts.image,
+        "strategy": strategy or "",
+        "accelerator": facts.placement.accelerator,
+    }
+    return {field: value for field, value in chosen.items() if value}
 
 
 def _last_failure(observed: Observed, verdict: Verdict | None) -> dict[str, Any] | None:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from serval_operator.api.facts import Facts
 from serval_operator.api.model import SCHEME_OCI, parse_spec
 from serval_operator.api.naming import Manifest, digest
 from serval_operator.api.nodes import NodeView
@@ -16,6 +17,7 @@ from serval_operator.api.views import DeploymentView, ModelView, RevisionView
 from serval_operator.builders.autoscaler import autoscaler
 from serval_operator.builders.deployment import deployment, pod_template
 from serval_operator.builders.disruption import disruption_budget
+from serval_operator.builders.revision import facts_of
 from serval_operator.builders.service import headless_service, service
 from serval_operator.config import Configuration
 from serval_operator.kube.protocol import AUTOSCALERS, DEPLOYMENTS, DISRUPTION_BUDGETS, SERVICES, Resource
@@ -36,12 +38,16 @@ class Aim:
     template:
         Pod template as the operator renders it today. What runs may come from an older rendering of the
         same revision.
+    facts:
+        Facts about the pods of the newest revision: as they were recorded with it, else as they would be
+        today.
     """
 
     resolved: Resolved
     wish: Wish
     request: Request
     template: dict[str, Any]
+    facts: Facts
 
     @property
     def revision(self) -> str:
@@ -89,24 +95,27 @@ def take_aim(
     spec = parse_spec(model.name, model.spec)
     resolved = resolve(spec, configuration)
     key = _key(model, resolved, records)
+    kept = next((one for one in records if one.key == key), None)
     if spec.model.scheme == SCHEME_OCI:
-        kept = next((one for one in records if one.key == key), None)
         resolved = replace(resolved, image_volume=mounts_model(resolved, kept, nodes))
+    facts = kept.facts() if kept else facts_of(resolved)
+    asked = facts.placement
     return Aim(
         resolved=resolved,
+        facts=facts,
         wish=Wish(
             revision=key,
             wanted=spec.wanted_replicas,
             asked=spec.rollout.strategy,
-            devices=bool(resolved.resource_name),
+            devices=bool(asked.resource_name),
             on_failure=spec.rollout.on_failure,
             deadline_seconds=spec.rollout.progress_deadline_seconds,
         ),
         request=Request(
-            resource_name=resolved.resource_name,
-            count=resolved.resource_count,
-            node_selector=resolved.node_selector,
-            tolerations=resolved.tolerations,
+            resource_name=asked.resource_name,
+            count=asked.count,
+            node_selector=asked.node_selector,
+            tolerations=asked.tolerations,
             scalable=resolved.scalable,
             when_unavailable=resolved.when_unavailable,
         ),
@@ -135,7 +144,18 @@ def outdated(aim: Aim, kept: RevisionView | None) -> bool:
 
 def template_of(aim: Aim, key: str, kept: RevisionView | None) -> dict[str, Any]:
     """Pod template of a revision: as it was rendered when the revision was made, else as it would be now."""
-    return aim.template if kept is None or kept.key != key else kept.unpacked()
+    return aim.template if kept is None or kept.key != key else kept.template()
+
+
+def running(aim: Aim, kept: RevisionView | None) -> Facts:
+    """Facts about the pods of the revision that the Deployment carries.
+
+    Parameters
+    ----------
+    kept:
+        That revision; None where none is recorded yet.
+    """
+    return kept.facts() if kept and kept.key != aim.revision else aim.facts
 
 
 def halted(model: ModelView, held: DeploymentView, kept: RevisionView) -> Children:
@@ -148,7 +168,7 @@ def halted(model: ModelView, held: DeploymentView, kept: RevisionView) -> Childr
     """
     manifest = deployment(
         model,
-        template=kept.unpacked(),
+        template=kept.template(),
         revision=kept.key,
         replicas=0,
         strategy=SURGE if held.surge else IN_PLACE,

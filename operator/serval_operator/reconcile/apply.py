@@ -7,14 +7,12 @@ import logging
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
-from serval_operator.api.naming import Manifest
+from serval_operator.api.naming import Key, Manifest
 from serval_operator.api.text import scrub
-from serval_operator.api.views import ChildView, Identity, Key, ModelView
+from serval_operator.api.views import ChildView, Identity, ModelView
 from serval_operator.constants import (
     CHILD_REFUSED,
-    MODEL_DEPLOYMENT,
     NAMESPACE_TERMINATING,
-    RESOURCE_CONFLICT,
 )
 from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError
 from serval_operator.kube.protocol import (
@@ -26,7 +24,7 @@ from serval_operator.kube.protocol import (
     Object,
     Resource,
 )
-from serval_operator.planning.children import Action, decide
+from serval_operator.planning.children import Action, conflict, decide
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.readiness import Blocked
 from serval_operator.reconcile.aim import Children
@@ -75,30 +73,23 @@ class Applier:
     async def _child(
         self, model: ModelView, resource: Resource, manifest: Manifest, observed: Observed
     ) -> Blocked | None:
-        key, name = (model.namespace, model.name), manifest["metadata"]["name"]
+        name = manifest["metadata"]["name"]
         slot = f"{resource.kind}/{name}"
-        seen = _seen(observed, resource, name)
-        uid = seen.uid if seen else ""
-        action = decide(model, manifest, seen, self._settled.get(key, {}).get(slot))
-        if action is Action.CREATE:
-            action, uid = await self._look(model, resource, name)
-        if action is Action.CONFLICT:
-            return Blocked(RESOURCE_CONFLICT, f"{slot} exists and does not belong to this {MODEL_DEPLOYMENT}")
-        if action is Action.KEEP:
-            if seen:
-                self._settled.setdefault(key, {})[slot] = seen.ownership
+        known = _seen(observed, resource, name)
+        seen = known or await self._look(model, resource, name)
+        blocked = conflict(model, slot, seen) if seen else None
+        if blocked:
+            return blocked
+        settled = self._settled.setdefault(model.key, {})
+        if known and decide(manifest, known, settled.get(slot)) is Action.KEEP:
+            settled[slot] = known.ownership
             return None
-        return await self._apply(key, slot, resource, manifest, uid)
+        return await self._apply(model.key, slot, resource, manifest, seen.uid if seen else "")
 
-    async def _look(self, model: ModelView, resource: Resource, name: str) -> tuple[Action, str]:
-        """Look for the object itself before the first apply, which would adopt a stranger of that name."""
+    async def _look(self, model: ModelView, resource: Resource, name: str) -> Identity | None:
+        """Look for the object itself before the first apply, which would adopt another owner's."""
         live = await self._api.get(resource, model.namespace, name)
-        if live is None:
-            return Action.APPLY, ""
-        view = self._memory.remember(resource, live)
-        if view is None or view.owner_uid != model.uid:
-            return Action.CONFLICT, ""
-        return Action.APPLY, view.uid
+        return None if live is None else self._memory.remember(resource, live)
 
     async def _apply(
         self, key: Key, slot: str, resource: Resource, manifest: Manifest, uid: str

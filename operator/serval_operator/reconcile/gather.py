@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from serval_operator.api.naming import Key
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.views import (
     AutoscalerView,
     DeploymentView,
     DisruptionView,
-    Key,
     ModelView,
     PodView,
     PodWarning,
@@ -48,7 +48,7 @@ class Seen(Protocol):
         """Services owned by a key's ModelDeployment."""
 
     def pods(self, key: Key) -> Sequence[PodView]:
-        """Pods that name a key's ModelDeployment."""
+        """Pods whose labels name a key."""
 
     def revisions(self, key: Key) -> Sequence[RevisionView]:
         """Revisions kept of a key's ModelDeployment."""
@@ -87,13 +87,13 @@ class Gatherer:
 
     def observe(self, model: ModelView, warnings: Mapping[str, Sequence[PodWarning]]) -> Observed:
         """Freeze what the cache holds now."""
-        key = (model.namespace, model.name)
+        key = model.key
         self._note_stopping(key)
         return Observed(
             model=model,
             deployment=self._seen.deployment(key),
             services={service.name: service for service in self._seen.services(key)},
-            pods=tuple(sorted(self._seen.pods(key), key=lambda pod: pod.name)),
+            pods=tuple(sorted(self._pods(model), key=lambda pod: pod.name)),
             now=self._now(),
             warnings=warnings,
             making_room=self._room_comes(key) is not None,
@@ -102,7 +102,11 @@ class Gatherer:
             disruption=self._seen.disruption(key),
         )
 
-    async def warnings(self, key: Key) -> tuple[dict[str, tuple[PodWarning, ...]], float | None]:
+    def _pods(self, model: ModelView) -> list[PodView]:
+        """Pods of this very object: those of a deleted predecessor of its name say nothing about it."""
+        return [pod for pod in self._seen.pods(model.key) if pod.owner_uid == model.uid]
+
+    async def warnings(self, model: ModelView) -> tuple[dict[str, tuple[PodWarning, ...]], float | None]:
         """Warning events of silent pods, and the seconds after which to look again (None: no need).
 
         Raises
@@ -110,7 +114,8 @@ class Gatherer:
         KubeError
             The events could not be read.
         """
-        pods = [pod for pod in self._seen.pods(key) if not pod.deleting and is_silent(pod)]
+        key = model.key
+        pods = [pod for pod in self._pods(model) if not pod.deleting and is_silent(pod)]
         found: dict[str, tuple[PodWarning, ...]] = {}
         before = self._looks.pop(key, {})
         again: float | None = None

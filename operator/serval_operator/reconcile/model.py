@@ -11,14 +11,14 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from serval_operator.api.conditions import Condition, find
-from serval_operator.api.views import Key, ModelView, PodView
+from serval_operator.api.naming import Key
+from serval_operator.api.views import ModelView, PodView
 from serval_operator.config import Configuration
 from serval_operator.constants import (
     ACCELERATOR_IN_USE,
     API_VERSION,
     CAPACITY_REASONS,
     EVENT_RECOVERED,
-    MODEL_DEPLOYMENT,
     PROGRESSING,
     READY,
     UNSCHEDULABLE,
@@ -33,7 +33,7 @@ from serval_operator.planning.podstate import judge
 from serval_operator.planning.readiness import Blocked, Readiness, assess
 from serval_operator.planning.rollout import failed_now
 from serval_operator.planning.status import Status, build_status, names_holders, only_words_differ
-from serval_operator.reconcile.aim import Aim, children, halted, outdated, take_aim, template_of
+from serval_operator.reconcile.aim import Aim, children, halted, outdated, running, take_aim, template_of
 from serval_operator.reconcile.apply import Applier, Memory, all_of
 from serval_operator.reconcile.decide import Decider, Decision, is_in_place
 from serval_operator.reconcile.devices import Devices
@@ -59,11 +59,11 @@ class Recorder(Protocol):
 class Meter(Protocol):
     """Takes the figures that a reconcile produces."""
 
-    def model_state(self, key: Key, reason: str | None) -> None:
-        """The `Ready` reason of a ModelDeployment now; None when it is gone."""
+    def conditions(self, key: Key, conditions: Sequence[Condition]) -> None:
+        """The conditions of an object now; none when it is gone."""
 
-    def pod_ready(self, seconds_by_phase: dict[str, float]) -> None:
-        """A pod became ready."""
+    def pod_ready(self, kind: str, seconds_by_phase: dict[str, float]) -> None:
+        """A pod of an object of a kind became ready."""
 
 
 class ModelReconciler:
@@ -120,7 +120,7 @@ class ModelReconciler:
             # Owner references let Kubernetes remove the children; writing now would only bring them back.
             self._forget(key)
             return None
-        warnings, again = await self._gatherer.warnings(key)
+        warnings, again = await self._gatherer.warnings(model)
         observed = self._gatherer.observe(model, warnings)
         pauses = [again]
         try:
@@ -150,7 +150,7 @@ class ModelReconciler:
         if barred:
             await self._halt(observed)
             return barred, RETRY_REFUSED
-        kept = next((one for one in observed.revisions if one.key == rollout.revision), None)
+        kept = observed.revision(rollout.revision)
         wanted = children(
             model,
             aim,
@@ -174,7 +174,7 @@ class ModelReconciler:
         """Stop what runs where a spec asks for that, though nothing else of it can be done."""
         model, held = observed.model, observed.deployment
         asked = model.spec.get("suspend") is True or model.spec.get("replicas") == 0
-        kept = next((one for one in observed.revisions if held and one.key == held.revision), None)
+        kept = observed.revision(held.revision) if held else None
         if asked and held and kept:
             await self._applier.apply(model, halted(model, held, kept), observed)
 
@@ -183,7 +183,8 @@ class ModelReconciler:
     ) -> tuple[Readiness, Status]:
         """What there is to say now."""
         late, _ = overdue(observed, aim.revision, aim.wish.deadline_seconds)
-        kept = next((one for one in observed.revisions if one.key == aim.revision), None)
+        kept = observed.revision(aim.revision)
+        carried = decision.rollout.revision
         readiness = assess(
             observed,
             wanted=aim.wanted,
@@ -204,7 +205,8 @@ class ModelReconciler:
             readiness,
             aim.resolved,
             aim.revision,
-            carried=decision.rollout.revision,
+            carried=carried,
+            facts=running(aim, observed.revision(carried)),
             strategy=decision.rollout.strategy,
             accelerator=accelerator_status(aim.request, decision.verdict, lacking=decision.lacking),
             pinned=await self._upkeep.pin(observed.model, aim, observed),
@@ -213,7 +215,7 @@ class ModelReconciler:
 
     async def _give_up(self, observed: Observed, aim: Aim) -> float | None:
         """Write down a revision that failed for good; 0 where there is something to go back to now."""
-        kept = next((one for one in observed.revisions if one.key == aim.revision), None)
+        kept = observed.revision(aim.revision)
         if kept is None or kept.failed_reason:
             return None
         verdicts = [judge(pod, observed.warnings.get(pod.uid, ())) for pod in observed.newest(aim.revision)]
@@ -226,7 +228,7 @@ class ModelReconciler:
     async def _publish(self, observed: Observed, status: Status, readiness: Readiness) -> float | None:
         """Write the status if it differs, then tell; seconds after which a change of words is due."""
         model = observed.model
-        key = (model.namespace, model.name)
+        key = model.key
         self._measure(key, observed, readiness)
         if status == model.status:
             return None
@@ -244,7 +246,7 @@ class ModelReconciler:
         """Write the status; whether it was written."""
         manifest = {
             "apiVersion": API_VERSION,
-            "kind": MODEL_DEPLOYMENT,
+            "kind": model.key.kind,
             "metadata": {
                 "name": model.name,
                 "namespace": model.namespace,
@@ -281,7 +283,7 @@ class ModelReconciler:
 
     def _measure(self, key: Key, observed: Observed, readiness: Readiness) -> None:
         reason = readiness.ready.reason
-        self._meter.model_state(key, reason)
+        self._meter.conditions(key, readiness.conditions)
         if reason in CAPACITY_REASONS or reason == UNSCHEDULABLE:
             self.waiting.add(key)
         else:
@@ -289,7 +291,7 @@ class ModelReconciler:
         living = observed.living()
         known = self._ready_pods.get(key)
         for pod in _new([pod for pod in living if pod.ready], known):
-            self._meter.pod_ready(phases(pod))
+            self._meter.pod_ready(key.kind, phases(pod))
         # A pod that was ready once stays known, so that one that wavers is not counted again.
         self._ready_pods[key] = {pod.uid for pod in living if pod.ready or pod.uid in (known or ())}
 
@@ -300,7 +302,7 @@ class ModelReconciler:
         self._written.pop(key, None)
         self._ready_pods.pop(key, None)
         self.waiting.discard(key)
-        self._meter.model_state(key, None)
+        self._meter.conditions(key, ())
 
 
 def _deadline(observed: Observed, aim: Aim) -> float | None:

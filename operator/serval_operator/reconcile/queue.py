@@ -17,7 +17,7 @@ from collections.abc import Awaitable, Callable, Collection
 from dataclasses import dataclass
 from typing import Protocol
 
-from serval_operator.api.views import Key
+from serval_operator.api.naming import Key
 from serval_operator.errors import Conflict, KubeError, Transient
 from serval_operator.logs import bound
 
@@ -65,8 +65,8 @@ class Clock(Protocol):
 class QueueMeter(Protocol):
     """Takes the figures of reconciles."""
 
-    def reconciled(self, outcome: str, seconds: float) -> None:
-        """A reconcile ended: `DONE`, `AGAIN`, or the name of the error that ended it."""
+    def reconciled(self, kind: str, outcome: str, seconds: float) -> None:
+        """A reconcile of a kind ended: `DONE`, `AGAIN`, or the name of the error that ended it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +208,7 @@ class WorkQueue:
             self._active[key] = self._clock.time()
             self._disarm(key)
             try:
-                with bound(*key):
+                with bound(str(key)):
                     delay = await self._attempt(key)
             finally:
                 del self._active[key]
@@ -232,7 +232,7 @@ class WorkQueue:
             outcome = DONE if delay is None else AGAIN
             self._failures.pop(key, None)
             self._rest(key)
-        self._meter.reconciled(outcome, self._clock.time() - started)
+        self._meter.reconciled(key.kind, outcome, self._clock.time() - started)
         return delay
 
     def _rest(self, key: Key) -> None:

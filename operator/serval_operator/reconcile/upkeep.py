@@ -17,11 +17,10 @@ from serval_operator.constants import (
     ANNOTATION_FAILED_MESSAGE,
     ANNOTATION_FAILED_REASON,
     ANNOTATION_SERVED,
-    MODEL_DEPLOYMENT,
-    RESOURCE_CONFLICT,
 )
 from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError
 from serval_operator.kube.protocol import CONFIG_MAPS, CONTROLLER_REVISIONS, PODS, SERVICE_ACCOUNTS, KubeApi
+from serval_operator.planning.children import conflict
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.podstate import fetch_result
 from serval_operator.planning.readiness import Blocked
@@ -49,8 +48,7 @@ class Upkeep:
 
         It is asked once, before the revision is recorded: what runs is not stopped by it.
         """
-        known = any(one.key == aim.revision for one in observed.revisions)
-        if known or not aim.service_account:
+        if observed.revision(aim.revision) or not aim.service_account:
             return None
         try:
             account = await self._api.get(SERVICE_ACCOUNTS, model.namespace, aim.service_account)
@@ -68,10 +66,14 @@ class Upkeep:
         KubeError
             Something transient.
         """
-        if any(one.key == aim.revision for one in observed.revisions):
+        if observed.revision(aim.revision):
             return None
         manifest = revision_record(
-            model, key=aim.revision, template=aim.template, number=next_number(observed.revisions)
+            model,
+            key=aim.revision,
+            template=aim.template,
+            facts=aim.facts,
+            number=next_number(observed.revisions),
         )
         try:
             stored = await self._api.create(CONTROLLER_REVISIONS, manifest)
@@ -85,9 +87,9 @@ class Upkeep:
         except (Forbidden, Invalid) as error:
             return refusal(f"{CONTROLLER_REVISIONS.kind}/{manifest['metadata']['name']}", error)
         view = self._memory.remember(CONTROLLER_REVISIONS, stored)
-        if view is not None and view.owner_uid != model.uid:
-            slot = f"{CONTROLLER_REVISIONS.kind}/{view.name}"
-            return Blocked(RESOURCE_CONFLICT, f"{slot} exists and does not belong to this {MODEL_DEPLOYMENT}")
+        blocked = conflict(model, f"{CONTROLLER_REVISIONS.kind}/{view.name}", view) if view else None
+        if blocked:
+            return blocked
         _log.debug("recorded revision %s", aim.revision)
         for one in observed.revisions:
             if one.key == model.status.get("servingRevision") and not one.served:
@@ -107,7 +109,7 @@ class Upkeep:
         known = model.status.get("model") or {}
         if known.get("pinned") and model.status.get("revision") == aim.revision:
             return True
-        record = next((one for one in observed.revisions if one.key == aim.revision), None)
+        record = observed.revision(aim.revision)
         results = (fetch_result(pod) for pod in observed.newest(aim.revision))
         found = next((one for one in results if one and one.version is not None and one.digest), None)
         if record is None or found is None or found.version is None:

@@ -17,11 +17,11 @@ def test_default_configuration(rendered: list[Manifest]) -> None:
     assert official.image("nvidia-gpu") == official.image("aks-nvidia-gpu") == f"{official.image('cpu')}-gpu"
     assert official.args == ("--monitoring_config_file=/models/monitoring.config",)
     own = read.runtimes["serval"]
-    assert own.image("nvidia-gpu") == "serval-server:0.1.0"
+    assert own.image("nvidia-gpu") == "serval-server:0.2.0"
     assert (official.frameworks, own.frameworks) == (("TensorFlow",), ("TensorFlow", "ONNX"))
     assert own.capabilities - official.capabilities == {"raw-score", "concurrency-limit", "device-report"}
     assert read.front == FrontSettings(
-        image="serval-server:0.1.0",
+        image="serval-server:0.2.0",
         image_pull_policy="IfNotPresent",
         resources={"requests": {"cpu": "100m", "memory": "128Mi"}, "limits": {"memory": "1Gi"}},
     )
@@ -80,7 +80,7 @@ def test_configuration_follows_the_values(chart: Chart) -> None:
     assert read.profiles["fpga"].scalable
     assert read.front
     assert (read.front.image, read.front.image_pull_policy) == ("mirror/serval-server:v3", "Never")
-    assert read.fetch.image == "mirror/serval-operator:0.1.0"
+    assert read.fetch.image == "mirror/serval-operator:0.2.0"
     assert read.fetch.image_pull_policy == "Always"
     assert read.fetch.cache_url == "http://serval-cache:8600"
     assert (read.fetch.max_bytes, read.fetch.max_entries) == (5_000_000_000, 1_000_000)

@@ -115,8 +115,8 @@ def test_changed_configuration_starts_a_new_pod(chart: Chart, rendered: list[Man
 @pytest.mark.parametrize(
     ("image", "reference"),
     [
-        ({}, "serval-operator:0.1.0"),
-        ({"registry": "10.0.0.1:5000/x"}, "10.0.0.1:5000/x/serval-operator:0.1.0"),
+        ({}, "serval-operator:0.2.0"),
+        ({"registry": "10.0.0.1:5000/x"}, "10.0.0.1:5000/x/serval-operator:0.2.0"),
         ({"registry": "r", "repository": "mirror/op", "tag": "v2"}, "r/mirror/op:v2"),
         ({"digest": "sha256:" + "a" * 64}, "serval-operator@sha256:" + "a" * 64),
         ({"tag": "v2", "digest": "sha256:" + "a" * 64}, "serval-operator:v2@sha256:" + "a" * 64),

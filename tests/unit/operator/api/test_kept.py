@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 
 from serval_operator.api.kept import keep_model
+from serval_operator.api.naming import Key
 from serval_operator.api.views import parse_model
 from support import gen
 from unit.operator.api.test_views import OBJECTS
@@ -33,7 +34,7 @@ class TestKeptModel:
 
     def test_tells_who_has_to_look_and_whether_it_was_judged(self) -> None:
         kept = keep_model(MODEL)
-        assert kept.owner == (gen.NAMESPACE, gen.MODEL)
+        assert kept.owner == Key("ModelDeployment", gen.NAMESPACE, gen.MODEL)
         assert kept.judged
         assert not keep_model(gen.model()).judged
 

@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serval_operator.api.kept import keep_model
-from serval_operator.api.naming import digest
+from serval_operator.api.naming import Key, digest
 from serval_operator.api.views import (
     ChildView,
     ContainerView,
@@ -48,8 +48,9 @@ KNOWN_FIELDS = [
     "name", "namespace", "uid", "controller", "kind", "type", "reason", "message", "manager", "subresource",
     "fieldsV1", "generation", "observedGeneration", "lastTransitionTime", "creationTimestamp", "exitCode",
     "restartCount", "startedAt", "finishedAt", "started", "ready", "involvedObject", "series", "eventTime",
-    "lastTimestamp", "serval.dev/name", "serval.dev/revision", "phase", "nodeName",
-    "data", "template", "revision", "strategy", "rollingUpdate", "maxSurge", "replicas",
+    "lastTimestamp", "serval.dev/kind", "serval.dev/owner-uid", "serval.dev/name", "serval.dev/revision",
+    "phase", "nodeName", "facts", "data", "template", "revision", "strategy", "rollingUpdate", "maxSurge",
+    "replicas",
 ]  # fmt: skip
 KNOWN_TEXTS = [
     "True", "False", "fetch", "server", "ReplicaFailure", "PodScheduled", "Ready", "Unschedulable", "status",
@@ -87,6 +88,9 @@ def damaged_pods(draw: st.DrawFn) -> dict[str, Any]:
         place = place[key]
 
 
+KEY = Key("ModelDeployment", gen.NAMESPACE, gen.MODEL)
+
+
 class TestTotal:
     @given(OBJECTS)
     def test_no_object_makes_parsing_fail(self, obj: dict[str, Any]) -> None:
@@ -104,7 +108,7 @@ class TestTotal:
         for kept in (
             "ownership",
             "owner",
-            "template",
+            "data",
             "template_digest",
             "content",
         ):  # hashes of nothing, and nothing packed
@@ -143,7 +147,7 @@ class TestModel:
         view = parse_model(gen.model(generation=4, status={"revision": "x"}, replicas=3))
         assert (view.namespace, view.name, view.uid) == (gen.NAMESPACE, gen.MODEL, gen.MODEL_UID)
         assert (view.generation, view.resource_version) == (4, "100")
-        assert view.owner == (gen.NAMESPACE, gen.MODEL)
+        assert view.owner == KEY
         assert view.spec["replicas"] == 3
         assert view.status == {"revision": "x"}
         assert view.created == gen.START
@@ -156,7 +160,7 @@ class TestModel:
 class TestChild:
     def test_belongs_to_the_controlling_model_deployment(self) -> None:
         view = parse_deployment(gen.deployment())
-        assert view.owner == (gen.NAMESPACE, gen.MODEL)
+        assert view.owner == KEY
         assert view.owner_uid == gen.MODEL_UID
         assert view.applied_hash == "0123456789"
         assert not view.foreign
@@ -171,13 +175,14 @@ class TestChild:
             (
                 [
                     {"kind": "Other", "name": "x", "uid": "o"},
-                    {"kind": "ModelDeployment", "name": "digits", "uid": "u", "controller": True},
+                    gen.owner_reference("digits", "u"),
                 ],
-                (gen.NAMESPACE, "digits"),
+                KEY,
                 "u",
             ),
+            ([{**gen.owner_reference("digits", "u"), "apiVersion": "example.com/v1"}], None, "u"),
         ],
-        ids=["none", "empty", "not its controller", "of another kind", "second of two"],
+        ids=["none", "empty", "not its controller", "of another kind", "second of two", "of another group"],
     )
     def test_owner(self, references: object, owner: object, uid: str) -> None:
         obj = gen.service()
@@ -237,7 +242,7 @@ class TestRevision:
 
     def test_keeps_the_template_and_its_digest(self) -> None:
         view = parse_revision(self.record())
-        assert view.unpacked() == TEMPLATE
+        assert view.template() == TEMPLATE
         assert view.template_digest == digest(TEMPLATE)
         assert (view.number, view.key, view.owner_uid) == (7, "abc", gen.MODEL_UID)
         assert (view.failed_reason, view.failed_message, view.served) == ("", "", False)
@@ -251,7 +256,7 @@ class TestRevision:
     def test_one_that_we_did_not_write_has_an_empty_template(self, data: object) -> None:
         """Numbers of any size pass the JSON parser of the watch."""
         view = parse_revision({**self.record(), "data": data})
-        assert view.unpacked() == {}
+        assert view.template() == {}
         assert view.template_digest == digest({})
 
 
@@ -308,7 +313,7 @@ class TestOwnership:
 class TestPod:
     def test_a_new_pod(self) -> None:
         view = parse_pod(gen.pod())
-        assert view.owner == (gen.NAMESPACE, gen.MODEL)
+        assert view.owner == KEY
         assert (view.revision, view.phase, view.node) == (gen.REVISION, "Pending", "")
         assert view.fetch is None
         assert view.server is None

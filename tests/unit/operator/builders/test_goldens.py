@@ -18,7 +18,7 @@ from serval_operator.api.views import parse_model, parse_revision
 from serval_operator.builders.autoscaler import autoscaler
 from serval_operator.builders.disruption import disruption_budget
 from serval_operator.builders.pin import pin
-from serval_operator.builders.revision import revision_record
+from serval_operator.builders.revision import facts_of, revision_record
 from serval_operator.builders.service import headless_service, service
 from support import gen
 from unit.operator.builders.cases import AUTOSCALERS, CASES, FRONT_CASES, IMAGE_CASES
@@ -70,7 +70,8 @@ def test_services() -> None:
 
 def test_revision_and_what_goes_with_it() -> None:
     template = {"metadata": {"labels": {"team": "vision"}}, "spec": {"containers": []}}
-    record = revision_record(MODEL, key="0123456789", template=template, number=4)
+    facts = facts_of(resolved(**CASES["gpu-profile"]))
+    record = revision_record(MODEL, key="0123456789", template=template, facts=facts, number=4)
     kept = parse_revision(gen.stored(record, uid="0b5e2a53-5d36-4a3e-9a0c-000000000002"))
     check("revision", record, pin(MODEL, kept, version=3, digest=gen.DIGEST))
 

@@ -7,23 +7,24 @@ from typing import Any
 
 import pytest
 
-from serval_operator.api.views import Key
-from serval_operator.constants import CHILD_SELECTOR, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
+from serval_operator.api.naming import Key
+from serval_operator.constants import CHILD_SELECTOR, LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
 from serval_operator.handlers.informer import Informer
 from serval_operator.kube.auth import Connection, Credentials
 from serval_operator.kube.cache import SELECTORS, Cache
 from serval_operator.kube.protocol import MODEL_DEPLOYMENTS, NODES, PODS, Resource
 from serval_operator.kube.watching import WatchMonitor
 from serval_operator.settings import Settings
+from support import gen
 from support.watchable import Watchable, watchable
 
-KEY = ("vision", "resnet")
+KEY = Key("ModelDeployment", "vision", "resnet")
 QUICK = Settings(watch_backoffs=(0.01,) * 20)
 LIMIT = 20.0
 
 
 def pod(name: str) -> dict[str, Any]:
-    labels = {LABEL_MANAGED_BY: MANAGED_BY, LABEL_NAME: "resnet"}
+    labels = {LABEL_MANAGED_BY: MANAGED_BY, LABEL_KIND: "ModelDeployment", LABEL_NAME: "resnet"}
     return {"metadata": {"namespace": "vision", "name": name, "labels": labels}}
 
 
@@ -101,7 +102,7 @@ async def test_events_reach_the_cache_and_the_queue(bench: Bench) -> None:
 
 async def test_every_watched_kind_has_a_handler(bench: Bench) -> None:
     await bench.watching()
-    reference = {"kind": "ModelDeployment", "name": "resnet", "uid": "u", "controller": True}
+    reference = gen.owner_reference("resnet", "u")
     child = pod("resnet")
     child["metadata"]["ownerReferences"] = [reference]
     ours = [resource for resource in SELECTORS if resource.namespaced]

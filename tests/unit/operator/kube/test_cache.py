@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from serval_operator.constants import LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
+from serval_operator.api.naming import Key
+from serval_operator.constants import LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
 from serval_operator.kube.cache import SELECTORS, Cache, watched
 from serval_operator.kube.protocol import (
     AUTOSCALERS,
@@ -17,15 +18,21 @@ from serval_operator.kube.protocol import (
     SERVICES,
 )
 from serval_operator.kube.store import Store
+from support import gen
 from support.clock import FakeClock
 
-OWNER = ("vision", "resnet")
+
+def owner(name: str) -> Key:
+    return Key("ModelDeployment", "vision", name)
+
+
+OWNER = owner("resnet")
 
 
 def pod(
     name: str = "a", version: int | str = 1, owner: str = "resnet", namespace: str = "vision"
 ) -> dict[str, Any]:
-    labels = {LABEL_MANAGED_BY: MANAGED_BY, LABEL_NAME: owner}
+    labels = {LABEL_MANAGED_BY: MANAGED_BY, LABEL_KIND: "ModelDeployment", LABEL_NAME: owner}
     return {
         "metadata": {
             "namespace": namespace,
@@ -122,9 +129,9 @@ def test_deletions_are_forgotten_in_time(store: Store[Any], clock: FakeClock) ->
 
 def test_a_changed_owner_tells_both(store: Store[Any]) -> None:
     store.observe("ADDED", pod(version=5))
-    assert store.observe("MODIFIED", pod(version=6, owner="vgg")) == (OWNER, ("vision", "vgg"))
+    assert store.observe("MODIFIED", pod(version=6, owner="vgg")) == (OWNER, owner("vgg"))
     assert store.by_owner(OWNER) == ()
-    assert len(store.by_owner(("vision", "vgg"))) == 1
+    assert len(store.by_owner(owner("vgg"))) == 1
 
 
 def test_an_object_without_owner_is_kept_and_tells_nobody(store: Store[Any]) -> None:
@@ -201,8 +208,9 @@ def test_a_listing_brings_drops_and_tells_what_differs(store: Store[Any]) -> Non
     store.observe("ADDED", pod("same", 4, "two"))
     store.observe("ADDED", pod("old", 5, "three"))
     changed = listed(store, 20, pod("same", 4, "two"), pod("old", 15, "three"), pod("new", 16, "four"))
-    assert changed == {("vision", "one"), ("vision", "three"), ("vision", "four")}
-    assert sorted(store.keys()) == [("vision", "new"), ("vision", "old"), ("vision", "same")]
+    assert changed == {owner("one"), owner("three"), owner("four")}
+    assert {one.name for one in store.owners()} == {"two", "three", "four"}
+    assert [version(store, name) for name in ("gone", "same", "old", "new")] == [None, "4", "15", "16"]
 
 
 def test_what_changed_since_the_listing_stays(store: Store[Any]) -> None:
@@ -234,7 +242,7 @@ def test_a_listing_of_one_namespace_leaves_the_others_alone(store: Store[Any]) -
     store.observe("ADDED", pod("a", 3))
     store.observe("ADDED", pod("b", 4, namespace="speech"))
     assert listed(store, 20, namespace="vision") == {OWNER}
-    assert store.keys() == (("speech", "b"),)
+    assert store.owners() == (Key("ModelDeployment", "speech", "resnet"),)
 
 
 def test_a_cluster_put_back_to_an_older_state_is_believed(store: Store[Any]) -> None:
@@ -253,7 +261,7 @@ def test_a_cluster_put_back_to_an_older_state_is_believed(store: Store[Any]) -> 
 
 def test_the_cache_answers_by_owner() -> None:
     cache = Cache()
-    reference = {"kind": "ModelDeployment", "name": "resnet", "uid": "u", "controller": True}
+    reference = gen.owner_reference("resnet", "u")
     child = pod("resnet")
     child["metadata"]["ownerReferences"] = [reference]
     for kind in (DEPLOYMENTS, SERVICES, AUTOSCALERS, DISRUPTION_BUDGETS):

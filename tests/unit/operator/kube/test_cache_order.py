@@ -9,13 +9,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
+from serval_operator.api.naming import Key
 from serval_operator.api.views import PodView, parse_pod
-from serval_operator.constants import LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
+from serval_operator.constants import LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
 from serval_operator.kube.cache import Cache
 from serval_operator.kube.protocol import PODS
 from serval_operator.kube.store import Store
 
 NAMES = st.sampled_from(["a", "b"])
+
+
+OWNER = Key("ModelDeployment", "vision", "resnet")
 
 
 class Deliveries(RuleBasedStateMachine):
@@ -33,7 +37,7 @@ class Deliveries(RuleBasedStateMachine):
         self.events: list[tuple[str | None, dict[str, Any]]] = []
         self.answers: list[dict[str, Any]] = []
         self.listing: tuple[list[dict[str, Any]], int] | None = None
-        self.dirty: set[tuple[str, str]] = set()
+        self.dirty: set[Key] = set()
         self.foreign = 0
 
     @initialize()
@@ -48,7 +52,7 @@ class Deliveries(RuleBasedStateMachine):
                 "name": name,
                 "uid": name,
                 "resourceVersion": str(self.version),
-                "labels": {LABEL_MANAGED_BY: MANAGED_BY, LABEL_NAME: name},
+                "labels": {LABEL_MANAGED_BY: MANAGED_BY, LABEL_KIND: "ModelDeployment", LABEL_NAME: name},
             }
         }
         self.events.append(("MODIFIED" if name in self.cluster else "ADDED", obj))
@@ -60,7 +64,7 @@ class Deliveries(RuleBasedStateMachine):
         self._written(name)
         self.foreign = self.version
         # From now on the owner has to be told, whatever else happens.
-        self.dirty.add(("n", name))
+        self.dirty.add(Key("ModelDeployment", "n", name))
 
     @rule(name=NAMES)
     def we_write(self, name: str) -> None:
@@ -74,7 +78,7 @@ class Deliveries(RuleBasedStateMachine):
             gone = {"metadata": {**last["metadata"], "resourceVersion": str(self.version)}}
             self.events.append(("DELETED", gone))
             # What was written to an object that is gone needs no look any more.
-            self.dirty.discard(("n", name))
+            self.dirty.discard(Key("ModelDeployment", "n", name))
 
     @precondition(lambda self: self.events)
     @rule()
@@ -110,8 +114,8 @@ class Deliveries(RuleBasedStateMachine):
     def nothing_but_the_newest_in_the_end(self) -> None:
         if self.events or self.answers or self.listing:
             return
-        views = [self.store.get(key) for key in self.store.keys()]  # noqa: SIM118 - a store is no dict
-        held = {view.name: view.resource_version for view in views if view}
+        views = [view for owner in self.store.owners() for view in self.store.by_owner(owner)]
+        held = {view.name: view.resource_version for view in views}
         assert held == {name: obj["metadata"]["resourceVersion"] for name, obj in self.cluster.items()}
 
     @invariant()
@@ -150,7 +154,7 @@ class TestOlderStateRestored:
         return store
 
     def raw(self, name: str, version: int) -> dict[str, Any]:
-        labels = {"serval.dev/name": "resnet"}
+        labels = {"serval.dev/kind": "ModelDeployment", "serval.dev/name": "resnet"}
         meta = {"namespace": "vision", "name": name, "resourceVersion": str(version), "labels": labels}
         return {"metadata": meta}
 
@@ -164,9 +168,9 @@ class TestOlderStateRestored:
         assert before == 9
         older = [self.pod("kept", 5), self.pod("changed", 4), self.pod("gone", 3)]
         changed = store.replace(older, str(listed_at), before=before)
-        versions = {one.name: one.resource_version for one in store.by_owner(("vision", "resnet"))}
+        versions = {one.name: one.resource_version for one in store.by_owner(OWNER)}
         assert versions == {"kept": "5", "changed": "4", "gone": "3"}
-        assert changed == {("vision", "resnet")}
+        assert changed == {OWNER}
         assert store.newest >= listed_at
 
     def test_events_of_the_new_time_count(self) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -9,7 +10,7 @@ from aiohttp import web
 
 from serval_operator.errors import Conflict, Fenced, Forbidden, Gone, Invalid, KubeError, Transient
 from serval_operator.kube.auth import Connection, Credentials
-from serval_operator.kube.client import PAGE, READ_PAUSES, KubeClient
+from serval_operator.kube.client import PAGE, READ_PAUSES, KubeClient, go_json
 from serval_operator.kube.protocol import (
     DEPLOYMENTS,
     EVENTS,
@@ -431,3 +432,17 @@ async def test_errors_tell_no_secrets(script: Script, connection: Connection, me
             await client.apply(DEPLOYMENTS, MANIFEST)
     assert "abc" not in repr(caught.value)
     assert "abc" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("value", "written"),
+    [
+        ({"b": 1, "a": {"d": [], "c": None}}, '{"a":{"c":null,"d":[]},"b":1}'),
+        ({"a": "1 < 2 && 3 > 2"}, r'{"a":"1 \u003c 2 \u0026\u0026 3 \u003e 2"}'),
+        ({"<": "\u2028\u2029"}, r'{"\u003c":"\u2028\u2029"}'),
+        ({"a": 'quote " and \\ and ä'}, '{"a":"quote \\" and \\\\ and ä"}'),
+    ],
+)
+def test_bodies_are_written_as_go_writes_them(value: dict[str, Any], written: str) -> None:
+    assert go_json(value).decode() == written
+    assert json.loads(written) == value

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from serval_operator.api.views import Key
-from serval_operator.constants import LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
+from serval_operator.api.naming import Key
+from serval_operator.constants import LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
 from serval_operator.errors import Forbidden, KubeError, Transient
 from serval_operator.kube.cache import SELECTORS, Cache
 from serval_operator.kube.listing import COLLECT_SECONDS, Relister
@@ -16,11 +16,11 @@ from serval_operator.kube.protocol import MODEL_DEPLOYMENTS, NODES, PODS, SERVIC
 from support.clock import FakeClock, settle
 from support.fakes import Call, FakeKubeApi
 
-KEY = ("vision", "resnet")
+KEY = Key("ModelDeployment", "vision", "resnet")
 
 
 def pod(name: str) -> dict[str, Any]:
-    labels = {LABEL_MANAGED_BY: MANAGED_BY, LABEL_NAME: "resnet"}
+    labels = {LABEL_MANAGED_BY: MANAGED_BY, LABEL_KIND: "ModelDeployment", LABEL_NAME: "resnet"}
     return {"metadata": {"namespace": "vision", "name": name, "labels": labels}}
 
 
@@ -42,8 +42,8 @@ class Setup:
             sleep=self.clock.sleep,
         )
 
-    def repaired(self, resource: str, models: int) -> None:
-        self.repairs.append((resource, models))
+    def repaired(self, resource: str, objects: int) -> None:
+        self.repairs.append((resource, objects))
 
     def listed(self) -> list[str]:
         return [call.resource.plural for call in self.api.calls if call.verb == "list"]
@@ -70,7 +70,7 @@ async def test_the_first_listing_fills_every_kind(at: Setup) -> None:
     assert not at.cache.synced
     await at.relister.fill(10)
     assert at.cache.synced
-    assert at.cache.models.keys() == (KEY,)
+    assert at.cache.models.owners() == (KEY,)
     assert [view.name for view in at.cache.pods(KEY)] == ["a"]
     assert at.listed() == [resource.plural for resource in SELECTORS]
     assert at.keys == [], "filling is not a repair"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from serval_operator.api.views import Key
-from serval_operator.constants import CHILD_SELECTOR, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
+from serval_operator.api.naming import Key
+from serval_operator.constants import CHILD_SELECTOR, LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
 from serval_operator.kube.auth import Connection, Credentials
 from serval_operator.kube.cache import Cache
 from serval_operator.kube.protocol import NODES, PODS, Resource
@@ -20,12 +20,12 @@ from support.watchable import Watchable, watchable
 
 pytestmark = pytest.mark.unit
 
-KEY = ("vision", "resnet")
+KEY = Key("ModelDeployment", "vision", "resnet")
 LIMIT = 20.0
 
 
 def pod(name: str) -> dict[str, Any]:
-    labels = {LABEL_MANAGED_BY: MANAGED_BY, LABEL_NAME: "resnet"}
+    labels = {LABEL_MANAGED_BY: MANAGED_BY, LABEL_KIND: "ModelDeployment", LABEL_NAME: "resnet"}
     return {"metadata": {"namespace": "vision", "name": name, "labels": labels}}
 
 

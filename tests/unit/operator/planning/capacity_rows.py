@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from serval_operator.api.holders import PodHold
+from serval_operator.api.naming import Key
 from serval_operator.api.nodes import NodeView, parse_node
 from serval_operator.planning.capacity import CapacityVerdict, Growth, Supply, judge_capacity
 from serval_operator.planning.fitting import Request
@@ -52,7 +53,8 @@ def hold(
     count: int = 1, on: str = "n1", model: str = "other", namespace: str = NAMESPACE, *, ours: bool = True
 ) -> PodHold:
     """A pod that holds boards; not ``ours``, one that belongs to no ModelDeployment."""
-    return PodHold(namespace, f"{model}-pod", on, (namespace, model) if ours else None, {BOARD: count})
+    owner = Key("ModelDeployment", namespace, model) if ours else None
+    return PodHold(namespace, f"{model}-pod", on, owner, {BOARD: count})
 
 
 def request(count: int = 1, resource: str = BOARD, **fields: Any) -> Request:

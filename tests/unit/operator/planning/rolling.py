@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 
+from serval_operator.api.naming import Key
 from serval_operator.api.views import PodView, RevisionView, parse_deployment, parse_model, parse_pod
 from serval_operator.planning.damping import Damping, plan_damping
 from serval_operator.planning.observed import Observed
@@ -39,13 +40,14 @@ def record(key: str, number: int = 1, *, failed: str = "", served: bool = False)
         name=f"{gen.MODEL}-{key}",
         uid=f"uid-{key}",
         resource_version="1",
-        owner=(gen.NAMESPACE, gen.MODEL),
+        owner=Key("ModelDeployment", gen.NAMESPACE, gen.MODEL),
         owner_uid=gen.MODEL_UID,
+        foreign_owner="",
         deleting=False,
         created=gen.moment(),
         number=number,
         key=key,
-        template=b"",
+        data=b"",
         template_digest="",
         failed_reason=failed,
         failed_message="its message" if failed else "",

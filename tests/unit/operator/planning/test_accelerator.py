@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
@@ -25,7 +27,8 @@ pytestmark = pytest.mark.unit
 GPU = Request("nvidia.com/gpu", 2, {}, ())
 NONE = Request("", 0, {}, ())
 FREE = CapacityVerdict("DeviceFree", "gpu-0 has 2 nvidia.com/gpu free", 2, 1)
-BUSY = CapacityVerdict("AcceleratorBusy", "they are held", 0, 0, (Holder("vision", "resnet", "gpu-0", 2),))
+HOLDER = Holder("ModelDeployment", "vision", "resnet", "gpu-0", 2)
+BUSY = CapacityVerdict("AcceleratorBusy", "they are held", 0, 0, (HOLDER,))
 WAITS = gen.unschedulable(NO_DEVICE)
 
 
@@ -119,7 +122,15 @@ class TestDetails:
             "resourceName": "nvidia.com/gpu",
             "requested": 6,
             "free": 0,
-            "holders": [{"namespace": "vision", "name": "resnet", "node": "gpu-0", "count": 2}],
+            "holders": [
+                {
+                    "kind": "ModelDeployment",
+                    "namespace": "vision",
+                    "name": "resnet",
+                    "node": "gpu-0",
+                    "count": 2,
+                }
+            ],
         }
 
     def test_what_is_not_known_is_left_out(self) -> None:
@@ -130,13 +141,13 @@ class TestDetails:
         }
 
     def test_hidden_holders_are_counted_only(self) -> None:
-        verdict = CapacityVerdict("AcceleratorBusy", "", 0, 0, (Holder("", "", "", 7),))
+        verdict = CapacityVerdict("AcceleratorBusy", "", 0, 0, (Holder("", "", "", "", 7),))
         told = accelerator_status(GPU, verdict, lacking=1)
         assert told is not None
         assert told["holders"] == [{"count": 7}]
 
     def test_no_more_holders_than_the_crd_takes(self) -> None:
-        many = tuple(Holder("vision", f"m{number}", "gpu-0", 1) for number in range(MOST_HOLDERS + 5))
+        many = tuple(replace(HOLDER, name=f"m{number}") for number in range(MOST_HOLDERS + 5))
         told = accelerator_status(GPU, CapacityVerdict("AcceleratorBusy", "", 0, 0, many), lacking=1)
         assert told is not None
         assert [one["name"] for one in told["holders"]] == [f"m{number}" for number in range(MOST_HOLDERS)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import astuple
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -215,15 +217,15 @@ class TestHolders:
 
     def test_are_summed_and_the_largest_come_first(self) -> None:
         held = judged(node(boards=3), node("n2", 2), holds=self.HOLDS).holders
-        assert [(one.namespace, one.name, one.node, one.count) for one in held] == [
-            ("speech", "large", "n2", 2),
-            ("vision", "large", "n1", 2),
-            ("vision", "small", "n1", 1),
+        assert [astuple(one) for one in held] == [
+            ("ModelDeployment", "speech", "large", "n2", 2),
+            ("ModelDeployment", "vision", "large", "n1", 2),
+            ("ModelDeployment", "vision", "small", "n1", 1),
         ]
 
     def test_of_other_namespaces_are_counted_only_where_they_are_hidden(self) -> None:
         verdict = judged(node(boards=3), node("n2", 2), holds=self.HOLDS, hide=True)
-        assert Holder("", "", "", 2) in verdict.holders
+        assert Holder("", "", "", "", 2) in verdict.holders
         assert "speech" not in verdict.message
         assert "2 in other namespaces" in verdict.message
         assert {one.namespace for one in verdict.holders} == {"", "vision"}

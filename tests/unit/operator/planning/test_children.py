@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serval_operator.api.views import parse_deployment, parse_model
-from serval_operator.planning.children import Action, decide
+from serval_operator.planning.children import Action, conflict, decide
 from support import gen
 from unit.operator.configuration import resolved
 from unit.operator.rendering import rendered
@@ -20,10 +20,6 @@ SETTLED = parse_deployment(gen.stored(MANIFEST)).ownership
 WITH_HAND = parse_deployment(gen.stored(MANIFEST, HAND)).ownership
 
 
-def strangers(obj: gen.Object) -> None:
-    obj["metadata"]["ownerReferences"][0]["uid"] = "somebody-else"
-
-
 def orphaned(obj: gen.Object) -> None:
     del obj["metadata"]["ownerReferences"]
 
@@ -36,11 +32,27 @@ def unmarked(obj: gen.Object) -> None:
     del obj["metadata"]["annotations"]
 
 
+def first_build(obj: gen.Object) -> None:
+    del obj["spec"]["selector"]["matchLabels"]["serval.dev/kind"]
+
+
+def owned_by(kind: str, name: str, api_version: str = "serval.dev/v1alpha1") -> gen.Option:
+    """The controlling owner is another object."""
+
+    def change(obj: gen.Object) -> None:
+        obj["metadata"]["ownerReferences"][0] |= {
+            "apiVersion": api_version,
+            "kind": kind,
+            "name": name,
+            "uid": "another-uid",
+        }
+
+    return change
+
+
 @pytest.mark.parametrize(
     ("options", "settled", "action"),
     [
-        (None, None, Action.CREATE),
-        (None, SETTLED, Action.CREATE),
         ((), SETTLED, Action.KEEP),
         ((), None, Action.KEEP),
         ((HAND,), SETTLED, Action.APPLY),
@@ -48,40 +60,67 @@ def unmarked(obj: gen.Object) -> None:
         ((HAND,), WITH_HAND, Action.KEEP),
         ((robbed,), SETTLED, Action.APPLY),
         ((unmarked,), SETTLED, Action.APPLY),
-        ((strangers,), SETTLED, Action.CONFLICT),
-        ((strangers, unmarked), None, Action.CONFLICT),
-        ((orphaned,), None, Action.CONFLICT),
         ((gen.create_failure("quota"),), SETTLED, Action.KEEP),
     ],
     ids=[
-        "not seen",
-        "vanished",
         "as applied",
         "as applied, after a restart",
         "edited",
         "edited, after a restart",
-        "another manager that we know of",
+        "another manager that is known",
         "a field removed",
         "annotation removed",
-        "of another owner",
-        "of another owner, without our mark",
-        "without an owner",
         "its status changed",
     ],
 )
-def test_decide(options: tuple[gen.Option, ...] | None, settled: str | None, action: Action) -> None:
-    seen = None if options is None else parse_deployment(gen.stored(MANIFEST, *options))
-    assert decide(MODEL, MANIFEST, seen, settled) is action
+def test_decide(options: tuple[gen.Option, ...], settled: str | None, action: Action) -> None:
+    assert decide(MANIFEST, parse_deployment(gen.stored(MANIFEST, *options)), settled) is action
 
 
 def test_another_manifest_is_applied() -> None:
     seen = parse_deployment(gen.stored(MANIFEST))
-    assert decide(MODEL, NEW_MANIFEST, seen, SETTLED) is Action.APPLY
-    assert decide(MODEL, NEW_MANIFEST, seen, None) is Action.APPLY
+    assert decide(NEW_MANIFEST, seen, SETTLED) is Action.APPLY
+    assert decide(NEW_MANIFEST, seen, None) is Action.APPLY
 
 
-def test_a_model_of_the_same_name_does_not_inherit() -> None:
-    """The first was deleted, and its children wait for the garbage collector."""
-    successor = parse_model(gen.model(uid="another-uid"))
-    manifest = rendered(successor, resolved())
-    assert decide(successor, manifest, parse_deployment(gen.stored(MANIFEST)), None) is Action.CONFLICT
+def test_owner_references_are_no_drift() -> None:
+    """A new version of the API group must not apply every child again."""
+    manifest = rendered(MODEL, resolved())
+    manifest["metadata"]["ownerReferences"][0]["apiVersion"] = "serval.dev/v1"
+    assert decide(MANIFEST, parse_deployment(gen.stored(manifest)), None) is Action.KEEP
+
+
+@pytest.mark.parametrize(
+    ("options", "reason", "words"),
+    [
+        (
+            (owned_by("ModelDeployment", "digits"),),
+            "Progressing",
+            "of a deleted ModelDeployment vision/digits",
+        ),
+        (
+            (owned_by("ModelDeployment", "other"),),
+            "ResourceConflict",
+            "belongs to ModelDeployment vision/other",
+        ),
+        (
+            (owned_by("ModelDeployment", "digits", "example.com/v1"),),
+            "ResourceConflict",
+            "belongs to ModelDeployment digits",
+        ),
+        ((owned_by("Rollout", "x", "argoproj.io/v1alpha1"),), "ResourceConflict", "belongs to Rollout x"),
+        ((orphaned,), "ResourceConflict", "does not belong to this ModelDeployment"),
+        ((first_build,), "ResourceConflict", "made by an unreleased build"),
+    ],
+    ids=["predecessor", "one of ours", "another group", "another kind", "no owner", "unreleased build"],
+)
+def test_conflict(options: tuple[gen.Option, ...], reason: str, words: str) -> None:
+    blocked = conflict(MODEL, "Deployment/digits", parse_deployment(gen.stored(MANIFEST, *options)))
+    assert blocked is not None
+    assert blocked.reason == reason
+    assert blocked.message.startswith("Deployment/digits ")
+    assert words in blocked.message
+
+
+def test_no_conflict_with_a_child_of_ours() -> None:
+    assert conflict(MODEL, "Deployment/digits", parse_deployment(gen.stored(MANIFEST))) is None

@@ -10,7 +10,7 @@ import pytest
 from serval_operator.api.nodes import NodeView, parse_node
 from serval_operator.api.views import parse_model, parse_revision
 from serval_operator.builders.deployment import pod_template
-from serval_operator.builders.revision import revision_record
+from serval_operator.builders.revision import facts_of, revision_record
 from serval_operator.planning.images import mounts_model
 from support import gen
 from unit.operator.configuration import resolved
@@ -63,6 +63,8 @@ def test_nodes_that_the_pod_does_not_select_do_not_count() -> None:
 def test_what_a_revision_does_stays(mounted: bool) -> None:
     model = parse_model(gen.model())
     template: dict[str, Any] = pod_template(model, replace(IMAGE, image_volume=mounted), "key")
-    record = parse_revision(revision_record(model, key="key", template=template, number=1))
+    record = parse_revision(
+        revision_record(model, key="key", template=template, facts=facts_of(IMAGE), number=1)
+    )
     for nodes in ([], [node(ABLE)], [node(OLD_KUBELET)]):
         assert mounts_model(IMAGE, record, nodes) is mounted

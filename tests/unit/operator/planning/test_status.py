@@ -9,6 +9,7 @@ import pytest
 import yaml
 
 from serval_operator.api.resolved import IN_PLACE, SURGE, Resolved
+from serval_operator.builders.revision import facts_of
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.readiness import Blocked, assess
 from serval_operator.planning.status import Status, build_status
@@ -46,7 +47,10 @@ def built(
         suspended=bool(spec and spec.suspend),
         blocked=blocked,
     )
-    return build_status(seen, readiness, None if blocked else plan, "" if blocked else revision, **more)
+    facts = None if blocked else more.pop("facts", facts_of(plan))
+    return build_status(
+        seen, readiness, None if blocked else plan, "" if blocked else revision, facts=facts, **more
+    )
 
 
 def condition(kind: str, status: str, reason: str, message: str, *, after: float = 60) -> gen.Object:
@@ -67,7 +71,7 @@ WHOLE: Status = {
     "updatedReplicas": 1,
     "replicasSummary": "1/1",
     "modelSummary": "digits/3",
-    "selector": "app.kubernetes.io/managed-by=serval-operator,serval.dev/name=digits",
+    "selector": ",".join(f"{name}={value}" for name, value in sorted(gen.labels("digits").items())),
     "revision": gen.REVISION,
     "placement": [{"node": gen.NODE, "replicas": 1}],
     "endpoints": {

@@ -53,7 +53,7 @@ async def test_the_key_is_on_every_record_of_the_work(lines: io.StringIO) -> Non
     log = logging.getLogger("serval_operator.x")
 
     async def work(name: str) -> None:
-        with logs.bound("vision", name):
+        with logs.bound(f"ModelDeployment vision/{name}"):
             await asyncio.sleep(0)
             await asyncio.gather(child(), child())
         log.info("after")
@@ -63,7 +63,7 @@ async def test_the_key_is_on_every_record_of_the_work(lines: io.StringIO) -> Non
 
     await asyncio.gather(work("a"), work("b"))
     found = [record.get("object") for record in parsed(lines)]
-    assert sorted(filter(None, found)) == ["vision/a"] * 2 + ["vision/b"] * 2
+    assert sorted(filter(None, found)) == ["ModelDeployment vision/a"] * 2 + ["ModelDeployment vision/b"] * 2
     assert found.count(None) == 2
 
 
@@ -84,14 +84,14 @@ def test_an_error_keeps_its_trace_and_loses_its_secrets(lines: io.StringIO) -> N
 def test_text_is_for_people(restored: None) -> None:  # noqa: ARG001
     stream = io.StringIO()
     logs.configure("debug", "text", stream)
-    with logs.bound("vision", "resnet"):
+    with logs.bound("ModelDeployment vision/resnet"):
         logging.getLogger("x").debug("hello")
     try:
         fail("broken")
     except ValueError:
         logging.getLogger("x").exception("failed")
     first, *rest = stream.getvalue().splitlines()
-    assert first.endswith("debug   x [vision/resnet] hello")
+    assert first.endswith("debug   x [ModelDeployment vision/resnet] hello")
     assert rest[0].endswith("error   x failed")
     assert rest[-1] == "ValueError: broken"
 

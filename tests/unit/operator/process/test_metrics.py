@@ -3,9 +3,16 @@ from __future__ import annotations
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
+from serval_operator.api.conditions import Condition
+from serval_operator.api.naming import Key
 from serval_operator.metrics import Metrics
 
-KEY, OTHER = ("vision", "resnet"), ("vision", "vgg")
+KEY, OTHER = (Key("ModelDeployment", "vision", name) for name in ("resnet", "vgg"))
+
+
+def ready(reason: str) -> tuple[Condition, ...]:
+    """Conditions of an object whose `Ready` is False for a reason."""
+    return (Condition("Ready", "False", reason, ""), Condition("Available", "True", "ModelAnswers", ""))
 
 
 @pytest.fixture
@@ -28,30 +35,30 @@ def test_requests_are_counted_and_timed(metrics: Metrics) -> None:
 
 
 def test_reconciles_by_outcome(metrics: Metrics) -> None:
-    metrics.reconciled("done", 0.01)
-    metrics.reconciled("Conflict", 0.02)
-    assert value(metrics, "reconcile_seconds_count", outcome="done") == 1
-    assert value(metrics, "reconcile_seconds_sum", outcome="Conflict") == 0.02
+    metrics.reconciled("ModelDeployment", "done", 0.01)
+    metrics.reconciled("ModelDeployment", "Conflict", 0.02)
+    assert value(metrics, "reconcile_seconds_count", kind="ModelDeployment", outcome="done") == 1
+    assert value(metrics, "reconcile_seconds_sum", kind="ModelDeployment", outcome="Conflict") == 0.02
 
 
 def test_models_by_the_reason_that_they_have_now(metrics: Metrics) -> None:
-    metrics.model_state(KEY, "Progressing")
-    metrics.model_state(OTHER, "Serving")
-    metrics.model_state(KEY, "Progressing")
-    metrics.model_state(KEY, "Serving")
-    assert value(metrics, "model_deployments", reason="Serving") == 2
-    assert value(metrics, "model_deployments", reason="Progressing") == 0
-    metrics.model_state(KEY, None)
-    metrics.model_state(KEY, None)
-    assert value(metrics, "model_deployments", reason="Serving") == 1
+    metrics.conditions(KEY, ready("Progressing"))
+    metrics.conditions(OTHER, ready("Serving"))
+    metrics.conditions(KEY, ready("Progressing"))
+    metrics.conditions(KEY, ready("Serving"))
+    assert value(metrics, "objects", kind="ModelDeployment", reason="Serving") == 2
+    assert value(metrics, "objects", kind="ModelDeployment", reason="Progressing") == 0
+    metrics.conditions(KEY, ())
+    metrics.conditions(KEY, ())
+    assert value(metrics, "objects", kind="ModelDeployment", reason="Serving") == 1
     assert metrics._reasons == {OTHER: "Serving"}
 
 
 def test_phases_of_ready_pods(metrics: Metrics) -> None:
-    metrics.pod_ready({"image": 40.0, "load": 3.0})
-    metrics.pod_ready({"load": 5.0})
-    assert value(metrics, "pod_ready_seconds_sum", phase="load") == 8
-    assert value(metrics, "pod_ready_seconds_count", phase="image") == 1
+    metrics.pod_ready("ModelDeployment", {"image": 40.0, "load": 3.0})
+    metrics.pod_ready("ModelDeployment", {"load": 5.0})
+    assert value(metrics, "pod_ready_seconds_sum", kind="ModelDeployment", phase="load") == 8
+    assert value(metrics, "pod_ready_seconds_count", kind="ModelDeployment", phase="image") == 1
 
 
 def test_states_are_read_when_they_are_asked_for(metrics: Metrics) -> None:
@@ -67,7 +74,7 @@ def test_states_are_read_when_they_are_asked_for(metrics: Metrics) -> None:
 def test_repairs_and_lost_events(metrics: Metrics) -> None:
     metrics.repaired("pods", 3)
     metrics.event_failed()
-    assert value(metrics, "repaired_models_total", resource="pods") == 3
+    assert value(metrics, "repaired_objects_total", resource="pods") == 3
     assert value(metrics, "events_failed_total") == 1
 
 
@@ -84,3 +91,19 @@ def test_two_operators_in_one_process_do_not_meet() -> None:
     one, other = Metrics(), Metrics()
     one.event_failed()
     assert value(other, "events_failed_total") == 0
+
+
+def test_a_series_for_each_condition_only_where_that_is_wanted() -> None:
+    metrics = Metrics(each_condition=True)
+    metrics.conditions(KEY, ready("AcceleratorBusy"))
+    series = (
+        'serval_condition{kind="ModelDeployment",name="resnet",namespace="vision",reason="%s",type="%s"} %s'
+    )
+    page = metrics.text().decode()
+    assert series % ("AcceleratorBusy", "Ready", "0.0") in page
+    assert series % ("ModelAnswers", "Available", "1.0") in page
+    metrics.conditions(KEY, ())
+    assert 'name="resnet"' not in metrics.text().decode()
+    silent = Metrics()
+    silent.conditions(KEY, ready("AcceleratorBusy"))
+    assert b"serval_condition" not in silent.text()

@@ -14,6 +14,7 @@ from typing import Any
 import aiohttp
 import pytest
 
+from serval_operator.api.naming import Key
 from serval_operator.config import Configuration, load_configuration
 from serval_operator.errors import Fenced, KubeError, LeaseLost, ServalError
 from serval_operator.kube.auth import Connection, Credentials
@@ -30,6 +31,8 @@ LIMIT = 20.0
 MODEL = {"metadata": {"namespace": "vision", "name": "resnet"}, "spec": {}}
 HOME, LEASE = "serval-system", "serval-operator"
 ANOTHER = {"metadata": {"namespace": HOME, "name": LEASE}, "spec": {"holderIdentity": "another"}}
+
+KEY, OTHER = (Key("ModelDeployment", "vision", name) for name in ("resnet", "vgg"))
 
 
 class Bench:
@@ -122,7 +125,7 @@ async def test_it_serves_what_is_there_and_what_comes(bench: Bench) -> None:
     await bench.until(lambda: "reconcile_seconds_count" in operator.metrics.text().decode(), "a reconcile")
     other = {"metadata": {"namespace": "vision", "name": "vgg"}, "spec": {}}
     bench.cluster.api.put(MODEL_DEPLOYMENTS, other)
-    await bench.until(lambda: bench.work().cache.model(("vision", "vgg")), "the other one")
+    await bench.until(lambda: bench.work().cache.model(OTHER), "the other one")
     page = (await bench.ask("/metrics"))[1]
     assert 'serval_operator_cached_objects{resource="modeldeployments"} 2.0' in page
     assert "serval_operator_queue_depth 0.0" in page
@@ -199,7 +202,7 @@ async def test_what_is_in_flight_is_finished(bench: Bench) -> None:
         done.append(True)
 
     queue._reconcile = slow  # type: ignore[assignment]
-    queue.add(("vision", "resnet"))
+    queue.add(KEY)
     await entered.wait()
     operator.stop()
     await bench.until(lambda: queue._stopping, "the end of taking")
@@ -219,7 +222,7 @@ async def test_what_does_not_end_is_cut_off(bench: Bench, caplog: pytest.LogCapt
         await asyncio.Event().wait()
 
     bench.work().queue._reconcile = endless  # type: ignore[assignment]
-    bench.work().queue.add(("vision", "resnet"))
+    bench.work().queue.add(KEY)
     await entered.wait()
     operator.stop()
     with caplog.at_level(logging.WARNING):
@@ -295,7 +298,7 @@ async def test_one_that_ends_hands_over_at_once(bench: Bench) -> None:
             await asyncio.sleep(0.005)
     assert await bench.ready() == "ok"
     assert bench.lease()["holderIdentity"] not in (None, holder)
-    assert bench.work().cache.model(("vision", "resnet")) is not None
+    assert bench.work().cache.model(KEY) is not None
 
 
 async def test_a_lease_that_is_lost_ends_it(bench: Bench) -> None:
@@ -326,7 +329,7 @@ async def test_reconciles_without_the_lease_get_no_time(
         await asyncio.Event().wait()
 
     bench.work().queue._reconcile = endless  # type: ignore[assignment]
-    bench.work().queue.add(("vision", "resnet"))
+    bench.work().queue.add(KEY)
     await entered.wait()
     bench.cluster.api.edit(LEASES, HOME, LEASE, lambda obj: obj["spec"].update(holderIdentity="another"))
     with caplog.at_level(logging.WARNING), pytest.raises(LeaseLost):

@@ -6,7 +6,7 @@ from contextlib import suppress
 
 import pytest
 
-from serval_operator.api.views import Key
+from serval_operator.api.naming import Key
 from serval_operator.errors import Conflict, Transient
 from serval_operator.metrics import Metrics
 from serval_operator.reconcile.queue import (
@@ -22,7 +22,7 @@ from serval_operator.reconcile.queue import (
 )
 from support.clock import FakeClock, settle
 
-A, B, C = ("n", "a"), ("n", "b"), ("n", "c")
+A, B, C = (Key("ModelDeployment", "n", name) for name in "abc")
 
 
 class Bench:
@@ -44,7 +44,8 @@ class Bench:
         self.times.append(self.clock.now)
         return await self.does(key)
 
-    def reconciled(self, outcome: str, seconds: float) -> None:
+    def reconciled(self, kind: str, outcome: str, seconds: float) -> None:
+        assert kind == "ModelDeployment"
         assert seconds >= 0
         self.outcomes.append(outcome)
 
@@ -133,7 +134,7 @@ async def test_a_key_rests_after_a_reconcile_and_a_calm_one_waits_for_nothing(be
 
 async def test_rests_that_are_over_are_forgotten(bench: Bench) -> None:
     for number in range(MANY_RESTS + 50):
-        bench.queue.add(("a", str(number)))
+        bench.queue.add(Key("ModelDeployment", "a", str(number)))
         await bench.clock.advance(2 * REST)
     assert len(bench.queue._not_before) <= MANY_RESTS
 
@@ -290,7 +291,7 @@ async def test_one_failing_key_does_not_hold_the_others(bench: Bench) -> None:
 async def test_the_end_of_a_worker_ends_the_queue() -> None:
     bench = Bench()
 
-    def broken(_: str, __: float) -> None:
+    def broken(_: str, __: str, ___: float) -> None:
         raise ValueError("broken meter")
 
     bench.reconciled = broken  # type: ignore[method-assign]
@@ -346,11 +347,11 @@ async def test_stopping_lets_finish_what_runs_and_takes_nothing_more(bench: Benc
     bench.does = slow
     for key in (A, B, C):
         bench.queue.add(key)
-    bench.queue.add_after(("n", "d"), 1)
+    bench.queue.add_after(Key("ModelDeployment", "n", "d"), 1)
     await settle()
     stopping = asyncio.ensure_future(bench.queue.stop(10))
     await settle()
-    bench.queue.add(("n", "e"))
+    bench.queue.add(Key("ModelDeployment", "n", "e"))
     gate.set()
     assert await stopping is True
     assert ended == [A, B]
@@ -439,7 +440,7 @@ def two_lanes(reconcile: Callable[[Key], Awaitable[None]], workers: int) -> Work
         workers=workers,
         meter=Bench(),
         clock=asyncio.get_running_loop(),
-        is_known=lambda key: key[1].startswith("known"),
+        is_known=lambda key: key.name.startswith("known"),
     )
 
 
@@ -450,13 +451,13 @@ async def test_what_is_known_goes_before_what_is_new_and_what_is_new_has_its_tur
     over = asyncio.Event()
 
     async def reconcile(key: Key) -> None:
-        done.append(key[1])
+        done.append(key.name)
         if len(done) == len(names):
             over.set()
 
     queue = two_lanes(reconcile, workers=1)
     for name in names:
-        queue.add(("a", name))
+        queue.add(Key("ModelDeployment", "a", name))
     running = asyncio.ensure_future(queue.run())
     async with asyncio.timeout(5):
         await over.wait()
@@ -474,8 +475,8 @@ async def test_new_keys_never_take_all_workers() -> None:
     all_known, never = asyncio.Event(), asyncio.Event()
 
     async def reconcile(key: Key) -> None:
-        started.append(key[1])
-        if key[1].startswith("new"):
+        started.append(key.name)
+        if key.name.startswith("new"):
             await never.wait()
         elif sum(name.startswith("known") for name in started) == 3:
             all_known.set()
@@ -483,10 +484,10 @@ async def test_new_keys_never_take_all_workers() -> None:
     queue = two_lanes(reconcile, workers=3)
     running = asyncio.ensure_future(queue.run())
     for number in range(4):
-        queue.add(("a", f"new-{number}"))
+        queue.add(Key("ModelDeployment", "a", f"new-{number}"))
     await asyncio.sleep(0)
     for number in range(3):
-        queue.add(("a", f"known-{number}"))
+        queue.add(Key("ModelDeployment", "a", f"known-{number}"))
     async with asyncio.timeout(5):
         await all_known.wait()
     assert sorted(name for name in started if name.startswith("new")) == ["new-0", "new-1"]
@@ -500,7 +501,7 @@ async def test_a_new_key_waits_for_nobody_while_a_worker_is_free() -> None:
     new_taken = asyncio.Event()
 
     async def reconcile(key: Key) -> None:
-        if key[1].startswith("new"):
+        if key.name.startswith("new"):
             new_taken.set()
         else:
             await new_taken.wait()
@@ -510,8 +511,8 @@ async def test_a_new_key_waits_for_nobody_while_a_worker_is_free() -> None:
     # One turn of the loop starts the workers, the next brings them to where they wait.
     await asyncio.sleep(0)
     await asyncio.sleep(0)
-    queue.add(("a", "new"))
-    queue.add(("a", "known"))
+    queue.add(Key("ModelDeployment", "a", "new"))
+    queue.add(Key("ModelDeployment", "a", "known"))
     try:
         async with asyncio.timeout(5):
             await new_taken.wait()

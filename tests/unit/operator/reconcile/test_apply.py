@@ -19,7 +19,7 @@ from serval_operator.reconcile.apply import all_of
 from serval_operator.reconcile.model import RETRY_REFUSED
 from support import gen
 from support.fakes import Call
-from unit.operator.reconcile.world import KEY, World
+from unit.operator.reconcile.world import KEY, PLACE, World
 
 pytestmark = pytest.mark.unit
 
@@ -35,7 +35,7 @@ IDS = ["autoscaler", "budget"]
 
 
 def there(world: World, resource: Resource) -> bool:
-    return world.api.stored(resource, *KEY) is not None
+    return world.api.stored(resource, *PLACE) is not None
 
 
 class TestOptional:
@@ -89,7 +89,7 @@ class TestOptional:
     ) -> None:
         world = World(**wish)
         await world.reconcile()
-        world.api.edit(resource, *KEY, gen.deleting)
+        world.api.edit(resource, *PLACE, gen.deleting)
         world.edit_spec(**end)
         assert ("delete", resource.kind, gen.MODEL) not in await world.calls()
 
@@ -97,7 +97,7 @@ class TestOptional:
         world = World(**SCALED)
         await world.reconcile()
         world.deaf = True
-        world.api.remove(AUTOSCALERS, *KEY)
+        world.api.remove(AUTOSCALERS, *PLACE)
         theirs = world.api.put(AUTOSCALERS, {"metadata": {"name": gen.MODEL, "namespace": gen.NAMESPACE}})
         world.deaf = False
         world.edit_spec(autoscaling=None)
@@ -159,7 +159,7 @@ class TestPorts:
         world = World()
         await world.reconcile()
         before = world.stored(SERVICES)["spec"]["ports"]
-        world.api.edit(SERVICES, *KEY, self.renumber)
+        world.api.edit(SERVICES, *PLACE, self.renumber)
         self.picky(world)
         service = ("Service", gen.MODEL)
         assert await world.calls() == [("apply", *service), ("merge", *service), ("apply", *service)]
@@ -171,7 +171,7 @@ class TestPorts:
         world = World()
         await world.reconcile()
         world.deaf = True
-        world.api.remove(SERVICES, *KEY)
+        world.api.remove(SERVICES, *PLACE)
         theirs = {
             "metadata": {"name": gen.MODEL, "namespace": gen.NAMESPACE},
             "spec": {"ports": [{"port": 1}]},
@@ -195,7 +195,7 @@ class TestPorts:
     async def test_a_refusal_for_another_reason_is_told(self) -> None:
         world = World()
         await world.reconcile()
-        world.api.edit(SERVICES, *KEY, self.renumber)
+        world.api.edit(SERVICES, *PLACE, self.renumber)
         world.fail(Invalid(422, "Invalid", "no"), kind="Service", name=gen.MODEL)
         assert await world.reconcile() == RETRY_REFUSED
         assert world.told() == ("False", "ChildRefused", "Service/digits: no")

@@ -11,7 +11,7 @@ import pytest
 from serval_operator.kube.protocol import MODEL_DEPLOYMENTS, PODS
 from support import gen
 from unit.operator.configuration import CONFIGURATION
-from unit.operator.reconcile.world import KEY, MOST_PAUSES, World
+from unit.operator.reconcile.world import KEY, MOST_PAUSES, PLACE, World
 
 pytestmark = pytest.mark.unit
 
@@ -192,7 +192,7 @@ async def test_who_is_gone_is_not_asked_any_more(end: str) -> None:
     if end == "the pod":
         world.api.remove(PODS, gen.NAMESPACE, "digits-10.0.0.1")
     else:
-        world.api.remove(MODEL_DEPLOYMENTS, *KEY)
+        world.api.remove(MODEL_DEPLOYMENTS, *PLACE)
     await world.reconcile()
     await settled()
     assert task.cancelled()

@@ -8,7 +8,7 @@ from serval_operator.errors import Forbidden, Transient
 from serval_operator.kube.protocol import EVENTS, MODEL_DEPLOYMENTS, PODS
 from serval_operator.reconcile.decide import WAITING_AGAIN
 from support import gen
-from unit.operator.reconcile.world import KEY, World
+from unit.operator.reconcile.world import PLACE, World
 
 pytestmark = pytest.mark.unit
 
@@ -105,7 +105,7 @@ class TestPauses:
         for _ in range(6):
             await world.reconcile()
         model = world.stored(MODEL_DEPLOYMENTS)
-        world.api.remove(MODEL_DEPLOYMENTS, *KEY)
+        world.api.remove(MODEL_DEPLOYMENTS, *PLACE)
         await world.reconcile()
         world.api.put(MODEL_DEPLOYMENTS, model)
         assert await world.reconcile() == 2
@@ -140,7 +140,7 @@ class TestRoom:
     async def test_and_for_the_moment_that_the_scheduler_needs_then(self) -> None:
         world = await self.replacing()
         await world.reconcile()
-        world.api.remove(PODS, KEY[0], "digits-old")
+        world.api.remove(PODS, gen.NAMESPACE, "digits-old")
         world.seconds += 1.0
         assert await world.reconcile() == pytest.approx(2.0)
         assert world.told()[1] == "Progressing"
@@ -148,7 +148,7 @@ class TestRoom:
     async def test_and_no_longer(self) -> None:
         world = await self.replacing()
         await world.reconcile()
-        world.api.remove(PODS, KEY[0], "digits-old")
+        world.api.remove(PODS, gen.NAMESPACE, "digits-old")
         world.seconds += 3.0
         assert await world.reconcile() == WAITING_AGAIN
         assert world.told() == ("False", "Unschedulable", f"1 of 1 pods: {self.WORDS}")

@@ -13,7 +13,7 @@ from serval_operator.kube.cache import Cache
 from serval_operator.kube.protocol import DEPLOYMENTS, MODEL_DEPLOYMENTS, PODS, SERVICES
 from serval_operator.reconcile.model import RETRY_REFUSED
 from support import gen
-from unit.operator.reconcile.world import KEY, World
+from unit.operator.reconcile.world import PLACE, World
 
 pytestmark = pytest.mark.unit
 
@@ -186,7 +186,7 @@ class TestStranger:
         world = World()
         await world.reconcile()
         world.deaf = True
-        world.api.remove(DEPLOYMENTS, *KEY)
+        world.api.remove(DEPLOYMENTS, *PLACE)
         before = world.api.put(DEPLOYMENTS, STRANGER)
         world.deaf = False
         world.edit_spec(replicas=3)
@@ -198,11 +198,13 @@ class TestStranger:
         world = World()
         await world.reconcile()
         world.deaf = True  # the garbage collector is slow
-        world.api.remove(MODEL_DEPLOYMENTS, *KEY)
+        world.api.remove(MODEL_DEPLOYMENTS, *PLACE)
         world.deaf = False
         world.api.put(MODEL_DEPLOYMENTS, gen.model(uid="another"))
         assert await world.reconcile() == RETRY_REFUSED
-        assert world.told()[1] == "ResourceConflict"
+        assert world.told()[1] == "Progressing"
+        assert "of a deleted ModelDeployment vision/digits is being removed" in world.told()[2]
+        assert world.events == []
         world.collect_garbage()
         assert await world.reconcile() is None
         assert world.stored(DEPLOYMENTS)["metadata"]["ownerReferences"][0]["uid"] == "another"
@@ -266,7 +268,7 @@ class TestDrift:
     async def test_is_repaired_once(self) -> None:
         world = World()
         await world.reconcile()
-        world.api.edit(DEPLOYMENTS, *KEY, self.scale)
+        world.api.edit(DEPLOYMENTS, *PLACE, self.scale)
         assert await world.calls() == [("apply", "Deployment", gen.MODEL)]
         assert world.stored(DEPLOYMENTS)["spec"]["replicas"] == 1
         assert await world.calls() == []
@@ -274,7 +276,7 @@ class TestDrift:
     async def test_is_repaired_after_a_restart(self) -> None:
         world = World()
         await world.reconcile()
-        world.api.edit(DEPLOYMENTS, *KEY, self.scale)
+        world.api.edit(DEPLOYMENTS, *PLACE, self.scale)
         world.restarted()
         assert await world.calls() == [("apply", "Deployment", gen.MODEL)]
         assert await world.calls() == []
@@ -283,7 +285,7 @@ class TestDrift:
         """No fight: their field stays, and costs one apply when it comes, and one after a restart."""
         world = World()
         await world.reconcile()
-        world.api.edit(DEPLOYMENTS, *KEY, lambda obj: obj["metadata"]["annotations"].update(note="theirs"))
+        world.api.edit(DEPLOYMENTS, *PLACE, lambda obj: obj["metadata"]["annotations"].update(note="theirs"))
         assert await world.calls() == [("apply", "Deployment", gen.MODEL)]
         assert await world.calls() == []
         world.restarted()
@@ -294,14 +296,14 @@ class TestDrift:
     async def test_a_changed_status_is_none(self) -> None:
         world = World()
         await world.reconcile()
-        world.api.set_status(DEPLOYMENTS, *KEY, {"observedGeneration": 1, "replicas": 1})
+        world.api.set_status(DEPLOYMENTS, *PLACE, {"observedGeneration": 1, "replicas": 1})
         assert await world.calls() == []
 
     async def test_of_our_status_is_repaired(self) -> None:
         world = World()
         await world.reconcile()
         before = world.status
-        world.api.set_status(MODEL_DEPLOYMENTS, *KEY, {**before, "replicas": 9})
+        world.api.set_status(MODEL_DEPLOYMENTS, *PLACE, {**before, "replicas": 9})
         assert await world.calls() == [("apply_status", "ModelDeployment", gen.MODEL)]
         assert world.status == before
 
@@ -310,7 +312,7 @@ class TestEnd:
     async def test_with_a_deletion_timestamp_nothing_is_sent(self) -> None:
         world = World()
         await world.reconcile()
-        world.api.edit(MODEL_DEPLOYMENTS, *KEY, gen.deleting)
+        world.api.edit(MODEL_DEPLOYMENTS, *PLACE, gen.deleting)
         world.api.remove(SERVICES, gen.NAMESPACE, gen.MODEL)
         assert await world.calls() == []
         assert world.states[-1] is None
@@ -318,23 +320,23 @@ class TestEnd:
     async def test_of_a_model_that_is_gone(self) -> None:
         world = World()
         await world.reconcile()
-        world.api.remove(MODEL_DEPLOYMENTS, *KEY)
+        world.api.remove(MODEL_DEPLOYMENTS, *PLACE)
         assert await world.calls() == []
         assert world.states[-1] is None
 
     async def test_while_its_status_is_written(self) -> None:
         world = World(replicas=-1)
         world.deaf = True
-        world.api.remove(MODEL_DEPLOYMENTS, *KEY)
+        world.api.remove(MODEL_DEPLOYMENTS, *PLACE)
         assert await world.reconcile() is None
         assert world.events == []
-        assert world.api.stored(MODEL_DEPLOYMENTS, *KEY) is None
+        assert world.api.stored(MODEL_DEPLOYMENTS, *PLACE) is None
 
     async def test_a_successor_of_the_same_name_gets_its_own_status(self) -> None:
         """The API server writes a status whatever uid it is sent, but not one of an older version."""
         world = World()
         world.deaf = True
-        world.api.remove(MODEL_DEPLOYMENTS, *KEY)
+        world.api.remove(MODEL_DEPLOYMENTS, *PLACE)
         world.api.put(MODEL_DEPLOYMENTS, gen.model(uid="another", suspend=True))
         with pytest.raises(Conflict):
             await world.reconcile()
@@ -448,7 +450,7 @@ class TestMeter:
         world = World()
         await world.reconcile()
         model = world.stored(MODEL_DEPLOYMENTS)
-        world.api.remove(MODEL_DEPLOYMENTS, *KEY)
+        world.api.remove(MODEL_DEPLOYMENTS, *PLACE)
         await world.reconcile()
         world.api.put(MODEL_DEPLOYMENTS, model)
         world.put_pod("digits-1", gen.ready())

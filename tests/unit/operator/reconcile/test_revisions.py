@@ -40,6 +40,7 @@ class TestRecord:
         template = world.api.objects_of("Deployment")[0]["spec"]["template"]
         labels = dict(template["metadata"]["labels"])
         assert labels.pop("serval.dev/revision") == world.carried
+        assert labels.pop("serval.dev/owner-uid") == gen.MODEL_UID
         kept = record["data"]["template"]
         assert kept == {**template, "metadata": {**template["metadata"], "labels": labels}}
         for _ in range(3):

@@ -115,7 +115,9 @@ class TestWaiting:
             "resourceName": "nvidia.com/gpu",
             "requested": 1,
             "free": 0,
-            "holders": [{"namespace": "other", "name": "stranger", "node": "gpu-0", "count": 1}],
+            "holders": [
+                {"kind": "Pod", "namespace": "other", "name": "stranger", "node": "gpu-0", "count": 1}
+            ],
         }
         assert KEY in world.reconciler.waiting
 
@@ -141,7 +143,7 @@ class TestWaiting:
     async def test_a_pod_that_is_gone_waits_no_more(self) -> None:
         world = await waiting()
         world.edit_spec(suspend=True)
-        world.api.remove(PODS, KEY[0], "digits-1")
+        world.api.remove(PODS, gen.NAMESPACE, "digits-1")
         assert await world.reconcile() is None
         assert "accelerator" not in world.status
         assert KEY not in world.reconciler.waiting

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from serval_operator.api.conditions import find
-from serval_operator.api.views import Key, ModelView, PodView
+from serval_operator.api.conditions import Condition, find
+from serval_operator.api.naming import Key
+from serval_operator.api.views import ModelView, PodView
 from serval_operator.config import Configuration
 from serval_operator.kube.cache import SELECTORS, Cache
 from serval_operator.kube.protocol import (
@@ -29,7 +30,8 @@ from support import gen
 from support.fakes import Call, FakeKubeApi
 from unit.operator.configuration import CONFIGURATION
 
-KEY: Key = (gen.NAMESPACE, gen.MODEL)
+PLACE = (gen.NAMESPACE, gen.MODEL)
+KEY = Key("ModelDeployment", *PLACE)
 OWNED = (DEPLOYMENTS, SERVICES, CONTROLLER_REVISIONS)
 Event = tuple[str, str]
 MOST_PAUSES = 10
@@ -117,7 +119,7 @@ class World:
 
     def edit_spec(self, **fields: Any) -> None:
         """The user changes fields of the spec."""
-        self.api.edit(MODEL_DEPLOYMENTS, *KEY, lambda obj: obj["spec"].update(fields), manager="kubectl")
+        self.api.edit(MODEL_DEPLOYMENTS, *PLACE, lambda obj: obj["spec"].update(fields), manager="kubectl")
 
     def annotate(self, **annotations: str) -> None:
         """The user sets annotations; their names without the domain and with underscores."""
@@ -126,7 +128,7 @@ class World:
         def change(obj: gen.Object) -> None:
             obj["metadata"]["annotations"] = {**obj["metadata"].get("annotations", {}), **given}
 
-        self.api.edit(MODEL_DEPLOYMENTS, *KEY, change, manager="kubectl")
+        self.api.edit(MODEL_DEPLOYMENTS, *PLACE, change, manager="kubectl")
 
     def put_pod(self, name: str, *options: gen.Option, revision: str = "", created: float = 0.0) -> None:
         """A pod is in this state, of the revision that the Deployment carries unless another one is named."""
@@ -241,13 +243,14 @@ class World:
         assert (reason, message) == self.told(about)[1:] or reason == "Recovered"
         self.events.append((kind, reason))
 
-    def model_state(self, key: Key, reason: str | None) -> None:
-        """Take the state."""
+    def conditions(self, key: Key, conditions: Sequence[Condition]) -> None:
+        """Take the reason of `Ready`; None for an object that is gone."""
         assert key == KEY
-        self.states.append(reason)
+        self.states.append(next((one.reason for one in conditions if one.type == "Ready"), None))
 
-    def pod_ready(self, seconds_by_phase: dict[str, float]) -> None:
+    def pod_ready(self, kind: str, seconds_by_phase: dict[str, float]) -> None:
         """Take the phases."""
+        assert kind == "ModelDeployment"
         self.became_ready.append(seconds_by_phase)
 
     def _watch(self, resource: Resource, kind: str, obj: gen.Object) -> None:

@@ -1,0 +1,129 @@
+"""What is known of the pods of a revision, beside their template.
+
+A revision keeps its pod template, so its pods stay as they are whatever the operator's configuration says
+later. What the status and the capacity verdict say of these pods must stay with them too, so these facts are
+recorded with the template. Facts that this operator does not know are ignored; those that are missing are
+derived from the template.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from serval_operator.api.amounts import extended
+from serval_operator.api.view_parts import mapping, mappings, whole
+from serval_operator.constants import CAP_CONCURRENCY_LIMIT, CAP_RAW_SCORE, CONTAINER_FRONT, CONTAINER_SERVER
+
+FORMAT: Final = 1
+"""Form of the data of a ControllerRevision. The data is immutable, so another form gets another number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What the pods of a revision ask of nodes.
+
+    Parameters
+    ----------
+    accelerator:
+        Profile or resource as the spec names it; empty for none.
+    resource_name, count:
+        Extended resource of each pod and how many units of it; empty and 0 for none.
+    """
+
+    accelerator: str = ""
+    resource_name: str = ""
+    count: int = 0
+    node_selector: Mapping[str, str] = field(default_factory=dict)
+    tolerations: Sequence[Mapping[str, Any]] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of the pods of a revision.
+
+    Parameters
+    ----------
+    runtime:
+        Name of the runtime; empty if it is not known.
+    image:
+        Image of the model server.
+    capabilities:
+        What clients may use of the pods, and the operator ask of them.
+    """
+
+    runtime: str
+    image: str
+    capabilities: frozenset[str]
+    placement: Placement
+
+    def as_json(self) -> dict[str, Any]:
+        """The facts as a ControllerRevision keeps them."""
+        asked = self.placement
+        placement = {
+            "accelerator": asked.accelerator,
+            "resourceName": asked.resource_name,
+            "count": asked.count,
+            "nodeSelector": dict(asked.node_selector),
+            "tolerations": [dict(one) for one in asked.tolerations],
+        }
+        return {
+            "runtime": self.runtime,
+            "image": self.image,
+            "capabilities": sorted(self.capabilities),
+            "placement": {name: value for name, value in placement.items() if value},
+        }
+
+
+def parse_facts(facts: Mapping[str, Any], template: Mapping[str, Any]) -> Facts:
+    """Read recorded facts; total, as all parsing of stored objects is.
+
+    Parameters
+    ----------
+    template:
+        Pod template of the same revision. What the facts lack is derived from it.
+    """
+    containers = _containers(template)
+    derived = _derived_placement(template, containers.get(CONTAINER_SERVER, {}))
+    capabilities = facts.get("capabilities")
+    if not isinstance(capabilities, list):
+        # The front of a pod adds both, whatever the server behind it can do.
+        capabilities = [CAP_RAW_SCORE, CAP_CONCURRENCY_LIMIT] if CONTAINER_FRONT in containers else []
+    return Facts(
+        runtime=str(facts.get("runtime") or ""),
+        image=str(facts.get("image") or containers.get(CONTAINER_SERVER, {}).get("image") or ""),
+        capabilities=frozenset(str(one) for one in capabilities),
+        placement=_placement(facts["placement"]) if isinstance(facts.get("placement"), Mapping) else derived,
+    )
+
+
+def _placement(recorded: Mapping[str, Any]) -> Placement:
+    return Placement(
+        accelerator=str(recorded.get("accelerator") or ""),
+        resource_name=str(recorded.get("resourceName") or ""),
+        count=whole(recorded.get("count")),
+        node_selector=mapping(recorded, "nodeSelector"),
+        tolerations=tuple(mappings(recorded, "tolerations")),
+    )
+
+
+def _derived_placement(template: Mapping[str, Any], server: Mapping[str, Any]) -> Placement:
+    """Placement that a template shows. It cannot tell a profile, so the resource stands for it."""
+    spec = mapping(template, "spec")
+    devices = extended(mapping(mapping(server, "resources"), "limits"))
+    name, count = next(((name, count) for name, count in devices.items() if count), ("", 0))
+    return Placement(
+        accelerator=name,
+        resource_name=name,
+        count=count,
+        node_selector=mapping(spec, "nodeSelector"),
+        tolerations=tuple(mappings(spec, "tolerations")),
+    )
+
+
+def _containers(template: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """Containers of a pod template by name. Behind a front the server is an init container."""
+    spec = mapping(template, "spec")
+    every = (*mappings(spec, "initContainers"), *mappings(spec, "containers"))
+    return {str(one.get("name", "")): one for one in every}
