@@ -9,10 +9,11 @@ from serval_operator.api.conditions import format_time, merge
 from serval_operator.api.naming import selector
 from serval_operator.api.resolved import Resolved, Strategy
 from serval_operator.api.views import ModelView, PodView
-from serval_operator.constants import MAX_MESSAGE, PORT_GRPC, PORT_HTTP, SERVING
+from serval_operator.constants import MAX_MESSAGE, PORT_GRPC, PORT_HTTP
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.podstate import Verdict, fetch_result
 from serval_operator.planning.readiness import Readiness
+from serval_operator.reasons import SERVING
 
 Status = dict[str, Any]
 MOST_PLACES = 1000

@@ -18,7 +18,6 @@ from serval_operator.constants import (
     ANNOTATION_FAILED_REASON,
     ANNOTATION_SERVED,
     MODEL_DEPLOYMENT,
-    RESOURCE_CONFLICT,
 )
 from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError
 from serval_operator.kube.protocol import CONFIG_MAPS, CONTROLLER_REVISIONS, PODS, SERVICE_ACCOUNTS, KubeApi
@@ -27,6 +26,7 @@ from serval_operator.planning.podstate import fetch_result
 from serval_operator.planning.readiness import Blocked
 from serval_operator.planning.references import judge_service_account
 from serval_operator.planning.revisions import next_number, surplus
+from serval_operator.reasons import RESOURCE_CONFLICT
 from serval_operator.reconcile.aim import Aim
 from serval_operator.reconcile.apply import Memory, refusal
 
