@@ -24,13 +24,22 @@ demo: $(READY) packages ## a real Kubernetes from nothing, the operator, a train
 test: verify binaries images ## everything: lint, types, unit, integration (real control plane), e2e (real nodes)
 	@SERVAL_FORBID_SKIPS=1 $(PY) -m pytest tests
 
-verify: lint typecheck ## what needs no cluster and no test
+verify: lint typecheck generated words ## what needs no cluster and no test
 
 lint: $(READY) ## ruff and the layers
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/lint-imports --no-logo 2>&1 | tail -n 12
 
 typecheck: $(READY) ## mypy, strict
 	@.venv/bin/mypy
+
+generate: $(READY) ## write the generated parts of the documents
+	@$(PY) tools/generate.py
+
+generated: $(READY) ## fail if a generated part is out of date
+	@$(PY) tools/generate.py --check
+
+words: $(READY) ## fail if the prose of documents or code has more unclear words than allowed
+	@$(PY) tools/words.py
 
 unit: $(READY) ## tables, goldens, properties; seconds to two minutes
 	@$(PY) -m pytest tests/unit
@@ -62,4 +71,4 @@ lab-kubeconfig: $(READY) ## path of the running lab's kubeconfig
 clean: ## remove what was made in the checkout
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
-.PHONY: help venv packages demo test verify lint typecheck unit integration e2e bench binaries images lab-up lab-down lab-kubeconfig clean
+.PHONY: help venv packages demo test verify lint typecheck generate generated words unit integration e2e bench binaries images lab-up lab-down lab-kubeconfig clean

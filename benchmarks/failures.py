@@ -1,7 +1,7 @@
-"""``python -m benchmarks failures``: makes failures on the lab and shows what ModelDeployments say of them.
+"""``python -m benchmarks failures``: provokes failures on the lab and shows how ModelDeployments report them.
 
-The failures are made by end-to-end tests, which check that the cause is named and that the cure helps. They
-note what they saw; from the notes the tables of docs/failures.md are written.
+End-to-end tests provoke the failures and check that the cause is named and that the cure helps. They note
+what they saw, and the tables of docs/failures.md are written from these notes.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.failure_cases import FAILURES, NOT_MADE, Failure
+from benchmarks.failure_cases import FAILURES, TESTED_ELSEWHERE, Failure
 from benchmarks.operator.command import placed
+from serval_operator.reasons import REASONS
 from support.ledger import VARIABLE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -28,7 +29,7 @@ LONGEST = 420
 
 
 def main(arguments: Sequence[str] = ()) -> None:
-    """Make the failures, print the tables, and write them into the docs."""
+    """Provoke the failures, print the tables, and write them into the docs."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks failures", description=__doc__)
     parser.add_argument("--notes", type=Path, help="notes of an earlier run, in place of a run")
     parser.add_argument("--write", action="store_true", help=f"write the tables into docs/{DOCS.name} too")
@@ -40,7 +41,7 @@ def main(arguments: Sequence[str] = ()) -> None:
 
 
 def make(notes: Path) -> Path:
-    """Run the tests that make the failures. Needs what `make e2e` needs, and takes as long as they do."""
+    """Run the tests that provoke the failures. They need what `make e2e` needs."""
     notes.parent.mkdir(parents=True, exist_ok=True)
     notes.unlink(missing_ok=True)
     tests = dict.fromkeys(failure.test for failure in FAILURES)
@@ -51,17 +52,17 @@ def make(notes: Path) -> Path:
         check=False,
     )
     if done.returncode:
-        raise SystemExit("a test failed, so the tables would not be true")
+        raise SystemExit("a test failed, so the tables would be wrong")
     return notes
 
 
 def read(notes: Path) -> list[dict[str, Any]]:
-    """Notes, in the order in which they were made."""
+    """Return the notes, in the order in which they were made."""
     return [json.loads(line) for line in notes.read_text().splitlines()]
 
 
 def markdown(notes: Sequence[Mapping[str, Any]]) -> str:
-    """All tables, as they stand in the docs.
+    """Return the tables that need notes, as they stand in the docs.
 
     Raises
     ------
@@ -88,21 +89,26 @@ def markdown(notes: Sequence[Mapping[str, Any]]) -> str:
     parts = [
         "## What a ModelDeployment says",
         table(["what was done", "`Ready` is False:", "message", "`Available`", "`Stalled`", "after"], said),
-        "Not made on the lab:",
-        table(
-            ["reason", "why", "tested in"],
-            [[f"`{one}`", why, f"`{test}`"] for one, (why, test) in NOT_MADE.items()],
-        ),
         "## The same, in KServe's words and in Serval's",
         table(["what was done", "KServe, after 30 s", "Serval"], beside),
     ]
     return "\n\n".join(parts)
 
 
-def cell(text: str) -> str:
-    """A message as a cell of a table: on one line, cut where it is long, nothing of it taken as markup.
+def not_provoked() -> str:
+    """Return the table of failures that no test provokes on the lab."""
+    rows = [
+        [f"`{row.name}`", row.not_provoked, f"`{TESTED_ELSEWHERE[row.name]}`"]
+        for row in REASONS.values()
+        if row.not_provoked
+    ]
+    return table(["reason", "why", "tested in"], rows)
 
-    The lab's programs lie in the home of whoever ran it, which is nobody's business.
+
+def cell(text: str) -> str:
+    """Return a message as a cell of a table: on one line, cut to `LONGEST`, with markup escaped.
+
+    The lab's programs are in the home folder of the user who ran it; its path is not published.
     """
     flat = " ".join(text.split()).replace(str(Path.home()), "~")
     cut = flat if len(flat) <= LONGEST else f"{flat[:LONGEST].rstrip()} ..."
@@ -112,7 +118,7 @@ def cell(text: str) -> str:
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A table in Markdown."""
+    """Return a table in Markdown."""
     return "\n".join(f"| {' | '.join(line)} |" for line in [head, ["---"] * len(head), *rows])
 
 

@@ -17,7 +17,7 @@ class InvalidSpec(ServalError):
     Parameters
     ----------
     reason:
-        One of the reasons of `serval_operator.constants`.
+        One of `serval_operator.reasons`.
     message:
         What must hold, for the user.
     """

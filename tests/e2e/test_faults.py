@@ -22,6 +22,7 @@ from serval_lab import Lab
 from serval_serving.client import HttpClient
 from support.chart import CHART, NAMESPACE, RELEASE
 from support.cluster import Object, condition
+from support.ledger import provokes
 from support.wait import until
 
 # Several models are loaded one after another, each of which takes half a minute on a busy machine.
@@ -79,6 +80,7 @@ class TestNodes:
             node.start()
         stand.serving("pair")
 
+    @provokes("NodeNotReady", "the node is cut from the network")
     def test_a_node_cut_from_the_network_goes_on_and_is_found_again(
         self, stand: Stand, cluster_lab: Lab
     ) -> None:
@@ -97,6 +99,7 @@ class TestNodes:
         stand.serving("island")
         assert {pod["metadata"]["uid"] for pod in stand.pods("island")} == before
 
+    @provokes("Unschedulable", "no node takes the pod")
     def test_the_only_replica_does_not_hold_up_a_drain(self, stand: Stand, cluster_lab: Lab) -> None:
         stand.create("single", resources=SMALL, **stand.on_node(NODE))
         stand.serving("single")
@@ -121,6 +124,7 @@ class TestNodes:
         assert load.failures == [], load.failures[:3]
         assert victim not in nodes_of(stand, "wide")
 
+    @provokes("DeviceNotReady", "the GPU node is cordoned")
     def test_a_cordoned_node_is_named_while_its_devices_are_out_of_reach(
         self, stand: Stand, cluster_lab: Lab
     ) -> None:
@@ -132,6 +136,7 @@ class TestNodes:
         stand.serving("fenced")
 
 
+@provokes("ImagePullFailed", "the registry is gone")
 def test_registry_that_is_gone_and_back(stand: Stand, cluster_lab: Lab) -> None:
     cluster_lab.registry_server.kill()
     try:

@@ -10,6 +10,7 @@ import pytest
 from e2e.stand import ARCHIVE, Stand
 from serval_lab import Lab
 from support.cluster import Object, condition
+from support.ledger import provokes
 
 SOON = 90.0
 """Seconds that a failure may take to happen; the status follows it within two."""
@@ -32,6 +33,7 @@ def serving(stand: Stand, name: str) -> Object:
 
 
 class TestScheduling:
+    @provokes("RequestExceedsNode", "more GPUs than any node has")
     def test_more_gpus_than_a_node_has(self, stand: Stand) -> None:
         gpus = {"profile": "nvidia-gpu", "count": 3}
         stand.create("greedy", accelerator=gpus)
@@ -41,6 +43,7 @@ class TestScheduling:
         stand.patch("greedy", accelerator={**gpus, "count": 1})
         stand.cluster.until_condition(stand.namespace, "greedy", "Scheduled", "True", limit=SOON)
 
+    @provokes("QuotaExceeded", "the namespace's quota is used up")
     def test_quota(self, stand: Stand) -> None:
         quota = {
             "apiVersion": "v1",
@@ -76,28 +79,33 @@ def broken_network(lab: Lab, node: str) -> Iterator[None]:
 
 
 class TestNode:
+    @provokes("SandboxFailed", "the node's network is broken")
     def test_sandbox(self, stand: Stand, cluster_lab: Lab) -> None:
         with broken_network(cluster_lab, "cpu-0"):
             stand.create("netless", **stand.on_node("cpu-0"))
             assert "no-such-plugin" in message(failing(stand, "netless", "SandboxFailed"))
         stand.cluster.until_condition(stand.namespace, "netless", "ModelFetched", "True", limit=180)
 
+    @provokes("VolumeFailed", "a ConfigMap that does not exist")
     def test_volume_that_is_missing(self, stand: Stand) -> None:
         stand.create("no-ca", model={**stand.model, "caConfigMap": {"name": "later", "key": "ca.crt"}})
         assert "later" in message(failing(stand, "no-ca", "VolumeFailed"))
         stand.copy_ca("later")
         stand.cluster.until_condition(stand.namespace, "no-ca", "ModelFetched", "True", limit=240)
 
+    @provokes("ImagePullFailed", "an image that does not exist")
     def test_image_that_does_not_exist(self, stand: Stand) -> None:
         stand.create("no-image", runtime={"name": "no-image"})
         assert "no-image" in message(failing(stand, "no-image", "ImagePullFailed"))
         stand.patch("no-image", runtime={"name": "serval"})
         serving(stand, "no-image")
 
+    @provokes("CreateContainerError", "a program that may not be run")
     def test_container_that_cannot_be_started(self, stand: Stand) -> None:
         stand.create("no-program", runtime={"name": "no-program"})
         assert "permission denied" in message(failing(stand, "no-program", "CreateContainerError"))
 
+    @provokes("NodeNotReady", "the node is switched off")
     def test_node_lost_and_found(self, stand: Stand, cluster_lab: Lab) -> None:
         stand.create("lost", **stand.on_node("cpu-0"))
         serving(stand, "lost")
@@ -113,6 +121,7 @@ class TestNode:
 
 
 class TestDevice:
+    @provokes("DeviceAllocationFailed", "the device plugin refuses")
     def test_refused_allocation(self, stand: Stand, cluster_lab: Lab) -> None:
         device = cluster_lab.device("gpu-0", "nvidia.com/gpu")
         device.refuse(True)
@@ -127,6 +136,10 @@ class TestDevice:
 
 
 class TestFetch:
+    @provokes("ModelNotFound", "the address answers 404")
+    @provokes("ModelAccessDenied", "the address answers 403")
+    @provokes("ModelArtifactRejected", "an archive that writes outside its folder")
+    @provokes("ModelInvalid", "an archive without a model")
     @pytest.mark.parametrize(
         ("path", "reason", "words"),
         [
@@ -140,6 +153,7 @@ class TestFetch:
         stand.create("wrong", model={**stand.model, "uri": stand.uri(path)})
         assert words in message(failing(stand, "wrong", reason))
 
+    @provokes("ModelDigestMismatch", "another archive than the pinned one")
     def test_digest(self, stand: Stand) -> None:
         stand.create("other", model={**stand.model, "sha256": "0" * 64})
         cr = failing(stand, "other", "ModelDigestMismatch")
@@ -147,26 +161,31 @@ class TestFetch:
         stand.patch("other", model={"sha256": None})
         stand.cluster.until_condition(stand.namespace, "other", "ModelFetched", "True", limit=SOON)
 
+    @provokes("ModelSourceUnavailable", "nothing listens at the address")
     def test_store_that_does_not_answer(self, stand: Stand) -> None:
         stand.create("silent", model={**stand.model, "uri": stand.uri("digits.tar.gz", port=444)})
         failing(stand, "silent", "ModelSourceUnavailable")
 
+    @provokes("ModelSourceUnavailable", "the store's certificate is not trusted")
     def test_certificate_that_is_not_trusted(self, stand: Stand) -> None:
         stand.create("untrusted", model={"uri": stand.model["uri"]})
         assert "certificate" in message(failing(stand, "untrusted", "ModelSourceUnavailable"))
 
 
 class TestServer:
+    @provokes("CrashLoop", "a server that ends at once")
     def test_crash_loop(self, stand: Stand) -> None:
         stand.create("crash", runtime={"name": "crash"})
         assert "exit code" in message(failing(stand, "crash", "CrashLoop"))
 
+    @provokes("OutOfMemory", "too little memory")
     def test_out_of_memory(self, stand: Stand) -> None:
         stand.create("small", resources={"limits": {"memory": "64Mi"}})
         failing(stand, "small", "OutOfMemory", 180)
         stand.patch("small", resources={"limits": {"memory": "2Gi"}})
         serving(stand, "small")
 
+    @provokes("ModelLoadFailed", "a model without its variables")
     def test_model_that_cannot_be_loaded(self, stand: Stand) -> None:
         stand.create("damaged", model={**stand.model, "uri": stand.uri("damaged.tar.gz")})
         assert "did not become available" in message(failing(stand, "damaged", "ModelLoadFailed", 180))

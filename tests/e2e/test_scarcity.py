@@ -13,6 +13,7 @@ from e2e.stand import Stand
 from e2e.traffic import steady_load
 from serval_lab import Lab
 from support.cluster import Object, condition
+from support.ledger import provokes
 from support.wait import until
 
 GPU = {"profile": "nvidia-gpu"}
@@ -44,6 +45,7 @@ def allocatable(stand: Stand, number: int) -> None:
     )
 
 
+@provokes("AcceleratorBusy", "all GPUs are taken")
 def test_the_holder_is_named_and_it_heals_when_it_lets_go(stand: Stand, cluster_lab: Lab) -> None:
     with units(cluster_lab, 1):
         allocatable(stand, 1)
@@ -111,6 +113,7 @@ def test_a_surge_rollout_with_a_free_gpu_loses_no_request(
         assert load.answered > 40
 
 
+@provokes("ModelInvalid", "a bad new model, while the old one serves")
 def test_a_bad_model_never_takes_the_old_one_down(stand: Stand, cluster_lab: Lab) -> None:
     with units(cluster_lab, 2):
         allocatable(stand, 2)
@@ -171,6 +174,7 @@ class TestDevices:
             device.set_unhealthy([])
         stand.serving("sick")
 
+    @provokes("DeviceNotReady", "the GPU node's device plugin is gone")
     def test_a_plugin_that_is_gone_and_back(self, stand: Stand, cluster_lab: Lab) -> None:
         device = cluster_lab.device(NODE, RESOURCE)
         device.stop_plugin()
@@ -183,6 +187,8 @@ class TestDevices:
         stand.serving("orphan")
 
 
+@provokes("NoNodeOffersResource", "a device that no node has")
+@provokes("SelectorMismatch", "labels that no GPU node has")
 @pytest.mark.parametrize(
     ("accelerator", "reason"),
     [

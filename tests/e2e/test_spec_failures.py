@@ -14,6 +14,7 @@ import pytest
 from e2e.stand import ARCHIVE, Stand
 from serval_lab import Lab
 from support.cluster import Object, condition
+from support.ledger import provokes
 from support.wait import until
 
 SMALL = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}
@@ -36,6 +37,8 @@ def scheduled(stand: Stand, name: str) -> None:
     stand.cluster.until_condition(stand.namespace, name, "Scheduled", "True", limit=SOON)
 
 
+@provokes("UnknownRuntime", "a runtime that does not exist")
+@provokes("UnknownProfile", "an accelerator profile that does not exist")
 @pytest.mark.parametrize(
     ("spec", "reason", "words", "cure"),
     [
@@ -67,6 +70,7 @@ def test_what_the_configuration_lacks(
     scheduled(stand, "odd")
 
 
+@provokes("UnsupportedSpec", "a model that the runtime cannot serve")
 def test_a_framework_that_the_runtime_does_not_serve(stand: Stand) -> None:
     stand.create(
         "odd", resources=SMALL, runtime={"name": "crash"}, model={**stand.model, "framework": "ONNX"}
@@ -78,6 +82,7 @@ def test_a_framework_that_the_runtime_does_not_serve(stand: Stand) -> None:
 
 
 class TestCredentials:
+    @provokes("CredentialsNotFound", "no such Secret with credentials")
     def test_a_secret_that_is_missing(self, stand: Stand) -> None:
         stand.create("keyless", resources=SMALL, model={**stand.model, "credentials": {"secretName": "keys"}})
         assert "keys" in message(stand.failing("keyless", "CredentialsNotFound"))
@@ -91,6 +96,7 @@ class TestCredentials:
         stand.cluster.create(account(stand, labels=ALLOWED))
         scheduled(stand, "orphan")
 
+    @provokes("ReferenceNotPermitted", "a ServiceAccount whose owner does not offer it")
     def test_an_account_that_is_not_meant_for_it(self, stand: Stand) -> None:
         stand.cluster.create(account(stand))
         credentials = {"serviceAccountName": ACCOUNT}
@@ -110,6 +116,7 @@ def account(stand: Stand, **metadata: Any) -> Object:
 
 
 class TestChildren:
+    @provokes("ResourceConflict", "a Service of the same name that is someone else's")
     def test_a_service_of_the_same_name_that_is_someone_elses(self, stand: Stand) -> None:
         service = {
             "apiVersion": "v1",
@@ -127,12 +134,14 @@ class TestChildren:
         scheduled(stand, "taken")
         stand.cluster.until_condition(stand.namespace, "taken", "EndpointReady", "True", limit=SOON)
 
+    @provokes("ChildRefused", "an admission policy refuses a Service")
     def test_a_policy_that_refuses_what_is_needed(self, stand: Stand, cluster_lab: Lab) -> None:
         with refused_services(stand, cluster_lab):
             stand.create("forbidden", resources=SMALL)
             assert POLICY in message(stand.failing("forbidden", "ChildRefused", limit=20))
         stand.cluster.until_condition(stand.namespace, "forbidden", "EndpointReady", "True", limit=180)
 
+    @provokes("PodCreateFailed", "a PriorityClass that does not exist")
     def test_pods_that_may_not_be_created(self, stand: Stand) -> None:
         stand.create("important", resources=SMALL, priorityClassName="no-such-class")
         assert "no-such-class" in message(stand.failing("important", "PodCreateFailed"))
@@ -179,6 +188,7 @@ def refused_services(stand: Stand, lab: Lab) -> Iterator[None]:
         lab.kubectl("delete", "-f", "-", stdin=listed)
 
 
+@provokes("UntoleratedTaint", "the GPU node is tainted")
 def test_a_taint_that_the_pod_does_not_tolerate(stand: Stand, cluster_lab: Lab) -> None:
     cluster_lab.kubectl("taint", "node", "gpu-0", f"{TAINT}=true:NoSchedule")
     try:
@@ -192,6 +202,7 @@ def test_a_taint_that_the_pod_does_not_tolerate(stand: Stand, cluster_lab: Lab) 
     scheduled(stand, "shut-out")
 
 
+@provokes("ProgressDeadlineExceeded", "no answer by a deadline of 10 s")
 def test_a_model_that_does_not_answer_by_the_deadline(stand: Stand) -> None:
     # Asked once before the server can answer, and again after five minutes.
     rarely = {"startup": {"periodSeconds": 300}}
@@ -201,6 +212,7 @@ def test_a_model_that_does_not_answer_by_the_deadline(stand: Stand) -> None:
     stand.serving("slow")
 
 
+@provokes("ModelVersionSkew", "the files changed before another replica came")
 def test_a_replica_that_finds_another_model(stand: Stand) -> None:
     stand.create("skewed", resources=SMALL)
     stand.serving("skewed")

@@ -5,14 +5,34 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 from support.cluster import Object, condition
 
 VARIABLE = "SERVAL_FAILURES_FILE"
 """Names the file that gets one line of JSON for each failure; unset, nothing is noted."""
 CURRENT_TEST = "PYTEST_CURRENT_TEST"
+
+_Test = TypeVar("_Test", bound=Callable[..., None])
+
+
+def provokes(_reason: str, _made: str) -> Callable[[_Test], _Test]:
+    """Declare a failure that an end-to-end test provokes.
+
+    It becomes a row of docs/failures.md. `benchmarks.failure_cases` reads it from the test's source, so both
+    arguments must be literals.
+
+    Parameters
+    ----------
+    _reason:
+        Reason that `Ready` has.
+    _made:
+        What the test does, for the first column of the table.
+    """
+    return lambda test: test
 
 
 def _file() -> Path | None:

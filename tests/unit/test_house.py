@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ast
 import subprocess
 from pathlib import Path
 
@@ -45,26 +44,6 @@ def test_what_names_a_file_in_the_docs_names_one_that_exists() -> None:
         if not (page.parent / target).exists()
     ]
     assert missing == []
-
-
-def test_every_reason_says_its_cure() -> None:
-    """Each constant of constants.py that is a reason has a docstring below it."""
-    source = ROOT / "operator" / "serval_operator" / "constants.py"
-    body = ast.parse(source.read_text(encoding="utf-8")).body
-    sections = source.read_text(encoding="utf-8").splitlines()
-    bare = []
-    for node, following in zip(body, [*body[1:], None], strict=True):
-        if not isinstance(node, ast.AnnAssign) or not _in_reasons(sections, node.lineno):
-            continue
-        says = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
-        if not says and isinstance(node.value, ast.Constant):
-            bare.append(ast.unparse(node.target))
-    assert bare == []
-
-
-def _in_reasons(lines: list[str], number: int) -> bool:
-    headings = [line for line in lines[:number] if line.startswith("# --- ")]
-    return bool(headings) and headings[-1].startswith("# --- reasons")
 
 
 def _links(text: str) -> list[str]:

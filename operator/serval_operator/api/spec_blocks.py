@@ -11,8 +11,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeVar, get_args
 
-from serval_operator.constants import INVALID_SPEC, UNSUPPORTED_SPEC
 from serval_operator.errors import InvalidSpec
+from serval_operator.reasons import INVALID_SPEC, UNSUPPORTED_SPEC
 
 AUTO: Final = "Auto"
 HOLD: Final = "Hold"

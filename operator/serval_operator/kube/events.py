@@ -65,7 +65,7 @@ class EventRecorder:
         kind:
             ``Normal`` or ``Warning``.
         reason:
-            One of the reasons of `serval_operator.constants`.
+            One of `serval_operator.reasons`.
         """
         text = scrub(message, LONGEST_MESSAGE)
         digest = _digest(model.uid, kind, reason, text)

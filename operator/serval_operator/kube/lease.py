@@ -1,8 +1,8 @@
-"""One operator of several works: a Lease says which.
+"""Leader election: of several operators, the one that holds a Lease is active.
 
-No clock of another machine is ever compared with ours, and a clock that is set to another time harms nobody.
-Who holds the Lease gives up when the API server has not confirmed that for a while; who waits takes over when
-the record has stayed as it is for longer than that. Both measure by a clock of their own that only grows.
+Clocks of two machines are never compared, and setting a clock to another time does no harm. The holder gives
+up when the API server has not confirmed the Lease for a while; a standby takes over when the record has not
+changed for longer than that. Each measures with its own monotonic clock.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from serval_operator.errors import Conflict, KubeError, LeaseLost
 from serval_operator.kube.protocol import LEASES, KubeApi, Object
 
 GIVE_UP = 2 / 3
-"""Of the Lease's seconds, after how much a holder gives up that could not renew. The rest is for what it sent
-last and is still under way."""
+"""Part of the Lease's seconds after which a holder that cannot renew gives up. The rest covers requests that
+it sent last and that are still in transit."""
 RENEW = 1 / 5
 LOOK = 1 / 10
-"""Of the Lease's seconds, how often it is renewed, and how often those who wait look at it."""
+"""Parts of the Lease's seconds: the interval of renewals, and the interval of a standby's reads."""
 RETRY = 1 / 15
 CALL = 1 / 3
-"""Of the Lease's seconds, the pause after a renewal that failed, and the limit of one attempt."""
+"""Parts of the Lease's seconds: the pause after a failed renewal, and the time limit of one attempt."""
 
 TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
@@ -34,32 +34,33 @@ _log = logging.getLogger(__name__)
 
 
 def uptime() -> float:
-    """Seconds that only grow, also while the machine sleeps: a Lease runs out meanwhile."""
+    """Return monotonic seconds that include sleep of the machine, because a Lease expires during sleep."""
     return time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 class Elector:
-    """Acquires a Lease, keeps it, and gives it back.
+    """Acquires a Lease, renews it, and releases it.
 
     Parameters
     ----------
     api:
-        Used for nothing else, so that a renewal never queues behind other requests.
+        Used only here, so that a renewal never queues behind other requests.
     identity:
-        Of this process and no other, whatever ran before under the same name.
+        Unique to this process, also among earlier processes with the same name.
     seconds:
-        How long the record must stay as it is before others take it over; or longer, if it says so itself.
+        How long the record must be unchanged before another process takes it over; longer if the record says
+        so.
     clock:
-        Seconds that only grow.
+        Monotonic seconds.
     now:
-        Aware time, for people who read the record.
+        Aware time, for readers of the record.
 
     Attributes
     ----------
     standing:
-        For people: what this process waits for; empty once it holds the Lease.
+        The holder that this process waits for; empty while it holds the Lease. For logs and probes.
     trouble:
-        Why the Lease could not be looked at or written the last time; empty if it could.
+        Why the last read or write of the Lease failed; empty if it succeeded.
     """
 
     def __init__(
@@ -91,11 +92,11 @@ class Elector:
         self.trouble = ""
 
     def held(self) -> bool:
-        """Whether the Lease is ours, confirmed so lately that nobody else can have taken it."""
+        """Whether the Lease is ours, confirmed so recently that no other process can have taken it."""
         return self._left() > 0
 
     async def acquire(self) -> None:
-        """Wait until the Lease is ours, however long that takes."""
+        """Wait without a time limit until the Lease is ours."""
         while True:
             try:
                 async with asyncio.timeout(self._seconds * CALL):
@@ -111,25 +112,25 @@ class Elector:
             await self._sleep(self._seconds * LOOK)
 
     async def hold(self) -> None:
-        """Renew the Lease for ever.
+        """Renew the Lease until it is lost.
 
         Raises
         ------
         LeaseLost
-            Somebody else has it, or it could not be renewed in time.
+            Another process has it, or it could not be renewed in time.
         """
         while True:
             await self._sleep(self._seconds * RENEW)
             await self._renew()
 
     async def release(self) -> None:
-        """Give the Lease back, so that nobody has to wait for its end. From now on it is not held."""
+        """Release the Lease, so that no standby has to wait until it expires. It is not held afterwards."""
         held, self._confirmed = self.held(), None
         if not held:
             return
         try:
             async with asyncio.timeout(self._seconds * CALL):
-                # Read anew: the last renewal may have been cut off in the middle.
+                # Read it again: the last renewal may have been interrupted.
                 found = await self._api.get(LEASES, self._namespace, self._name)
                 if found and found["spec"].get("holderIdentity") == self._identity:
                     await self._api.update(LEASES, self._manifest(found, holder=None))
@@ -140,13 +141,13 @@ class Elector:
         return f"Lease {self._namespace}/{self._name}"
 
     def _left(self) -> float:
-        """Seconds for which the Lease is surely ours."""
+        """Return the seconds for which the Lease is certainly ours."""
         if self._confirmed is None:
             return 0.0
         return self._confirmed + self._seconds * GIVE_UP - self._clock()
 
     async def _try(self) -> bool:
-        """Look at the Lease, and take it if it may be taken; whether it is ours."""
+        """Read the Lease, and take it if possible. Return whether it is ours."""
         found = await self._api.get(LEASES, self._namespace, self._name)
         if not self._free(found):
             return False
@@ -160,10 +161,10 @@ class Elector:
         """Whether the Lease may be taken."""
         if found is None and self._seen_at is None:
             return True
-        # A record that somebody deleted counts as unchanged: its holder may not know yet.
+        # A deleted record counts as unchanged: its holder may not know yet.
         if found is not None and found["metadata"]["resourceVersion"] != self._version:
             self._seen, self._version = found.get("spec") or {}, found["metadata"]["resourceVersion"]
-            # The clock is read after the answer came, hence after the holder's write, hence too late at most.
+            # The clock is read after the answer, so after the holder's write: at worst the time is too late.
             self._seen_at = self._clock()
         spec, seen_at = self._seen, self._seen_at or 0.0
         holder = spec.get("holderIdentity") or ""
@@ -175,14 +176,14 @@ class Elector:
         return self._clock() - seen_at >= self._duration(spec)
 
     def _duration(self, spec: Mapping[str, Any]) -> float:
-        """Seconds that the holder has by its own account, which may come from another configuration."""
+        """Return the holder's seconds by its record, which may come from another configuration."""
         claimed = spec.get("leaseDurationSeconds")
         if isinstance(claimed, int) and claimed > 0:
             return max(self._seconds, min(claimed, MAX_LEASE_SECONDS))
         return self._seconds
 
     async def _renew(self) -> None:
-        """Renew once, with as many attempts as there is time for."""
+        """Renew once, with as many attempts as the time allows."""
         while True:
             left = self._left()
             if left <= 0:
@@ -199,7 +200,7 @@ class Elector:
                 return
 
     async def _confirm(self) -> None:
-        """Write the record anew; where it was written by somebody meanwhile, only if it still names us."""
+        """Update the record. If another client has changed it, update it only if it still names us."""
         try:
             await self._write(self._lease)
         except Conflict:
@@ -212,11 +213,11 @@ class Elector:
         except KubeError as error:
             if error.status != 404:
                 raise
-            # Somebody deleted it. Those who have seen our name in it wait as long as if it were there.
+            # It was deleted. A standby that has seen our name in it waits as if it still existed.
             await self._write(None)
 
     async def _write(self, lease: Object | None) -> None:
-        """Write the record with our name. What counts is when it was sent, not when the answer came."""
+        """Write the record with our name. It is confirmed from the time of sending, not of the answer."""
         sent = self._clock()
         manifest = self._manifest(lease, holder=self._identity)
         send = self._api.update if lease else self._api.create
@@ -232,7 +233,7 @@ class Elector:
         spec = lease.get("spec") or {}
         now = self._now().astimezone(UTC)
         if now.strftime(TIME) == spec.get("renewTime"):
-            # An update that changes nothing gives no new version, by which others see that we live.
+            # An update without changes gives no new version, which others need to see that we are alive.
             now += timedelta(microseconds=1)
         moment = now.strftime(TIME)
         wanted = {
@@ -246,7 +247,7 @@ class Elector:
         return {**lease, "spec": wanted}
 
     def _failed(self, error: Exception) -> None:
-        """Note a failure; it is logged when it is not the one before."""
+        """Record a failure; it is logged if it differs from the previous one."""
         text = str(error) or "no answer in time"
         if text != self.trouble:
             _log.warning("%s: %s", self, text)

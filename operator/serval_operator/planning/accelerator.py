@@ -6,17 +6,12 @@ from typing import Any
 
 from serval_operator.api.conditions import Condition
 from serval_operator.api.views import PodView
-from serval_operator.constants import (
-    ACCELERATOR_AVAILABLE,
-    CAPACITY_UNKNOWN,
-    DONE,
-    FITS,
-    PROGRESSING,
-)
+from serval_operator.constants import ACCELERATOR_AVAILABLE
 from serval_operator.planning.capacity import CapacityVerdict
 from serval_operator.planning.fitting import Request
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.readiness import is_patient
+from serval_operator.reasons import CAPACITY_UNKNOWN, DONE, FITS, PROGRESSING
 
 MOST_HOLDERS = 10
 """Holders that the status names: as many as the CRD takes."""

@@ -1,7 +1,7 @@
 """The capacity verdict: where a pod that asks for devices stands, and what would help it.
 
 Pure: nodes, what pods hold of them, and what autoscalers say go in; one of the reasons of
-`serval_operator.constants.CAPACITY_REASONS`, or that a node is free, comes out. A message of the scheduler
+`serval_operator.reasons.CAPACITY_REASONS`, or that a node is free, comes out. A message of the scheduler
 cannot tell a resource that nobody has from one that is in use; the nodes can.
 """
 
@@ -16,11 +16,13 @@ from serval_operator.api.holders import PodHold
 from serval_operator.api.naming import Key
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.spec_blocks import REFUSE, WAIT
-from serval_operator.constants import (
+from serval_operator.planning.fitting import Fit, Request, fit, missing_labels, trouble, untolerated
+from serval_operator.reasons import (
     ACCELERATOR_BUSY,
     CAPACITY_UNKNOWN,
     DEVICE_NOT_READY,
     FITS,
+    IMPOSSIBLE_REASONS,
     NO_NODE_OFFERS_RESOURCE,
     REQUEST_EXCEEDS_NODE,
     SCALE_UP_BLOCKED,
@@ -28,16 +30,12 @@ from serval_operator.constants import (
     SELECTOR_MISMATCH,
     UNTOLERATED_TAINT,
 )
-from serval_operator.planning.fitting import Fit, Request, fit, missing_labels, trouble, untolerated
 
 POD = "Pod"
 """Kind of a holder that belongs to no object of ours."""
 _HIDDEN = Key("", "", "")
 MOST_NAMED = 3
 """Nodes or holders that a message names; how many more there are is counted."""
-
-_IMPOSSIBLE = frozenset({UNTOLERATED_TAINT, SELECTOR_MISMATCH, REQUEST_EXCEEDS_NODE, NO_NODE_OFFERS_RESOURCE})
-"""No node of the cluster could ever take the pod, and nothing says that one may come."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,7 +150,7 @@ def refuses(request: Request, verdict: CapacityVerdict) -> bool:
     """
     if request.when_unavailable == WAIT:
         return False
-    hopeless = verdict.reason in _IMPOSSIBLE
+    hopeless = verdict.reason in IMPOSSIBLE_REASONS
     if request.when_unavailable == REFUSE:
         return hopeless or verdict.reason in (SCALE_UP_PENDING, SCALE_UP_BLOCKED)
     return hopeless

@@ -6,8 +6,9 @@ from enum import Enum
 
 from serval_operator.api.naming import Manifest
 from serval_operator.api.views import ChildView, DeploymentView, Identity, ModelView
-from serval_operator.constants import ANNOTATION_APPLIED, PROGRESSING, RESOURCE_CONFLICT
+from serval_operator.constants import ANNOTATION_APPLIED
 from serval_operator.planning.readiness import Blocked
+from serval_operator.reasons import PROGRESSING, RESOURCE_CONFLICT
 
 
 class Action(Enum):

@@ -11,8 +11,9 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serval_operator.api.conditions import Condition, find
 from serval_operator.api.views import ModelView, PodView
-from serval_operator.constants import ACCELERATOR_IN_USE, DEVICE_UNKNOWN, DONE, ENGINE_ON_CPU
+from serval_operator.constants import ACCELERATOR_IN_USE
 from serval_operator.planning.fitting import Request
+from serval_operator.reasons import DEVICE_UNKNOWN, DONE, ENGINE_ON_CPU
 
 GAUGE = "serval_accelerator_in_use"
 """Metric of the model server: for each version that serves, by its label `device`, what it runs on."""

@@ -17,7 +17,7 @@ from typing import Any
 from serval_operator.api.containers import ContainerView, Termination
 from serval_operator.api.text import last_line, scrub
 from serval_operator.api.views import PodView, PodWarning
-from serval_operator.constants import (
+from serval_operator.reasons import (
     CRASH_LOOP,
     CREATE_CONTAINER_ERROR,
     DEVICE_ALLOCATION_FAILED,

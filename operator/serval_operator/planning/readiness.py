@@ -21,32 +21,34 @@ from serval_operator.constants import (
     ACCELERATOR_IN_USE,
     ANNOTATION_UPDATE_REQUESTED,
     AVAILABLE,
-    AVAILABLE_REASON,
-    CREDENTIALS_NOT_FOUND,
-    DONE,
     ENDPOINT_READY,
     MODEL_FETCHED,
     MODEL_LOADED,
+    READY,
+    RECONCILING,
+    SCHEDULED,
+    STALLED,
+    UPDATE_AVAILABLE,
+)
+from serval_operator.planning.observed import Observed
+from serval_operator.planning.podstate import Stage, Verdict, is_accepted, judge
+from serval_operator.reasons import (
+    AVAILABLE_REASON,
+    CREDENTIALS_NOT_FOUND,
+    DONE,
     POD_CREATE_FAILED,
     POD_SECURITY_VIOLATION,
     PROGRESS_DEADLINE_EXCEEDED,
     PROGRESSING,
     QUOTA_EXCEEDED,
-    READY,
-    RECONCILING,
     RUNTIME_CHANGED,
     SCALED_TO_ZERO,
-    SCHEDULED,
     SERVING,
-    STALLED,
     STALLING_REASONS,
     SUSPENDED,
     UNSCHEDULABLE,
-    UPDATE_AVAILABLE,
     VOLUME_FAILED,
 )
-from serval_operator.planning.observed import Observed
-from serval_operator.planning.podstate import Stage, Verdict, is_accepted, judge
 
 REFUSALS_COUNT_FOR = timedelta(seconds=90)
 """How long a refused pod explains why its successor is not running yet."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from serval_operator.constants import CREDENTIALS_NOT_FOUND, LABEL_ALLOWED, REFERENCE_NOT_PERMITTED
+from serval_operator.constants import LABEL_ALLOWED
 from serval_operator.planning.readiness import Blocked
+from serval_operator.reasons import CREDENTIALS_NOT_FOUND, REFERENCE_NOT_PERMITTED
 
 ALLOWED = "true"
 

@@ -8,15 +8,9 @@ from serval_operator.api.model import SCORING_ENABLED, Accelerator, ModelSpec
 from serval_operator.api.resolved import Resolved
 from serval_operator.api.spec_blocks import AUTO
 from serval_operator.config import Configuration, FrontSettings, Profile, Runtime
-from serval_operator.constants import (
-    CAP_CONCURRENCY_LIMIT,
-    CAP_RAW_SCORE,
-    FRONT_STANDS_ON,
-    UNKNOWN_PROFILE,
-    UNKNOWN_RUNTIME,
-    UNSUPPORTED_SPEC,
-)
+from serval_operator.constants import CAP_CONCURRENCY_LIMIT, CAP_RAW_SCORE, FRONT_STANDS_ON
 from serval_operator.errors import InvalidSpec
+from serval_operator.reasons import UNKNOWN_PROFILE, UNKNOWN_RUNTIME, UNSUPPORTED_SPEC
 
 _NO_PROFILE = Profile(name="", resource_name="", node_selector={}, tolerations=(), scalable=False)
 

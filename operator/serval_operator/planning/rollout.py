@@ -13,30 +13,25 @@ from dataclasses import dataclass
 from serval_operator.api.resolved import IN_PLACE, SURGE, Strategy
 from serval_operator.api.spec_blocks import AUTO, REVERT, AskedStrategy, OnFailure
 from serval_operator.api.views import PodView, RevisionView
-from serval_operator.constants import (
-    CRASH_LOOP,
-    MODEL_DIGEST_MISMATCH,
-    MODEL_INVALID,
-    MODEL_LOAD_FAILED,
-    NODE_NOT_READY,
-    OUT_OF_MEMORY,
-    PROGRESS_DEADLINE_EXCEEDED,
-    PROGRESSING,
-)
 from serval_operator.planning.damping import Damping
 from serval_operator.planning.deadline import time_left
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.podstate import Stage, Verdict, is_permanent
 from serval_operator.planning.readiness import Blocked
 from serval_operator.planning.revisions import last_served
+from serval_operator.reasons import (
+    NODE_NOT_READY,
+    PROGRESS_DEADLINE_EXCEEDED,
+    PROGRESSING,
+    RESTART_REASONS,
+    STALLING_REASONS,
+)
 
 RESTARTS = 3
 """Starts after the first one that a container may fail before its revision counts as failed."""
 
 _WANTS_DEVICE = re.compile(r"Insufficient [^\s,]+/[^\s,]+")
 """The scheduler's words for a missing extended resource, whose name holds a slash; `cpu` has none."""
-_NEVER_CURED = frozenset({MODEL_INVALID, MODEL_DIGEST_MISMATCH})
-_MAY_PASS = frozenset({MODEL_LOAD_FAILED, CRASH_LOOP, OUT_OF_MEMORY})
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,8 +202,8 @@ def _failure(pod: PodView, verdict: Verdict, wish: Wish, observed: Observed) -> 
     if verdict.reason == PROGRESSING:
         text = f"{verdict.message}, for more than {wish.deadline_seconds} s since a node took the pod"
         return Blocked(PROGRESS_DEADLINE_EXCEEDED, text) if late else None
-    hopeless = verdict.reason in _NEVER_CURED or (verdict.stage is Stage.FETCH and is_permanent(pod))
-    worn = verdict.reason in _MAY_PASS and _restarts(pod, verdict.stage) >= RESTARTS
+    hopeless = verdict.reason in STALLING_REASONS or (verdict.stage is Stage.FETCH and is_permanent(pod))
+    worn = verdict.reason in RESTART_REASONS and _restarts(pod, verdict.stage) >= RESTARTS
     return Blocked(verdict.reason, verdict.message) if hopeless or worn or late else None
 
 

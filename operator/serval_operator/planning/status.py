@@ -10,10 +10,11 @@ from serval_operator.api.facts import Facts
 from serval_operator.api.naming import selector
 from serval_operator.api.resolved import Resolved, Strategy
 from serval_operator.api.views import ModelView, PodView
-from serval_operator.constants import CAP_RAW_SCORE, MAX_MESSAGE, PORT_GRPC, PORT_HTTP, SERVING
+from serval_operator.constants import CAP_RAW_SCORE, MAX_MESSAGE, PORT_GRPC, PORT_HTTP
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.podstate import Verdict, fetch_result
 from serval_operator.planning.readiness import Readiness
+from serval_operator.reasons import SERVING
 
 Status = dict[str, Any]
 MOST_PLACES = 1000

@@ -10,10 +10,6 @@ from typing import Any, Protocol
 from serval_operator.api.naming import Key, Manifest
 from serval_operator.api.text import scrub
 from serval_operator.api.views import ChildView, Identity, ModelView
-from serval_operator.constants import (
-    CHILD_REFUSED,
-    NAMESPACE_TERMINATING,
-)
 from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError
 from serval_operator.kube.protocol import (
     AUTOSCALERS,
@@ -27,6 +23,7 @@ from serval_operator.kube.protocol import (
 from serval_operator.planning.children import Action, conflict, decide
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.readiness import Blocked
+from serval_operator.reasons import CHILD_REFUSED, NAMESPACE_TERMINATING
 from serval_operator.reconcile.aim import Children
 
 _TERMINATING = "is being terminated"

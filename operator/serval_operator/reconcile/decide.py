@@ -8,13 +8,13 @@ from typing import Protocol
 
 from serval_operator.api.resolved import IN_PLACE
 from serval_operator.api.views import PodView
-from serval_operator.constants import CAPACITY_UNKNOWN
 from serval_operator.planning.accelerator import waiting_pods
 from serval_operator.planning.capacity import CapacityVerdict, Supply, judge_capacity, refuses
 from serval_operator.planning.damping import Damping, plan_damping
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.readiness import Blocked
 from serval_operator.planning.rollout import Rollout, heading, plan_rollout
+from serval_operator.reasons import CAPACITY_UNKNOWN
 from serval_operator.reconcile.aim import Aim
 
 WAITING_AGAIN = 30.0

@@ -17,11 +17,8 @@ from serval_operator.config import Configuration
 from serval_operator.constants import (
     ACCELERATOR_IN_USE,
     API_VERSION,
-    CAPACITY_REASONS,
     EVENT_RECOVERED,
-    PROGRESSING,
     READY,
-    UNSCHEDULABLE,
 )
 from serval_operator.errors import InvalidSpec
 from serval_operator.kube.protocol import MODEL_DEPLOYMENTS, KubeApi
@@ -33,6 +30,7 @@ from serval_operator.planning.podstate import judge
 from serval_operator.planning.readiness import Blocked, Readiness, assess
 from serval_operator.planning.rollout import failed_now
 from serval_operator.planning.status import Status, build_status, names_holders, only_words_differ
+from serval_operator.reasons import CAPACITY_REASONS, PROGRESSING, UNSCHEDULABLE
 from serval_operator.reconcile.aim import Aim, children, halted, outdated, running, take_aim, template_of
 from serval_operator.reconcile.apply import Applier, Memory, all_of
 from serval_operator.reconcile.decide import Decider, Decision, is_in_place

@@ -1,7 +1,8 @@
-"""Supply: what there is of nodes and devices, read where it is needed and kept for a moment.
+"""Supply: the nodes and devices of the cluster, read on demand and cached for a short time.
 
-Pods of others are not watched: most of them hold no device, and each of their changes would cost. They are
-listed, those of the device nodes alone where these are few, once for all who ask at the same time.
+Pods of other owners are not watched: most of them hold no device, and each of their changes would cost CPU
+time. They are listed on demand (only those of the device nodes, if these are few), once for all concurrent
+callers.
 """
 
 from __future__ import annotations
@@ -34,19 +35,19 @@ from serval_operator.planning.capacity import Supply
 from serval_operator.planning.growth import Around, look_around
 
 HOLDS_KEPT = 3.0
-"""Seconds for which a count of devices in use is good. Pods that start together ask together."""
+"""Seconds for which a count of devices in use is valid. Models that start together share one count."""
 GROWTH_KEPT = 10.0
-"""Seconds for which what autoscalers say in general is good; they look around every 10 seconds."""
+"""Seconds for which the general state of autoscalers is valid; they check the cluster every 10 seconds."""
 FEW_NODES = 16
-"""Up to so many device nodes, the pods of each are listed by themselves; beyond, all pods at once."""
+"""Up to this number of device nodes, the pods of each are listed separately; above it, all pods at once."""
 COMING_FOR = timedelta(minutes=15)
-"""How long a node may take to come once an autoscaler has ordered it: the cluster autoscaler's own limit."""
+"""How long an ordered node may take to appear: the limit of the cluster autoscaler."""
 REFUSED_FOR = timedelta(minutes=60)
 """How long the cluster keeps an event. The autoscaler repeats a refusal while nothing changes."""
 
 _RUNS = "status.phase!=Succeeded,status.phase!=Failed,spec.nodeName"
 _ORDERED = ("TriggeredScaleUp", "Nominated")
-"""Reasons of events by which the cluster autoscaler and Karpenter say that a node is on its way."""
+"""Reasons of the events with which the cluster autoscaler and Karpenter report that a node is being added."""
 _NOT_ORDERED = "NotTriggerScaleUp"
 
 _log = logging.getLogger(__name__)
@@ -54,25 +55,25 @@ _T = TypeVar("_T")
 
 
 class Reader(KubeApi, Lister, Protocol):
-    """A client that can also keep of each object only what is needed."""
+    """A client that can also reduce each listed object to a view."""
 
 
 class SeenNodes(Protocol):
-    """The part of the cache that is read here."""
+    """The part of the cache that this module reads."""
 
     def nodes(self) -> tuple[NodeView, ...]:
-        """All nodes."""
+        """Return all nodes."""
 
 
 class Kept(Generic[_T]):
-    """An answer that is kept for a while, and asked for once by all who want it at the same time.
+    """Caches one value for a time; concurrent callers share one request.
 
     Parameters
     ----------
     ask:
-        Gets the answer.
+        Requests the value.
     seconds:
-        How long it is good.
+        How long it is valid.
     clock:
         Monotonic seconds.
     """
@@ -85,12 +86,12 @@ class Kept(Generic[_T]):
         self._known: tuple[float, _T] | None = None
 
     async def get(self, *, fresh: bool = False) -> _T:
-        """The answer. Where asking fails, whoever waited asks again.
+        """Return the value. If a request fails, the next waiting caller sends another one.
 
         Parameters
         ----------
         fresh:
-            Whether only an answer will do that was asked for from now on.
+            Whether the value must be requested after this call.
         """
         least = self._clock() if fresh else self._clock() - self._seconds
         async with self._lock:
@@ -101,7 +102,7 @@ class Kept(Generic[_T]):
 
 
 class ClusterSupplier:
-    """Reads nodes from the cache, and the rest live, within what the operator may see.
+    """Reads nodes from the cache and everything else live, within the permissions of the operator.
 
     Parameters
     ----------
@@ -129,16 +130,16 @@ class ClusterSupplier:
     async def supply(
         self, resource_name: str, *, with_holds: bool, waiting: Sequence[PodView] = (), fresh: bool = False
     ) -> Supply:
-        """What there is for a resource.
+        """Return the supply of a resource.
 
         Parameters
         ----------
         with_holds:
-            Whether what is in use is to be counted.
+            Whether to count the devices in use.
         fresh:
-            Whether it must be counted anew.
+            Whether to count them again.
         waiting:
-            Pods that wait, about which autoscalers may have said something.
+            Pods that wait, for which autoscalers may have posted events.
 
         Raises
         ------
@@ -158,7 +159,7 @@ class ClusterSupplier:
         )
 
     async def _counted(self, *, fresh: bool) -> tuple[PodHold, ...] | None:
-        """What is in use; None where the operator's role was taken back since it asked what it may."""
+        """Count the devices in use; None if the operator has lost the permission since it checked."""
         try:
             return await self._holds.get(fresh=fresh)
         except Forbidden as error:
@@ -177,9 +178,9 @@ class ClusterSupplier:
         return tuple(hold for hold in listing.items if hold)
 
     async def _told_of(self, waiting: Sequence[PodView]) -> tuple[str, str]:
-        """What autoscalers said of the first pod that waits: that a node comes, or that none does.
+        """Return the autoscalers' messages on the first waiting pod: a node is being added, or none will be.
 
-        Pods of one revision ask for the same, so one of them tells for all.
+        Pods of one revision ask for the same resources, so one of them represents all.
         """
         if not waiting:
             return "", ""
@@ -196,7 +197,7 @@ class ClusterSupplier:
         return "", ""
 
     async def _look_around(self) -> Around:
-        """What autoscalers say of no pod in particular. A failure here costs an answer, not the reconcile."""
+        """Read the general state of autoscalers. A failure here loses this answer, not the reconcile."""
         claims, classes, status = await asyncio.gather(
             self._listed(NODE_CLAIMS, allowed=self._access.node_claims),
             self._listed(DEVICE_CLASSES, allowed=self._access.device_classes),
@@ -205,14 +206,14 @@ class ClusterSupplier:
         return look_around(claims, classes or (), status)
 
     async def _listed(self, resource: Resource, *, allowed: bool) -> tuple[Object, ...] | None:
-        """All objects of a kind; None where it does not exist or may not be seen."""
+        """List all objects of a kind; None if the kind does not exist or may not be read."""
         if not allowed:
             return None
         listing = await self._tried(self._api.list(resource))
         return listing.items if listing else None
 
     async def _status(self) -> str:
-        """What the cluster autoscaler publishes; empty where there is none."""
+        """Read the status of the cluster autoscaler; empty if there is no autoscaler."""
         if not self._access.autoscaler:
             return ""
         found = await self._tried(self._api.get(CONFIG_MAPS, AUTOSCALER_NAMESPACE, AUTOSCALER_STATUS))
@@ -220,7 +221,7 @@ class ClusterSupplier:
 
     @staticmethod
     async def _tried(request: Awaitable[_T]) -> _T | None:
-        """The answer, or None where there is none."""
+        """Return the answer, or None after an error."""
         try:
             return await request
         except KubeError as error:

@@ -1,7 +1,8 @@
 """Keeps the wanted versions of one model in memory.
 
-A new version is loaded before an old one goes, and an old one goes only when another serves: a version that
-cannot be loaded never takes the service down. An old version's memory is freed when its last request ended.
+A new version is loaded before an old one is unloaded, and an old one is unloaded only while another serves:
+a version that cannot be loaded never interrupts the service. The memory of an old version is freed after its
+last request has ended.
 """
 
 from __future__ import annotations
@@ -43,11 +44,11 @@ class LoadSettings:
     Attributes
     ----------
     poll_seconds:
-        Seconds between two looks at the base path. 0 looks once.
+        Seconds between two scans of the base path. With 0 it is scanned once.
     max_retries:
-        Further tries after a load that failed in a way that may pass.
+        Further attempts after a load that failed for a cause that may pass.
     retry_seconds:
-        Seconds between two tries.
+        Seconds between two attempts.
     """
 
     poll_seconds: float = 1.0
@@ -56,7 +57,7 @@ class LoadSettings:
 
 
 class Users:
-    """Counts who uses a version, which is freed only when nobody does."""
+    """Counts the users of a version, which is freed only at zero."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
@@ -72,7 +73,7 @@ class Users:
 
     @property
     def none(self) -> bool:
-        """Whether nobody uses it."""
+        """Whether there are no users."""
         return self._count == 0
 
 
@@ -83,11 +84,11 @@ class Lease:
     Attributes
     ----------
     name, version, model:
-        What it is.
+        Identify and hold the loaded version.
     path:
         The version's folder.
     users:
-        Who holds a lease may enter this once more, for work that may last longer than the lease.
+        The holder of a lease may enter this again, for work that may last longer than the lease.
     """
 
     name: str
@@ -99,7 +100,7 @@ class Lease:
 
 @dataclass(slots=True)
 class _Retry:
-    """The tries that failed so far, and when the next may be made."""
+    """The number of failed attempts, and the time of the next one."""
 
     failures: int
     at: float
@@ -113,15 +114,15 @@ class ModelManager:
     name:
         The model's name in requests.
     base_path:
-        The folder that holds the version folders.
+        The folder with the version folders.
     loader:
-        Loads them.
+        Loads a version.
     settings:
-        How.
+        Intervals and retries.
     policy:
-        Chooses the versions to serve.
+        Selects the versions to serve.
     prepare:
-        Readies a version that was just loaded, before it serves; a StatusError of it fails the load.
+        Prepares a loaded version before it serves; a StatusError from it fails the load.
     clock:
         Monotonic seconds.
     """
@@ -158,17 +159,17 @@ class ModelManager:
         self._thread = threading.Thread(target=self._poll_forever, name=f"model-{name}", daemon=True)
 
     def start(self) -> None:
-        """Start polling in a thread of its own."""
+        """Start polling in a separate thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Stop polling, without waiting for a load in progress. What is loaded stays usable."""
+        """Stop polling, without waiting for a load in progress. Loaded versions stay usable."""
         self._stop.set()
         self._look.set()
         self._board.wake()
 
     def configure(self, base_path: Path, policy: VersionPolicy) -> None:
-        """Serve from another base path or by another policy, from the next look on, which comes at once."""
+        """Change the base path or the policy. The next scan uses them and starts immediately."""
         with self._lock:
             if (base_path, policy) == (self._base_path, self._policy):
                 return
@@ -176,7 +177,7 @@ class ModelManager:
         self._look.set()
 
     def retire(self) -> None:
-        """Take all versions out of service, and free each when its last request ended."""
+        """Take all versions out of service, and free each after its last request has ended."""
         self._gone = True
         with self._lock:
             gone = list(self._loaded)
@@ -190,7 +191,7 @@ class ModelManager:
         return self._labels
 
     def set_labels(self, labels: Mapping[str, int]) -> None:
-        """Name versions."""
+        """Set the labels of versions."""
         self._labels = dict(labels)
 
     def version_of(self, label: str) -> int:
@@ -207,7 +208,7 @@ class ModelManager:
         return version
 
     def wait(self, seconds: float) -> None:
-        """Wait until a state changes, for at most so many seconds."""
+        """Wait until a state changes, for at most this number of seconds."""
         self._board.wait(seconds)
 
     def available(self) -> list[int]:
@@ -216,7 +217,7 @@ class ModelManager:
             return sorted(self._loaded)
 
     def devices(self) -> dict[int, str]:
-        """Say what each version that serves runs on."""
+        """Return the device of each version that serves."""
         with self._lock:
             return {version: lease.model.device for version, lease in self._loaded.items()}
 
@@ -225,7 +226,7 @@ class ModelManager:
         return self._board.all()
 
     def status(self, version: int) -> VersionStatus | None:
-        """Read the state of one version; None where it was never seen."""
+        """Read the state of one version; None if it was never seen."""
         return self._board.get(version)
 
     @contextmanager
@@ -250,7 +251,7 @@ class ModelManager:
             held.users.__exit__()
 
     def poll(self) -> None:
-        """Look at the base path once: load what is wanted, then drop what is not."""
+        """Scan the base path once: load the wanted versions, then unload the others."""
         with self._lock:
             base_path, policy = self._base_path, self._policy
         found = {} if self._gone else scan(base_path)
@@ -264,27 +265,27 @@ class ModelManager:
             if self._due(version) and not (self._stop.is_set() or self._gone):
                 self._load(version, found[version])
         self._forget_unwanted()
-        # A base path that went empty, or holds only broken versions, takes nothing out of service.
+        # If the base path becomes empty or contains only broken versions, the old ones keep serving.
         if any(version in self._loaded for version in self._wanted):
             for version in [version for version in self._loaded if version not in self._wanted]:
                 self._retire(version)
         self._close_retired()
 
     def _poll_forever(self) -> None:
-        """Poll until stopped; with no poll period, look again only when there is a reason."""
+        """Poll until stopped; without a poll period, scan again only after a change."""
         while not self._stop.is_set():
-            # Cleared before looking: what changes from here on makes it look once more.
+            # Cleared before the scan: a change from here on causes another scan.
             self._look.clear()
             try:
                 self.poll()
-            except Exception:  # noqa: BLE001  the thread must live on; the log says what failed
+            except Exception:  # noqa: BLE001  the thread must continue; the log has the cause
                 _log.exception("polling model=%s failed", self.name)
             if self._gone and not self._retired:
                 return
             self._look.wait(self._pause())
 
     def _pause(self) -> float | None:
-        """Seconds until the next look; None for until something happens."""
+        """Return the seconds until the next scan; None to wait for a change."""
         period = self._settings.poll_seconds
         if period > 0 and not self._gone:
             return period
@@ -302,7 +303,7 @@ class ModelManager:
         return status is None or not status.failed
 
     def _load(self, version: int, path: Path) -> None:
-        """Load one version and publish it, or note the failure."""
+        """Load one version and publish it, or record the failure."""
         self._board.set(VersionStatus(version, State.LOADING))
         _log.info("loading model=%s version=%d path=%s", self.name, version, path)
         started = self._clock()
@@ -341,7 +342,7 @@ class ModelManager:
         return lease
 
     def _note_failure(self, version: int, error: ModelLoadError) -> None:
-        """Plan another try, or end the version."""
+        """Schedule another attempt, or end the version."""
         previous = self._retries.pop(version, None)
         failures = 1 + (previous.failures if previous else 0)
         final = error.permanent or failures > self._settings.max_retries
@@ -354,7 +355,7 @@ class ModelManager:
         self._board.set(VersionStatus(version, state, error.code, error.message))
 
     def _forget_unwanted(self) -> None:
-        """Drop plans for versions that are not wanted any more, so that they may come back."""
+        """Forget retries and failures of versions that are no longer wanted, so that they can come back."""
         for version in [version for version in self._retries if version not in self._wanted]:
             del self._retries[version]
         for status in self._board.all():
@@ -372,7 +373,7 @@ class ModelManager:
         self._board.set(VersionStatus(version, State.UNLOADING))
 
     def _close_retired(self) -> None:
-        """Free the versions out of service that no request uses any more."""
+        """Free the versions out of service that have no requests."""
         with self._lock:
             idle = [held for held in self._retired if held.users.none]
             self._retired = [held for held in self._retired if held not in idle]
@@ -382,7 +383,7 @@ class ModelManager:
             self._board.set(VersionStatus(held.version, State.END))
 
     def failures(self) -> list[str]:
-        """Describe the wanted versions if all of them failed for good; nothing where one still may serve."""
+        """Describe the wanted versions if every one has failed finally; empty if one may still serve."""
         statuses = [self._board.get(version) for version in self._wanted]
         failed = [status for status in statuses if status is not None and status.failed]
         if not failed or len(failed) < len(statuses):

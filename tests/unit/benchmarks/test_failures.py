@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import ast
 import json
 import re
 from pathlib import Path
@@ -7,23 +8,11 @@ from typing import Any
 
 import pytest
 from benchmarks import failures
-from benchmarks.failure_cases import FAILURES, NOT_MADE, Failure
+from benchmarks.failure_cases import DECORATOR, FAILURES, KSERVE, TESTED_ELSEWHERE, Failure, declared
 
-from serval_operator import constants
+from serval_operator.reasons import REASONS
 
 ROOT = Path(__file__).parents[3]
-NO_FAILURE = {"DeviceFree", "RuntimeChanged"}
-"""Reasons of families of failures that are none."""
-
-
-def failure_reasons() -> set[str]:
-    """Reasons that constants.py lists under its headings, those of what goes well left out."""
-    source = Path(constants.__file__).read_text(encoding="utf-8")
-    families = "spec|capacity|pods|fetch|load|rollout|children"
-    sections = re.findall(
-        rf"^# --- reasons: (?:{families}) .*?(?=^# ---|\Z)", source, flags=re.MULTILINE | re.DOTALL
-    )
-    return set(re.findall(r'^[A-Z_]+: Final = "([A-Za-z]+)"', "".join(sections), flags=re.MULTILINE))
 
 
 def note(failure: Failure, **more: Any) -> dict[str, Any]:
@@ -39,39 +28,74 @@ def note(failure: Failure, **more: Any) -> dict[str, Any]:
     }
 
 
-def test_every_failure_is_made_or_it_is_said_why_not() -> None:
-    made = {failure.reason for failure in FAILURES}
-    assert made | set(NOT_MADE) == failure_reasons() - NO_FAILURE
-    assert not made & set(NOT_MADE)
+def test_every_failure_is_provoked_or_its_row_says_why_not() -> None:
+    provoked = {failure.reason for failure in FAILURES}
+    assert provoked == {row.name for row in REASONS.values() if row.failure and not row.not_provoked}
+
+
+def test_what_was_done_distinguishes_the_failures() -> None:
+    made = [failure.made for failure in FAILURES]
+    assert len(made) == len(set(made))
+    assert set(KSERVE) <= set(made)
 
 
 @pytest.mark.parametrize("failure", FAILURES, ids=lambda one: one.made)
-def test_the_test_that_makes_it_is_there(failure: Failure) -> None:
+def test_the_test_that_declares_a_failure_waits_for_it(failure: Failure) -> None:
     file, *names = failure.test.split("::")
-    text = (ROOT / file).read_text(encoding="utf-8")
-    kinds = ["class"] * (len(names) - 1) + ["def"]
-    for kind, name in zip(kinds, names, strict=True):
-        assert re.search(rf"^ *{kind} {name}\b", text, flags=re.MULTILINE), name
-    assert f'"{failure.reason}"' in text
+    body = ast.parse((ROOT / file).read_text(encoding="utf-8")).body
+    for name in names:
+        found = next(
+            one for one in body if isinstance(one, ast.ClassDef | ast.FunctionDef) and one.name == name
+        )
+        body = found.body
+    cases = [one for one in found.decorator_list if DECORATOR not in ast.unparse(one)]
+    values = [ast.unparse(one) for one in (*cases, *body)]
+    assert any(repr(failure.reason) in value for value in values)
 
 
-@pytest.mark.parametrize("reason", NOT_MADE)
-def test_what_is_said_not_to_be_made_is_tested_elsewhere(reason: str) -> None:
-    _, test = NOT_MADE[reason]
-    assert re.search(rf"\b{reason}\b", (ROOT / test).read_text(encoding="utf-8"))
+def test_declarations_are_read_from_functions_and_methods() -> None:
+    text = """
+@pytest.mark.slow
+@provokes("A", "one")
+@provokes("B", "a server that ends at once")
+def test_first(): ...
+
+class TestMore:
+    @provokes("C", "three")
+    def test_second(self): ...
+
+    def test_third(self): ...
+"""
+    found = list(declared(Path("tests/x.py"), text))
+    assert [(one.test, one.reason, one.made) for one in found] == [
+        ("tests/x.py::test_first", "A", "one"),
+        ("tests/x.py::test_first", "B", "a server that ends at once"),
+        ("tests/x.py::TestMore::test_second", "C", "three"),
+    ]
+    assert [bool(one.kserve) for one in found] == [False, True, False]
+
+
+def test_every_failure_that_is_not_provoked_names_its_test() -> None:
+    assert set(TESTED_ELSEWHERE) == {row.name for row in REASONS.values() if row.not_provoked}
+
+
+@pytest.mark.parametrize("reason", TESTED_ELSEWHERE)
+def test_what_is_not_provoked_is_tested_elsewhere(reason: str) -> None:
+    text = (ROOT / TESTED_ELSEWHERE[reason]).read_text(encoding="utf-8")
+    assert re.search(rf"\b{reason}\b", text)
 
 
 def test_the_tables_hold_every_failure_and_kserves_words_beside_ours() -> None:
     text = failures.markdown([note(one) for one in FAILURES])
     rows = [line for line in text.splitlines() if line.startswith("| ")]
     beside = [one for one in FAILURES if one.kserve]
-    assert len(rows) == len(FAILURES) + len(NOT_MADE) + len(beside) + 2 * 3
+    assert len(rows) == len(FAILURES) + len(beside) + 2 * 2
     assert "| all GPUs are taken | `AcceleratorBusy` | words of AcceleratorBusy | False |  | 1.2 s |" in rows
     assert any("minimum availability" in row and "words of CrashLoop" in row for row in rows)
 
 
 def test_a_failure_that_was_not_noted_ends_it() -> None:
-    with pytest.raises(SystemExit, match="left no note of UnknownRuntime"):
+    with pytest.raises(SystemExit, match=f"left no note of {FAILURES[0].reason}"):
         failures.markdown([note(one) for one in FAILURES[1:]])
 
 
@@ -80,7 +104,7 @@ def test_of_two_notes_the_first_counts_and_of_another_reason_none() -> None:
     notes = [other, note(FAILURES[0], message="one"), note(FAILURES[0], message="two")]
     text = failures.markdown([*notes, *(note(one) for one in FAILURES[1:])])
     assert f"`{FAILURES[0].reason}` | one |" in text
-    assert "two" not in text.partition("Not made")[0].splitlines()[4]
+    assert "| two |" not in text
 
 
 def test_messages_cannot_break_the_table() -> None:

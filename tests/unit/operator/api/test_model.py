@@ -19,8 +19,9 @@ from serval_operator.api.model import (
     parse_spec,
 )
 from serval_operator.api.spec_blocks import Autoscaling, Credentials, Disruption, Rollout
-from serval_operator.constants import INVALID_SPEC, RESERVED_METADATA_DOMAINS, UNSUPPORTED_SPEC
+from serval_operator.constants import RESERVED_METADATA_DOMAINS
 from serval_operator.errors import InvalidSpec
+from serval_operator.reasons import INVALID_SPEC, UNSUPPORTED_SPEC
 from unit.crd.schema import CRD_FILE, walk
 
 pytestmark = pytest.mark.unit

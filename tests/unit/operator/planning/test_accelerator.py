@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from serval_operator.api.conditions import Condition
-from serval_operator.constants import CAPACITY_REASONS, CAPACITY_UNKNOWN
 from serval_operator.planning.accelerator import (
     MOST_HOLDERS,
     accelerator_condition,
@@ -17,6 +16,7 @@ from serval_operator.planning.accelerator import (
 )
 from serval_operator.planning.capacity import CapacityVerdict, Holder
 from serval_operator.planning.fitting import Request
+from serval_operator.reasons import CAPACITY_REASONS, CAPACITY_UNKNOWN
 from support import gen
 from unit.crd.schema import CRD_FILE, walk
 from unit.operator.planning.rolling import NEW, NO_DEVICE, OLD

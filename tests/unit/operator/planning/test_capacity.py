@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serval_operator.api.holders import PodHold
-from serval_operator.constants import CAPACITY_REASONS, FITS
 from serval_operator.planning.capacity import CapacityVerdict, Growth, Holder, Supply, judge_capacity, refuses
+from serval_operator.reasons import CAPACITY_REASONS, FITS
 from unit.operator.planning.capacity_rows import BOARD, NAMESPACE, hold, judged, node, request
 
 pytestmark = pytest.mark.unit

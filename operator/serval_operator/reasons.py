@@ -1,0 +1,421 @@
+"""Every reason that a condition can have: one row for each, and the sets that are derived from the rows.
+
+A row is the only place that describes a reason. ``make generate`` writes the table of docs/api.md from it.
+The tests check that a test on the lab provokes each failure, or that the row says why none does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from functools import partial
+from types import MappingProxyType
+from typing import Final, ParamSpec
+
+from serval_operator.constants import (
+    ACCELERATOR_AVAILABLE,
+    ACCELERATOR_IN_USE,
+    AVAILABLE,
+    ENDPOINT_READY,
+    MODEL_FETCHED,
+    MODEL_LOADED,
+    READY,
+    SCHEDULED,
+    UPDATE_AVAILABLE,
+)
+
+_Fields = ParamSpec("_Fields")
+
+
+class Health(StrEnum):
+    """What a GitOps tool shows for a ModelDeployment, in Argo CD's words."""
+
+    HEALTHY = "Healthy"
+    PROGRESSING = "Progressing"
+    DEGRADED = "Degraded"
+    SUSPENDED = "Suspended"
+
+
+@dataclass(frozen=True, slots=True)
+class Reason:
+    """One row of the table.
+
+    Parameters
+    ----------
+    name:
+        Value of the field `reason`.
+    conditions:
+        Types of the conditions that set it first. `Ready` takes it from them; `Available`, `Reconciling` and
+        `Stalled` take it from `Ready`.
+    when, cure:
+        Markdown for docs/api.md, without a full stop. `cure` is empty if there is nothing to do.
+    health:
+        What a GitOps tool shows for a ModelDeployment whose `Ready` has this reason. A reason that never
+        reaches `Ready` has the verdict of a ModelDeployment that is otherwise well.
+    failure:
+        Whether something is wrong.
+    retry:
+        Whether the same spec and model can succeed later. If not, the reason sets `Stalled` (kstatus).
+    capacity:
+        Whether it says why a pod waits for a device. It is judged again when nodes change.
+    impossible:
+        Whether no node of the cluster could ever take the pod, and no autoscaler is known to add one.
+    fetch:
+        Whether the fetch container may report it.
+    restarts:
+        Whether a restart of the container may help, so that a revision fails only after several.
+    not_provoked:
+        Why no test on the lab provokes this failure; empty if one does.
+    """
+
+    name: str
+    conditions: tuple[str, ...]
+    when: str
+    cure: str = ""
+    health: Health = Health.DEGRADED
+    failure: bool = True
+    retry: bool = True
+    capacity: bool = False
+    impossible: bool = False
+    fetch: bool = False
+    restarts: bool = False
+    not_provoked: str = ""
+
+
+_rows: dict[str, Reason] = {}
+
+
+def _adds(make: Callable[_Fields, Reason]) -> Callable[_Fields, str]:
+    """Return a function that adds a row to the table and returns its name, which is the constant."""
+
+    def add(*values: _Fields.args, **fields: _Fields.kwargs) -> str:
+        row = make(*values, **fields)
+        _rows[row.name] = row
+        return row.name
+
+    return add
+
+
+_PODS = (MODEL_FETCHED, MODEL_LOADED)
+_reason = _adds(Reason)
+_no_failure = _adds(partial(Reason, failure=False, health=Health.HEALTHY))
+_blocked = _adds(partial(Reason, conditions=(READY,)))
+_bad_spec = _adds(partial(Reason, conditions=(READY,), retry=False))
+_capacity = _adds(partial(Reason, conditions=(ACCELERATOR_AVAILABLE,), capacity=True))
+_no_node = _adds(partial(Reason, conditions=(ACCELERATOR_AVAILABLE,), capacity=True, impossible=True))
+_scheduling = _adds(partial(Reason, conditions=(SCHEDULED,)))
+_fetch = _adds(partial(Reason, conditions=(MODEL_FETCHED,), fetch=True))
+
+# --- nothing is wrong ---------------------------------------------------------------------------------
+SERVING: Final = _no_failure("Serving", (READY,), "all replicas of the newest revision answer")
+SUSPENDED: Final = _no_failure(
+    "Suspended",
+    (READY,),
+    "`spec.suspend` is true and no pod runs",
+    "set it to false",
+    health=Health.SUSPENDED,
+)
+SCALED_TO_ZERO: Final = _no_failure(
+    "ScaledToZero", (READY,), "`spec.replicas` is 0 and no pod runs", "scale up"
+)
+AVAILABLE_REASON: Final = _no_failure(
+    "ModelAnswers", (AVAILABLE,), "at least one pod answers; the message says how many"
+)
+DONE: Final = _no_failure(
+    "Done",
+    (ACCELERATOR_AVAILABLE, SCHEDULED, MODEL_FETCHED, MODEL_LOADED, ENDPOINT_READY, ACCELERATOR_IN_USE),
+    "the step is complete in every pod",
+)
+PROGRESSING: Final = _no_failure(
+    "Progressing",
+    (READY, ACCELERATOR_AVAILABLE, SCHEDULED, MODEL_FETCHED, MODEL_LOADED, ENDPOINT_READY),
+    "nothing is wrong; the message says which step is running",
+    "wait",
+    health=Health.PROGRESSING,
+)
+
+# --- the spec -----------------------------------------------------------------------------------------
+INVALID_SPEC: Final = _bad_spec(
+    "InvalidSpec",
+    when="the spec contradicts itself or names something impossible",
+    cure="edit it as the message says",
+    not_provoked="the API server refuses such a spec; one is stored only where the CRD has another version",
+)
+UNSUPPORTED_SPEC: Final = _bad_spec(
+    "UnsupportedSpec",
+    when="the runtime lacks what the spec asks for, and no front can add it",
+    cure="use a runtime that the message names, or ask an administrator to add one",
+)
+REFERENCE_NOT_PERMITTED: Final = _blocked(
+    "ReferenceNotPermitted",
+    when="the ServiceAccount that the spec names does not allow it",
+    cure='the owner of the ServiceAccount adds the label `serval.dev/allowed: "true"`',
+)
+UNKNOWN_RUNTIME: Final = _bad_spec(
+    "UnknownRuntime",
+    when="`spec.runtime.name` is not in the operator's configuration",
+    cure="use one that the message lists",
+)
+UNKNOWN_PROFILE: Final = _bad_spec(
+    "UnknownProfile",
+    when="`spec.accelerator.profile` is not in the operator's configuration",
+    cure="use one that the message lists",
+)
+
+# --- capacity -----------------------------------------------------------------------------------------
+FITS: Final = _no_failure(
+    "DeviceFree", (ACCELERATOR_AVAILABLE,), "a node has enough free devices for one more pod"
+)
+ACCELERATOR_BUSY: Final = _capacity(
+    "AcceleratorBusy",
+    when="nodes could take the pod, but their devices are held; the message and `status.accelerator` name "
+    "the holders",
+    cure="scale a holder down, or add a node; it heals when a device is released",
+    health=Health.PROGRESSING,
+)
+DEVICE_NOT_READY: Final = _capacity(
+    "DeviceNotReady",
+    when="a node should take the pod but cannot now: it is cordoned or not ready, or its device plugin or "
+    "driver offers fewer devices than it has",
+    cure="repair that node, as the message says",
+    health=Health.PROGRESSING,
+)
+SCALE_UP_PENDING: Final = _capacity(
+    "ScaleUpPending",
+    when="a node is being added, or an autoscaler may add one",
+    cure="wait",
+    health=Health.PROGRESSING,
+    not_provoked="the lab has no autoscaler; a test plays what autoscalers publish",
+)
+SCALE_UP_BLOCKED: Final = _capacity(
+    "ScaleUpBlocked",
+    when="the autoscaler adds no node; the message is the autoscaler's",
+    cure="change its limits or the quota, or ask for less",
+    not_provoked="the lab has no autoscaler; a test plays what autoscalers publish",
+)
+UNTOLERATED_TAINT: Final = _no_node(
+    "UntoleratedTaint",
+    when="nodes with the device have a taint that the pod does not tolerate; the message names it",
+    cure="add the toleration to `spec.accelerator.tolerations` or to the profile",
+)
+SELECTOR_MISMATCH: Final = _no_node(
+    "SelectorMismatch",
+    when="nodes have the device, but not the labels that are asked for; the message says what they have",
+    cure="change `spec.accelerator.nodeSelector` or the profile's",
+)
+REQUEST_EXCEEDS_NODE: Final = _no_node(
+    "RequestExceedsNode",
+    when="one pod asks for more devices than any node has",
+    cure="a smaller `spec.accelerator.count`, or a larger node",
+)
+NO_NODE_OFFERS_RESOURCE: Final = _no_node(
+    "NoNodeOffersResource",
+    when="no node offers the resource; the message says what nodes offer",
+    cure="add a node with the device and its device plugin, or ask for another resource",
+)
+CAPACITY_UNKNOWN: Final = _capacity(
+    "CapacityUnknown",
+    when="the operator cannot know what is free: it may not read nodes or the pods of all namespaces, or the "
+    "devices are not allocated by device plugins",
+    cure="set `rbac.capacity` of the chart, if you want the verdict",
+    health=Health.PROGRESSING,
+    not_provoked="the operator of the lab may read nodes and pods",
+)
+
+# --- pods ---------------------------------------------------------------------------------------------
+UNSCHEDULABLE: Final = _scheduling(
+    "Unschedulable",
+    when="no node takes the pod; the message is the scheduler's",
+    cure="free or add what the message says is missing",
+    # A cluster autoscaler adds nodes only for pods that are unschedulable.
+    health=Health.PROGRESSING,
+)
+IMAGE_PULL_FAILED: Final = _reason(
+    "ImagePullFailed",
+    _PODS,
+    "a node cannot pull an image",
+    "correct the image's name, `spec.imagePullSecrets`, or the registry",
+)
+SANDBOX_FAILED: Final = _reason(
+    "SandboxFailed",
+    (MODEL_FETCHED,),
+    "the node cannot set up the pod's network or sandbox",
+    "repair the node, as the message says",
+)
+VOLUME_FAILED: Final = _reason(
+    "VolumeFailed",
+    (MODEL_FETCHED,),
+    "a claim, ConfigMap or Secret is missing or cannot be mounted",
+    "create it; no restart is needed",
+)
+CREATE_CONTAINER_ERROR: Final = _reason(
+    "CreateContainerError", _PODS, "the node cannot create or start a container", "as the message says"
+)
+CRASH_LOOP: Final = _reason(
+    "CrashLoop",
+    _PODS,
+    "a container ends again and again; the message has its exit code and its last line",
+    "as the message says",
+    restarts=True,
+)
+OUT_OF_MEMORY: Final = _reason(
+    "OutOfMemory",
+    _PODS,
+    "a container used more memory than its limit",
+    "raise `spec.resources.limits`",
+    restarts=True,
+)
+DEVICE_ALLOCATION_FAILED: Final = _scheduling(
+    "DeviceAllocationFailed",
+    when="the device plugin refused to allocate the accelerator; more pods are tried after pauses",
+    cure="repair the device or its plugin; it heals without a change of the spec",
+)
+POD_REFUSED: Final = _scheduling(
+    "PodRefused",
+    when="the node refused or evicted the pod; the message is the kubelet's",
+    cure="as the message says",
+    not_provoked="the lab's nodes refuse pods only because of devices",
+)
+NODE_NOT_READY: Final = _reason(
+    "NodeNotReady",
+    (MODEL_LOADED,),
+    "the pod's node stopped reporting",
+    "repair the node; the pod is replaced when the cluster evicts it",
+    health=Health.PROGRESSING,
+)
+QUOTA_EXCEEDED: Final = _scheduling(
+    "QuotaExceeded",
+    when="a ResourceQuota or LimitRange refuses the pods",
+    cure="raise it, or ask for less",
+)
+POD_SECURITY_VIOLATION: Final = _scheduling(
+    "PodSecurityViolation",
+    when="the namespace's Pod Security level refuses the pods",
+    cure="change the labels of the namespace",
+    not_provoked="the pods meet the strictest level",
+)
+POD_CREATE_FAILED: Final = _scheduling(
+    "PodCreateFailed",
+    when="the cluster refuses to create the pods for another reason",
+    cure="as the API server's message says",
+)
+
+# --- the fetch container ------------------------------------------------------------------------------
+MODEL_NOT_FOUND: Final = _fetch(
+    "ModelNotFound",
+    when="there is nothing at the address, or not the wanted version",
+    cure="correct `spec.model.uri` or `spec.model.version`",
+)
+MODEL_ACCESS_DENIED: Final = _fetch(
+    "ModelAccessDenied",
+    when="the model's store refuses access",
+    cure="correct `spec.model.credentials`, their permissions, or the signature in the address",
+)
+MODEL_SOURCE_UNAVAILABLE: Final = _fetch(
+    "ModelSourceUnavailable",
+    when="the store does not answer, or its certificate is not trusted",
+    cure="repair the store, or set `spec.model.caConfigMap`; it is retried with back-off",
+)
+MODEL_TOO_LARGE: Final = _fetch(
+    "ModelTooLarge",
+    when="the model is larger than the limit of the operator's configuration, or than the node's free disk",
+    cure="raise `fetch.maxBytes` or `fetch.maxEntries` of the chart, or use a larger disk",
+    not_provoked="the limit is part of the operator's configuration and the same for all models",
+)
+MODEL_DIGEST_MISMATCH: Final = _fetch(
+    "ModelDigestMismatch",
+    when="the files are not those that `spec.model.sha256` names",
+    cure="correct the digest, or the files",
+    retry=False,
+)
+MODEL_ARTIFACT_REJECTED: Final = _fetch(
+    "ModelArtifactRejected",
+    when="the archive writes outside its folder, holds links, or unpacks to far too much",
+    cure="pack it again without them",
+)
+MODEL_VERSION_SKEW: Final = _fetch(
+    "ModelVersionSkew",
+    when="a replica found another model than earlier replicas, at the same address",
+    cure="put the model back, or roll the new one out: `spec.model.version`, or the annotation "
+    "`serval.dev/update-requested`",
+)
+CREDENTIALS_NOT_FOUND: Final = _reason(
+    "CredentialsNotFound",
+    (READY, MODEL_FETCHED),
+    "the Secret or ServiceAccount of `spec.model.credentials` does not exist",
+    "create it; no restart is needed",
+)
+MODEL_INVALID: Final = _fetch(
+    "ModelInvalid", when="the files are no servable model", cure="export the model again", retry=False
+)
+
+# --- the model server ---------------------------------------------------------------------------------
+MODEL_LOAD_FAILED: Final = _reason(
+    "ModelLoadFailed",
+    (MODEL_LOADED,),
+    "the server cannot load the model; the message is the server's",
+    "as the message says",
+    restarts=True,
+)
+ENGINE_ON_CPU: Final = _reason(
+    "EngineOnCpu",
+    (ACCELERATOR_IN_USE,),
+    "a pod holds a device, but its server runs the model on the CPU",
+    "an image with the device's libraries (`images` of the runtime), a driver that fits it, or a model that "
+    "the device can run",
+    health=Health.HEALTHY,
+    not_provoked="it does not affect `Ready`; `AcceleratorInUse` has it for all devices of the lab, "
+    "which are fake",
+)
+DEVICE_UNKNOWN: Final = _reason(
+    "DeviceUnknown",
+    (ACCELERATOR_IN_USE,),
+    "a pod does not report what it runs on, or cannot be reached",
+    "let the operator reach port 8501 of the pods (NetworkPolicy); it is retried with back-off",
+    health=Health.HEALTHY,
+    not_provoked="it does not affect `Ready`; all pods of the lab can be asked",
+)
+
+# --- rollouts -----------------------------------------------------------------------------------------
+PROGRESS_DEADLINE_EXCEEDED: Final = _reason(
+    "ProgressDeadlineExceeded",
+    _PODS,
+    "a pod has had a node for longer than `spec.rollout.progressDeadlineSeconds`, its model does not answer, "
+    "and no other cause is known",
+    "correct the model, or set a longer deadline",
+)
+RUNTIME_CHANGED: Final = _no_failure(
+    "RuntimeChanged",
+    (UPDATE_AVAILABLE,),
+    "the operator or its configuration would make other pods today than those that run",
+    "to roll, give the annotation `serval.dev/update-requested` a new value",
+)
+
+# --- objects that belong to the ModelDeployment -------------------------------------------------------
+RESOURCE_CONFLICT: Final = _blocked(
+    "ResourceConflict",
+    when="an object of a name that is needed exists and belongs to someone else",
+    cure="rename or remove it, or rename the ModelDeployment",
+)
+CHILD_REFUSED: Final = _blocked(
+    "ChildRefused",
+    when="the API server refuses an object that is needed (permissions, a policy, a webhook)",
+    cure="as the message says",
+)
+NAMESPACE_TERMINATING: Final = _blocked(
+    "NamespaceTerminating",
+    when="the namespace is being deleted, so nothing can be created in it",
+    health=Health.PROGRESSING,
+    not_provoked="the ModelDeployment is deleted with its namespace, usually before a client reads it",
+)
+
+REASONS: Final[Mapping[str, Reason]] = MappingProxyType(_rows)
+"""The table, by name."""
+
+STALLING_REASONS: Final = frozenset(row.name for row in REASONS.values() if not row.retry)
+CAPACITY_REASONS: Final = frozenset(row.name for row in REASONS.values() if row.capacity)
+IMPOSSIBLE_REASONS: Final = frozenset(row.name for row in REASONS.values() if row.impossible)
+FETCH_REASONS: Final = frozenset(row.name for row in REASONS.values() if row.fetch)
+"""What the fetch container may name as its reason; anything else it says is not believed."""
+RESTART_REASONS: Final = frozenset(row.name for row in REASONS.values() if row.restarts)

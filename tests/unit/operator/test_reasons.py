@@ -1,0 +1,76 @@
+"""The table of reasons: its rows are complete, and the code sets a reason only where its row says so."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from serval_operator import constants, reasons
+from serval_operator.api.conditions import ORDER
+from serval_operator.planning.podstate import Stage
+from serval_operator.reasons import REASONS, Health, Reason
+from unit.operator.planning.pod_rows import ROWS as POD_ROWS
+from unit.operator.planning.pod_rows import Row as PodRow
+from unit.operator.planning.readiness_rows import ROWS, Row
+
+pytestmark = pytest.mark.unit
+
+SUMMARIES = {"Ready", "Available", "Reconciling", "Stalled"}
+"""Conditions that take their reason from others."""
+STEPS = {Stage.SCHEDULE: "Scheduled", Stage.FETCH: "ModelFetched", Stage.LOAD: "ModelLoaded"}
+NOTHING_TO_DO = {"NamespaceTerminating"}
+
+each_row = pytest.mark.parametrize("row", REASONS.values(), ids=REASONS)
+
+
+def test_every_row_is_one_constant() -> None:
+    own = {
+        name: value for name, value in vars(reasons).items() if name.isupper() and name not in vars(constants)
+    }
+    names = [value for value in own.values() if isinstance(value, str)]
+    assert len(names) > 40
+    assert sorted(names) == sorted(REASONS)
+
+
+@each_row
+class TestRow:
+    def test_name_is_one_that_the_api_server_takes(self, row: Reason) -> None:
+        assert re.fullmatch(r"[A-Z][A-Za-z]{1,62}", row.name)
+
+    def test_conditions_are_those_that_exist(self, row: Reason) -> None:
+        assert row.conditions
+        assert set(row.conditions) <= set(ORDER)
+
+    def test_words_fit_a_cell(self, row: Reason) -> None:
+        assert row.when
+        for text in (row.when, row.cure, row.not_provoked):
+            assert "|" not in text
+            assert "\n" not in text
+            assert not text.endswith(".")
+
+    def test_a_failure_has_a_cure(self, row: Reason) -> None:
+        assert row.cure or not row.failure or row.name in NOTHING_TO_DO
+
+    def test_health_is_bad_where_it_makes_ready_false(self, row: Reason) -> None:
+        well = {Health.HEALTHY, Health.SUSPENDED}
+        if row.failure and set(row.conditions) != {"AcceleratorInUse"}:
+            assert row.health not in well
+        else:
+            assert row.health in well or row.name == "Progressing"
+
+    def test_what_is_not_wrong_has_no_marks_of_a_failure(self, row: Reason) -> None:
+        marks = (row.capacity, row.impossible, row.fetch, row.restarts, not row.retry, bool(row.not_provoked))
+        assert row.failure or not any(marks)
+
+
+@pytest.mark.parametrize("row", ROWS, ids=[row.name for row in ROWS])
+def test_conditions_have_reasons_of_their_own(row: Row) -> None:
+    for condition in row.assess().conditions:
+        assert condition.type in {*REASONS[condition.reason].conditions, *SUMMARIES}, condition
+
+
+@pytest.mark.parametrize("row", POD_ROWS, ids=[row.name for row in POD_ROWS])
+def test_the_verdict_on_a_pod_belongs_to_the_condition_of_its_step(row: PodRow) -> None:
+    if row.stage in STEPS:
+        assert STEPS[row.stage] in REASONS[row.reason].conditions

@@ -1,0 +1,121 @@
+"""``make generate``: writes the parts of documents that are generated from the code.
+
+A generated part stands between two marks, which `Part.marks` gives. To add one, put the marks into the
+document and a row into `PARTS`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+# The benchmarks and the helpers of the tests are not installed.
+sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
+
+from benchmarks.failures import not_provoked, table  # noqa: E402
+
+from serval_operator.reasons import REASONS, STALLING_REASONS  # noqa: E402
+
+
+@dataclass(frozen=True)
+class Part:
+    """A generated part of a document.
+
+    Parameters
+    ----------
+    path:
+        The document, relative to the root of the repository.
+    name:
+        Distinguishes the parts of one document.
+    render:
+        Returns the text between the marks.
+    """
+
+    path: str
+    name: str
+    render: Callable[[], str]
+
+    @property
+    def marks(self) -> tuple[str, str]:
+        """The lines before and after the part."""
+        return f"<!-- make generate, {self.name}: begin -->", f"<!-- make generate, {self.name}: end -->"
+
+    def placed(self, page: str) -> str:
+        """Return the page with this part rendered.
+
+        Raises
+        ------
+        ValueError
+            The page does not have each mark exactly once, in order.
+        """
+        begin, end = self.marks
+        before, _, rest = page.partition(begin)
+        _, _, after = rest.partition(end)
+        if [page.count(begin), page.count(end), rest.count(end)] != [1, 1, 1]:
+            raise ValueError(f"{self.path} must have the lines {begin} and {end} once each, in this order")
+        return f"{before}{begin}\n\n{self.render()}\n\n{end}{after}"
+
+
+def reasons() -> str:
+    """Return the table of reasons for docs/api.md."""
+    rows = [[f"`{row.name}`", _names(row.conditions), row.when, row.cure] for row in REASONS.values()]
+    stalling = _names(name for name in REASONS if name in STALLING_REASONS)
+    note = f"No retry can help with these, so they set `Stalled`: {stalling}."
+    return f"{table(['reason', 'set by', 'when', 'cure'], rows)}\n\n{note}"
+
+
+PARTS = (
+    Part("docs/api.md", "reasons", reasons),
+    Part("docs/failures.md", "failures that are not provoked", not_provoked),
+)
+
+
+def generate(parts: Sequence[Part], root: Path, *, check: bool) -> str:
+    """Render the parts into their documents.
+
+    Parameters
+    ----------
+    check:
+        Whether to leave the documents as they are.
+
+    Returns
+    -------
+    The differences, as a unified diff; empty if the documents were up to date.
+    """
+    found = []
+    for path in dict.fromkeys(part.path for part in parts):
+        before = after = (root / path).read_text(encoding="utf-8")
+        for part in parts:
+            after = part.placed(after) if part.path == path else after
+        found += difflib.unified_diff(
+            before.splitlines(keepends=True), after.splitlines(keepends=True), path, f"{path}, generated"
+        )
+        if not check and after != before:
+            (root / path).write_text(after, encoding="utf-8")
+    return "".join(found)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write the generated parts, or with ``--check`` fail if one is not up to date."""
+    parser = argparse.ArgumentParser(prog="tools/generate.py", description=__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if there are differences")
+    options = parser.parse_args(arguments)
+    differences = generate(PARTS, ROOT, check=options.check)
+    print(differences, end="")
+    if options.check and differences:
+        print("Generated parts are out of date. Run `make generate`.", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _names(names: Iterable[str]) -> str:
+    return ", ".join(f"`{name}`" for name in names)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
