@@ -88,7 +88,7 @@ class OperatorProcess:
         self.port = free_port()
         self._environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'serving'}",
+            "PYTHONPATH": ":".join(str(ROOT / source) for source in ("contract", "operator", "serving")),
             "KUBECONFIG": str(kubeconfig),
             "SERVAL_CONFIG_FILE": str(self.configuration),
             "SERVAL_HTTP_PORT": str(self.port),
