@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from typing import Final
 
+from serval_contract.reasons import (  # noqa: F401 - reasons of the operator too
+    FETCH_REASONS,
+    MODEL_ACCESS_DENIED,
+    MODEL_ARTIFACT_REJECTED,
+    MODEL_DIGEST_MISMATCH,
+    MODEL_INVALID,
+    MODEL_NOT_FOUND,
+    MODEL_SOURCE_UNAVAILABLE,
+    MODEL_TOO_LARGE,
+    MODEL_VERSION_SKEW,
+)
+
 # --- identity -----------------------------------------------------------------------------------------
 GROUP: Final = "serval.dev"
 VERSION: Final = "v1alpha1"
@@ -59,19 +71,6 @@ AUTOSCALER_STATUS: Final = "cluster-autoscaler-status"
 CONTAINER_FETCH: Final = "fetch"
 CONTAINER_SERVER: Final = "server"
 CONTAINER_FRONT: Final = "front"
-PORT_GRPC: Final = 8500
-PORT_HTTP: Final = 8501
-PORT_BEHIND_GRPC: Final = 8510
-PORT_BEHIND_HTTP: Final = 8511
-"""Where the runtime's server listens behind a front, which has the pod's own ports."""
-PORT_SCORING: Final = 80
-MODELS_DIR: Final = "/models"
-SOURCE_DIR: Final = "/serval/source"
-CA_DIR: Final = "/serval/ca"
-CREDENTIALS_DIR: Final = "/serval/credentials"
-PIN_DIR: Final = "/serval/pin"
-PIN_FILE: Final = "pin.json"
-IMAGE_DIR: Final = "/serval/image"
 HEADLESS_SUFFIX: Final = "-headless"
 PIN_SUFFIX: Final = "-pin"
 
@@ -202,29 +201,12 @@ POD_SECURITY_VIOLATION: Final = "PodSecurityViolation"
 POD_CREATE_FAILED: Final = "PodCreateFailed"
 """The cluster refuses to create the pods for another reason; the message is the API server's."""
 
-# --- reasons: fetch -----------------------------------------------------------------------------------
-MODEL_NOT_FOUND: Final = "ModelNotFound"
-"""There is nothing at `spec.model.uri`, or not the wanted version. Cure: the address or the version."""
-MODEL_ACCESS_DENIED: Final = "ModelAccessDenied"
-"""The model's store refuses access. Cure: credentials or permissions."""
-MODEL_SOURCE_UNAVAILABLE: Final = "ModelSourceUnavailable"
-"""The model's store does not answer, or its certificate is not trusted. Retried with back-off."""
-MODEL_TOO_LARGE: Final = "ModelTooLarge"
-"""The model is larger than the configured cap or the node's disk. Cure: `fetch.maxBytes`, or a disk."""
-MODEL_DIGEST_MISMATCH: Final = "ModelDigestMismatch"
-"""The files are not those that `spec.model.sha256` names. Cure: the right digest or the right files."""
-MODEL_ARTIFACT_REJECTED: Final = "ModelArtifactRejected"
-"""The archive tries to write outside its folder, holds links, or unpacks to far too much."""
-MODEL_VERSION_SKEW: Final = "ModelVersionSkew"
-"""A replica found another model than the replicas before it, at the same address. Cure: put the model back,
-or roll the new one to all replicas: `spec.model.version`, or the annotation `serval.dev/update-requested`."""
+# --- reasons: fetch, beside those of the fetcher itself in serval_contract.reasons ---------------------
 CREDENTIALS_NOT_FOUND: Final = "CredentialsNotFound"
 """The Secret or ServiceAccount of `spec.model.credentials` does not exist. Cure: create it; nothing needs to
 be restarted."""
 
 # --- reasons: load ------------------------------------------------------------------------------------
-MODEL_INVALID: Final = "ModelInvalid"
-"""The files are no servable model (no SavedModel, no signature). Cure: export the model anew."""
 MODEL_LOAD_FAILED: Final = "ModelLoadFailed"
 """The server cannot load the model; its own words are in the message. Cure: as they say."""
 
@@ -234,20 +216,6 @@ the device's libraries (the runtime's `images`), a driver that fits it, or a mod
 DEVICE_UNKNOWN: Final = "DeviceUnknown"
 """Of `AcceleratorInUse`: a pod could not be asked what it runs on, or does not say. Cure: let the operator
 reach the pods' HTTP port (NetworkPolicy); it is tried again with back-off."""
-
-FETCH_REASONS: Final = frozenset(
-    {
-        MODEL_NOT_FOUND,
-        MODEL_ACCESS_DENIED,
-        MODEL_SOURCE_UNAVAILABLE,
-        MODEL_TOO_LARGE,
-        MODEL_DIGEST_MISMATCH,
-        MODEL_ARTIFACT_REJECTED,
-        MODEL_INVALID,
-        MODEL_VERSION_SKEW,
-    }
-)
-"""What the fetch container may name as its reason; anything else it says is not believed."""
 
 # --- reasons: rollout ---------------------------------------------------------------------------------
 PROGRESS_DEADLINE_EXCEEDED: Final = "ProgressDeadlineExceeded"
@@ -279,25 +247,6 @@ STALLING_REASONS: Final = frozenset(
 
 # --- event reasons that are not condition reasons ------------------------------------------------------
 EVENT_RECOVERED: Final = "Recovered"
-
-# --- names of capabilities that a runtime may have -----------------------------------------------------
-CAP_GRPC_PREDICT: Final = "grpc-predict"
-CAP_REST_PREDICT: Final = "rest-predict"
-CAP_RAW_SCORE: Final = "raw-score"
-CAP_CONCURRENCY_LIMIT: Final = "concurrency-limit"
-CAP_DEVICE_REPORT: Final = "device-report"
-CAPABILITIES: Final = frozenset(
-    {
-        CAP_GRPC_PREDICT,
-        CAP_REST_PREDICT,
-        CAP_RAW_SCORE,
-        "metrics",
-        CAP_CONCURRENCY_LIMIT,
-        CAP_DEVICE_REPORT,
-    }
-)
-FRONT_STANDS_ON: Final = frozenset({CAP_GRPC_PREDICT, CAP_REST_PREDICT})
-"""What a runtime must have for our server to stand before its own."""
 
 # --- limits -------------------------------------------------------------------------------------------
 MAX_MESSAGE: Final = 1024

@@ -10,7 +10,7 @@ from itertools import count
 
 import pytest
 
-from serval_operator.constants import PORT_HTTP
+from serval_contract.ports import PORT_HTTP
 from serval_operator.kube.prober import PATH
 from serval_serving.server.metrics import Metrics
 from support import kubelet as states

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 1_000_000
 SHADOWING = {"operator.py", "types.py", "logging.py", "queue.py", "select.py"}
-SOURCE_ROOTS = (ROOT / "operator", ROOT / "serving", ROOT / "tests" / "lab")
+SOURCE_ROOTS = (ROOT / "contract", ROOT / "operator", ROOT / "serving", ROOT / "tests" / "lab")
 
 
 def tracked() -> list[Path]:
@@ -48,18 +48,24 @@ def test_what_names_a_file_in_the_docs_names_one_that_exists() -> None:
 
 
 def test_every_reason_says_its_cure() -> None:
-    """Each constant of constants.py that is a reason has a docstring below it."""
-    source = ROOT / "operator" / "serval_operator" / "constants.py"
-    body = ast.parse(source.read_text(encoding="utf-8")).body
-    sections = source.read_text(encoding="utf-8").splitlines()
+    """Each constant of these files that is a reason has a docstring below it."""
+    operator = ROOT / "operator" / "serval_operator" / "constants.py"
+    fetcher = ROOT / "contract" / "serval_contract" / "reasons.py"
+    lines = operator.read_text(encoding="utf-8").splitlines()
+    nodes = [pair for pair in _constants(operator) if _in_reasons(lines, pair[0].lineno)]
     bare = []
-    for node, following in zip(body, [*body[1:], None], strict=True):
-        if not isinstance(node, ast.AnnAssign) or not _in_reasons(sections, node.lineno):
-            continue
+    for node, following in (*nodes, *_constants(fetcher)):
         says = isinstance(following, ast.Expr) and isinstance(following.value, ast.Constant)
         if not says and isinstance(node.value, ast.Constant):
             bare.append(ast.unparse(node.target))
     assert bare == []
+
+
+def _constants(source: Path) -> list[tuple[ast.AnnAssign, ast.stmt | None]]:
+    """The annotated constants of a module, each with the statement after it."""
+    body = ast.parse(source.read_text(encoding="utf-8")).body
+    pairs = zip(body, [*body[1:], None], strict=True)
+    return [(node, following) for node, following in pairs if isinstance(node, ast.AnnAssign)]
 
 
 def _in_reasons(lines: list[str], number: int) -> bool:

@@ -10,13 +10,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from serval_contract.reasons import MODEL_DIGEST_MISMATCH, MODEL_INVALID
 from serval_operator.api.resolved import IN_PLACE, SURGE, Strategy
 from serval_operator.api.spec_blocks import AUTO, REVERT, AskedStrategy, OnFailure
 from serval_operator.api.views import PodView, RevisionView
 from serval_operator.constants import (
     CRASH_LOOP,
-    MODEL_DIGEST_MISMATCH,
-    MODEL_INVALID,
     MODEL_LOAD_FAILED,
     NODE_NOT_READY,
     OUT_OF_MEMORY,

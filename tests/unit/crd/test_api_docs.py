@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 
+from serval_contract.reasons import FETCH_REASONS
 from serval_operator import constants
 from unit.crd.schema import CRD_FILE, ROOT, walk
 
@@ -32,10 +33,11 @@ def leaves() -> list[str]:
 
 
 def reasons() -> set[str]:
-    """Reasons that constants.py lists under its headings "reasons: ..."."""
+    """Reasons that constants.py lists under its headings "reasons: ...", and those of the fetcher."""
     source = Path(constants.__file__).read_text(encoding="utf-8")
     sections = re.findall(r"^# --- reasons: .*?(?=^# ---|\Z)", source, flags=re.MULTILINE | re.DOTALL)
-    return set(re.findall(r'^[A-Z_]+: Final = "([A-Za-z]+)"', "".join(sections), flags=re.MULTILINE))
+    listed = re.findall(r'^[A-Z_]+: Final = "([A-Za-z]+)"', "".join(sections), flags=re.MULTILINE)
+    return {*listed, *FETCH_REASONS}
 
 
 @pytest.mark.parametrize("field", leaves())

@@ -7,7 +7,8 @@ from typing import Any
 
 import yaml
 
-from serval_operator.api.model import SCHEME_OCI, ModelSpec, parse_spec
+from serval_contract.schemes import OCI
+from serval_operator.api.model import ModelSpec, parse_spec
 from serval_operator.api.resolved import Resolved
 from serval_operator.config import Configuration, FrontSettings, parse_configuration
 from serval_operator.planning.resolve import resolve
@@ -71,4 +72,4 @@ def resolved(
 def come_to(spec: ModelSpec, *, image_volumes: bool = False, front: bool = False) -> Resolved:
     """What a spec comes to, on nodes that mount images as volumes or that do not."""
     found = resolve(spec, FRONTED if front else CONFIGURATION)
-    return replace(found, image_volume=image_volumes and spec.model.scheme == SCHEME_OCI)
+    return replace(found, image_volume=image_volumes and spec.model.scheme == OCI.name)

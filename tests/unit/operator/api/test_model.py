@@ -258,7 +258,7 @@ ADDRESS = (
     "pvc://, https://, azureblob://, s3://, gs://, oci://"
 )
 PATH = "`spec.model.uri` must not contain `..`, encoded dots, backslashes or control characters"
-CLAIM = "`spec.model.uri` must name a persistent volume claim after pvc://"
+CLAIM = "`spec.model.uri` must have the form pvc://CLAIM/PATH"
 MODEL_NAME = "`spec.model.name` must be at most 63 letters, digits, '.', '_' or '-'"
 UNION = "`spec.accelerator` must have either `profile` or `resourceName`"
 COUNT = "`spec.accelerator.count` must be a whole number of at least 1"

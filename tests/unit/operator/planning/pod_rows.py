@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from serval_operator.constants import FETCH_REASONS
+from serval_contract.reasons import FETCH_REASONS
 from serval_operator.planning.podstate import Stage
 from support import gen
 
