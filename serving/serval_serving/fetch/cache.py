@@ -238,14 +238,7 @@ class Server(ThreadingHTTPServer):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until told to stop."""
-    parser = argparse.ArgumentParser(
-        prog="python -m serval_serving.fetch.cache", description="Keep archives of models on a node."
-    )
-    parser.add_argument("--dir", required=True, type=Path, help="folder for the archives")
-    parser.add_argument("--max-bytes", required=True, type=_quantity, help="most bytes of all archives")
-    parser.add_argument("--host", default="", help="address to listen on (default: all)")
-    parser.add_argument("--port", type=int, default=8080, help="port to listen on")
-    parsed = parser.parse_args(arguments)
+    parsed = command_line().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     with Server((parsed.host, parsed.port), Store(parsed.dir, parsed.max_bytes)) as server:
         stop = threading.Thread(target=server.shutdown)
@@ -253,6 +246,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         _LOG.info("listening on port %d", server.server_address[1])
         server.serve_forever()
     return 0
+
+
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the program's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serval_serving.fetch.cache", description="Keep archives of models on a node."
+    )
+    parser.add_argument("--dir", required=True, type=Path, help="folder for the archives")
+    parser.add_argument("--max-bytes", required=True, type=_quantity, help="most bytes of all archives")
+    parser.add_argument("--host", default="", help="address to listen on (default: all)")
+    parser.add_argument("--port", type=int, default=8080, help="port to listen on")
+    return parser
 
 
 def _quantity(text: str) -> int:
