@@ -1,7 +1,8 @@
-"""What a model is: its framework and the number of its version."""
+"""What identifies a model: its framework, the number of its version, the digest of its files."""
 
 from __future__ import annotations
 
+import re
 from typing import Final
 
 TENSORFLOW: Final = "TensorFlow"
@@ -10,3 +11,5 @@ FRAMEWORKS: Final = (TENSORFLOW, ONNX)
 """Values of ``spec.model.framework``."""
 MAX_VERSION: Final = 2**63 - 1
 """Largest version, as TensorFlow Serving's API has it: int64."""
+DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+"""How a digest is written, of a model's files as of an image."""

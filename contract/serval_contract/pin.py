@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import re
 from dataclasses import dataclass
 from typing import Final
 
-from serval_contract.models import MAX_VERSION
+from serval_contract.models import DIGEST, MAX_VERSION
 
 PIN_FILE: Final = "pin.json"
 """Name of the file, and key of the ConfigMap that holds it."""
-_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 class PinError(ValueError):
@@ -52,6 +50,6 @@ def parse_pin(content: bytes) -> Pin:
     except (ValueError, LookupError, TypeError) as error:
         raise PinError(f"cannot be read: {type(error).__name__}") from error
     sound = isinstance(version, int) and not isinstance(version, bool) and 0 <= version <= MAX_VERSION
-    if not sound or not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
+    if not sound or not isinstance(digest, str) or not DIGEST.fullmatch(digest):
         raise PinError("names no version and digest")
     return Pin(version, digest)

@@ -7,11 +7,11 @@ status could not store is dropped.
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final, TypeGuard
 
+from serval_contract.models import DIGEST
 from serval_contract.reasons import FETCH_REASONS
 
 MAX_LINE_BYTES: Final = 4000
@@ -21,7 +21,6 @@ _CUT: Final = "..."
 _MARK: Final = ("serval", "fetch")
 """Key and value that tell the line from any other JSON."""
 
-_DIGEST: Final = re.compile(r"sha256:[a-f0-9]{64}")
 _MAX_INTEGER: Final = 2**53 - 1
 _MAX_TENSORS: Final = 128
 _MAX_DIMENSIONS: Final = 64
@@ -178,7 +177,7 @@ def _report(fields: Mapping[str, Any]) -> FetchReport:
     size = fields.get("bytes")
     return FetchReport(
         version=version if _is_integer(version, least=0) else None,
-        digest=digest if _DIGEST.fullmatch(digest) else "",
+        digest=digest if DIGEST.fullmatch(digest) else "",
         size=size if _is_integer(size, least=0) else None,
         seconds=_seconds(fields.get("seconds")),
         inputs=_tensors(fields.get("inputs")),

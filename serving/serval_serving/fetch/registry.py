@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from serval_contract.models import DIGEST
 from serval_contract.reasons import MODEL_DIGEST_MISMATCH
 from serval_contract.schemes import OCI
 from serval_serving.fetch.errors import (
@@ -44,7 +45,6 @@ _ACCEPT: Final = ", ".join(
     )
 )
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
-_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _PARAMETER: Final = re.compile(r'(\w+)="([^"]*)"')
 _TITLE: Final = "org.opencontainers.image.title"
 _UNPACK: Final = "io.deis.oras.content.unpack"
@@ -163,7 +163,7 @@ class Registry:
 
     def _manifest(self, reference: str) -> dict[str, Any]:
         file = self._folder / "manifest"
-        digest = reference if _DIGEST.fullmatch(reference) else None
+        digest = reference if DIGEST.fullmatch(reference) else None
         self._save(f"manifests/{reference}", file, digest, MAX_MANIFEST_BYTES)
         try:
             manifest = json.loads(file.read_bytes())
@@ -272,7 +272,7 @@ def _choose(index: Mapping[str, Any], source: ImageReference) -> str:
     chosen = next(iter(fitting or anywhere), "")
     if not chosen:
         raise not_found(f"{source.uri} is not there for {'/'.join(wanted)}")
-    if not _DIGEST.fullmatch(chosen):
+    if not DIGEST.fullmatch(chosen):
         raise rejected(f"{source.uri}: its index is damaged")
     return chosen
 
@@ -281,7 +281,7 @@ def _layer(entry: Mapping[str, Any]) -> Layer:
     """Read one entry of a manifest's layers."""
     digest, size = str(entry["digest"]), entry["size"]
     notes = entry.get("annotations") or {}
-    if not _DIGEST.fullmatch(digest) or not isinstance(size, int) or size < 0:
+    if not DIGEST.fullmatch(digest) or not isinstance(size, int) or size < 0:
         raise rejected("a layer of the image has no sha256 or no size")
     archive = ".tar" in str(entry["mediaType"]) or notes.get(_UNPACK) == "true"
     return Layer(digest, size, "" if archive else str(notes.get(_TITLE, "")))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Final, Self
 
 from serval_contract import schemes
+from serval_contract.models import DIGEST
 from serval_contract.reasons import MODEL_NOT_FOUND
 from serval_serving.fetch.bring import Brought
 from serval_serving.fetch.errors import FetchError, not_found
@@ -22,7 +23,6 @@ from serval_serving.fetch.versions import MAX_WRAPPERS, Located, locate
 DEFAULT_TAG: Final = "latest"
 _REPOSITORY: Final = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*")
 _TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
-_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,7 @@ class ImageStore(Store):
         name, at, digest = rest.partition("@")
         repository, colon, tag = name.partition(":")
         sound = AUTHORITY.fullmatch(registry) and _REPOSITORY.fullmatch(repository) and len(repository) < 256
-        if not sound or (colon and not _TAG.fullmatch(tag)) or (at and not _DIGEST.fullmatch(digest)):
+        if not sound or (colon and not _TAG.fullmatch(tag)) or (at and not DIGEST.fullmatch(digest)):
             raise not_found(words)
         return cls(ImageReference(registry, repository, tag or ("" if digest else DEFAULT_TAG), digest))
 
