@@ -12,6 +12,7 @@ from pathlib import Path
 import urllib3
 import yaml
 
+from serval_operator.api.capabilities import CAPABILITIES, DEVICE_REPORT
 from support.wait import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +33,7 @@ CONFIGURATION = {
             "name": "serval",
             "frameworks": ["TensorFlow"],
             "images": {"default": "registry.example/serval-server:test"},
-            "capabilities": ["grpc-predict", "rest-predict", "raw-score", "metrics", "concurrency-limit"],
+            "capabilities": [name for name in CAPABILITIES if name != DEVICE_REPORT.name],
         },
         {
             "name": "tensorflow-serving",

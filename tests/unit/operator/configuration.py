@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from serval_contract.schemes import OCI
+from serval_operator.api.capabilities import CAPABILITIES, DEVICE_REPORT
 from serval_operator.api.model import ModelSpec, parse_spec
 from serval_operator.api.resolved import Resolved
 from serval_operator.config import Configuration, FrontSettings, parse_configuration
@@ -29,7 +30,6 @@ runtimes:
     frameworks: [TensorFlow, ONNX]
     images: {default: registry.example/serval-server:1, nvidia-gpu: registry.example/serval-server:1-gpu}
     env: [{name: TF_CPP_MIN_LOG_LEVEL, value: "1"}]
-    capabilities: [grpc-predict, rest-predict, raw-score, metrics, concurrency-limit]
     graceSeconds: 30
   - name: tensorflow-serving
     frameworks: [TensorFlow]
@@ -50,6 +50,8 @@ profiles:
     scalable: true
 """
 )
+# Serval's own server can do everything, but in these tests no pod is asked for its device.
+DOCUMENT["runtimes"][0]["capabilities"] = [name for name in CAPABILITIES if name != DEVICE_REPORT.name]
 CONFIGURATION: Configuration = parse_configuration(DOCUMENT)
 FRONT = FrontSettings(
     image="registry.example/serval-server:front",
