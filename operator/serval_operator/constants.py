@@ -201,7 +201,8 @@ POD_SECURITY_VIOLATION: Final = "PodSecurityViolation"
 POD_CREATE_FAILED: Final = "PodCreateFailed"
 """The cluster refuses to create the pods for another reason; the message is the API server's."""
 
-# --- reasons: fetch, beside those of the fetcher itself in serval_contract.reasons ---------------------
+# --- reasons: fetch ----------------------------------------------------------------------------------
+# Those that the fetcher itself reports are in serval_contract.reasons.
 CREDENTIALS_NOT_FOUND: Final = "CredentialsNotFound"
 """The Secret or ServiceAccount of `spec.model.credentials` does not exist. Cure: create it; nothing needs to
 be restarted."""

@@ -9,6 +9,7 @@ import pytest
 from benchmarks import failures
 from benchmarks.failure_cases import FAILURES, NOT_MADE, Failure
 
+from serval_contract.reasons import FETCH_REASONS
 from serval_operator import constants
 
 ROOT = Path(__file__).parents[3]
@@ -17,13 +18,14 @@ NO_FAILURE = {"DeviceFree", "RuntimeChanged"}
 
 
 def failure_reasons() -> set[str]:
-    """Reasons that constants.py lists under its headings, those of what goes well left out."""
+    """Reasons of failures: those that constants.py lists under its headings, and those of the fetcher."""
     source = Path(constants.__file__).read_text(encoding="utf-8")
     families = "spec|capacity|pods|fetch|load|rollout|children"
     sections = re.findall(
         rf"^# --- reasons: (?:{families}) .*?(?=^# ---|\Z)", source, flags=re.MULTILINE | re.DOTALL
     )
-    return set(re.findall(r'^[A-Z_]+: Final = "([A-Za-z]+)"', "".join(sections), flags=re.MULTILINE))
+    listed = re.findall(r'^[A-Z_]+: Final = "([A-Za-z]+)"', "".join(sections), flags=re.MULTILINE)
+    return {*listed, *FETCH_REASONS}
 
 
 def note(failure: Failure, **more: Any) -> dict[str, Any]:
