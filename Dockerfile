@@ -48,6 +48,7 @@ RUN --mount=type=bind,from=wheels,target=/wheels --mount=type=secret,id=pip,targ
 
 # code: our own packages, compiled.
 FROM build AS code
+COPY contract/serval_contract /opt/serval/app/serval_contract
 COPY serving/serval_serving /opt/serval/app/serval_serving
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/serval/app
 

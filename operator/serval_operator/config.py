@@ -9,36 +9,24 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from pathlib import Path
 from typing import Any, TypeVar
 
 import yaml
 
-from serval_operator.constants import CAPABILITIES, CONFIG_API_VERSION, CONFIG_KIND
+from serval_contract.quantity import parse_quantity, parse_whole
+from serval_operator.api.capabilities import CAPABILITIES
+from serval_operator.constants import CONFIG_API_VERSION, CONFIG_KIND
 from serval_operator.errors import ConfigurationError
 
 DEFAULT_IMAGE = "default"
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
-_UNITS = {
-    "": 1,
-    "k": 10**3,
-    "M": 10**6,
-    "G": 10**9,
-    "T": 10**12,
-    "Ki": 2**10,
-    "Mi": 2**20,
-    "Gi": 2**30,
-    "Ti": 2**40,
-}
-_QUANTITY = re.compile(r"(\d+(?:\.\d+)?)(k|M|G|T|Ki|Mi|Gi|Ti)?")
 _T = TypeVar("_T", "Runtime", "Profile")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EXTENDED_RESOURCE = re.compile(
     r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[a-zA-Z0-9]([-a-zA-Z0-9_.]{0,61}[a-zA-Z0-9])?"
 )
-_AMOUNT = re.compile(r"\d+(\.\d+)?(m|k|M|G|T|P|Ki|Mi|Gi|Ti|Pi)?")
 _CACHE_URL = re.compile(r"http://[a-zA-Z0-9]([-a-zA-Z0-9.]*[a-zA-Z0-9])?(:\d{1,5})?", re.ASCII)
 _TOLERATION_OPERATORS = ("Exists", "Equal")
 _TAINT_EFFECTS = ("NoSchedule", "PreferNoSchedule", "NoExecute")
@@ -230,7 +218,7 @@ def _runtime(node: _Node) -> Runtime:
     if not images.get(DEFAULT_IMAGE):
         raise node.error("images", f"must have the key `{DEFAULT_IMAGE}`")
     capabilities = frozenset(node.texts("capabilities"))
-    if capabilities - CAPABILITIES:
+    if capabilities - CAPABILITIES.keys():
         raise node.error("capabilities", f"must be some of {', '.join(sorted(CAPABILITIES))}")
     return Runtime(
         name=node.name(),
@@ -333,7 +321,7 @@ class _Node:
     def amounts(self) -> dict[str, str]:
         """All fields, each of them a Kubernetes quantity; numbers become texts."""
         for field, value in self._value.items():
-            if not _AMOUNT.fullmatch(str(value)):
+            if parse_quantity(str(value)) is None:
                 raise self.error(field, "must be a quantity such as 500m or 4Gi")
         return {str(field): str(value) for field, value in self._value.items()}
 
@@ -375,11 +363,7 @@ class _Node:
 
     def size(self, field: str) -> int:
         """Bytes, written as a whole number or a Kubernetes quantity such as 20Gi."""
-        match = _QUANTITY.fullmatch(str(self._value.get(field, "")))
-        try:
-            size = int(Decimal(match[1]) * _UNITS[match[2] or ""]) if match else 0
-        except InvalidOperation:
-            size = 0
+        size = parse_whole(str(self._value.get(field, "")))
         if size < 1:
             raise self.error(field, "must be a size such as 20Gi")
         return size

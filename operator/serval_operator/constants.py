@@ -65,19 +65,6 @@ AUTOSCALER_STATUS: Final = "cluster-autoscaler-status"
 CONTAINER_FETCH: Final = "fetch"
 CONTAINER_SERVER: Final = "server"
 CONTAINER_FRONT: Final = "front"
-PORT_GRPC: Final = 8500
-PORT_HTTP: Final = 8501
-PORT_BEHIND_GRPC: Final = 8510
-PORT_BEHIND_HTTP: Final = 8511
-"""Where the runtime's server listens behind a front, which has the pod's own ports."""
-PORT_SCORING: Final = 80
-MODELS_DIR: Final = "/models"
-SOURCE_DIR: Final = "/serval/source"
-CA_DIR: Final = "/serval/ca"
-CREDENTIALS_DIR: Final = "/serval/credentials"
-PIN_DIR: Final = "/serval/pin"
-PIN_FILE: Final = "pin.json"
-IMAGE_DIR: Final = "/serval/image"
 HEADLESS_SUFFIX: Final = "-headless"
 PIN_SUFFIX: Final = "-pin"
 
@@ -108,25 +95,6 @@ STALLED: Final = "Stalled"
 
 # --- event reasons that are not condition reasons ------------------------------------------------------
 EVENT_RECOVERED: Final = "Recovered"
-
-# --- names of capabilities that a runtime may have -----------------------------------------------------
-CAP_GRPC_PREDICT: Final = "grpc-predict"
-CAP_REST_PREDICT: Final = "rest-predict"
-CAP_RAW_SCORE: Final = "raw-score"
-CAP_CONCURRENCY_LIMIT: Final = "concurrency-limit"
-CAP_DEVICE_REPORT: Final = "device-report"
-CAPABILITIES: Final = frozenset(
-    {
-        CAP_GRPC_PREDICT,
-        CAP_REST_PREDICT,
-        CAP_RAW_SCORE,
-        "metrics",
-        CAP_CONCURRENCY_LIMIT,
-        CAP_DEVICE_REPORT,
-    }
-)
-FRONT_STANDS_ON: Final = frozenset({CAP_GRPC_PREDICT, CAP_REST_PREDICT})
-"""What a runtime must have for our server to stand before its own."""
 
 # --- limits -------------------------------------------------------------------------------------------
 MAX_MESSAGE: Final = 1024

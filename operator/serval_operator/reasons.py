@@ -13,6 +13,7 @@ from functools import partial
 from types import MappingProxyType
 from typing import Final, ParamSpec
 
+from serval_contract import reasons as fetch
 from serval_operator.constants import (
     ACCELERATOR_AVAILABLE,
     ACCELERATOR_IN_USE,
@@ -61,8 +62,6 @@ class Reason:
         Whether it says why a pod waits for a device. It is judged again when nodes change.
     impossible:
         Whether no node of the cluster could ever take the pod, and no autoscaler is known to add one.
-    fetch:
-        Whether the fetch container may report it.
     restarts:
         Whether a restart of the container may help, so that a revision fails only after several.
     not_provoked:
@@ -78,7 +77,6 @@ class Reason:
     retry: bool = True
     capacity: bool = False
     impossible: bool = False
-    fetch: bool = False
     restarts: bool = False
     not_provoked: str = ""
 
@@ -105,7 +103,7 @@ _bad_spec = _adds(partial(Reason, conditions=(READY,), retry=False))
 _capacity = _adds(partial(Reason, conditions=(ACCELERATOR_AVAILABLE,), capacity=True))
 _no_node = _adds(partial(Reason, conditions=(ACCELERATOR_AVAILABLE,), capacity=True, impossible=True))
 _scheduling = _adds(partial(Reason, conditions=(SCHEDULED,)))
-_fetch = _adds(partial(Reason, conditions=(MODEL_FETCHED,), fetch=True))
+_fetch = _adds(partial(Reason, conditions=(MODEL_FETCHED,)))
 
 # --- nothing is wrong ---------------------------------------------------------------------------------
 SERVING: Final = _no_failure("Serving", (READY,), "all replicas of the newest revision answer")
@@ -303,39 +301,39 @@ POD_CREATE_FAILED: Final = _scheduling(
 
 # --- the fetch container ------------------------------------------------------------------------------
 MODEL_NOT_FOUND: Final = _fetch(
-    "ModelNotFound",
+    fetch.MODEL_NOT_FOUND,
     when="there is nothing at the address, or not the wanted version",
     cure="correct `spec.model.uri` or `spec.model.version`",
 )
 MODEL_ACCESS_DENIED: Final = _fetch(
-    "ModelAccessDenied",
+    fetch.MODEL_ACCESS_DENIED,
     when="the model's store refuses access",
     cure="correct `spec.model.credentials`, their permissions, or the signature in the address",
 )
 MODEL_SOURCE_UNAVAILABLE: Final = _fetch(
-    "ModelSourceUnavailable",
+    fetch.MODEL_SOURCE_UNAVAILABLE,
     when="the store does not answer, or its certificate is not trusted",
     cure="repair the store, or set `spec.model.caConfigMap`; it is retried with back-off",
 )
 MODEL_TOO_LARGE: Final = _fetch(
-    "ModelTooLarge",
+    fetch.MODEL_TOO_LARGE,
     when="the model is larger than the limit of the operator's configuration, or than the node's free disk",
     cure="raise `fetch.maxBytes` or `fetch.maxEntries` of the chart, or use a larger disk",
     not_provoked="the limit is part of the operator's configuration and the same for all models",
 )
 MODEL_DIGEST_MISMATCH: Final = _fetch(
-    "ModelDigestMismatch",
+    fetch.MODEL_DIGEST_MISMATCH,
     when="the files are not those that `spec.model.sha256` names",
     cure="correct the digest, or the files",
     retry=False,
 )
 MODEL_ARTIFACT_REJECTED: Final = _fetch(
-    "ModelArtifactRejected",
+    fetch.MODEL_ARTIFACT_REJECTED,
     when="the archive writes outside its folder, holds links, or unpacks to far too much",
     cure="pack it again without them",
 )
 MODEL_VERSION_SKEW: Final = _fetch(
-    "ModelVersionSkew",
+    fetch.MODEL_VERSION_SKEW,
     when="a replica found another model than earlier replicas, at the same address",
     cure="put the model back, or roll the new one out: `spec.model.version`, or the annotation "
     "`serval.dev/update-requested`",
@@ -347,7 +345,7 @@ CREDENTIALS_NOT_FOUND: Final = _reason(
     "create it; no restart is needed",
 )
 MODEL_INVALID: Final = _fetch(
-    "ModelInvalid", when="the files are no servable model", cure="export the model again", retry=False
+    fetch.MODEL_INVALID, when="the files are no servable model", cure="export the model again", retry=False
 )
 
 # --- the model server ---------------------------------------------------------------------------------
@@ -416,6 +414,4 @@ REASONS: Final[Mapping[str, Reason]] = MappingProxyType(_rows)
 STALLING_REASONS: Final = frozenset(row.name for row in REASONS.values() if not row.retry)
 CAPACITY_REASONS: Final = frozenset(row.name for row in REASONS.values() if row.capacity)
 IMPOSSIBLE_REASONS: Final = frozenset(row.name for row in REASONS.values() if row.impossible)
-FETCH_REASONS: Final = frozenset(row.name for row in REASONS.values() if row.fetch)
-"""What the fetch container may name as its reason; anything else it says is not believed."""
 RESTART_REASONS: Final = frozenset(row.name for row in REASONS.values() if row.restarts)

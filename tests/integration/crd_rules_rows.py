@@ -89,7 +89,7 @@ GOOD: dict[str, Document] = {
 
 
 MODEL, URI = "spec.model", "spec.model.uri"
-SCHEMES = "must start with pvc://, https://, azureblob://, s3://, gs:// or oci://"
+SCHEMES = "must start with pvc://, https://, azureblob://, s3://, gs://"
 AZURE, BUCKET, IMAGE = (
     "must be azureblob://ACCOUNT/CONTAINER/PATH",
     "must be s3://BUCKET/PATH",

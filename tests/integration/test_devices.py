@@ -10,8 +10,8 @@ from itertools import count
 
 import pytest
 
-from serval_operator.constants import PORT_HTTP
-from serval_operator.kube.prober import PATH
+from serval_contract.metrics import METRICS_PATH
+from serval_contract.ports import PORT_HTTP
 from serval_serving.server.metrics import Metrics
 from support import kubelet as states
 from support.cluster import Cluster, Object, condition
@@ -98,7 +98,7 @@ def test_tells_that_all_run_on_their_devices(cluster: Cluster, namespace: str, s
     cr = cluster.until_condition(namespace, "fast", "AcceleratorInUse", "True", "Done")
     assert condition(cr, "AcceleratorInUse")["message"] == "2 of 2 pods run the model on GPU"
     cluster.until_condition(namespace, "fast", "Ready", "True", "Serving")
-    assert [pod.asked for pod in pods] == [[PATH]] * 2
+    assert [pod.asked for pod in pods] == [[METRICS_PATH]] * 2
 
 
 def test_tells_of_one_that_fell_back(cluster: Cluster, namespace: str, serve: Callable) -> None:
@@ -121,7 +121,7 @@ def test_asks_nobody_without_a_device(cluster: Cluster, namespace: str, serve: C
     # Whoever is asked is asked at once: the next one's answer would come after this one's.
     (other,) = serve("next", "GPU")
     cluster.until_condition(namespace, "next", "AcceleratorInUse", "True")
-    assert (pod.asked, other.asked) == ([], [PATH])
+    assert (pod.asked, other.asked) == ([], [METRICS_PATH])
 
 
 def test_a_pod_that_does_not_answer_holds_nothing_up(

@@ -13,9 +13,9 @@ from uuid import uuid4
 
 import pytest
 
-from serval_serving.fetch import storage
 from serval_serving.fetch.addresses import AddressPolicy
 from serval_serving.fetch.errors import FetchError
+from serval_serving.fetch.stores import bucket as buckets
 from support.fetching import OPEN, Fetch
 from support.object_stores import S3, Bucket, azurite, container, s3_server, sas_token
 from unit.serving.fetch.builders import below, model_files, tar, write
@@ -95,7 +95,7 @@ def test_digest_of_a_folder(bucket: Bucket, fetch: Fetch) -> None:
 
 
 def test_large_objects_come_in_parts(bucket: Bucket, fetch: Fetch, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(storage, "PART_BYTES", 300_000)
+    monkeypatch.setattr(buckets, "PART_BYTES", 300_000)
     weights = hashlib.shake_256(b"weights").digest(2_000_001)
     bucket.fill(model_files(weights) | {"variables/empty": b""})
     fetch(bucket.prefix, bucket.secret)
@@ -226,14 +226,14 @@ def test_object_that_changes_is_not_mixed(
 ) -> None:
     bucket = s3.bucket(name)
     bucket.fill(below("1", model_files()))
-    planned = storage._planned
+    planned = buckets._planned
 
     def change(*arguments: Any) -> Any:
         made = planned(*arguments)
         bucket.put("1/variables/variables.data-00000-of-00001", b"changed")
         return made
 
-    monkeypatch.setattr(storage, "_planned", change)
+    monkeypatch.setattr(buckets, "_planned", change)
     error = fetch.fails(bucket.prefix, bucket.secret)
     assert (error.reason, error.permanent) == ("ModelSourceUnavailable", False)
     assert "changed while it was fetched" in error.message

@@ -9,11 +9,12 @@ from uuid import uuid4
 
 import pytest
 
+from serval_contract.models import TENSORFLOW
+from serval_contract.report import FetchReport
 from serval_serving.fetch.addresses import REFUSED, AddressPolicy, system_resolve
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
-from serval_serving.fetch.frameworks import FRAMEWORKS, TENSORFLOW
-from serval_serving.fetch.report import Fetched
+from serval_serving.fetch.frameworks import FRAMEWORKS
 from serval_serving.fetch.settings import FetchSettings, Surroundings
 from unit.serving.fetch.builders import MEGABYTE, write
 
@@ -34,7 +35,7 @@ class Fetch:
         self.folder = folder
         self.slept: list[float] = []
 
-    def __call__(self, uri: str, secret: dict[str, str] | None, **changes: Any) -> Fetched:
+    def __call__(self, uri: str, secret: dict[str, str] | None, **changes: Any) -> FetchReport:
         """Fetch, with a Secret of these contents; `changes` are settings, ``policy`` and ``resolve``."""
         values: dict[str, Any] = {
             "uri": uri,

@@ -12,6 +12,7 @@ from pathlib import Path
 import urllib3
 import yaml
 
+from serval_operator.api.capabilities import CAPABILITIES, DEVICE_REPORT
 from support.wait import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -32,7 +33,7 @@ CONFIGURATION = {
             "name": "serval",
             "frameworks": ["TensorFlow"],
             "images": {"default": "registry.example/serval-server:test"},
-            "capabilities": ["grpc-predict", "rest-predict", "raw-score", "metrics", "concurrency-limit"],
+            "capabilities": [name for name in CAPABILITIES if name != DEVICE_REPORT.name],
         },
         {
             "name": "tensorflow-serving",
@@ -88,7 +89,7 @@ class OperatorProcess:
         self.port = free_port()
         self._environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": f"{ROOT / 'operator'}:{ROOT / 'serving'}",
+            "PYTHONPATH": ":".join(str(ROOT / source) for source in ("contract", "operator", "serving")),
             "KUBECONFIG": str(kubeconfig),
             "SERVAL_CONFIG_FILE": str(self.configuration),
             "SERVAL_HTTP_PORT": str(self.port),

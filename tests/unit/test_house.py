@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 LARGEST = 1_000_000
 SHADOWING = {"operator.py", "types.py", "logging.py", "queue.py", "select.py"}
-SOURCE_ROOTS = (ROOT / "operator", ROOT / "serving", ROOT / "tests" / "lab")
+SOURCE_ROOTS = (ROOT / "contract", ROOT / "operator", ROOT / "serving", ROOT / "tests" / "lab")
 
 
 def tracked() -> list[Path]:

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import sys
 from collections.abc import Mapping
-from decimal import Decimal
 from typing import Any
 
-LONGEST_AMOUNT = 40
-"""Characters of an amount that are looked at: the largest number that Kubernetes stores is far shorter."""
-
-_UNITS = {
-    "": Decimal(1),
-    "m": Decimal("0.001"),
-    **{unit: Decimal(1000) ** power for power, unit in enumerate("kMGTPE", start=1)},
-    **{f"{unit}i": Decimal(1024) ** power for power, unit in enumerate("KMGTPE", start=1)},
-}
-_AMOUNT = re.compile(r"(\d+(?:\.\d+)?(?:[eE][+-]?\d{1,2})?)(m|k|[KMGTPE]i?)?", re.ASCII)
+from serval_contract.quantity import parse_whole
 
 
 def is_extended(name: str) -> bool:
@@ -35,11 +24,7 @@ def amount(value: object) -> int:
     """
     if isinstance(value, int) and not isinstance(value, bool):
         return max(value, 0)
-    if not isinstance(value, str) or len(value) > LONGEST_AMOUNT:
-        return 0
-    match = _AMOUNT.fullmatch(value)
-    unit = _UNITS.get(match[2] or "") if match else None
-    return int(Decimal(match[1]) * unit) if match and unit else 0
+    return parse_whole(value) if isinstance(value, str) else 0
 
 
 def extended(resources: Mapping[str, Any]) -> dict[str, int]:

@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from serval_operator.api.amounts import extended
+from serval_operator.api.capabilities import ADDED_BY_FRONT
 from serval_operator.api.view_parts import mapping, mappings, whole
-from serval_operator.constants import CAP_CONCURRENCY_LIMIT, CAP_RAW_SCORE, CONTAINER_FRONT, CONTAINER_SERVER
+from serval_operator.constants import CONTAINER_FRONT, CONTAINER_SERVER
 
 FORMAT: Final = 1
 """Form of the data of a ControllerRevision. The data is immutable, so another form gets another number."""
@@ -88,8 +89,8 @@ def parse_facts(facts: Mapping[str, Any], template: Mapping[str, Any]) -> Facts:
     derived = _derived_placement(template, containers.get(CONTAINER_SERVER, {}))
     capabilities = facts.get("capabilities")
     if not isinstance(capabilities, list):
-        # The front of a pod adds both, whatever the server behind it can do.
-        capabilities = [CAP_RAW_SCORE, CAP_CONCURRENCY_LIMIT] if CONTAINER_FRONT in containers else []
+        # A front adds these, whatever the server behind it can do.
+        capabilities = [*ADDED_BY_FRONT] if CONTAINER_FRONT in containers else []
     return Facts(
         runtime=str(facts.get("runtime") or ""),
         image=str(facts.get("image") or containers.get(CONTAINER_SERVER, {}).get("image") or ""),

@@ -12,6 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from serval_contract.models import TENSORFLOW
+from serval_contract.paths import MONITORING_FILE
+from serval_contract.schemes import PREFIXES, SCHEMES, Scheme
 from serval_operator.api.spec_blocks import (
     AUTO,
     PREFERRED,
@@ -32,23 +35,11 @@ from serval_operator.api.spec_blocks import (
 )
 from serval_operator.constants import MAX_NAME, RESERVED_METADATA_DOMAINS
 
-SCHEME_PVC = "pvc"
-SCHEME_HTTPS = "https"
-SCHEME_AZUREBLOB = "azureblob"
-SCHEME_S3 = "s3"
-SCHEME_GS = "gs"
-SCHEME_OCI = "oci"
-SCHEMES = (SCHEME_PVC, SCHEME_HTTPS, SCHEME_AZUREBLOB, SCHEME_S3, SCHEME_GS, SCHEME_OCI)
 SCORING_ENABLED = "Enabled"
 SCORING_DISABLED = "Disabled"
-TENSORFLOW = "TensorFlow"
-ONNX = "ONNX"
-RESERVED_MODEL_NAME = "monitoring.config"
-"""The file that the fetch container writes beside the model's folder."""
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _MODEL_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
-_CLAIM = re.compile(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,36 +216,42 @@ def parse_spec(name: str, spec: Mapping[str, Any]) -> ModelSpec:
 
 def _model(default_name: str, model: Mapping[str, Any]) -> ModelSource:
     uri = str(model.get("uri") or "")
-    scheme, _, rest = uri.partition("://")
-    if scheme.lower() not in SCHEMES or not rest:
-        raise invalid(
-            "`spec.model.uri` must be an address that starts with one of "
-            f"{', '.join(f'{one}://' for one in SCHEMES)}"
-        )
-    if ".." in rest.split("/") or "%2e" in rest.lower() or "\\" in rest or not uri.isprintable():
-        raise invalid(
-            "`spec.model.uri` must not contain `..`, encoded dots, backslashes or control characters"
-        )
+    scheme = _scheme(uri)
     name = str(model.get("name") or default_name)
     if not _MODEL_NAME.fullmatch(name):
         raise invalid("`spec.model.name` must be at most 63 letters, digits, '.', '_' or '-'")
-    if name == RESERVED_MODEL_NAME:
-        raise invalid(f"`spec.model.name` must not be the reserved name `{RESERVED_MODEL_NAME}`")
+    if name == MONITORING_FILE:
+        raise invalid(f"`spec.model.name` must not be the reserved name `{MONITORING_FILE}`")
     ca = model.get("caConfigMap")
-    source = ModelSource(
+    credentials = parse_credentials(model.get("credentials"))
+    if credentials and not scheme.takes_credentials:
+        raise invalid(
+            f"`spec.model.credentials` must be absent where `spec.model.uri` starts with {scheme.prefix}"
+        )
+    return ModelSource(
         uri=uri,
         name=name,
         version=model.get("version"),
         framework=str(model.get("framework") or TENSORFLOW),
         sha256=str(model.get("sha256") or ""),
         ca_config_map=(str(ca["name"]), str(ca.get("key") or "ca.crt")) if ca else None,
-        credentials=parse_credentials(model.get("credentials")),
+        credentials=credentials,
     )
-    if source.scheme == SCHEME_PVC and not _CLAIM.fullmatch(source.claim):
-        raise invalid("`spec.model.uri` must name a persistent volume claim after pvc://")
-    if source.scheme == SCHEME_PVC and source.credentials:
-        raise invalid("`spec.model.credentials` must be absent where `spec.model.uri` starts with pvc://")
-    return source
+
+
+def _scheme(uri: str) -> Scheme:
+    """The scheme of an address, whose form is checked."""
+    name, _, rest = uri.partition("://")
+    scheme = SCHEMES.get(name.lower())
+    if scheme is None or not rest:
+        raise invalid(f"`spec.model.uri` must be an address that starts with one of {', '.join(PREFIXES)}")
+    if ".." in rest.split("/") or "%2e" in rest.lower() or "\\" in rest or not uri.isprintable():
+        raise invalid(
+            "`spec.model.uri` must not contain `..`, encoded dots, backslashes or control characters"
+        )
+    if not scheme.accepts(scheme.prefix + rest):
+        raise invalid(f"`spec.model.uri` must have the form {scheme.form}")
+    return scheme
 
 
 def _accelerator(spec: Mapping[str, Any] | None) -> Accelerator | None:

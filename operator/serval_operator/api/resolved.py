@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from serval_operator.api.capabilities import RAW_SCORE
 from serval_operator.api.model import SCORING_DISABLED, ModelSpec
 from serval_operator.api.spec_blocks import AUTO, Rollout, WhenUnavailable
 from serval_operator.config import FetchSettings, FrontSettings, Runtime
-from serval_operator.constants import CAP_RAW_SCORE
 
 Strategy = Literal["Surge", "InPlace"]
 """How a change goes out: a new pod beside the old ones first, or in the place of an old one."""
@@ -53,5 +53,5 @@ class Resolved:
     @property
     def scores(self) -> bool:
         """Whether raw bytes can be posted to ``/score``."""
-        able = self.front is not None or CAP_RAW_SCORE in self.runtime.capabilities
+        able = self.front is not None or RAW_SCORE.name in self.runtime.capabilities
         return able and self.spec.endpoint.scoring != SCORING_DISABLED

@@ -14,9 +14,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from serval_contract.models import TENSORFLOW
 from serval_operator.api.model import (
     SCORING_DISABLED,
-    TENSORFLOW,
     Accelerator,
     Endpoint,
     ModelSource,

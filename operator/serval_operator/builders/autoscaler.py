@@ -4,15 +4,13 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from serval_contract.metrics import REQUESTS_GAUGE
 from serval_operator.api.model import ModelSpec
 from serval_operator.api.naming import Manifest
 from serval_operator.api.spec_blocks import CPU, Autoscaling
 from serval_operator.api.views import ModelView
 from serval_operator.builders.metadata import child
 from serval_operator.constants import API_VERSION, CONTAINER_SERVER
-
-REQUESTS_METRIC: Final = "serval_requests_in_flight"
-"""Metric of a pod, as the custom metrics API gives it: requests that it works on or that wait in it."""
 
 BEHAVIOR: Final[dict[str, Any]] = {
     "scaleUp": {
@@ -69,7 +67,7 @@ def _metric(autoscaling: Autoscaling, most_requests: int) -> dict[str, Any]:
         "type": "AverageValue",
         "averageValue": _thousandths(most_requests * autoscaling.target_utilization * 10),
     }
-    return {"type": "Pods", "pods": {"metric": {"name": REQUESTS_METRIC}, "target": average}}
+    return {"type": "Pods", "pods": {"metric": {"name": REQUESTS_GAUGE}, "target": average}}
 
 
 def _thousandths(amount: int) -> str:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+from serval_contract import server_flags as flags
+from serval_contract.paths import MODELS_DIR
 from serval_operator.api.model import SCORING_DISABLED, Endpoint
-from serval_operator.constants import MODELS_DIR
 
 CONTAINER_SECURITY: Final[dict[str, Any]] = {
     "allowPrivilegeEscalation": False,
@@ -37,14 +38,14 @@ def endpoint_flags(endpoint: Endpoint, *, limits: bool, scores: bool) -> list[st
     scores:
         Whether it answers ``/score`` unless told not to.
     """
-    flags = []
+    arguments = []
     if endpoint.timeout_seconds:
-        flags.append(f"--rest_api_timeout_in_ms={endpoint.timeout_seconds * 1000}")
+        arguments.append(flags.REST_API_TIMEOUT_IN_MS(endpoint.timeout_seconds * 1000))
     if limits and endpoint.max_concurrent_requests:
-        flags.append(f"--max_concurrent_requests={endpoint.max_concurrent_requests}")
+        arguments.append(flags.MAX_CONCURRENT_REQUESTS(endpoint.max_concurrent_requests))
     if scores and endpoint.scoring == SCORING_DISABLED:
-        flags.append("--enable_scoring=false")
-    return flags
+        arguments.append(flags.ENABLE_SCORING(False))
+    return arguments
 
 
 def literal(text: str) -> str:

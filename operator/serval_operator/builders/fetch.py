@@ -6,19 +6,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from serval_operator.api.model import SCHEME_PVC, TENSORFLOW, ModelSource
+from serval_contract import fetch_flags as flags
+from serval_contract.models import TENSORFLOW
+from serval_contract.paths import CA_DIR, CREDENTIALS_DIR, IMAGE_DIR, MODELS_DIR, PIN_DIR, SOURCE_DIR
+from serval_contract.pin import PIN_FILE
+from serval_contract.schemes import PVC
+from serval_operator.api.model import ModelSource
 from serval_operator.api.resolved import Resolved
 from serval_operator.builders.containers import CONTAINER_SECURITY, MODELS_MOUNT, TMP_MOUNT, literal, mount
-from serval_operator.constants import (
-    CA_DIR,
-    CONTAINER_FETCH,
-    CREDENTIALS_DIR,
-    IMAGE_DIR,
-    MODELS_DIR,
-    PIN_DIR,
-    PIN_FILE,
-    SOURCE_DIR,
-)
+from serval_operator.constants import CONTAINER_FETCH
 
 IMAGE_VOLUME = "image"
 SECRET_MODE = 0o440
@@ -52,7 +48,7 @@ def fetch_container(resolved: Resolved, reads: list[Source]) -> dict[str, Any]:
         "name": CONTAINER_FETCH,
         "image": fetch.image,
         "imagePullPolicy": fetch.image_pull_policy,
-        "command": ["python3", "-m", "serval_serving.fetch"],
+        "command": ["python3", "-m", flags.PROGRAM],
         "args": _arguments(resolved, reads),
         "resources": dict(fetch.resources),
         "securityContext": CONTAINER_SECURITY,
@@ -68,53 +64,53 @@ def fetch_container(resolved: Resolved, reads: list[Source]) -> dict[str, Any]:
 def _arguments(resolved: Resolved, reads: list[Source]) -> list[str]:
     model, fetch = resolved.spec.model, resolved.fetch
     arguments = [
-        f"--uri={literal(model.uri)}",
-        f"--name={model.name}",
-        f"--dest={MODELS_DIR}",
-        f"--max-bytes={fetch.max_bytes}",
-        f"--max-entries={fetch.max_entries}",
+        flags.URI(literal(model.uri)),
+        flags.NAME(model.name),
+        flags.DEST(MODELS_DIR),
+        flags.MAX_BYTES(fetch.max_bytes),
+        flags.MAX_ENTRIES(fetch.max_entries),
     ]
     if model.version is not None:
-        arguments.append(f"--version={model.version}")
+        arguments.append(flags.VERSION(model.version))
     if model.sha256:
-        arguments.append(f"--sha256={model.sha256}")
+        arguments.append(flags.SHA256(model.sha256))
     arguments += [one.argument for one in reads]
     if model.credentials and model.credentials.service_account_name:
-        arguments.append("--identity")
+        arguments.append(flags.IDENTITY.option)
     if model.framework != TENSORFLOW:
-        arguments.append(f"--framework={model.framework}")
+        arguments.append(flags.FRAMEWORK(model.framework))
     if fetch.cache_url and model.sha256 and not _is_mounted(resolved):
         # Without a digest nothing tells whether what the cache has is still the model.
-        arguments.append(f"--cache={literal(fetch.cache_url)}")
+        arguments.append(flags.CACHE(literal(fetch.cache_url)))
     return arguments
 
 
 def _is_mounted(resolved: Resolved) -> bool:
     """Whether the kubelet brings the model's files, so that there is nothing to keep a copy of."""
-    return resolved.image_volume or resolved.spec.model.scheme == SCHEME_PVC
+    return resolved.image_volume or resolved.spec.model.scheme == PVC.name
 
 
 def _sources(resolved: Resolved, pin: str) -> Iterator[Source]:
     model = resolved.spec.model
-    if model.scheme == SCHEME_PVC:
+    if model.scheme == PVC.name:
         claim = {"claimName": model.claim, "readOnly": True}
         volume = {"name": "source", "persistentVolumeClaim": claim}
-        yield Source(f"--pvc-mount={SOURCE_DIR}", SOURCE_DIR, volume)
+        yield Source(flags.PVC_MOUNT(SOURCE_DIR), SOURCE_DIR, volume)
     if model.ca_config_map:
         config_map, key = model.ca_config_map
         items = [{"key": key, "path": key}]
         volume = {"name": "ca", "configMap": {"name": config_map, "items": items}}
-        yield Source(f"--ca-file={CA_DIR}/{key}", CA_DIR, volume)
+        yield Source(flags.CA_FILE(f"{CA_DIR}/{key}"), CA_DIR, volume)
     if resolved.image_volume:
         volume = {"name": IMAGE_VOLUME, "image": _image(model)}
-        yield Source(f"--image-mount={IMAGE_DIR}", IMAGE_DIR, volume)
+        yield Source(flags.IMAGE_MOUNT(IMAGE_DIR), IMAGE_DIR, volume)
     elif model.credentials and model.credentials.secret_name:
         secret = {"secretName": model.credentials.secret_name, "defaultMode": SECRET_MODE, "optional": False}
         volume = {"name": "credentials", "secret": secret}
-        yield Source(f"--credentials-dir={CREDENTIALS_DIR}", CREDENTIALS_DIR, volume)
+        yield Source(flags.CREDENTIALS_DIR(CREDENTIALS_DIR), CREDENTIALS_DIR, volume)
     if model.version is None:
         found = {"name": pin, "optional": True}
-        yield Source(f"--pin-file={PIN_DIR}/{PIN_FILE}", PIN_DIR, {"name": "pin", "configMap": found})
+        yield Source(flags.PIN_FILE(f"{PIN_DIR}/{PIN_FILE}"), PIN_DIR, {"name": "pin", "configMap": found})
 
 
 def _image(model: ModelSource) -> dict[str, Any]:

@@ -9,19 +9,15 @@ from __future__ import annotations
 
 from typing import Any
 
+from serval_contract import server_flags as flags
+from serval_contract.ports import PORT_BEHIND_GRPC, PORT_BEHIND_HTTP, PORT_GRPC, PORT_HTTP
 from serval_operator.api.resolved import Resolved
 from serval_operator.builders.containers import CONTAINER_SECURITY, endpoint_flags, literal
 from serval_operator.builders.probes import facing
 from serval_operator.config import FrontSettings
-from serval_operator.constants import (
-    CONTAINER_FRONT,
-    PORT_BEHIND_GRPC,
-    PORT_BEHIND_HTTP,
-    PORT_GRPC,
-    PORT_HTTP,
-)
+from serval_operator.constants import CONTAINER_FRONT
 
-OWN_FLAGS = ("--scoring_output=",)
+OWN_FLAGS = (flags.SCORING_OUTPUT.prefix,)
 """Flags that a user gives the server, and that mean what the front does."""
 LAST_SECONDS = 5
 """What is left for the server behind, which has no request any more once its front has ended."""
@@ -46,12 +42,12 @@ def front_container(resolved: Resolved, front: FrontSettings) -> dict[str, Any]:
 
 def _arguments(resolved: Resolved) -> list[str]:
     arguments = [
-        f"--port={PORT_GRPC}",
-        f"--rest_api_port={PORT_HTTP}",
-        f"--model_name={resolved.spec.model.name}",
-        f"--upstream=127.0.0.1:{PORT_BEHIND_GRPC}",
-        f"--upstream_rest=127.0.0.1:{PORT_BEHIND_HTTP}",
-        f"--drain_seconds={resolved.runtime.grace_seconds}",
+        flags.PORT(PORT_GRPC),
+        flags.REST_API_PORT(PORT_HTTP),
+        flags.MODEL_NAME(resolved.spec.model.name),
+        flags.UPSTREAM(f"127.0.0.1:{PORT_BEHIND_GRPC}"),
+        flags.UPSTREAM_REST(f"127.0.0.1:{PORT_BEHIND_HTTP}"),
+        flags.DRAIN_SECONDS(resolved.runtime.grace_seconds),
     ]
     arguments += endpoint_flags(resolved.spec.endpoint, limits=True, scores=True)
     return [*arguments, *(literal(arg) for arg in resolved.spec.runtime_args if arg.startswith(OWN_FLAGS))]

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-import orjson
-
+from serval_contract.pin import PIN_FILE, Pin
 from serval_operator.api.naming import Manifest, pin_name
 from serval_operator.api.views import ModelView, RevisionView
 from serval_operator.builders.metadata import metadata
-from serval_operator.constants import PIN_FILE
 
 REVISION_API: Final = "apps/v1"
 REVISION_KIND: Final = "ControllerRevision"
@@ -38,11 +36,10 @@ def pin(model: ModelView, record: RevisionView, *, version: int, digest: str) ->
             "controller": True,
         }
     ]
-    found = orjson.dumps({"version": version, "digest": digest}).decode()
     return {
         "apiVersion": "v1",
         "kind": "ConfigMap",
         "metadata": meta,
         "immutable": True,
-        "data": {PIN_FILE: found},
+        "data": {PIN_FILE: Pin(version, digest).dump()},
     }

@@ -9,6 +9,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from serval_contract import server_flags as flags
+from serval_contract.paths import IMAGE_DIR, MODELS_DIR
+from serval_contract.ports import PORT_BEHIND_GRPC, PORT_BEHIND_HTTP, PORT_GRPC, PORT_HTTP
+from serval_operator.api.capabilities import RAW_SCORE
 from serval_operator.api.naming import Key, selector
 from serval_operator.api.resolved import Resolved
 from serval_operator.api.spec_blocks import DISABLED, REQUIRED
@@ -24,19 +28,7 @@ from serval_operator.builders.containers import (
 from serval_operator.builders.fetch import IMAGE_VOLUME, Source, fetch_container, sources
 from serval_operator.builders.front import LAST_SECONDS, OWN_FLAGS, front_container
 from serval_operator.builders.probes import facing, liveness, startup
-from serval_operator.constants import (
-    CAP_RAW_SCORE,
-    CONTAINER_SERVER,
-    IMAGE_DIR,
-    LABEL_HOSTNAME,
-    LABEL_REVISION,
-    LABEL_ZONE,
-    MODELS_DIR,
-    PORT_BEHIND_GRPC,
-    PORT_BEHIND_HTTP,
-    PORT_GRPC,
-    PORT_HTTP,
-)
+from serval_operator.constants import CONTAINER_SERVER, LABEL_HOSTNAME, LABEL_REVISION, LABEL_ZONE
 
 USER_ID = 65532
 TMP_SIZE = "1Gi"
@@ -162,13 +154,13 @@ def _behind(resolved: Resolved) -> dict[str, Any]:
 def _server_args(resolved: Resolved) -> list[str]:
     spec, runtime, fronted = resolved.spec, resolved.runtime, resolved.front is not None
     args = [
-        f"--port={PORT_BEHIND_GRPC if fronted else PORT_GRPC}",
-        f"--rest_api_port={PORT_BEHIND_HTTP if fronted else PORT_HTTP}",
-        f"--model_name={spec.model.name}",
-        f"--model_base_path={MODELS_DIR}/{spec.model.name}",
+        flags.PORT(PORT_BEHIND_GRPC if fronted else PORT_GRPC),
+        flags.REST_API_PORT(PORT_BEHIND_HTTP if fronted else PORT_HTTP),
+        flags.MODEL_NAME(spec.model.name),
+        flags.MODEL_BASE_PATH(f"{MODELS_DIR}/{spec.model.name}"),
         *runtime.args,
     ]
-    args += endpoint_flags(spec.endpoint, limits=not fronted, scores=CAP_RAW_SCORE in runtime.capabilities)
+    args += endpoint_flags(spec.endpoint, limits=not fronted, scores=RAW_SCORE.name in runtime.capabilities)
     kept_back = OWN_FLAGS if fronted else ()
     return [*args, *(literal(arg) for arg in spec.runtime_args if not arg.startswith(kept_back))]
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from serval_contract.ports import PORT_GRPC, PORT_HTTP
 from serval_operator.api.model import Probe
 from serval_operator.api.resolved import Resolved
 from serval_operator.builders.containers import PRE_STOP, container_ports
-from serval_operator.constants import PORT_GRPC, PORT_HTTP
 
 STARTUP = Probe(period_seconds=1, timeout_seconds=2, failure_threshold=1800)
 """Asks every second, so that Ready comes as soon as the model answers, for half an hour."""

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from serval_operator.api.capabilities import ADDED_BY_FRONT, RAW_SCORE
 from serval_operator.api.facts import FORMAT, Facts, Placement
 from serval_operator.api.naming import Manifest, revision_name
 from serval_operator.api.resolved import Resolved
 from serval_operator.api.views import ModelView
 from serval_operator.builders.metadata import metadata
-from serval_operator.constants import CAP_CONCURRENCY_LIMIT, CAP_RAW_SCORE, LABEL_REVISION
+from serval_operator.constants import LABEL_REVISION
 
 
 def facts_of(resolved: Resolved) -> Facts:
     """Facts about the pods that a spec comes to under today's configuration."""
     capabilities = set(resolved.runtime.capabilities)
     if resolved.front:
-        capabilities |= {CAP_RAW_SCORE, CAP_CONCURRENCY_LIMIT}
+        capabilities |= ADDED_BY_FRONT
     if not resolved.scores:
-        capabilities.discard(CAP_RAW_SCORE)
+        capabilities.discard(RAW_SCORE.name)
     return Facts(
         runtime=resolved.runtime.name,
         image=resolved.image,

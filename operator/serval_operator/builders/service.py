@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from serval_contract.ports import PORT_GRPC, PORT_HTTP, PORT_SCORING
 from serval_operator.api.naming import Manifest, headless_name, selector
 from serval_operator.api.views import ModelView
 from serval_operator.builders.metadata import child
-from serval_operator.constants import PORT_GRPC, PORT_HTTP, PORT_SCORING
 
 
 def service(model: ModelView) -> Manifest:

@@ -8,8 +8,8 @@ from ipaddress import ip_address
 import aiohttp
 from yarl import URL
 
-PATH = "/monitoring/prometheus/metrics"
-"""TensorFlow Serving's, and so ours. It needs no key."""
+from serval_contract.metrics import METRICS_PATH
+
 SECONDS = 1.0
 """All of one request may take so long."""
 MOST_BYTES = 1 << 20
@@ -28,7 +28,7 @@ class HttpProber:
         """The page, cut at `MOST_BYTES`; None where there is none within `SECONDS`."""
         try:
             # An address and no name: what a pod's status says must not make the operator ask elsewhere.
-            url = URL.build(scheme="http", host=str(ip_address(ip)), port=port, path=PATH)
+            url = URL.build(scheme="http", host=str(ip_address(ip)), port=port, path=METRICS_PATH)
             async with (
                 aiohttp.ClientSession(
                     timeout=aiohttp.ClientTimeout(total=SECONDS), auto_decompress=False, headers=_HEADERS

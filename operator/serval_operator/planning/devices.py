@@ -9,14 +9,13 @@ from itertools import islice
 
 from prometheus_client.parser import text_string_to_metric_families
 
+from serval_contract.metrics import ACCELERATOR_GAUGE, DEVICE_LABEL
 from serval_operator.api.conditions import Condition, find
 from serval_operator.api.views import ModelView, PodView
 from serval_operator.constants import ACCELERATOR_IN_USE
 from serval_operator.planning.fitting import Request
 from serval_operator.reasons import DEVICE_UNKNOWN, DONE, ENGINE_ON_CPU
 
-GAUGE = "serval_accelerator_in_use"
-"""Metric of the model server: for each version that serves, by its label `device`, what it runs on."""
 MOST_SAMPLES = 64
 LONGEST_SAMPLE = 1000
 """What is read of a page. Whoever may make pods may send the operator what he likes."""
@@ -64,14 +63,20 @@ class Answer:
 
 def read_report(page: str) -> DeviceReport:
     """The report in a page of metrics, in Prometheus' text format; an empty one where there is none."""
-    lines = (line for line in page.splitlines() if line.startswith(GAUGE) and len(line) <= LONGEST_SAMPLE)
+    lines = (
+        line
+        for line in page.splitlines()
+        if line.startswith(ACCELERATOR_GAUGE) and len(line) <= LONGEST_SAMPLE
+    )
     text = "\n".join(islice(lines, MOST_SAMPLES)) + "\n"
     try:
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     except (ValueError, KeyError, IndexError):
         return NO_REPORT
     found = {
-        name: sample.value for sample in samples if _NAME.fullmatch(name := sample.labels.get("device", ""))
+        name: sample.value
+        for sample in samples
+        if _NAME.fullmatch(name := sample.labels.get(DEVICE_LABEL, ""))
     }
     return DeviceReport(frozenset(found), in_use=bool(found) and all(value == 1 for value in found.values()))
 

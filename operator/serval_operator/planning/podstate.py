@@ -6,14 +6,14 @@ on the pod's way decides: place on a node, fetch, load, answer.
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
-from typing import Any
 
+from serval_contract.report import FetchFailure, FetchReport, parse_report
+from serval_contract.startup import LOAD_FAILED
 from serval_operator.api.containers import ContainerView, Termination
 from serval_operator.api.text import last_line, scrub
 from serval_operator.api.views import PodView, PodWarning
@@ -22,7 +22,6 @@ from serval_operator.reasons import (
     CREATE_CONTAINER_ERROR,
     DEVICE_ALLOCATION_FAILED,
     DONE,
-    FETCH_REASONS,
     IMAGE_PULL_FAILED,
     MODEL_LOAD_FAILED,
     NODE_NOT_READY,
@@ -67,17 +66,6 @@ class Verdict:
     when: datetime | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class FetchResult:
-    """What the fetch container reported in its termination message."""
-
-    version: int | None
-    digest: str
-    seconds: float | None
-    inputs: tuple[dict[str, Any], ...] = ()
-    outputs: tuple[dict[str, Any], ...] = ()
-
-
 WAIT_SCHEDULER = "waiting for the scheduler"
 WAIT_START = "the node sets up the pod and its images"
 WAIT_FETCH = "fetching the model"
@@ -111,20 +99,10 @@ _SANDBOX_EVENTS = frozenset({"FailedCreatePodSandBox", "FailedPodSandBoxStatus",
 _VOLUME_EVENTS = frozenset({"FailedMount", "FailedAttachVolume", "FailedMapVolume"})
 _VOLUME_SUMMARY = "Unable to attach or mount volumes"
 _NOT_STARTED = frozenset({"StartError", "ContainerCannotRun"})
-_LOAD_WORDS = ("did not become available", "Failed to start server")
 _OOM_KILLED = "OOMKilled"
 _BACK_OFF_PREFIX = "Back-off pulling image"
 _DEVICE_REFUSED = re.compile(r"UnexpectedAdmissionError|OutOf[^/]+/.+")
 """What the kubelet says when it cannot hand out an extended resource, whose name holds a slash."""
-_FETCH_MARK = "fetch"
-
-# Bounds of the CRD's status: a report beyond them is not believed, or no status could be stored at all.
-_DIGEST = re.compile(r"sha256:[a-f0-9]{64}")
-_MAX_INTEGER = 2**53 - 1
-_MAX_TENSORS = 128
-_MAX_DIMENSIONS = 64
-_MAX_TENSOR_NAME = 512
-_MAX_DTYPE = 64
 
 
 def judge(pod: PodView, warnings: Sequence[PodWarning] = ()) -> Verdict:
@@ -164,28 +142,18 @@ def is_silent(pod: PodView) -> bool:
     ) and not (pod.fetch and pod.fetch.terminated)
 
 
-def fetch_result(pod: PodView) -> FetchResult | None:
-    """What the fetch container of a pod brought; None while it did not succeed or said nothing we know."""
+def fetch_result(pod: PodView) -> FetchReport | None:
+    """The report of the fetch container of a pod; None while it did not succeed or wrote no report."""
     ended = pod.fetch.terminated if pod.fetch else None
-    if ended is None or ended.exit_code != 0:
-        return None
-    report = _report(ended)
-    if not report.get("ok"):
-        return None
-    version, digest = report.get("version"), str(report.get("digest", ""))
-    return FetchResult(
-        version=version if _is_integer(version, least=0) else None,
-        digest=digest if _DIGEST.fullmatch(digest) else "",
-        seconds=_seconds(report.get("seconds")),
-        inputs=_tensors(report.get("inputs")),
-        outputs=_tensors(report.get("outputs")),
-    )
+    report = parse_report(ended.message) if ended is not None and ended.exit_code == 0 else None
+    return report if isinstance(report, FetchReport) else None
 
 
 def is_permanent(pod: PodView) -> bool:
-    """Whether the fetch container of a pod failed and said that no retry can help."""
+    """Whether the fetch container of a pod failed and reported that no retry can help."""
     ended = (pod.fetch.terminated or pod.fetch.last) if pod.fetch else None
-    return ended is not None and ended.exit_code != 0 and _report(ended).get("permanent") is True
+    report = parse_report(ended.message) if ended is not None and ended.exit_code != 0 else None
+    return isinstance(report, FetchFailure) and report.permanent
 
 
 def _refused(pod: PodView) -> Verdict:
@@ -295,16 +263,15 @@ def _image_words(message: str) -> str:
 
 
 def _fetch_failed(pod: PodView, ended: Termination) -> Verdict:
-    report = _report(ended)
-    reason = report.get("reason")
-    if isinstance(reason, str) and reason in FETCH_REASONS:
-        return _ended(pod, Stage.FETCH, reason, scrub(str(report.get("message", ""))), ended)
+    report = parse_report(ended.message)
+    if isinstance(report, FetchFailure) and report.reason:
+        return _ended(pod, Stage.FETCH, report.reason, scrub(report.message), ended)
     return _crashed(pod, Stage.FETCH, "the fetch container", ended)
 
 
 def _server_ended(pod: PodView, ended: Termination) -> Verdict:
     words = last_line(ended.message)
-    if any(mark in words for mark in _LOAD_WORDS):
+    if any(mark in words for mark in LOAD_FAILED):
         return _ended(pod, Stage.LOAD, MODEL_LOAD_FAILED, words, ended)
     return _crashed(pod, Stage.LOAD, "the model server", ended)
 
@@ -322,50 +289,3 @@ def _ended(pod: PodView, stage: Stage, reason: str, message: str, ended: Termina
     """Verdict of a pod one of whose containers ended."""
     code, when = ended.exit_code, ended.finished
     return Verdict(pod.name, stage, reason, message, failed=True, exit_code=code, when=when)
-
-
-def _report(ended: Termination) -> dict[str, Any]:
-    """The JSON line of the fetch container; empty for anything else."""
-    for line in reversed(ended.message.splitlines()):
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict) and value.get("serval") == _FETCH_MARK:
-            return value
-    return {}
-
-
-def _seconds(value: object) -> float | None:
-    """A time span; None for what is none, such as NaN, which JSON as Python reads it may hold."""
-    return float(value) if isinstance(value, int | float) and 0 <= value <= _MAX_INTEGER else None
-
-
-def _tensors(value: object) -> tuple[dict[str, Any], ...]:
-    """Tensor descriptions; none at all where one has not the form that the CRD's status takes."""
-    if not isinstance(value, list) or len(value) > _MAX_TENSORS:
-        return ()
-    tensors = [_tensor(one) for one in value if isinstance(one, Mapping)]
-    kept = tuple(one for one in tensors if one)
-    return kept if len(kept) == len(value) else ()
-
-
-def _tensor(value: Mapping[str, Any]) -> dict[str, Any] | None:
-    """One tensor; its shape is left out where even the number of dimensions is open."""
-    name, dtype, shape = value.get("name"), value.get("dtype"), value.get("shape")
-    if not _is_text(name, _MAX_TENSOR_NAME) or not _is_text(dtype, _MAX_DTYPE):
-        return None
-    tensor = {"name": name, "dtype": dtype}
-    if shape is None:
-        return tensor
-    if not isinstance(shape, list) or len(shape) > _MAX_DIMENSIONS:
-        return None
-    return {**tensor, "shape": shape} if all(_is_integer(size, least=-1) for size in shape) else None
-
-
-def _is_text(value: object, longest: int) -> bool:
-    return isinstance(value, str) and len(value) <= longest and value.isprintable()
-
-
-def _is_integer(value: object, *, least: int) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= _MAX_INTEGER

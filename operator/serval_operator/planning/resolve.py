@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from serval_operator.api.model import SCORING_ENABLED, Accelerator, ModelSpec
+from serval_operator.api.capabilities import FRONT_NEEDS, Capability, asked_capabilities
+from serval_operator.api.model import Accelerator, ModelSpec
 from serval_operator.api.resolved import Resolved
 from serval_operator.api.spec_blocks import AUTO
 from serval_operator.config import Configuration, FrontSettings, Profile, Runtime
-from serval_operator.constants import CAP_CONCURRENCY_LIMIT, CAP_RAW_SCORE, FRONT_STANDS_ON
 from serval_operator.errors import InvalidSpec
 from serval_operator.reasons import UNKNOWN_PROFILE, UNKNOWN_RUNTIME, UNSUPPORTED_SPEC
 
@@ -44,27 +44,16 @@ def resolve(spec: ModelSpec, configuration: Configuration) -> Resolved:
     )
 
 
-def asks_of_server(spec: ModelSpec) -> dict[str, str]:
-    """What a spec asks of the server that not every runtime has: capabilities by field."""
-    endpoint = spec.endpoint
-    asked = {
-        "`spec.endpoint.scoring`": CAP_RAW_SCORE if endpoint.scoring == SCORING_ENABLED else "",
-        "`spec.endpoint.maxConcurrentRequests`": (
-            CAP_CONCURRENCY_LIMIT if endpoint.max_concurrent_requests else ""
-        ),
-    }
-    return {field: capability for field, capability in asked.items() if capability}
-
-
 def _front(spec: ModelSpec, runtime: Runtime, configuration: Configuration) -> FrontSettings | None:
-    """What has to stand before the runtime's server; None where that can do all by itself."""
-    asked = asks_of_server(spec).items()
-    lacking = [(field, one) for field, one in asked if one not in runtime.capabilities]
+    """The front that adds what the runtime's server lacks; None if nothing is lacking."""
+    lacking = [one for one in asked_capabilities(spec) if one.name not in runtime.capabilities]
     if not lacking:
         return None
-    if configuration.front is None or not runtime.capabilities >= FRONT_STANDS_ON:
-        raise _lacks(runtime, *lacking[0], configuration)
-    return configuration.front
+    front = configuration.front if runtime.capabilities >= FRONT_NEEDS else None
+    unmet = [one for one in lacking if front is None or not one.added_by_front]
+    if unmet:
+        raise _lacks(runtime, unmet[0], configuration)
+    return front
 
 
 def _runtime(spec: ModelSpec, configuration: Configuration) -> Runtime:
@@ -122,10 +111,12 @@ def _kin(resource: str, runtime: Runtime, configuration: Configuration) -> str:
     return min(kin, default="") if resource else ""
 
 
-def _lacks(runtime: Runtime, field: str, capability: str, configuration: Configuration) -> InvalidSpec:
-    able = [one.name for one in configuration.runtimes.values() if capability in one.capabilities]
+def _lacks(runtime: Runtime, capability: Capability, configuration: Configuration) -> InvalidSpec:
+    able = [one.name for one in configuration.runtimes.values() if capability.name in one.capabilities]
     where = f"runtimes that have it: {', '.join(sorted(able))}" if able else "no configured runtime has it"
-    return InvalidSpec(UNSUPPORTED_SPEC, f"{field} needs what runtime `{runtime.name}` lacks; {where}")
+    return InvalidSpec(
+        UNSUPPORTED_SPEC, f"`{capability.field}` needs what runtime `{runtime.name}` lacks; {where}"
+    )
 
 
 def _known(names: Iterable[str]) -> str:

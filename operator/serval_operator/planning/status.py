@@ -5,12 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from serval_contract.ports import PORT_GRPC, PORT_HTTP
+from serval_contract.report import FetchReport
+from serval_operator.api.capabilities import RAW_SCORE
 from serval_operator.api.conditions import format_time, merge
 from serval_operator.api.facts import Facts
 from serval_operator.api.naming import selector
 from serval_operator.api.resolved import Resolved, Strategy
 from serval_operator.api.views import ModelView, PodView
-from serval_operator.constants import CAP_RAW_SCORE, MAX_MESSAGE, PORT_GRPC, PORT_HTTP
+from serval_operator.constants import MAX_MESSAGE
 from serval_operator.planning.observed import Observed
 from serval_operator.planning.podstate import Verdict, fetch_result
 from serval_operator.planning.readiness import Readiness
@@ -144,7 +147,7 @@ def _endpoints(model: ModelView, resolved: Resolved, facts: Facts) -> dict[str, 
         "grpc": f"{host}:{PORT_GRPC}",
         "rest": f"http://{host}:{PORT_HTTP}/v1/models/{resolved.spec.model.name}",
     }
-    if CAP_RAW_SCORE in facts.capabilities:
+    if RAW_SCORE.name in facts.capabilities:
         endpoints["scoring"] = f"http://{host}/score"
     return endpoints
 
@@ -159,8 +162,7 @@ def served_model(observed: Observed, resolved: Resolved, revision: str) -> dict[
             served["version"] = result.version
         if result.digest:
             served["digest"] = result.digest
-        served |= {field: list(value) for field, value in _tensors(result.inputs, result.outputs) if value}
-        return served
+        return served | _signature(result)
     known = observed.model.status.get("model") or {}
     if observed.model.status.get("revision") == revision and known.get("name") == served["name"]:
         return dict(known)
@@ -169,8 +171,10 @@ def served_model(observed: Observed, resolved: Resolved, revision: str) -> dict[
     return served
 
 
-def _tensors(*pairs: Any) -> list[tuple[str, Any]]:
-    return list(zip(("inputs", "outputs"), pairs, strict=True))
+def _signature(report: FetchReport) -> dict[str, list[dict[str, Any]]]:
+    """Inputs and outputs of the model, as far as they are known and there are any."""
+    tensors = {"inputs": report.inputs, "outputs": report.outputs}
+    return {field: [one.fields() for one in values] for field, values in tensors.items() if values}
 
 
 def _ready_first(pod: PodView) -> tuple[bool, str]:

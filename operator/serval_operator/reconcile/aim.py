@@ -6,8 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from serval_contract.schemes import OCI
+from serval_operator.api.capabilities import asked_capabilities
 from serval_operator.api.facts import Facts
-from serval_operator.api.model import SCHEME_OCI, parse_spec
+from serval_operator.api.model import parse_spec
 from serval_operator.api.naming import Manifest, digest
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.resolved import IN_PLACE, SURGE, Resolved, Strategy
@@ -23,7 +25,7 @@ from serval_operator.config import Configuration
 from serval_operator.kube.protocol import AUTOSCALERS, DEPLOYMENTS, DISRUPTION_BUDGETS, SERVICES, Resource
 from serval_operator.planning.fitting import Request
 from serval_operator.planning.images import mounts_model
-from serval_operator.planning.resolve import asks_of_server, resolve
+from serval_operator.planning.resolve import resolve
 from serval_operator.planning.rollout import Wish
 
 Children = tuple[tuple[Resource, Manifest], ...]
@@ -96,7 +98,7 @@ def take_aim(
     resolved = resolve(spec, configuration)
     key = _key(model, resolved, records)
     kept = next((one for one in records if one.key == key), None)
-    if spec.model.scheme == SCHEME_OCI:
+    if spec.model.scheme == OCI.name:
         resolved = replace(resolved, image_volume=mounts_model(resolved, kept, nodes))
     facts = kept.facts() if kept else facts_of(resolved)
     asked = facts.placement
@@ -130,7 +132,7 @@ def _key(model: ModelView, resolved: Resolved, records: Sequence[RevisionView]) 
     changes what would be rendered today, and restarts nothing.
     """
     spec, update = resolved.spec, model.update_requested
-    if asks_of_server(spec):
+    if any(one.added_by_front for one in asked_capabilities(spec)):
         fronted = revision_key(spec, update, fronted=True)
         if resolved.front or any(one.key == fronted for one in records):
             return fronted

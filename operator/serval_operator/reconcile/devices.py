@@ -12,10 +12,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from serval_contract.ports import PORT_HTTP
+from serval_operator.api.capabilities import DEVICE_REPORT
 from serval_operator.api.conditions import Condition
 from serval_operator.api.naming import Key
 from serval_operator.api.views import PodView
-from serval_operator.constants import CAP_DEVICE_REPORT, PORT_HTTP
 from serval_operator.planning.devices import Answer, in_use_condition, read_report
 from serval_operator.planning.observed import Observed
 from serval_operator.reconcile.aim import Aim
@@ -76,7 +77,7 @@ class Devices:
         It is judged where pods hold a device and their server reports what it runs on, and nowhere else.
         """
         model, request = observed.model, aim.request
-        applies = bool(request.resource_name) and CAP_DEVICE_REPORT in aim.facts.capabilities
+        applies = bool(request.resource_name) and DEVICE_REPORT.name in aim.facts.capabilities
         pods = observed.newest(aim.revision) if applies else []
         answers = self._answers(model.key, pods)
         return in_use_condition(model, [pod for pod in pods if pod.ready], answers, request)

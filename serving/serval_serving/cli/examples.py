@@ -7,12 +7,11 @@ import json
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
+from serval_contract.ports import PORT_GRPC, PORT_HTTP
 from serval_serving.models.savedmodel import DEFAULT_SIGNATURE, Signature, TensorInfo
 from serval_serving.wire.dtypes import DataType, codec_of
 from serval_serving.wire.errors import TensorError
 
-_GRPC_PORT: Final = 8500
-_HTTP_PORT: Final = 8501
 _STRING: Final = "DT_STRING"
 _BYTES: Final = "DT_UINT8"
 _BOOL: Final = "DT_BOOL"
@@ -54,7 +53,7 @@ def examples(key: str, signature: Signature, name: str, host: str, *, is_text: b
     is_text:
         Whether strings are text, as those of ONNX are; else they may be files.
     """
-    http = f"http://{host}:{_HTTP_PORT}"
+    http = f"http://{host}:{PORT_HTTP}"
     url = f"{http}/v1/models/{name}"
     message: dict[str, Any] = {"model_spec": {"name": name, "signature_name": key}}
     infos = signature.inputs
@@ -73,7 +72,7 @@ def examples(key: str, signature: Signature, name: str, host: str, *, is_text: b
         return
     yield "serval protoset serving.protoset"
     method = f"tensorflow.serving.PredictionService/{call}"
-    grpcurl = f"grpcurl -plaintext -protoset serving.protoset -d {{}} {host}:{_GRPC_PORT} {method}"
+    grpcurl = f"grpcurl -plaintext -protoset serving.protoset -d {{}} {host}:{PORT_GRPC} {method}"
     yield _sent(message, grpcurl, "@")
 
 

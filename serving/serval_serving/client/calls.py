@@ -13,6 +13,7 @@ from typing import Any, Final
 import grpc
 import numpy as np
 
+from serval_contract.ports import PORT_GRPC
 from serval_serving.client.errors import INTERNAL, ServingError, error_of
 from serval_serving.client.replies import SIGNATURE_DEF
 from serval_serving.client.timing import Timing, timing_of
@@ -22,7 +23,6 @@ from serval_serving.wire.errors import TensorError
 from serval_serving.wire.tensors import to_array, write_array
 from serval_serving.wire.timing import WANTED, YES, told
 
-DEFAULT_PORT: Final = 8500
 DEFAULT_TIMEOUT: Final = 10.0
 """Seconds that a call may take, all tries together."""
 SILENCE_SECONDS: Final = 5
@@ -169,7 +169,7 @@ def grpc_target(address: str) -> str:
     if "://" in address or address.startswith(("unix:", "unix-abstract:", "ipv4:", "ipv6:", "dns:")):
         return address
     has_port = address.rpartition("]")[2].count(":") == 1
-    return f"dns:///{address}" if has_port else f"dns:///{address}:{DEFAULT_PORT}"
+    return f"dns:///{address}" if has_port else f"dns:///{address}:{PORT_GRPC}"
 
 
 def _open_channel(address: str, tls: Tls | None, module: Any) -> Any:

@@ -14,20 +14,20 @@ from pathlib import Path
 from types import FrameType
 from typing import Final
 
+from serval_contract import fetch_flags as flags
+from serval_contract.models import MAX_VERSION, TENSORFLOW
+from serval_contract.paths import MONITORING_FILE, SOURCE_DIR
+from serval_contract.schemes import PREFIXES
 from serval_serving.fetch.digest import file_sha256
 from serval_serving.fetch.errors import FetchError, unavailable
 from serval_serving.fetch.fetcher import Fetcher
-from serval_serving.fetch.frameworks import FRAMEWORKS, TENSORFLOW
-from serval_serving.fetch.models_folder import MONITORING_FILE
-from serval_serving.fetch.report import failure_line, success_line, write_termination_message
+from serval_serving.fetch.frameworks import FRAMEWORKS
+from serval_serving.fetch.report import failure_of, write_termination_message
 from serval_serving.fetch.settings import FetchSettings, Surroundings
-from serval_serving.fetch.sources import SCHEMES
 from serval_serving.fetch.verdict import Verdict
-from serval_serving.fetch.versions import MAX_VERSION
 
 DEFAULT_MAX_SECONDS: Final = 1800.0
 TERMINATION_LOG: Final = Path("/dev/termination-log")
-PVC_MOUNT: Final = Path("/serval/source")
 _ALARM_GRACE_SECONDS: Final = 2.0
 """The deadline is looked at between pieces of work; the alarm ends a piece that hangs."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
@@ -38,13 +38,12 @@ _LOG: Final = logging.getLogger("serval.fetch")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; return its exit status: 0 fetched, 1 not."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parsed = _parser().parse_args(arguments)
+    settings, termination_log = read_arguments(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     # urllib3 quotes whole URIs, and their secrets, in its warnings.
     logging.getLogger("urllib3").setLevel(logging.CRITICAL)
-    settings = _settings(parsed)
     _arm(settings.max_seconds)
-    return run(settings, Surroundings(), arguments, parsed.termination_log, time.time)
+    return run(settings, Surroundings(), arguments, termination_log, time.time)
 
 
 def run(
@@ -74,23 +73,22 @@ def run(
     if error is None:
         try:
             settings.dest.mkdir(parents=True, exist_ok=True)
-            fetched = Fetcher(settings, surroundings).run()
+            report = Fetcher(settings, surroundings).run()
         except FetchError as failure:
             error = failure
         except OSError as failure:
             error = unavailable(f"cannot work in {settings.dest}: {failure.strerror or failure}", again=False)
         else:
             verdict.forget()
-            write_termination_message(termination_log, success_line(fetched))
+            write_termination_message(termination_log, report)
             return 0
         if error.permanent:
             with suppress(OSError):  # a full disk must not hide the failure itself
                 verdict.remember(error)
     else:
         _LOG.info("an earlier try failed for good; not trying again yet")
-    line = failure_line(error)
     _LOG.error("%s: %s", error.reason, error.message)
-    write_termination_message(termination_log, line)
+    write_termination_message(termination_log, failure_of(error))
     return 1
 
 
@@ -108,36 +106,41 @@ def _contents(settings: FetchSettings) -> list[str]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m serval_serving.fetch", description="Bring one version of a model into a pod."
+        prog=f"python -m {flags.PROGRAM}",
+        description="Bring one version of a model into a pod.",
+        allow_abbrev=False,
     )
-    parser.add_argument("--uri", required=True, help=f"begins with one of {', '.join(SCHEMES)}")
-    parser.add_argument("--name", required=True, type=_name, help="name of the model")
-    parser.add_argument("--dest", required=True, type=Path, help="folder that the model server reads")
-    parser.add_argument("--max-bytes", required=True, type=_positive, help="size limit, packed and unpacked")
-    parser.add_argument("--max-entries", required=True, type=_positive, help="most files and folders")
-    parser.add_argument("--version", type=_version, help="the version to take (default: the highest)")
-    parser.add_argument("--sha256", type=_sha256, help="expected digest of the archive, or else of all files")
-    parser.add_argument("--ca-file", type=Path, help="certificates of authorities to trust as well")
-    parser.add_argument(
-        "--framework", choices=tuple(FRAMEWORKS), default=TENSORFLOW, help="what the model is"
-    )
-    parser.add_argument(
-        "--credentials-dir", type=Path, help="folder of files with credentials for the source"
-    )
-    parser.add_argument(
-        "--identity", action="store_true", help="use the identity that the cloud gives the pod"
-    )
-    parser.add_argument("--image-mount", type=Path, help="where the image of an oci:// URI is mounted")
-    parser.add_argument("--pin-file", type=Path, help="version and digest that other replicas serve")
-    parser.add_argument("--cache", help="http:// address of a cache of archives")
-    parser.add_argument("--pvc-mount", type=Path, default=PVC_MOUNT, help="where the claim is mounted")
-    parser.add_argument("--max-seconds", type=float, default=DEFAULT_MAX_SECONDS, help="time limit")
-    parser.add_argument("--termination-log", type=Path, default=TERMINATION_LOG, help="where the result goes")
+    add = parser.add_argument
+    add(flags.URI.option, required=True, help=f"begins with one of {', '.join(PREFIXES)}")
+    add(flags.NAME.option, required=True, type=_name, help="name of the model")
+    add(flags.DEST.option, required=True, type=Path, help="folder that the model server reads")
+    add(flags.MAX_BYTES.option, required=True, type=_positive, help="size limit, packed and unpacked")
+    add(flags.MAX_ENTRIES.option, required=True, type=_positive, help="most files and folders")
+    add(flags.VERSION.option, type=_version, help="the version to take (default: the highest)")
+    add(flags.SHA256.option, type=_sha256, help="expected digest of the archive, or else of all files")
+    add(flags.CA_FILE.option, type=Path, help="certificates of authorities to trust as well")
+    add(flags.FRAMEWORK.option, choices=tuple(FRAMEWORKS), default=TENSORFLOW, help="what the model is")
+    add(flags.CREDENTIALS_DIR.option, type=Path, help="folder of files with credentials for the source")
+    add(flags.IDENTITY.option, action="store_true", help="use the identity that the cloud gives the pod")
+    add(flags.IMAGE_MOUNT.option, type=Path, help="where the image of an oci:// URI is mounted")
+    add(flags.PIN_FILE.option, type=Path, help="version and digest that other replicas serve")
+    add(flags.CACHE.option, help="http:// address of a cache of archives")
+    add(flags.PVC_MOUNT.option, type=Path, default=Path(SOURCE_DIR), help="where the claim is mounted")
+    add("--max-seconds", type=float, default=DEFAULT_MAX_SECONDS, help="time limit")
+    add("--termination-log", type=Path, default=TERMINATION_LOG, help="where the result goes")
     return parser
 
 
-def _settings(parsed: argparse.Namespace) -> FetchSettings:
-    return FetchSettings(
+def read_arguments(arguments: Sequence[str]) -> tuple[FetchSettings, Path]:
+    """Read the command line: the settings, and where the termination message goes.
+
+    Raises
+    ------
+    SystemExit
+        An argument is missing, unknown or cannot be used; the usage is on stderr.
+    """
+    parsed = _parser().parse_args(arguments)
+    settings = FetchSettings(
         uri=parsed.uri,
         name=parsed.name,
         dest=parsed.dest,
@@ -155,6 +158,7 @@ def _settings(parsed: argparse.Namespace) -> FetchSettings:
         cache=parsed.cache,
         max_seconds=parsed.max_seconds,
     )
+    return settings, parsed.termination_log
 
 
 def _arm(max_seconds: float) -> None:

@@ -29,6 +29,8 @@ from pathlib import Path
 from typing import IO, Final
 from uuid import uuid4
 
+from serval_contract.quantity import parse_whole
+
 WAIT_SECONDS: Final = 20.0
 """How long an asker waits for another one's bytes before he is told to ask again."""
 IDLE_SECONDS: Final = 1800.0
@@ -37,10 +39,6 @@ _PIECE_BYTES: Final = 1 << 20
 _PART: Final = ".part-"
 _PATH: Final = re.compile(r"/sha256/([0-9a-f]{64})")
 _NAME: Final = re.compile(r"[0-9a-f]{64}")
-_QUANTITY: Final = re.compile(r"(\d+(?:\.\d+)?)(k|M|G|T|Ki|Mi|Gi|Ti)?")
-_UNITS: Final = {"": 1, "k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12} | {
-    f"{unit}i": 1024 ** (power + 1) for power, unit in enumerate("KMGT")
-}
 _LOG: Final = logging.getLogger("serval.cache")
 
 
@@ -240,14 +238,7 @@ class Server(ThreadingHTTPServer):
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run until told to stop."""
-    parser = argparse.ArgumentParser(
-        prog="python -m serval_serving.fetch.cache", description="Keep archives of models on a node."
-    )
-    parser.add_argument("--dir", required=True, type=Path, help="folder for the archives")
-    parser.add_argument("--max-bytes", required=True, type=_quantity, help="most bytes of all archives")
-    parser.add_argument("--host", default="", help="address to listen on (default: all)")
-    parser.add_argument("--port", type=int, default=8080, help="port to listen on")
-    parsed = parser.parse_args(arguments)
+    parsed = command_line().parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     with Server((parsed.host, parsed.port), Store(parsed.dir, parsed.max_bytes)) as server:
         stop = threading.Thread(target=server.shutdown)
@@ -257,12 +248,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return 0
 
 
+def command_line() -> argparse.ArgumentParser:
+    """Return the parser of the program's arguments."""
+    parser = argparse.ArgumentParser(
+        prog="python -m serval_serving.fetch.cache", description="Keep archives of models on a node."
+    )
+    parser.add_argument("--dir", required=True, type=Path, help="folder for the archives")
+    parser.add_argument("--max-bytes", required=True, type=_quantity, help="most bytes of all archives")
+    parser.add_argument("--host", default="", help="address to listen on (default: all)")
+    parser.add_argument("--port", type=int, default=8080, help="port to listen on")
+    return parser
+
+
 def _quantity(text: str) -> int:
     """Read a number of bytes as Kubernetes writes them: 1500, 2.5Gi or 10G."""
-    match = _QUANTITY.fullmatch(text)
-    if match is None or float(match[1]) <= 0:
+    size = parse_whole(text)
+    if size < 1:
         raise argparse.ArgumentTypeError("a number of bytes is wanted, such as 50Gi")
-    return int(float(match[1]) * _UNITS[match[2] or ""])
+    return size
 
 
 if __name__ == "__main__":

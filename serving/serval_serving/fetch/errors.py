@@ -1,4 +1,4 @@
-"""Why a model could not be fetched. The reasons are those that the custom resource shows."""
+"""Failures of a fetch. Their reasons are those of the contract, which the custom resource shows."""
 
 from __future__ import annotations
 
@@ -6,22 +6,15 @@ import errno
 from pathlib import Path
 from typing import Final
 
-MODEL_NOT_FOUND: Final = "ModelNotFound"
-"""Nothing is there under this URI, or not the wanted version. Cure: the URI, or put the model there."""
-MODEL_ACCESS_DENIED: Final = "ModelAccessDenied"
-"""The source, or the rule about where models may come from, says no. Cure: credentials or another URI."""
-MODEL_SOURCE_UNAVAILABLE: Final = "ModelSourceUnavailable"
-"""The source cannot be reached or answers with an error. May pass by itself."""
-MODEL_TOO_LARGE: Final = "ModelTooLarge"
-"""The model is over the size limit, or the disk is full. Cure: a higher limit, or a larger disk."""
-MODEL_DIGEST_MISMATCH: Final = "ModelDigestMismatch"
-"""The bytes are not those that ``sha256`` pins. Cure: the right digest, or the right file."""
-MODEL_ARTIFACT_REJECTED: Final = "ModelArtifactRejected"
-"""The archive or folder holds what a model never needs and an attacker would. Cure: pack it anew."""
-MODEL_INVALID: Final = "ModelInvalid"
-"""The files arrived, but are no model that can be served. Cure: export the model anew."""
-MODEL_VERSION_SKEW: Final = "ModelVersionSkew"
-"""The source holds another model than the other replicas serve. Cure: put it back, or roll the new out."""
+from serval_contract.reasons import (
+    MODEL_ACCESS_DENIED,
+    MODEL_ARTIFACT_REJECTED,
+    MODEL_INVALID,
+    MODEL_NOT_FOUND,
+    MODEL_SOURCE_UNAVAILABLE,
+    MODEL_TOO_LARGE,
+    MODEL_VERSION_SKEW,
+)
 
 _BAD_NAMES: Final = frozenset(
     {errno.ENAMETOOLONG, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.EINVAL, errno.EILSEQ}
@@ -34,7 +27,7 @@ class FetchError(Exception):
     Parameters
     ----------
     reason:
-        One of the constants above.
+        One of `serval_contract.reasons.FETCH_REASONS`.
     message:
         What happened, for the user. Holds neither user information nor the query of a URI.
     permanent:

@@ -6,24 +6,20 @@ import logging
 from pathlib import Path
 from typing import Final
 
-from serval_serving.fetch.bring import Brought, from_https, from_mounted_image, from_volume
+from serval_contract.pin import Pin
+from serval_contract.reasons import MODEL_NOT_FOUND
+from serval_contract.report import FetchReport
+from serval_serving.fetch.bring import Brought
 from serval_serving.fetch.digest import folder_content
-from serval_serving.fetch.errors import MODEL_NOT_FOUND, FetchError, invalid
-from serval_serving.fetch.image import from_registry
+from serval_serving.fetch.errors import FetchError, invalid
 from serval_serving.fetch.models_folder import ModelsFolder
-from serval_serving.fetch.pin import Pin, read_pin
+from serval_serving.fetch.pin import compare, missed, read_pin
 from serval_serving.fetch.progress import human
-from serval_serving.fetch.report import Fetched
+from serval_serving.fetch.report import report_of
 from serval_serving.fetch.settings import FetchSettings, Surroundings, Work
-from serval_serving.fetch.sources import (
-    HttpsSource,
-    ImageSource,
-    Source,
-    StoreSource,
-    VolumeSource,
-    parse_source,
-    public_uri,
-)
+from serval_serving.fetch.sources import public_uri
+from serval_serving.fetch.stores import store_of
+from serval_serving.fetch.stores.base import Store
 from serval_serving.models.savedmodel import ModelInvalid, Signature
 
 _LOG: Final = logging.getLogger("serval.fetch")
@@ -44,7 +40,7 @@ class Fetcher:
         self._settings = settings
         self._surroundings = surroundings
 
-    def run(self) -> Fetched:
+    def run(self) -> FetchReport:
         """Fetch the model and publish it.
 
         Raises
@@ -56,13 +52,13 @@ class Fetcher:
         """
         settings, clock = self._settings, self._surroundings.clock
         started = clock()
-        source = parse_source(settings.uri)
+        store = store_of(settings.uri)
         pin = read_pin(settings.pin_file) if settings.version is None else None
         work = Work.begin(settings, self._surroundings, settings.version if pin is None else pin.version)
         _LOG.info("fetching %s", public_uri(settings.uri))
         folder = ModelsFolder(settings.dest)
         with folder.staging() as staging:
-            brought = _bring(work, source, pin, staging)
+            brought = _bring(work, store, pin, staging)
             located = brought.located
             signature = _read(work, brought)
             content = folder_content(located.folder)
@@ -70,39 +66,27 @@ class Fetcher:
             if not brought.compared:
                 work.compare(content.sha256, "the files")
             if pin is not None:
-                pin.compare(digest)
+                compare(pin, digest)
             folder.publish(located.folder, settings.name, located.version)
         seconds = clock() - started
         _LOG.info("%s version %d: %s in %.1f s", settings.name, located.version, human(content.size), seconds)
-        return Fetched(located.version, digest, content.size, seconds, signature)
+        return report_of(
+            version=located.version,
+            digest=digest,
+            size=content.size,
+            seconds=seconds,
+            signature=signature,
+        )
 
 
-def _bring(work: Work, source: Source, pin: Pin | None, staging: Path) -> Brought:
+def _bring(work: Work, store: Store, pin: Pin | None, staging: Path) -> Brought:
     """Put the files into `staging` and say where the version is."""
     try:
-        return _dispatch(work, source, staging)
+        return store.bring(work, staging)
     except FetchError as error:
         if pin is not None and error.reason == MODEL_NOT_FOUND:
-            raise pin.missed(error) from error
+            raise missed(pin, error) from error
         raise
-
-
-def _dispatch(work: Work, source: Source, staging: Path) -> Brought:
-    mount = work.settings.image_mount
-    match source:
-        case HttpsSource():
-            return from_https(work, source, staging)
-        case VolumeSource():
-            return from_volume(work, source, staging)
-        case ImageSource() if mount is not None:
-            return from_mounted_image(work, source, mount, staging)
-        case ImageSource():
-            return from_registry(work, source, staging)
-        case StoreSource():
-            # What talks to object stores costs time and memory that no other source needs.
-            from serval_serving.fetch.storage import from_store  # noqa: PLC0415
-
-            return from_store(work, source, staging)
 
 
 def _read(work: Work, brought: Brought) -> Signature | None:

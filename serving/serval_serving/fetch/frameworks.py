@@ -8,6 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from serval_contract.models import ONNX, TENSORFLOW
 from serval_serving.fetch.errors import FetchError, invalid
 from serval_serving.models.onnxmodel import ONNX_FILE, choose_onnx_file, read_onnx_signature
 from serval_serving.models.savedmodel import (
@@ -17,9 +18,6 @@ from serval_serving.models.savedmodel import (
     Signature,
     read_saved_model,
 )
-
-TENSORFLOW: Final = "TensorFlow"
-ONNX: Final = "ONNX"
 
 
 @dataclass(frozen=True, slots=True)

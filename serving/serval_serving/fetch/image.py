@@ -9,14 +9,13 @@ from serval_serving.fetch.errors import rejected, too_large
 from serval_serving.fetch.layers import LayerUnpacker
 from serval_serving.fetch.names import place, shown
 from serval_serving.fetch.progress import human
-from serval_serving.fetch.registry import Layer, Registry
+from serval_serving.fetch.registry import ImageReference, Layer, Registry
 from serval_serving.fetch.settings import Work
-from serval_serving.fetch.sources import ImageSource
 from serval_serving.fetch.tree import BoundedTree
 from serval_serving.fetch.versions import IMAGE_FOLDER, MAX_WRAPPERS, locate
 
 
-def from_registry(work: Work, source: ImageSource, staging: Path) -> Brought:
+def from_registry(work: Work, image: ImageReference, staging: Path) -> Brought:
     """Download the layers of an image, and stack them in `staging`.
 
     Raises
@@ -24,7 +23,7 @@ def from_registry(work: Work, source: ImageSource, staging: Path) -> Brought:
     FetchError
         If they cannot be had, hold what is refused, or no such model.
     """
-    registry = Registry(work, source, staging)
+    registry = Registry(work, image, staging)
     layers = registry.layers()
     total, most = sum(layer.size for layer in layers), work.settings.max_bytes
     if total > most:

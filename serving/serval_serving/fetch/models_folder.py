@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
 
+from serval_contract.metrics import METRICS_PATH
+from serval_contract.paths import MONITORING_FILE
+
 STAGING: Final = ".staging"
-MONITORING_FILE: Final = "monitoring.config"
-MONITORING_TEXT: Final = 'prometheus_config { enable: true path: "/monitoring/prometheus/metrics" }\n'
+MONITORING_TEXT: Final = f'prometheus_config {{ enable: true path: "{METRICS_PATH}" }}\n'
 """TensorFlow Serving's monitoring configuration, so that the official image serves metrics too."""
 
 

@@ -11,11 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import PurePosixPath
-from typing import TYPE_CHECKING, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Any, Final, Protocol, TypeVar
 
 import obstore
 from obstore import exceptions
-from obstore.store import AzureStore, GCSStore, ObjectStore, S3Store
+from obstore.store import ObjectStore
 
 from serval_serving.fetch.credentials import Access
 from serval_serving.fetch.errors import FetchError, denied, not_found, rejected, unavailable
@@ -23,7 +23,6 @@ from serval_serving.fetch.guard import Guard, proxying
 from serval_serving.fetch.https import is_passing
 from serval_serving.fetch.retry import retrying
 from serval_serving.fetch.settings import Work
-from serval_serving.fetch.sources import AZURE, S3, StoreSource
 from serval_serving.fetch.transport import CONNECT_SECONDS, READ_SECONDS, USER_AGENT
 from serval_serving.fetch.versions import Listing
 
@@ -42,6 +41,17 @@ _PRIVATE: Final = frozenset({"PublicAccessNotPermitted"})
 _T = TypeVar("_T")
 
 
+class Bucket(Protocol):
+    """A bucket that the library can open."""
+
+    @property
+    def container(self) -> str:
+        """Address of the bucket, for messages."""
+
+    def open(self, config: Any, client: ClientConfig, retry: RetryConfig) -> ObjectStore:
+        """Return the library's handle; `config` is that of `Access`."""
+
+
 class Objects:
     """The objects of one bucket.
 
@@ -49,8 +59,8 @@ class Objects:
     ----------
     store:
         The library's handle.
-    source:
-        Where that is, for messages.
+    container:
+        Address of the bucket, for messages.
     shown:
         As whom it is reached, for messages.
     guard:
@@ -59,9 +69,9 @@ class Objects:
         The fetch under way.
     """
 
-    def __init__(self, store: ObjectStore, source: StoreSource, shown: str, guard: Guard, work: Work) -> None:
+    def __init__(self, store: ObjectStore, container: str, shown: str, guard: Guard, work: Work) -> None:
         self._store = store
-        self._source = source
+        self._container = container
         self._shown = shown
         self._guard = guard
         self._work = work
@@ -171,7 +181,7 @@ class Objects:
         """Say what `error` means; its own text may hold a secret and is not shown."""
         text = str(error)
         status, code = _STATUS.search(text), _CODE.search(text)
-        place = f"{self._source.container}/{_key(path) or ''}"
+        place = f"{self._container}/{_key(path) or ''}"
         number = int(status[1]) if status else None
         said = " ".join(one for one in (status and status[1], code and code[1]) if one)
         if isinstance(error, exceptions.InvalidPathError):
@@ -195,8 +205,8 @@ class Objects:
 
 
 @contextmanager
-def opened(work: Work, source: StoreSource, access: Access) -> Iterator[Objects]:
-    """Open the bucket of `source`, with a proxy in front that judges addresses.
+def opened(work: Work, bucket: Bucket, access: Access) -> Iterator[Objects]:
+    """Open a bucket, with a proxy in front that judges addresses.
 
     Raises
     ------
@@ -216,22 +226,16 @@ def opened(work: Work, source: StoreSource, access: Access) -> Iterator[Objects]
         }
         if work.settings.ca_file is not None:
             client["root_certificate"] = work.authorities()
-        yield Objects(_store(source, access, client), source, access.shown, guard, work)
+        yield Objects(_open(bucket, access, client), bucket.container, access.shown, guard, work)
 
 
-def _store(source: StoreSource, access: Access, client: ClientConfig) -> ObjectStore:
-    bucket = source.bucket
-    config: Any = access.config  # its keys are those of the one store
+def _open(bucket: Bucket, access: Access, client: ClientConfig) -> ObjectStore:
     # The library tries nothing again: when and how often is decided in one place, `retry`.
     once: RetryConfig = {"max_retries": 0}
     try:
-        if source.scheme == AZURE:
-            return AzureStore(bucket, config=config, client_options=client, retry_config=once)
-        if source.scheme == S3:
-            return S3Store(bucket, config=config, client_options=client, retry_config=once)
-        return GCSStore(bucket, config=config, client_options=client, retry_config=once)
+        return bucket.open(access.config, client, once)
     except (exceptions.BaseError, ValueError, TypeError) as error:
-        raise denied(f"the credentials or the endpoint of {source.container} are malformed") from error
+        raise denied(f"the credentials or the endpoint of {bucket.container} are malformed") from error
 
 
 def _without_answer(text: str, place: str) -> FetchError:

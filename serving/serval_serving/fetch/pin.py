@@ -2,47 +2,10 @@
 
 from __future__ import annotations
 
-import json
-import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
+from serval_contract.pin import Pin, PinError, parse_pin
 from serval_serving.fetch.errors import FetchError, skewed, unavailable
-from serval_serving.fetch.versions import MAX_VERSION
-
-_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
-
-
-@dataclass(frozen=True, slots=True)
-class Pin:
-    """What the other replicas serve.
-
-    Attributes
-    ----------
-    version:
-        Its number.
-    digest:
-        ``sha256:<hex>`` over its files.
-    """
-
-    version: int
-    digest: str
-
-    def compare(self, digest: str) -> None:
-        """Raise ``ModelVersionSkew`` if `digest`, of the files that were found, is another."""
-        if digest != self.digest:
-            raise skewed(
-                f"version {self.version} has the digest {digest} now; the other replicas serve {self.digest}."
-                " Put those files back, or roll the new ones out to all replicas"
-            )
-
-    def missed(self, error: FetchError) -> FetchError:
-        """Say that the version is gone; `error` tells what was found in its place."""
-        return skewed(
-            f"the other replicas serve version {self.version}, which is gone: {error.message}."
-            " Put it back, or roll another version out to all replicas"
-        )
 
 
 def read_pin(path: Path | None) -> Pin | None:
@@ -56,13 +19,27 @@ def read_pin(path: Path | None) -> Pin | None:
     if path is None:
         return None
     try:
-        content = json.loads(path.read_bytes())
-        version, digest = content["version"], content["digest"]
+        return parse_pin(path.read_bytes())
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError) as error:
+    except OSError as error:
         raise unavailable(f"the pin {path} cannot be read: {type(error).__name__}", again=False) from error
-    sound = isinstance(version, int) and not isinstance(version, bool) and 0 <= version <= MAX_VERSION
-    if not sound or not isinstance(digest, str) or not _DIGEST.fullmatch(digest):
-        raise unavailable(f"the pin {path} names no version and digest", again=False)
-    return Pin(version, digest)
+    except PinError as error:
+        raise unavailable(f"the pin {path} {error}", again=False) from error
+
+
+def compare(pin: Pin, digest: str) -> None:
+    """Raise ``ModelVersionSkew`` if `digest`, of the files that were found, is not that of the pin."""
+    if digest != pin.digest:
+        raise skewed(
+            f"version {pin.version} has the digest {digest} now; the other replicas serve {pin.digest}."
+            " Put those files back, or roll the new ones out to all replicas"
+        )
+
+
+def missed(pin: Pin, error: FetchError) -> FetchError:
+    """Return the failure for a pinned version that is gone; `error` tells what was found in its place."""
+    return skewed(
+        f"the other replicas serve version {pin.version}, which is gone: {error.message}."
+        " Put it back, or roll another version out to all replicas"
+    )

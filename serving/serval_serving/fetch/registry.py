@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlencode
 
+from serval_contract.models import DIGEST
+from serval_contract.reasons import MODEL_DIGEST_MISMATCH
+from serval_contract.schemes import OCI
 from serval_serving.fetch.errors import (
-    MODEL_DIGEST_MISMATCH,
     FetchError,
     denied,
     not_found,
@@ -24,7 +26,7 @@ from serval_serving.fetch.errors import (
 from serval_serving.fetch.https import Downloader, judge
 from serval_serving.fetch.retry import retrying
 from serval_serving.fetch.settings import Work
-from serval_serving.fetch.sources import HttpsSource, ImageSource, parse_https
+from serval_serving.fetch.sources import HttpsSource, parse_https
 from serval_serving.fetch.transport import Transport
 
 MAX_MANIFEST_BYTES: Final = 4 << 20
@@ -43,10 +45,43 @@ _ACCEPT: Final = ", ".join(
     )
 )
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
-_DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
 _PARAMETER: Final = re.compile(r'(\w+)="([^"]*)"')
 _TITLE: Final = "org.opencontainers.image.title"
 _UNPACK: Final = "io.deis.oras.content.unpack"
+
+
+@dataclass(frozen=True, slots=True)
+class ImageReference:
+    """An image in a registry.
+
+    Attributes
+    ----------
+    registry:
+        Host, and port where there is one.
+    repository:
+        Path of the repository.
+    tag:
+        Tag; empty where only the digest is given.
+    digest:
+        ``sha256:<hex>`` of the manifest; empty where only the tag is given.
+    """
+
+    registry: str
+    repository: str
+    tag: str
+    digest: str
+
+    @property
+    def reference(self) -> str:
+        """Return what the registry is asked for: the digest where there is one, else the tag."""
+        return self.digest or self.tag
+
+    @property
+    def uri(self) -> str:
+        """Return the whole, for messages."""
+        tag = f":{self.tag}" if self.tag else ""
+        digest = f"@{self.digest}" if self.digest else ""
+        return f"{OCI.prefix}{self.registry}/{self.repository}{tag}{digest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +116,7 @@ class Registry:
         Where manifests are put for a moment.
     """
 
-    def __init__(self, work: Work, source: ImageSource, folder: Path) -> None:
+    def __init__(self, work: Work, source: ImageReference, folder: Path) -> None:
         hub = source.registry in _HUB_NAMES
         self._host = _HUB_API if hub else source.registry
         library = hub and "/" not in source.repository
@@ -128,7 +163,7 @@ class Registry:
 
     def _manifest(self, reference: str) -> dict[str, Any]:
         file = self._folder / "manifest"
-        digest = reference if _DIGEST.fullmatch(reference) else None
+        digest = reference if DIGEST.fullmatch(reference) else None
         self._save(f"manifests/{reference}", file, digest, MAX_MANIFEST_BYTES)
         try:
             manifest = json.loads(file.read_bytes())
@@ -225,7 +260,7 @@ def _basic(login: tuple[str, str] | None) -> dict[str, str]:
     return {"Authorization": "Basic " + base64.b64encode(":".join(login).encode()).decode()}
 
 
-def _choose(index: Mapping[str, Any], source: ImageSource) -> str:
+def _choose(index: Mapping[str, Any], source: ImageReference) -> str:
     """Return the digest of the manifest for this platform; that of the only one where it names none."""
     wanted = ("linux", _ARCHITECTURES.get(platform.machine(), platform.machine()))
     try:
@@ -237,7 +272,7 @@ def _choose(index: Mapping[str, Any], source: ImageSource) -> str:
     chosen = next(iter(fitting or anywhere), "")
     if not chosen:
         raise not_found(f"{source.uri} is not there for {'/'.join(wanted)}")
-    if not _DIGEST.fullmatch(chosen):
+    if not DIGEST.fullmatch(chosen):
         raise rejected(f"{source.uri}: its index is damaged")
     return chosen
 
@@ -246,7 +281,7 @@ def _layer(entry: Mapping[str, Any]) -> Layer:
     """Read one entry of a manifest's layers."""
     digest, size = str(entry["digest"]), entry["size"]
     notes = entry.get("annotations") or {}
-    if not _DIGEST.fullmatch(digest) or not isinstance(size, int) or size < 0:
+    if not DIGEST.fullmatch(digest) or not isinstance(size, int) or size < 0:
         raise rejected("a layer of the image has no sha256 or no size")
     archive = ".tar" in str(entry["mediaType"]) or notes.get(_UNPACK) == "true"
     return Layer(digest, size, "" if archive else str(notes.get(_TITLE, "")))

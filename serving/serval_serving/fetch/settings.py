@@ -7,9 +7,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from serval_contract.reasons import MODEL_DIGEST_MISMATCH
 from serval_serving.fetch.addresses import AddressPolicy, Resolve, system_resolve
 from serval_serving.fetch.budget import Budget
-from serval_serving.fetch.errors import MODEL_DIGEST_MISMATCH, FetchError
+from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.frameworks import Framework
 from serval_serving.fetch.progress import Clock, Deadline, Progress
 from serval_serving.fetch.transport import Transport, tls_context

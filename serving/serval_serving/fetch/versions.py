@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Final, Generic, Protocol, TypeVar
 
+from serval_contract.models import MAX_VERSION
 from serval_serving.fetch.errors import invalid, not_found
 from serval_serving.fetch.frameworks import Framework, wrong_framework
 
 DEFAULT_VERSION: Final = 1
 """Of a model that stands in no numbered folder."""
-MAX_VERSION: Final = 2**63 - 1
 MAX_WRAPPERS: Final = 3
 """Folders around the model that an archive may have, such as ``resnet50/`` around ``resnet50/3/``."""
 IMAGE_FOLDER: Final = "models"

@@ -9,6 +9,7 @@ from enum import Enum
 
 import grpc
 
+from serval_contract.startup import NOT_AVAILABLE
 from serval_serving.models.config import ModelConfig, check_platforms
 from serval_serving.models.manager import ModelManager
 from serval_serving.wire.status import StatusError
@@ -17,8 +18,8 @@ LABEL_REFUSED = (
     "Request to assign label to version {version} of model {name}, "
     "which is not currently available for inference"
 )
-NOT_AVAILABLE_AT_START = "%d servable(s) did not become available: {%s}"
-NOT_AVAILABLE = "%d model(s) did not become available: {%s}"
+NOT_AVAILABLE_AT_START = f"%d servable(s) {NOT_AVAILABLE}: {{%s}}"
+NOT_AVAILABLE_AFTER = f"%d model(s) {NOT_AVAILABLE}: {{%s}}"
 
 _STEP_SECONDS = 0.1
 _log = logging.getLogger(__name__)
@@ -96,7 +97,7 @@ class Fleet(Mapping[str, ModelManager]):
             check_platforms(self._configs, configs)
             new = [config for config in configs if config.name not in self._managers]
             self._change(configs)
-            self._wait(new, gave_up, NOT_AVAILABLE)
+            self._wait(new, gave_up, NOT_AVAILABLE_AFTER)
 
     def stop(self) -> None:
         """Stop looking for new versions. What is loaded stays usable."""

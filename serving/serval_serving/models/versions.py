@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-_MAX_VERSION = 2**63 - 1
+from serval_contract.models import MAX_VERSION
 
 
 class VersionPolicy(Protocol):
@@ -61,6 +61,6 @@ def scan(base_path: Path) -> dict[int, Path]:
         return found
     for entry in entries:
         name = entry.name
-        if name.isascii() and name.isdecimal() and int(name) <= _MAX_VERSION and entry.is_dir():
+        if name.isascii() and name.isdecimal() and int(name) <= MAX_VERSION and entry.is_dir():
             found.setdefault(int(name), entry)
     return found

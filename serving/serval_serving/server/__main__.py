@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from typing import NoReturn
 
+from serval_contract.startup import START_FAILED
 from serval_serving.engines.base import Engine, Loader
 from serval_serving.engines.choice import Choice, EngineChoice
 from serval_serving.engines.onnx import OnnxEngine, OnnxOptions, holds_onnx
@@ -22,7 +23,7 @@ from serval_serving.server.memory import keep_freed
 from serval_serving.server.settings import Settings
 from serval_serving.wire.status import StatusError
 
-FAILED = "Failed to start server. Error: {error}"
+FAILED = f"{START_FAILED}. Error: {{error}}"
 EXIT_FAILED = 255
 """TensorFlow Serving's exit code for a server that cannot start."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from serval_contract import server_flags as operator_flags
 from serval_serving.server.settings import Settings
 
 _TRUE = frozenset({"true", "1", "t", "yes"})
@@ -113,15 +114,15 @@ def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
 
 
 _PARSERS: dict[str, Callable[[str], Any]] = {
-    "port": _port,
-    "rest_api_port": _port,
+    operator_flags.PORT.name: _port,
+    operator_flags.REST_API_PORT.name: _port,
     "rest_api_num_threads": _natural,
-    "rest_api_timeout_in_ms": _natural,
+    operator_flags.REST_API_TIMEOUT_IN_MS.name: _natural,
     "rest_api_max_body_bytes": _natural,
-    "model_name": str,
-    "model_base_path": _path,
-    "upstream": _address,
-    "upstream_rest": _address,
+    operator_flags.MODEL_NAME.name: str,
+    operator_flags.MODEL_BASE_PATH.name: _path,
+    operator_flags.UPSTREAM.name: _address,
+    operator_flags.UPSTREAM_REST.name: _address,
     "model_config_file": _path,
     "model_config_file_poll_wait_seconds": _natural,
     "allow_version_labels_for_unavailable_models": _bool,
@@ -147,18 +148,18 @@ _PARSERS: dict[str, Callable[[str], Any]] = {
     "rest_api_enable_cors_support": _bool,
     "enable_cors_support": _bool,
     "access_log": _bool,
-    "monitoring_config_file": _path,
+    operator_flags.MONITORING_CONFIG_FILE.name: _path,
     "enable_serialization_as_tensor_content": _bool,
     "enable_signature_method_name_check": _bool,
-    "enable_scoring": _bool,
-    "scoring_output": str,
+    operator_flags.ENABLE_SCORING.name: _bool,
+    operator_flags.SCORING_OUTPUT.name: str,
     "enable_batching": _bool,
     "batching_parameters_file": _path,
     "enable_per_model_batching_parameters": _bool,
     "auth_keys": _path,
-    "drain_seconds": _seconds,
+    operator_flags.DRAIN_SECONDS.name: _seconds,
     "max_connection_age_seconds": _seconds,
-    "max_concurrent_requests": _natural,
+    operator_flags.MAX_CONCURRENT_REQUESTS.name: _natural,
     "engine_threads": _natural,
 }
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import grpc
 
+from serval_contract.metrics import ACCELERATOR_GAUGE, DEVICE_LABEL, REQUESTS_GAUGE
 from serval_serving.engines.base import CPU
 from serval_serving.server.prometheus import (
     Counter,
@@ -75,9 +76,7 @@ class RequestMetrics:
     def _of_the_process(self) -> tuple[Metric, ...]:
         """Make those that are read when they are asked for."""
         return (
-            Gauge(
-                "serval_requests_in_flight", "Predictions in progress, waiting ones included.", self.in_flight
-            ),
+            Gauge(REQUESTS_GAUGE, "Predictions in progress, waiting ones included.", self.in_flight),
             Gauge("process_resident_memory_bytes", "Resident memory.", _resident_bytes),
             ReadCounter("process_cpu_seconds_total", "User and system CPU seconds.", _cpu_seconds),
         )
@@ -172,9 +171,9 @@ class Metrics(RequestMetrics):
             _LATENCIES,
         )
         in_use = Gauges(
-            "serval_accelerator_in_use",
+            ACCELERATOR_GAUGE,
             "1 for a version that runs on an accelerator, 0 for one on the CPU.",
-            ("model_name", "version", "device"),
+            ("model_name", "version", DEVICE_LABEL),
             lambda: {(*labels, device): float(device != CPU) for labels, device in devices().items()},
         )
         return self.runtime_latency, in_use

@@ -6,8 +6,8 @@ from pathlib import Path
 
 from google.protobuf import text_format
 
+from serval_contract.metrics import METRICS_PATH
 from serval_serving.server.flags import FlagError
-from serval_serving.server.settings import DEFAULT_METRICS_PATH
 from serval_serving.wire import messages
 
 
@@ -20,7 +20,7 @@ def metrics_path(config_file: Path | None) -> str:
         The file cannot be read, is no such text proto, or names no absolute path.
     """
     if config_file is None:
-        return DEFAULT_METRICS_PATH
+        return METRICS_PATH
     config = messages.MonitoringConfig()
     try:
         # Fields that this server does not know must not keep it from starting.
@@ -32,7 +32,7 @@ def metrics_path(config_file: Path | None) -> str:
     prometheus = config.prometheus_config
     if not prometheus.enable:
         return ""
-    path = prometheus.path or DEFAULT_METRICS_PATH
+    path = prometheus.path or METRICS_PATH
     if not path.startswith("/"):
         raise FlagError(f"the metrics path of {config_file} must begin with /: {path}")
     return path

@@ -6,13 +6,13 @@ import re
 from dataclasses import dataclass
 from urllib.parse import unquote
 
+from serval_contract.models import MAX_VERSION
 from serval_serving.server.inference import Target
 from serval_serving.wire.status import StatusError, invalid
 
 _VERSION = r"(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
 _POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<method>classify|regress|predict)", re.I)
 _GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<method>metadata))?", re.I)
-_MAX_VERSION = 2**63 - 1
 
 PREFIX = "/v1/"
 STATUS = "status"
@@ -45,7 +45,7 @@ def parse(http_method: str, raw_path: str) -> Call:
     version = None
     if found["version"] is not None:
         version = int(found["version"])
-        if version > _MAX_VERSION:
+        if version > MAX_VERSION:
             raise invalid(f"Failed to convert version: {found['version']} to numeric.")
     if not found["name"]:
         raise invalid("Missing model name in request.")

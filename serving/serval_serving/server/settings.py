@@ -5,8 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from pathlib import Path
 
-DEFAULT_METRICS_PATH = "/monitoring/prometheus/metrics"
-GRPC_PORT = 8500
+from serval_contract.ports import PORT_GRPC
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +90,7 @@ class Settings:
         Predictions inside the engine at once; 0 for one per CPU.
     """
 
-    port: int = GRPC_PORT
+    port: int = PORT_GRPC
     rest_api_port: int = 0
     rest_api_num_threads: int = 0
     rest_api_timeout_in_ms: int = 30000

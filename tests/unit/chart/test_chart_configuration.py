@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from serval_operator.api.capabilities import CAPABILITIES
 from serval_operator.config import FrontSettings
 from unit.chart.rendering import Chart, Manifest, configuration
 
@@ -15,11 +16,11 @@ def test_default_configuration(rendered: list[Manifest]) -> None:
     official = read.runtimes["tensorflow-serving"]
     assert official.image("") == official.image("cpu") == "tensorflow/serving:2.19.1"
     assert official.image("nvidia-gpu") == official.image("aks-nvidia-gpu") == f"{official.image('cpu')}-gpu"
-    assert official.args == ("--monitoring_config_file=/models/monitoring.config",)
     own = read.runtimes["serval"]
     assert own.image("nvidia-gpu") == "serval-server:0.2.0"
     assert (official.frameworks, own.frameworks) == (("TensorFlow",), ("TensorFlow", "ONNX"))
-    assert own.capabilities - official.capabilities == {"raw-score", "concurrency-limit", "device-report"}
+    assert official.capabilities == {"grpc-predict", "rest-predict", "metrics"}
+    assert own.capabilities == CAPABILITIES.keys()
     assert read.front == FrontSettings(
         image="serval-server:0.2.0",
         image_pull_policy="IfNotPresent",

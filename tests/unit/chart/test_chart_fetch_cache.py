@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from serval_serving.fetch import cache
 from unit.chart.rendering import NAMESPACE, Chart, Manifest, configuration, of_kind, only
 
 NAME = "serval-fetch-cache"
@@ -43,7 +45,9 @@ def test_pod_meets_the_restricted_level(chart: Chart) -> None:
         "runAsNonRoot": True,
         "capabilities": {"drop": ["ALL"]},
     }
-    assert container["args"] == ["--dir=/cache", "--max-bytes=50Gi", "--port=8600"]
+    assert container["command"] == ["python3", "-m", cache.__name__]
+    parsed = cache.command_line().parse_args(container["args"])
+    assert (parsed.dir, parsed.max_bytes, parsed.port) == (Path("/cache"), 50 * 2**30, 8600)
     assert spec["tolerations"] == [{"operator": "Exists"}]
 
 

@@ -7,8 +7,8 @@ from collections.abc import Iterable
 import pytest
 import yaml
 
+from serval_contract.ports import PORT_HTTP
 from serval_operator.builders.metadata import labels
-from serval_operator.constants import PORT_HTTP
 from unit.chart.rendering import CHART, NAMESPACE, ROOT, Chart, Manifest, of_kind, only
 
 

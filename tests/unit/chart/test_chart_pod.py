@@ -66,6 +66,7 @@ def test_environment_by_default(rendered: list[Manifest]) -> None:
         "SERVAL_HTTP_PORT": "8080",
         "SERVAL_WORKERS": "12",
         "SERVAL_HIDE_FOREIGN_HOLDERS": "false",
+        "SERVAL_CONDITION_METRICS": "false",
     }
     (container,) = pod_of(rendered)["spec"]["containers"]
     assert {"name": "config", "mountPath": "/etc/serval", "readOnly": True} in container["volumeMounts"]

@@ -74,6 +74,7 @@ def test_without_root_it_says_so(cache: Cache, monkeypatch: pytest.MonkeyPatch) 
     [
         ("operator/serval_operator/constants.py", {OPERATOR}),
         ("serving/serval_serving/__init__.py", {OPERATOR, SERVER}),
+        ("contract/serval_contract/__init__.py", {OPERATOR, SERVER}),
         ("requirements/operator.txt", {OPERATOR}),
         ("requirements/tensorflow-cpu.txt", {SERVER}),
         ("Dockerfile", {OPERATOR, SERVER}),

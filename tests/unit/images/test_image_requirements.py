@@ -97,7 +97,7 @@ def test_the_operator_image_has_what_it_imports_and_not_what_only_clients_need()
     # have no file.
     program = (
         "import sys; sys.modules['pykube'] = sys.modules['blinker'] = None;"
-        "import serval_operator.__main__, serval_serving.fetch.__main__, serval_serving.fetch.storage;"
+        "import serval_operator.__main__, serval_serving.fetch.__main__, serval_serving.fetch.stores.s3;"
         "print(*{n.partition('.')[0] for n, m in sys.modules.items() if getattr(m, '__file__', None)})"
     )
     command = [sys.executable, "-c", program]

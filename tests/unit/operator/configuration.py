@@ -7,7 +7,9 @@ from typing import Any
 
 import yaml
 
-from serval_operator.api.model import SCHEME_OCI, ModelSpec, parse_spec
+from serval_contract.schemes import OCI
+from serval_operator.api.capabilities import CAPABILITIES, DEVICE_REPORT
+from serval_operator.api.model import ModelSpec, parse_spec
 from serval_operator.api.resolved import Resolved
 from serval_operator.config import Configuration, FrontSettings, parse_configuration
 from serval_operator.planning.resolve import resolve
@@ -28,7 +30,6 @@ runtimes:
     frameworks: [TensorFlow, ONNX]
     images: {default: registry.example/serval-server:1, nvidia-gpu: registry.example/serval-server:1-gpu}
     env: [{name: TF_CPP_MIN_LOG_LEVEL, value: "1"}]
-    capabilities: [grpc-predict, rest-predict, raw-score, metrics, concurrency-limit]
     graceSeconds: 30
   - name: tensorflow-serving
     frameworks: [TensorFlow]
@@ -49,6 +50,8 @@ profiles:
     scalable: true
 """
 )
+# Serval's own server can do everything, but in these tests no pod is asked for its device.
+DOCUMENT["runtimes"][0]["capabilities"] = [name for name in CAPABILITIES if name != DEVICE_REPORT.name]
 CONFIGURATION: Configuration = parse_configuration(DOCUMENT)
 FRONT = FrontSettings(
     image="registry.example/serval-server:front",
@@ -71,4 +74,4 @@ def resolved(
 def come_to(spec: ModelSpec, *, image_volumes: bool = False, front: bool = False) -> Resolved:
     """What a spec comes to, on nodes that mount images as volumes or that do not."""
     found = resolve(spec, FRONTED if front else CONFIGURATION)
-    return replace(found, image_volume=image_volumes and spec.model.scheme == SCHEME_OCI)
+    return replace(found, image_volume=image_volumes and spec.model.scheme == OCI.name)

@@ -6,8 +6,10 @@ import re
 
 import pytest
 
+from serval_contract.reasons import FETCH_REASONS
 from serval_operator import constants, reasons
 from serval_operator.api.conditions import ORDER
+from serval_operator.constants import MODEL_FETCHED
 from serval_operator.planning.podstate import Stage
 from serval_operator.reasons import REASONS, Health, Reason
 from unit.operator.planning.pod_rows import ROWS as POD_ROWS
@@ -60,7 +62,7 @@ class TestRow:
             assert row.health in well or row.name == "Progressing"
 
     def test_what_is_not_wrong_has_no_marks_of_a_failure(self, row: Reason) -> None:
-        marks = (row.capacity, row.impossible, row.fetch, row.restarts, not row.retry, bool(row.not_provoked))
+        marks = (row.capacity, row.impossible, row.restarts, not row.retry, bool(row.not_provoked))
         assert row.failure or not any(marks)
 
 
@@ -74,3 +76,8 @@ def test_conditions_have_reasons_of_their_own(row: Row) -> None:
 def test_the_verdict_on_a_pod_belongs_to_the_condition_of_its_step(row: PodRow) -> None:
     if row.stage in STEPS:
         assert STEPS[row.stage] in REASONS[row.reason].conditions
+
+
+def test_the_table_has_a_row_for_each_reason_of_the_fetcher() -> None:
+    assert REASONS.keys() >= FETCH_REASONS
+    assert all(MODEL_FETCHED in REASONS[name].conditions for name in FETCH_REASONS)

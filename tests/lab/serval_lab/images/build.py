@@ -49,14 +49,15 @@ class Target:
 
 
 SHARED_SOURCES = ("Dockerfile", ".dockerignore", "requirements/install.sh", "requirements/trim.py")
+CONTRACT = "contract/serval_contract"
 SERVING = "serving/serval_serving"
 OPERATOR_PINS = "requirements/operator.txt"
 SERVER_PINS = "requirements/server.txt"
 TENSORFLOW_PINS = f"requirements/{TENSORFLOW}.txt"
 TENSORFLOW_CHECK = "requirements/check_tensorflow.py"
 REQUIREMENTS = (OPERATOR_PINS, SERVER_PINS, TENSORFLOW_PINS)
-OPERATOR = Target("operator", (OPERATOR_PINS, "operator/serval_operator", SERVING))
-SERVER = Target("server", (TENSORFLOW_PINS, TENSORFLOW_CHECK, SERVER_PINS, SERVING))
+OPERATOR = Target("operator", (OPERATOR_PINS, "operator/serval_operator", CONTRACT, SERVING))
+SERVER = Target("server", (TENSORFLOW_PINS, TENSORFLOW_CHECK, SERVER_PINS, CONTRACT, SERVING))
 
 IMPORT_BASE = """
 set -eu

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
+from serval_contract.schemes import PREFIXES
 from serval_operator.api.model import (
     Accelerator,
     Endpoint,
@@ -254,12 +255,9 @@ class TestFields:
         assert spec.wanted_replicas == wanted
 
 
-ADDRESS = (
-    "`spec.model.uri` must be an address that starts with one of "
-    "pvc://, https://, azureblob://, s3://, gs://, oci://"
-)
+ADDRESS = f"`spec.model.uri` must be an address that starts with one of {', '.join(PREFIXES)}"
 PATH = "`spec.model.uri` must not contain `..`, encoded dots, backslashes or control characters"
-CLAIM = "`spec.model.uri` must name a persistent volume claim after pvc://"
+CLAIM = "`spec.model.uri` must have the form pvc://CLAIM/PATH"
 MODEL_NAME = "`spec.model.name` must be at most 63 letters, digits, '.', '_' or '-'"
 UNION = "`spec.accelerator` must have either `profile` or `resourceName`"
 COUNT = "`spec.accelerator.count` must be a whole number of at least 1"

@@ -161,7 +161,11 @@ PROBE = st.fixed_dictionaries(
     {}, optional={"periodSeconds": st.integers(1, 9), "failureThreshold": st.integers(1, 9)}
 )
 MODELS = st.fixed_dictionaries(
-    {"uri": st.sampled_from([HTTPS, "https://h/$(A)$$", "azureblob://a/b/c", "s3://b/k", "oci://r/i:1"])},
+    {
+        "uri": st.sampled_from(
+            [HTTPS, "https://h/$(A)$$", "azureblob://acct/models/a", "s3://models/a", "oci://r/i:1"]
+        )
+    },
     optional={
         "name": st.from_regex(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,9}", fullmatch=True),
         "version": st.integers(0, 9),

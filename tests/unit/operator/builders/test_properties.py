@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serval_contract.ports import PORT_BEHIND_GRPC, PORT_BEHIND_HTTP
 from serval_operator.api.model import parse_spec
 from serval_operator.api.naming import digest, headless_name, pin_name
 from serval_operator.api.spec_blocks import Rollout
@@ -17,7 +18,7 @@ from serval_operator.builders.containers import literal
 from serval_operator.builders.deployment import NO_DEADLINE_SECONDS, deployment, pod_template
 from serval_operator.builders.metadata import child
 from serval_operator.builders.service import headless_service, service
-from serval_operator.constants import MAX_NAME, PORT_BEHIND_GRPC, PORT_BEHIND_HTTP
+from serval_operator.constants import MAX_NAME
 from serval_operator.planning.resolve import resolve
 from support import gen
 from unit.operator.builders.cases import CASES, FRONT_CASES, HTTPS, SPECS
@@ -489,11 +490,11 @@ class TestLiteral:
     @given(st.text(alphabet="$()A", max_size=8))
     def test_every_text_of_the_user(self, text: str) -> None:
         spec = {
-            "model": {"uri": f"https://host/{text}"},
+            "model": {"uri": f"https://host/a{text}"},
             "runtime": {"args": [f"--a={text}"], "env": [{"name": "A", "value": text}]},
         }
         fetch, server = containers(built(spec))
-        assert f"--uri=https://host/{text}" in [expand(arg) for arg in fetch["args"]]
+        assert f"--uri=https://host/a{text}" in [expand(arg) for arg in fetch["args"]]
         assert expand(server["args"][-1]) == f"--a={text}"
         assert {one["name"]: expand(one["value"]) for one in server["env"]}["A"] == text
 

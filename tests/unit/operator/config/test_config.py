@@ -286,7 +286,7 @@ BAD: list[tuple[Callable[[Any], None], str]] = [
     ),
     (put(*RUNTIME, "env", 0, "value", value=1), f"runtimes[0].env[0].value: {TEXT}"),
     (put(*RUNTIME, "env", 0, "valueFrom", value={}), "runtimes[0].env[0].valueFrom: unknown field"),
-    (put(*RUNTIME, "capabilities", value=["fly"]), "runtimes[0].capabilities: must be some of concurrency-"),
+    (put(*RUNTIME, "capabilities", value=["fly"]), "runtimes[0].capabilities: must be some of "),
     (put(*RUNTIME, "graceSeconds", value=0), "runtimes[0].graceSeconds: must be a whole number of at least"),
     (put(*RUNTIME, "graceSeconds", value="30"), "runtimes[0].graceSeconds: must be a whole number of at"),
     # profiles

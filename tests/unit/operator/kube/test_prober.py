@@ -10,8 +10,9 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
+from serval_contract.metrics import METRICS_PATH
 from serval_operator.kube import prober
-from serval_operator.kube.prober import MOST_BYTES, PATH, HttpProber
+from serval_operator.kube.prober import MOST_BYTES, HttpProber
 
 pytestmark = pytest.mark.unit
 
@@ -41,7 +42,7 @@ async def test_reads_the_page() -> None:
 
     async with served(answer) as port:
         assert await HttpProber().metrics(HOST, port) == "a 1\n"
-    assert [(one.method, one.path) for one in seen] == [("GET", PATH)]
+    assert [(one.method, one.path) for one in seen] == [("GET", METRICS_PATH)]
     assert "Authorization" not in seen[0].headers
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from serval_contract.reasons import FETCH_REASONS
 from serval_operator.planning.podstate import Stage
-from serval_operator.reasons import FETCH_REASONS
 from support import gen
 
 SCHEDULER = (

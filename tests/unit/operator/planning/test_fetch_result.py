@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serval_contract.report import FetchReport, Tensor
 from serval_operator.api.views import PodView, parse_pod
-from serval_operator.planning.podstate import FetchResult, fetch_result
+from serval_operator.planning.podstate import fetch_result
 from support import gen
 
 pytestmark = pytest.mark.unit
@@ -23,7 +24,7 @@ def view(*options: gen.Option) -> PodView:
     return parse_pod(gen.pod("digits-1", *options))
 
 
-def result(**report: Any) -> FetchResult | None:
+def result(**report: Any) -> FetchReport | None:
     return fetch_result(view(gen.fetched(**report)))
 
 
@@ -31,12 +32,13 @@ class TestFetchResult:
     def test_whole(self) -> None:
         scalar = {"name": "n", "dtype": "DT_INT64", "shape": []}
         open_rank = {"name": "any", "dtype": "DT_FLOAT", "shape": None}
-        assert result(inputs=[TENSOR, scalar], outputs=[open_rank]) == FetchResult(
+        assert result(inputs=[TENSOR, scalar], outputs=[open_rank]) == FetchReport(
             version=3,
             digest=gen.DIGEST,
+            size=752_000,
             seconds=2.5,
-            inputs=(TENSOR, scalar),
-            outputs=({"name": "any", "dtype": "DT_FLOAT"},),
+            inputs=(Tensor("images", "DT_STRING", (-1,)), Tensor("n", "DT_INT64", ())),
+            outputs=(Tensor("any", "DT_FLOAT", None),),
         )
 
     @pytest.mark.parametrize(
@@ -65,6 +67,9 @@ class TestFetchResult:
             ({"version": 0}, "version", 0),
             ({"digest": "md5:0"}, "digest", ""),
             ({"digest": None}, "digest", ""),
+            ({"bytes": "1"}, "size", None),
+            ({"bytes": -1}, "size", None),
+            ({"bytes": 0}, "size", 0),
             ({"seconds": "1"}, "seconds", None),
             ({"seconds": -1}, "seconds", None),
             ({"seconds": float("nan")}, "seconds", None),
@@ -73,19 +78,23 @@ class TestFetchResult:
             ({"seconds": 2}, "seconds", 2.0),
             ({"seconds": 0}, "seconds", 0.0),
             ({"version": 2**53 - 1}, "version", 2**53 - 1),
-            ({"inputs": [FULL_TENSOR] * 128}, "inputs", (FULL_TENSOR,) * 128),
-            ({"inputs": TENSOR}, "inputs", ()),
-            ({"inputs": [TENSOR, "x"]}, "inputs", ()),
-            ({"inputs": [TENSOR] * 129}, "inputs", ()),
-            ({"inputs": [{**TENSOR, "shape": ["x"]}]}, "inputs", ()),
-            ({"inputs": [{**TENSOR, "shape": [None]}]}, "inputs", ()),
-            ({"inputs": [{**TENSOR, "shape": [-2]}]}, "inputs", ()),
-            ({"inputs": [{**TENSOR, "shape": [1] * 65}]}, "inputs", ()),
-            ({"inputs": [{**TENSOR, "shape": 1}]}, "inputs", ()),
-            ({"inputs": [{**TENSOR, "name": "x" * 513}]}, "inputs", ()),
-            ({"inputs": [{**TENSOR, "name": "\ud800"}]}, "inputs", ()),
-            ({"inputs": [{**TENSOR, "dtype": "x" * 65}]}, "inputs", ()),
-            ({"inputs": [{"name": "x"}]}, "inputs", ()),
+            (
+                {"inputs": [FULL_TENSOR] * 128},
+                "inputs",
+                (Tensor("x" * 512, "x" * 64, (2**53 - 1,) * 64),) * 128,
+            ),
+            ({"inputs": TENSOR}, "inputs", None),
+            ({"inputs": [TENSOR, "x"]}, "inputs", None),
+            ({"inputs": [TENSOR] * 129}, "inputs", None),
+            ({"inputs": [{**TENSOR, "shape": ["x"]}]}, "inputs", None),
+            ({"inputs": [{**TENSOR, "shape": [None]}]}, "inputs", None),
+            ({"inputs": [{**TENSOR, "shape": [-2]}]}, "inputs", None),
+            ({"inputs": [{**TENSOR, "shape": [1] * 65}]}, "inputs", None),
+            ({"inputs": [{**TENSOR, "shape": 1}]}, "inputs", None),
+            ({"inputs": [{**TENSOR, "name": "x" * 513}]}, "inputs", None),
+            ({"inputs": [{**TENSOR, "name": "\ud800"}]}, "inputs", None),
+            ({"inputs": [{**TENSOR, "dtype": "x" * 65}]}, "inputs", None),
+            ({"inputs": [{"name": "x"}]}, "inputs", None),
         ],
     )
     def test_what_the_status_could_not_store_is_dropped(

@@ -153,7 +153,7 @@ class TestServer:
             process.send_signal(signal.SIGTERM)
             assert process.wait(timeout=10) == 0
 
-    @pytest.mark.parametrize("text", ["", "0", "-1", "1KiB", "x", "1e9"])
+    @pytest.mark.parametrize("text", ["", "0", "-1", "1KiB", "x", "0.5"])
     def test_strange_size(self, text: str, capsys: pytest.CaptureFixture[str]) -> None:
         with pytest.raises(SystemExit):
             main(["--dir=/x", f"--max-bytes={text}"])

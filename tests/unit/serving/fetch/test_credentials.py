@@ -5,16 +5,17 @@ from typing import Any
 
 import pytest
 
-from serval_serving.fetch.credentials import Access, access, read_credentials
+from serval_serving.fetch.credentials import Access, Values, read_secret
 from serval_serving.fetch.errors import FetchError
-from serval_serving.fetch.sources import AZURE, GS, S3, StoreSource
+from serval_serving.fetch.stores.azureblob import AzureBlobStore
+from serval_serving.fetch.stores.bucket import BucketStore
+from serval_serving.fetch.stores.gs import GsBucketStore
+from serval_serving.fetch.stores.s3 import S3BucketStore
 from unit.serving.fetch.builders import write
 
-SOURCES = {
-    AZURE: StoreSource(AZURE, "models", "container", "m"),
-    S3: StoreSource(S3, "", "models", "m"),
-    GS: StoreSource(GS, "", "models", "m"),
-}
+AZURE: BucketStore = AzureBlobStore("container", "m", "models")
+S3: BucketStore = S3BucketStore("models", "m")
+GS: BucketStore = GsBucketStore("models", "m")
 ACCOUNT = {"account_name": "models", "endpoint": "https://models.blob.core.windows.net"}
 AZURE_IDENTITY = {
     "AZURE_FEDERATED_TOKEN_FILE": "/var/run/token",
@@ -28,7 +29,7 @@ POD_IDENTITY = {
     "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE": "/var/run/token",
 }
 
-CHOSEN: dict[str, tuple[str, dict[str, str], dict[str, str] | None, dict[str, Any]]] = {
+CHOSEN: dict[str, tuple[BucketStore, dict[str, str], dict[str, str] | None, dict[str, Any]]] = {
     "azure nobody": (AZURE, {}, None, ACCOUNT | {"skip_signature": True}),
     "azure key": (AZURE, {"AZURE_STORAGE_KEY": "k"}, {}, ACCOUNT | {"account_key": "k"}),
     "azure sas": (AZURE, {"AZURE_STORAGE_SAS_TOKEN": "?se=1&sig=x"}, {}, ACCOUNT | {"sas_key": "se=1&sig=x"}),
@@ -104,24 +105,24 @@ CHOSEN: dict[str, tuple[str, dict[str, str], dict[str, str] | None, dict[str, An
 }
 
 
-@pytest.mark.parametrize(("scheme", "secret", "environment", "config"), CHOSEN.values(), ids=CHOSEN.keys())
+@pytest.mark.parametrize(("store", "secret", "environment", "config"), CHOSEN.values(), ids=CHOSEN.keys())
 def test_choice(
-    scheme: str, secret: dict[str, str], environment: dict[str, str] | None, config: dict[str, Any]
+    store: BucketStore, secret: dict[str, str], environment: dict[str, str] | None, config: dict[str, Any]
 ) -> None:
-    assert access(SOURCES[scheme], secret, environment).config == config
+    assert store.access(secret, environment).config == config
 
 
 def test_only_the_identity_s_own_endpoint_is_exempt() -> None:
-    assert access(SOURCES[S3], {}, POD_IDENTITY).exempt == {"169.254.170.23"}
-    assert access(SOURCES[GS], {}, {}).exempt == {"metadata.google.internal", "169.254.169.254"}
-    for scheme in (S3, AZURE):
-        assert access(SOURCES[scheme], {}, ROLE | AZURE_IDENTITY).exempt == set()
-    for source in SOURCES.values():
-        assert access(source, {}, None).exempt == set()
+    assert S3.access({}, POD_IDENTITY).exempt == {"169.254.170.23"}
+    assert GS.access({}, {}).exempt == {"metadata.google.internal", "169.254.169.254"}
+    for store in (S3, AZURE):
+        assert store.access({}, ROLE | AZURE_IDENTITY).exempt == set()
+    for store in (AZURE, S3, GS):
+        assert store.access({}, None).exempt == set()
 
 
 @pytest.mark.parametrize(
-    ("scheme", "secret", "plain"),
+    ("store", "secret", "plain"),
     [
         (S3, {"AWS_ENDPOINT_URL": "http://minio:9000"}, True),
         (S3, {"AWS_ENDPOINT_URL": "https://minio:9000"}, False),
@@ -130,12 +131,14 @@ def test_only_the_identity_s_own_endpoint_is_exempt() -> None:
         (AZURE, {}, False),
     ],
 )
-def test_without_tls_only_where_the_secret_says_so(scheme: str, secret: dict[str, str], plain: bool) -> None:
-    assert access(SOURCES[scheme], secret, None).plain is plain
+def test_without_tls_only_where_the_secret_says_so(
+    store: BucketStore, secret: dict[str, str], plain: bool
+) -> None:
+    assert store.access(secret, None).plain is plain
 
 
 @pytest.mark.parametrize(
-    ("scheme", "secret", "words"),
+    ("store", "secret", "words"),
     [
         (S3, {"AWS_ACCESS_KEY_ID": "hidden"}, "lack AWS_SECRET_ACCESS_KEY"),
         (S3, {"AWS_SECRET_ACCESS_KEY": "hidden"}, "lack AWS_ACCESS_KEY_ID"),
@@ -148,39 +151,40 @@ def test_without_tls_only_where_the_secret_says_so(scheme: str, secret: dict[str
         (AZURE, {"AZURE_STORAGE_CONNECTION_STRING": "AccountName=models"}, "neither AccountKey nor"),
     ],
 )
-def test_incomplete_secret_is_named(scheme: str, secret: dict[str, str], words: str) -> None:
+def test_incomplete_secret_is_named(store: BucketStore, secret: dict[str, str], words: str) -> None:
     with pytest.raises(FetchError, match=words) as caught:
-        access(SOURCES[scheme], secret, None)
+        store.access(secret, None)
     assert (caught.value.reason, caught.value.permanent) == ("ModelAccessDenied", True)
     assert "hidden" not in caught.value.message
 
 
 def test_sas_token_says_until_when_it_is_valid() -> None:
-    made = access(
-        SOURCES[AZURE], {"AZURE_STORAGE_SAS_TOKEN": "sv=1&se=2026-01-01T00%3A00%3A00Z&sig=SECRET"}, {}
-    )
+    made = AZURE.access({"AZURE_STORAGE_SAS_TOKEN": "sv=1&se=2026-01-01T00%3A00%3A00Z&sig=SECRET"}, {})
     assert made.shown == "with the SAS token of the Secret, valid until 2026-01-01T00:00:00Z"
+
+
+def read(folder: Path | None, store: BucketStore) -> Values:
+    return read_secret(folder, store.scheme, store.secret_keys)
 
 
 def test_files_of_a_secret(tmp_path: Path) -> None:
     write(tmp_path, {"AWS_ACCESS_KEY_ID": b"id\n", "AWS_SECRET_ACCESS_KEY": b"key", "unrelated": b"\xff"})
-    read = read_credentials(tmp_path, SOURCES[S3])
-    assert read == {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key"}
-    assert read_credentials(None, SOURCES[S3]) == {}
+    assert read(tmp_path, S3) == {"AWS_ACCESS_KEY_ID": "id", "AWS_SECRET_ACCESS_KEY": "key"}
+    assert read(None, S3) == {}
 
 
 @pytest.mark.parametrize("content", [b"\xff", b"x" * 70_000])
 def test_file_that_is_no_text(tmp_path: Path, content: bytes) -> None:
     write(tmp_path, {"AZURE_STORAGE_KEY": content})
     with pytest.raises(FetchError, match="AZURE_STORAGE_KEY of the Secret is no text"):
-        read_credentials(tmp_path, SOURCES[AZURE])
+        read(tmp_path, AZURE)
 
 
-@pytest.mark.parametrize("scheme", [AZURE, S3, GS])
-def test_secret_of_another_store_is_named(tmp_path: Path, scheme: str) -> None:
+@pytest.mark.parametrize("store", [AZURE, S3, GS])
+def test_secret_of_another_store_is_named(tmp_path: Path, store: BucketStore) -> None:
     write(tmp_path, {"PASSWORD": b"x"})
-    with pytest.raises(FetchError, match=f"none of the keys for {scheme}://: ") as caught:
-        read_credentials(tmp_path, SOURCES[scheme])
+    with pytest.raises(FetchError, match=f"none of the keys for {store.scheme.prefix}: ") as caught:
+        read(tmp_path, store)
     assert caught.value.reason == "ModelAccessDenied"
 
 

@@ -5,15 +5,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serval_serving.fetch.errors import FetchError
-from serval_serving.fetch.sources import (
-    HttpsSource,
-    ImageSource,
-    StoreSource,
-    VolumeSource,
-    parse_https,
-    parse_source,
-    public_uri,
-)
+from serval_serving.fetch.registry import ImageReference
+from serval_serving.fetch.sources import HttpsSource, parse_https, public_uri
+from serval_serving.fetch.stores import store_of
+from serval_serving.fetch.stores.azureblob import AzureBlobStore
+from serval_serving.fetch.stores.bucket import BucketStore
+from serval_serving.fetch.stores.gs import GsBucketStore
+from serval_serving.fetch.stores.https import HttpsStore
+from serval_serving.fetch.stores.oci import ImageStore
+from serval_serving.fetch.stores.pvc import ClaimStore
+from serval_serving.fetch.stores.s3 import S3BucketStore
 
 
 @pytest.mark.parametrize(
@@ -27,10 +28,10 @@ from serval_serving.fetch.sources import (
     ],
 )
 def test_https(uri: str, host: str, port: int, target: str, authority: str) -> None:
-    source = parse_source(uri)
-    assert source == HttpsSource(host, port, target, uri)
-    assert isinstance(source, HttpsSource)
-    assert source.authority == authority
+    store = store_of(uri)
+    assert store == HttpsStore(HttpsSource(host, port, target, uri))
+    assert isinstance(store, HttpsStore)
+    assert store.source.authority == authority
 
 
 @pytest.mark.parametrize(
@@ -44,35 +45,34 @@ def test_https(uri: str, host: str, port: int, target: str, authority: str) -> N
     ],
 )
 def test_volume(uri: str, claim: str, parts: tuple[str, ...]) -> None:
-    assert parse_source(uri) == VolumeSource(claim, parts)
+    assert store_of(uri) == ClaimStore(claim, parts)
 
 
 @pytest.mark.parametrize(
-    ("uri", "source"),
+    ("uri", "store"),
     [
-        ("azureblob://acct1/models/resnet/3", StoreSource("azureblob", "acct1", "models", "resnet/3")),
-        ("azureblob://acct1/$root/", StoreSource("azureblob", "acct1", "$root", "")),
-        ("s3://models/a%20b//c/", StoreSource("s3", "", "models", "a b/c")),
-        ("S3://models", StoreSource("s3", "", "models", "")),
-        ("gs://my_models.example/x.tar.gz", StoreSource("gs", "", "my_models.example", "x.tar.gz")),
+        ("azureblob://acct1/models/resnet/3", AzureBlobStore("models", "resnet/3", "acct1")),
+        ("azureblob://acct1/$root/", AzureBlobStore("$root", "", "acct1")),
+        ("s3://models/a%20b//c/", S3BucketStore("models", "a b/c")),
+        ("S3://models", S3BucketStore("models", "")),
+        ("gs://my_models.example/x.tar.gz", GsBucketStore("my_models.example", "x.tar.gz")),
     ],
 )
-def test_store(uri: str, source: StoreSource) -> None:
-    assert parse_source(uri) == source
+def test_store(uri: str, store: BucketStore) -> None:
+    assert store_of(uri) == store
 
 
 @pytest.mark.parametrize(
-    ("uri", "source"),
+    ("uri", "image"),
     [
-        ("oci://r.test/a/b:v1", ImageSource("r.test", "a/b", "v1", "")),
-        ("oci://r.test:5000/a", ImageSource("r.test:5000", "a", "latest", "")),
-        (f"oci://r.test/a@sha256:{'0' * 64}", ImageSource("r.test", "a", "", f"sha256:{'0' * 64}")),
-        (f"oci://r.test/a:t@sha256:{'0' * 64}", ImageSource("r.test", "a", "t", f"sha256:{'0' * 64}")),
+        ("oci://r.test/a/b:v1", ImageReference("r.test", "a/b", "v1", "")),
+        ("oci://r.test:5000/a", ImageReference("r.test:5000", "a", "latest", "")),
+        (f"oci://r.test/a@sha256:{'0' * 64}", ImageReference("r.test", "a", "", f"sha256:{'0' * 64}")),
+        (f"oci://r.test/a:t@sha256:{'0' * 64}", ImageReference("r.test", "a", "t", f"sha256:{'0' * 64}")),
     ],
 )
-def test_image(uri: str, source: ImageSource) -> None:
-    assert parse_source(uri) == source
-    assert parse_source(source.uri) == source
+def test_image(uri: str, image: ImageReference) -> None:
+    assert store_of(uri) == store_of(image.uri) == ImageStore(image)
 
 
 def test_plain_http_only_where_it_was_allowed() -> None:
@@ -128,7 +128,7 @@ def test_plain_http_only_where_it_was_allowed() -> None:
 )
 def test_bad_uris(uri: str, reason: str) -> None:
     with pytest.raises(FetchError) as caught:
-        parse_source(uri)
+        store_of(uri)
     assert (caught.value.reason, caught.value.permanent) == (reason, True)
     assert "SECRET" not in caught.value.message
 

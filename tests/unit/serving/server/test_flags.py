@@ -5,11 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from serval_contract.metrics import METRICS_PATH
 from serval_serving.server import flags
 from serval_serving.server.cpus import usable_cpus
 from serval_serving.server.flags import FlagError, parse
 from serval_serving.server.monitoring import metrics_path
-from serval_serving.server.settings import DEFAULT_METRICS_PATH, Settings
+from serval_serving.server.settings import Settings
 
 BASE = "--model_base_path=/models/m"
 
@@ -162,7 +163,7 @@ def test_every_setting_is_a_flag_and_stands_in_the_usage() -> None:
     ("text", "path"),
     [
         ('prometheus_config { enable: true path: "/x/y" }', "/x/y"),
-        ("prometheus_config { enable: true }", DEFAULT_METRICS_PATH),
+        ("prometheus_config { enable: true }", METRICS_PATH),
         ('prometheus_config: { enable: false, path: "/x" }', ""),
         ("", ""),
     ],
@@ -174,7 +175,7 @@ def test_the_monitoring_file(tmp_path: Path, text: str, path: str) -> None:
 
 
 def test_without_a_monitoring_file_metrics_are_served() -> None:
-    assert metrics_path(None) == DEFAULT_METRICS_PATH
+    assert metrics_path(None) == METRICS_PATH
 
 
 @pytest.mark.parametrize("text", ["prometheus_config {", 'prometheus_config { enable: true path: "x" }'])

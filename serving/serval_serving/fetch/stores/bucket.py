@@ -1,67 +1,133 @@
-"""Brings a model from an object store: several objects at once, large ones in parts."""
+"""What the object stores share: a model is downloaded several objects at once, large ones in parts."""
 
 from __future__ import annotations
 
 import os
+import re
 import threading
+from abc import abstractmethod
 from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final, Self
 
+from serval_contract.reasons import MODEL_ACCESS_DENIED
+from serval_contract.schemes import Scheme
 from serval_serving.fetch.bring import SINGLE, Brought, from_file
 from serval_serving.fetch.cached import through_cache
-from serval_serving.fetch.credentials import access, read_credentials
+from serval_serving.fetch.credentials import Access, Values, read_secret
 from serval_serving.fetch.digest import file_sha256
-from serval_serving.fetch.errors import (
-    MODEL_ACCESS_DENIED,
-    FetchError,
-    not_found,
-    too_large,
-    unavailable,
-    written_badly,
-)
+from serval_serving.fetch.errors import FetchError, not_found, too_large, unavailable, written_badly
 from serval_serving.fetch.names import place
 from serval_serving.fetch.objects import Objects, opened
 from serval_serving.fetch.progress import human
 from serval_serving.fetch.retry import retrying
 from serval_serving.fetch.settings import Work
-from serval_serving.fetch.sources import StoreSource
+from serval_serving.fetch.sources import bare, path_parts
+from serval_serving.fetch.stores.base import Store
 from serval_serving.fetch.versions import Located, locate
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
+    from obstore.store import ClientConfig, ObjectStore, RetryConfig
 
+_BUCKET: Final = re.compile(r"[$a-z0-9]([a-z0-9._-]{0,220}[a-z0-9])?")
 THREADS: Final = 8
 PART_BYTES: Final = 32 << 20
 """A longer object is read in parts of this size, which may come at the same time and are retried alone."""
 
 
-def from_store(work: Work, source: StoreSource, staging: Path) -> Brought:
-    """Download a version, or an archive and its content, into `staging`.
+@dataclass(frozen=True, slots=True)
+class BucketStore(Store):
+    """A place in a bucket or container of an object store.
+
+    Parameters
+    ----------
+    bucket:
+        Bucket or container.
+    key:
+        The path inside it, without slashes at its ends; empty for all of it.
+    """
+
+    bucket: str
+    key: str
+
+    @classmethod
+    def words(cls) -> str:
+        """How an address is written, for messages."""
+        return f"a model in an object store is written {cls.scheme.form}"
+
+    @classmethod
+    def parse(cls, uri: str) -> Self:
+        """Read an address of a bucket and a path."""
+        rest = bare(uri, cls.words())
+        return cls(*bucket_and_key(rest, cls.scheme, f"{cls.words()}; this one names no bucket"))
+
+    @property
+    def container(self) -> str:
+        """The address without the path, for messages."""
+        return f"{self.scheme.prefix}{self.bucket}"
+
+    @abstractmethod
+    def access(self, secret: Values, environment: Values | None) -> Access:
+        """Choose how to reach the store: by the Secret, by the pod's identity, or anonymously.
+
+        Parameters
+        ----------
+        secret:
+            Values of those of `secret_keys` that the Secret has.
+        environment:
+            Environment variables, in which the cloud announces the pod's identity; None not to use one.
+
+        Raises
+        ------
+        FetchError
+            ``ModelAccessDenied`` if the Secret is incomplete or contradicts the address.
+        """
+
+    @abstractmethod
+    def open(self, config: Any, client: ClientConfig, retry: RetryConfig) -> ObjectStore:
+        """Open the bucket with the library's settings.
+
+        Parameters
+        ----------
+        config:
+            That of `access`; its keys are those of the one store.
+        """
+
+    def bring(self, work: Work, staging: Path) -> Brought:
+        """Download a version, or one object and make a model of it."""
+        settings = work.settings
+        secret = read_secret(settings.credentials_dir, self.scheme, self.secret_keys)
+        identity = os.environ if settings.identity and not secret else None
+        with opened(work, self, self.access(secret, identity)) as objects:
+            path = PurePosixPath(self.key)
+            single = _look(objects, path)
+            if single is not None and single["size"]:
+                return _single(work, objects, single, staging)
+            try:
+                located = locate(objects, path, work.wanted)
+            except FileNotFoundError as error:
+                raise not_found(f"there is nothing at {self.container}/{self.key}") from error
+            folder = staging / "downloaded"
+            folder.mkdir()
+            _download(work, objects, _planned(work, objects, located.folder, folder))
+            return Brought(Located(folder, located.version))
+
+
+def bucket_and_key(rest: str, scheme: Scheme, words: str) -> tuple[str, str]:
+    """Read ``BUCKET/PATH``.
 
     Raises
     ------
     FetchError
-        If it cannot be had, is not the expected one, or is no such model.
+        ``ModelNotFound`` with `words` if there is no bucket, or the path leads elsewhere.
     """
-    settings = work.settings
-    secret = read_credentials(settings.credentials_dir, source)
-    identity = os.environ if settings.identity and not secret else None
-    with opened(work, source, access(source, secret, identity)) as objects:
-        path = PurePosixPath(source.key)
-        single = _look(objects, path)
-        if single is not None and single["size"]:
-            return _single(work, objects, single, staging)
-        try:
-            located = locate(objects, path, work.wanted)
-        except FileNotFoundError as error:
-            raise not_found(f"there is nothing at {source.container}/{source.key}") from error
-        folder = staging / "downloaded"
-        folder.mkdir()
-        _download(work, objects, _planned(work, objects, located.folder, folder))
-        return Brought(Located(folder, located.version))
+    bucket, _, path = rest.partition("/")
+    if not _BUCKET.fullmatch(bucket) or ".." in bucket:
+        raise not_found(words)
+    return bucket, "/".join(path_parts(path, scheme))
 
 
 def _look(objects: Objects, path: PurePosixPath) -> ObjectMeta | None:

@@ -1,0 +1,15 @@
+"""What identifies a model: its framework, the number of its version, the digest of its files."""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+TENSORFLOW: Final = "TensorFlow"
+ONNX: Final = "ONNX"
+FRAMEWORKS: Final = (TENSORFLOW, ONNX)
+"""Values of ``spec.model.framework``."""
+MAX_VERSION: Final = 2**63 - 1
+"""Largest version, as TensorFlow Serving's API has it: int64."""
+DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")
+"""How a digest is written, of a model's files as of an image."""

@@ -1,0 +1,13 @@
+"""Words by which the operator recognizes that a server ended because its model cannot be loaded.
+
+They are TensorFlow Serving's; Serval's own server ends with the same ones.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+START_FAILED: Final = "Failed to start server"
+NOT_AVAILABLE: Final = "did not become available"
+LOAD_FAILED: Final = (NOT_AVAILABLE, START_FAILED)
+"""The last line of a server that cannot load its model holds one of these."""

@@ -1,0 +1,73 @@
+"""``oci://REGISTRY/REPOSITORY:TAG``: an image that holds a model, mounted by the kubelet or in a registry."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar, Final, Self
+
+from serval_contract import schemes
+from serval_contract.models import DIGEST
+from serval_contract.reasons import MODEL_NOT_FOUND
+from serval_serving.fetch.bring import Brought
+from serval_serving.fetch.errors import FetchError, not_found
+from serval_serving.fetch.image import from_registry
+from serval_serving.fetch.registry import PULL_SECRET, ImageReference
+from serval_serving.fetch.settings import Work
+from serval_serving.fetch.sources import AUTHORITY, bare
+from serval_serving.fetch.stores.base import Store
+from serval_serving.fetch.tree import BoundedTree, Linker
+from serval_serving.fetch.versions import MAX_WRAPPERS, Located, locate
+
+DEFAULT_TAG: Final = "latest"
+_REPOSITORY: Final = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*")
+_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
+
+
+@dataclass(frozen=True, slots=True)
+class ImageStore(Store):
+    """An image.
+
+    Parameters
+    ----------
+    image:
+        Which one.
+    """
+
+    scheme: ClassVar[schemes.Scheme] = schemes.OCI
+    secret_keys: ClassVar[tuple[str, ...]] = (PULL_SECRET,)
+    image: ImageReference
+
+    @classmethod
+    def parse(cls, uri: str) -> Self:
+        """Read an address."""
+        words = f"an image is written {cls.scheme.form}, with @sha256:... in addition or in the tag's place"
+        registry, _, rest = bare(uri, words).partition("/")
+        name, at, digest = rest.partition("@")
+        repository, colon, tag = name.partition(":")
+        sound = AUTHORITY.fullmatch(registry) and _REPOSITORY.fullmatch(repository) and len(repository) < 256
+        if not sound or (colon and not _TAG.fullmatch(tag)) or (at and not DIGEST.fullmatch(digest)):
+            raise not_found(words)
+        return cls(ImageReference(registry, repository, tag or ("" if digest else DEFAULT_TAG), digest))
+
+    def bring(self, work: Work, staging: Path) -> Brought:
+        """Link to the version in the mounted image; without a mount, download the layers."""
+        if work.settings.image_mount is None:
+            return from_registry(work, self.image, staging)
+        return self._linked(work, work.settings.image_mount, staging)
+
+    def _linked(self, work: Work, mount: Path, staging: Path) -> Brought:
+        """Link to a version below `mount`; the server sees the image at the same place."""
+        tree = BoundedTree(mount)
+        try:
+            located = locate(tree, mount, work.wanted, wrappers=MAX_WRAPPERS)
+        except FileNotFoundError as error:
+            text = f"the image {self.image.uri} is not mounted at {mount}"
+            raise FetchError(MODEL_NOT_FOUND, text, permanent=False) from error
+        linked = staging / "linked"
+        Linker(tree, work.budget, work.deadline, work.progress).copy(located.folder, linked)
+        return Brought(Located(linked, located.version))
+
+
+STORE: Final = ImageStore
