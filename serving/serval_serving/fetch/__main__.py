@@ -18,7 +18,7 @@ from serval_serving.fetch.digest import file_sha256
 from serval_serving.fetch.errors import FetchError, unavailable
 from serval_serving.fetch.fetcher import Fetcher
 from serval_serving.fetch.frameworks import FRAMEWORKS, TENSORFLOW
-from serval_serving.fetch.models_folder import MONITORING_FILE
+from serval_serving.fetch.models_folder import RESERVED_NAMES, Batching
 from serval_serving.fetch.report import failure_line, success_line, write_termination_message
 from serval_serving.fetch.settings import FetchSettings, Surroundings
 from serval_serving.fetch.sources import SCHEMES
@@ -38,7 +38,10 @@ _LOG: Final = logging.getLogger("serval.fetch")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; return its exit status: 0 fetched, 1 not."""
     arguments = list(sys.argv[1:] if arguments is None else arguments)
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    if parsed.batch_size is None and (parsed.batch_timeout_micros, parsed.batch_enqueued) != (None, None):
+        parser.error("--batch-timeout-micros and --batch-enqueued need --batch-size")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
     # urllib3 quotes whole URIs, and their secrets, in its warnings.
     logging.getLogger("urllib3").setLevel(logging.CRITICAL)
@@ -130,6 +133,11 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--image-mount", type=Path, help="where the image of an oci:// URI is mounted")
     parser.add_argument("--pin-file", type=Path, help="version and digest that other replicas serve")
     parser.add_argument("--cache", help="http:// address of a cache of archives")
+    parser.add_argument("--batch-size", type=_positive, help="rows of the model server's largest batch")
+    parser.add_argument(
+        "--batch-timeout-micros", type=_natural, help="how long an incomplete batch waits, in microseconds"
+    )
+    parser.add_argument("--batch-enqueued", type=_positive, help="batches that may wait for a free thread")
     parser.add_argument("--pvc-mount", type=Path, default=PVC_MOUNT, help="where the claim is mounted")
     parser.add_argument("--max-seconds", type=float, default=DEFAULT_MAX_SECONDS, help="time limit")
     parser.add_argument("--termination-log", type=Path, default=TERMINATION_LOG, help="where the result goes")
@@ -154,7 +162,14 @@ def _settings(parsed: argparse.Namespace) -> FetchSettings:
         pin_file=parsed.pin_file,
         cache=parsed.cache,
         max_seconds=parsed.max_seconds,
+        batching=_batching(parsed),
     )
+
+
+def _batching(parsed: argparse.Namespace) -> Batching | None:
+    if parsed.batch_size is None:
+        return None
+    return Batching(parsed.batch_size, parsed.batch_timeout_micros, parsed.batch_enqueued)
 
 
 def _arm(max_seconds: float) -> None:
@@ -172,14 +187,22 @@ def _arm(max_seconds: float) -> None:
 
 
 def _name(text: str) -> str:
-    if not _NAME.fullmatch(text) or text == MONITORING_FILE:
-        raise argparse.ArgumentTypeError("a name is made of letters, digits, '.', '_' and '-'")
+    if not _NAME.fullmatch(text) or text in RESERVED_NAMES:
+        reserved = " and ".join(RESERVED_NAMES)
+        text = f"a name consists of letters, digits, '.', '_' and '-'; {reserved} are reserved"
+        raise argparse.ArgumentTypeError(text)
     return text
 
 
 def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError("a whole number above zero is wanted")
+    return int(text)
+
+
+def _natural(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError("a whole number is required")
     return int(text)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -12,6 +13,37 @@ STAGING: Final = ".staging"
 MONITORING_FILE: Final = "monitoring.config"
 MONITORING_TEXT: Final = 'prometheus_config { enable: true path: "/monitoring/prometheus/metrics" }\n'
 """TensorFlow Serving's monitoring configuration, so that the official image serves metrics too."""
+BATCHING_FILE: Final = "batching.config"
+RESERVED_NAMES: Final = (MONITORING_FILE, BATCHING_FILE)
+"""Files beside the models, which no model can be named after."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How the model server shall batch requests; None leaves the server's default.
+
+    Attributes
+    ----------
+    max_batch_size:
+        Rows of the largest batch.
+    timeout_micros:
+        How long an incomplete batch waits for more requests, in microseconds.
+    max_enqueued:
+        Batches that may wait for a free thread.
+    """
+
+    max_batch_size: int
+    timeout_micros: int | None = None
+    max_enqueued: int | None = None
+
+    def text(self) -> str:
+        """Return TensorFlow Serving's BatchingParameters as a text proto."""
+        fields = {
+            "max_batch_size": self.max_batch_size,
+            "batch_timeout_micros": self.timeout_micros,
+            "max_enqueued_batches": self.max_enqueued,
+        }
+        return "".join(f"{name} {{ value: {one} }}\n" for name, one in fields.items() if one is not None)
 
 
 class ModelsFolder:
@@ -21,11 +53,14 @@ class ModelsFolder:
     ----------
     path:
         The folder, which must exist.
+    batching:
+        Parameters to write beside the model; None for no such file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, batching: Batching | None = None) -> None:
         self.path = path
         self._staging = path / STAGING
+        self._batching = batching
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -38,7 +73,10 @@ class ModelsFolder:
             self._clear()
 
     def publish(self, staged: Path, name: str, version: int) -> None:
-        """Make `staged`, a folder inside the staging folder, the only version of the model `name`."""
+        """Make `staged`, a folder inside the staging folder, the only version of the model `name`.
+
+        The server's configuration files are written beside it.
+        """
         complete = self._staging / "complete"
         complete.mkdir()
         staged.rename(complete / str(version))
@@ -47,10 +85,15 @@ class ModelsFolder:
         if target.exists():
             target.rename(self._staging / "previous")
         complete.rename(target)
-        config = self._staging / MONITORING_FILE
-        config.write_text(MONITORING_TEXT, encoding="utf-8")
+        self._write(MONITORING_FILE, MONITORING_TEXT)
+        if self._batching is not None:
+            self._write(BATCHING_FILE, self._batching.text())
+
+    def _write(self, name: str, text: str) -> None:
+        config = self._staging / name
+        config.write_text(text, encoding="utf-8")
         config.chmod(0o644)
-        config.rename(self.path / MONITORING_FILE)
+        config.rename(self.path / name)
 
     def _clear(self) -> None:
         if self._staging.is_dir():
