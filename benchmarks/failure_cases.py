@@ -185,7 +185,7 @@ FAILURES = (
     Failure(f"{MODEL}::TestServer::test_out_of_memory", "OutOfMemory", "too little memory"),
     Failure(
         f"{SPEC}::test_a_model_that_does_not_answer_by_the_deadline",
-        "ProgressDeadlineExceeded",
+        "StartDeadlineExceeded",
         "no answer by a deadline of 10 s",
     ),
     Failure(

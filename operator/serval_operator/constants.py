@@ -22,9 +22,8 @@ LABEL_REVISION: Final = "serval.dev/revision"
 LABEL_ZONE: Final = "topology.kubernetes.io/zone"
 LABEL_REGION: Final = "topology.kubernetes.io/region"
 LABEL_HOSTNAME: Final = "kubernetes.io/hostname"
+LABEL_ARCH: Final = "kubernetes.io/arch"
 ANNOTATION_APPLIED: Final = "serval.dev/applied-hash"
-ANNOTATION_UPDATE_REQUESTED: Final = "serval.dev/update-requested"
-"""On the CR, with any new value: roll to what the operator would render now."""
 ANNOTATION_FAILED_REASON: Final = "serval.dev/failed-reason"
 ANNOTATION_FAILED_MESSAGE: Final = "serval.dev/failed-message"
 """On a ControllerRevision: why its rollout was given up."""
@@ -51,6 +50,9 @@ RESERVED_METADATA_DOMAINS: Final = (
     "azure.workload.identity",
 )
 
+SYSTEM_PRIORITY: Final = "system-"
+"""Start of the names of Kubernetes' own PriorityClasses."""
+
 AUTOSCALER_NAMESPACE: Final = "kube-system"
 AUTOSCALER_STATUS: Final = "cluster-autoscaler-status"
 """ConfigMap in which the cluster autoscaler says how its node groups are."""
@@ -66,6 +68,9 @@ PORT_BEHIND_HTTP: Final = 8511
 """Where the runtime's server listens behind a front, which has the pod's own ports."""
 PORT_SCORING: Final = 80
 MODELS_DIR: Final = "/models"
+MONITORING_FILE: Final = "monitoring.config"
+BATCHING_FILE: Final = "batching.config"
+"""Files that the fetch container writes to `MODELS_DIR`, beside the model's folder."""
 SOURCE_DIR: Final = "/serval/source"
 CA_DIR: Final = "/serval/ca"
 CREDENTIALS_DIR: Final = "/serval/credentials"
@@ -144,11 +149,11 @@ SCALE_UP_PENDING: Final = "ScaleUpPending"
 SCALE_UP_BLOCKED: Final = "ScaleUpBlocked"
 """The autoscaler adds no node; the message is its own. Cure: its limits, the quota, or the request."""
 UNTOLERATED_TAINT: Final = "UntoleratedTaint"
-"""Nodes with the device have a taint that the pod does not tolerate. Cure: `spec.accelerator.tolerations` or
+"""Nodes with the device have a taint that the pod does not tolerate. Cure: `spec.scheduling.tolerations` or
 the profile's; the message names the taint."""
 SELECTOR_MISMATCH: Final = "SelectorMismatch"
-"""Nodes have the device, but not the labels asked for. Cure: `spec.accelerator.nodeSelector` or that of the
-profile; the message says what the nodes have."""
+"""Nodes have the device, but not the labels that the pod asks for. Cure: `spec.scheduling.nodeSelector`, the
+profile's, or for `kubernetes.io/arch` the runtime's `architectures`; the message says what the nodes have."""
 REQUEST_EXCEEDS_NODE: Final = "RequestExceedsNode"
 """One pod asks for more devices than any node has. Cure: a smaller `spec.accelerator.count`, or a larger
 node."""
@@ -217,7 +222,7 @@ MODEL_ARTIFACT_REJECTED: Final = "ModelArtifactRejected"
 """The archive tries to write outside its folder, holds links, or unpacks to far too much."""
 MODEL_VERSION_SKEW: Final = "ModelVersionSkew"
 """A replica found another model than the replicas before it, at the same address. Cure: put the model back,
-or roll the new one to all replicas: `spec.model.version`, or the annotation `serval.dev/update-requested`."""
+or roll the new one out to all replicas: `spec.model.version`, or a new value of `spec.rollout.trigger`."""
 CREDENTIALS_NOT_FOUND: Final = "CredentialsNotFound"
 """The Secret or ServiceAccount of `spec.model.credentials` does not exist. Cure: create it; nothing needs to
 be restarted."""
@@ -250,12 +255,12 @@ FETCH_REASONS: Final = frozenset(
 """What the fetch container may name as its reason; anything else it says is not believed."""
 
 # --- reasons: rollout ---------------------------------------------------------------------------------
-PROGRESS_DEADLINE_EXCEEDED: Final = "ProgressDeadlineExceeded"
-"""A pod had a node for longer than `spec.rollout.progressDeadlineSeconds` and its model does not answer, with
-nothing else wrong that could be named. Cure: the model, or a longer deadline."""
+START_DEADLINE_EXCEEDED: Final = "StartDeadlineExceeded"
+"""A pod has had a node for longer than `spec.rollout.startDeadlineSeconds`, its model does not answer, and no
+other failure is known. Cure: the model, or a longer deadline."""
 RUNTIME_CHANGED: Final = "RuntimeChanged"
 """Used by `UpdateAvailable`: the operator or its configuration would render other pods today than those that
-run. Cure: a new value of the annotation `serval.dev/update-requested` rolls them."""
+run. Cure: a new value of `spec.rollout.trigger` rolls them."""
 
 # --- reasons: children --------------------------------------------------------------------------------
 RESOURCE_CONFLICT: Final = "ResourceConflict"
@@ -285,6 +290,7 @@ CAP_GRPC_PREDICT: Final = "grpc-predict"
 CAP_REST_PREDICT: Final = "rest-predict"
 CAP_RAW_SCORE: Final = "raw-score"
 CAP_CONCURRENCY_LIMIT: Final = "concurrency-limit"
+CAP_BATCHING: Final = "batching"
 CAP_DEVICE_REPORT: Final = "device-report"
 CAPABILITIES: Final = frozenset(
     {
@@ -293,9 +299,12 @@ CAPABILITIES: Final = frozenset(
         CAP_RAW_SCORE,
         "metrics",
         CAP_CONCURRENCY_LIMIT,
+        CAP_BATCHING,
         CAP_DEVICE_REPORT,
     }
 )
+FRONT_ADDS: Final = frozenset({CAP_RAW_SCORE, CAP_CONCURRENCY_LIMIT})
+"""What a front adds to a runtime that lacks it."""
 FRONT_STANDS_ON: Final = frozenset({CAP_GRPC_PREDICT, CAP_REST_PREDICT})
 """What a runtime must have for our server to stand before its own."""
 

@@ -22,7 +22,6 @@ TAINT = "example.com/reserved"
 ACCOUNT = "fetcher"
 ALLOWED = {"serval.dev/allowed": "true"}
 POLICY = "no-headless-services"
-UPDATE_REQUESTED = "serval.dev/update-requested"
 
 
 def message(obj: Object) -> str:
@@ -47,13 +46,13 @@ def scheduled(stand: Stand, name: str) -> None:
             {"accelerator": {"profile": "cpu"}},
         ),
         (
-            {"runtime": {"name": "crash"}, "endpoint": {"scoring": "Enabled"}},
+            {"runtime": {"name": "crash"}, "endpoint": {"rawBytes": "Enabled"}},
             "UnsupportedSpec",
             "serval",
             {"runtime": {"name": "serval"}},
         ),
     ],
-    ids=["runtime", "profile", "scoring"],
+    ids=["runtime", "profile", "raw bytes"],
 )
 def test_what_the_configuration_lacks(
     stand: Stand, spec: dict[str, Any], reason: str, words: str, cure: dict[str, Any]
@@ -79,7 +78,9 @@ def test_a_framework_that_the_runtime_does_not_serve(stand: Stand) -> None:
 
 class TestCredentials:
     def test_a_secret_that_is_missing(self, stand: Stand) -> None:
-        stand.create("keyless", resources=SMALL, model={**stand.model, "credentials": {"secretName": "keys"}})
+        stand.create(
+            "keyless", resources=SMALL, model={**stand.model, "credentials": {"secretRef": {"name": "keys"}}}
+        )
         assert "keys" in message(stand.failing("keyless", "CredentialsNotFound"))
         stand.patch("keyless", model={"credentials": None})
         stand.cluster.until_condition(stand.namespace, "keyless", "ModelFetched", "True", limit=SOON)
@@ -134,9 +135,9 @@ class TestChildren:
         stand.cluster.until_condition(stand.namespace, "forbidden", "EndpointReady", "True", limit=180)
 
     def test_pods_that_may_not_be_created(self, stand: Stand) -> None:
-        stand.create("important", resources=SMALL, priorityClassName="no-such-class")
+        stand.create("important", resources=SMALL, scheduling={"priorityClassName": "no-such-class"})
         assert "no-such-class" in message(stand.failing("important", "PodCreateFailed"))
-        stand.patch("important", priorityClassName=None)
+        stand.patch("important", scheduling=None)
         scheduled(stand, "important")
 
 
@@ -195,8 +196,8 @@ def test_a_taint_that_the_pod_does_not_tolerate(stand: Stand, cluster_lab: Lab) 
 def test_a_model_that_does_not_answer_by_the_deadline(stand: Stand) -> None:
     # Asked once before the server can answer, and again after five minutes.
     rarely = {"startup": {"periodSeconds": 300}}
-    stand.create("slow", resources=SMALL, probes=rarely, rollout={"progressDeadlineSeconds": 10})
-    assert "10 s" in message(stand.failing("slow", "ProgressDeadlineExceeded"))
+    stand.create("slow", resources=SMALL, probes=rarely, rollout={"startDeadlineSeconds": 10})
+    assert "10 s" in message(stand.failing("slow", "StartDeadlineExceeded"))
     stand.patch("slow", probes=None)
     stand.serving("slow")
 
@@ -219,8 +220,7 @@ def test_a_replica_that_finds_another_model(stand: Stand) -> None:
     cr = stand.failing("skewed", "ModelVersionSkew")
     assert condition(cr, "Available")["status"] == "True"
     assert before in message(cr)
-    rolled = {"metadata": {"annotations": {UPDATE_REQUESTED: "1"}}}
-    stand.cluster.patch("ModelDeployment", stand.namespace, "skewed", rolled)
+    stand.patch("skewed", rollout={"trigger": "1"})
     stand.cluster.until(
         "the new model in both replicas",
         "ModelDeployment",

@@ -32,7 +32,14 @@ CONFIGURATION = {
             "name": "serval",
             "frameworks": ["TensorFlow"],
             "images": {"default": "registry.example/serval-server:test"},
-            "capabilities": ["grpc-predict", "rest-predict", "raw-score", "metrics", "concurrency-limit"],
+            "capabilities": [
+                "grpc-predict",
+                "rest-predict",
+                "raw-score",
+                "metrics",
+                "concurrency-limit",
+                "batching",
+            ],
         },
         {
             "name": "tensorflow-serving",

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from serval_operator.api.model import SCORING_DISABLED, Endpoint
+from serval_operator.api.model import Endpoint
+from serval_operator.api.spec_blocks import DISABLED
 from serval_operator.constants import MODELS_DIR
 
 CONTAINER_SECURITY: Final[dict[str, Any]] = {
@@ -42,7 +43,7 @@ def endpoint_flags(endpoint: Endpoint, *, limits: bool, scores: bool) -> list[st
         flags.append(f"--rest_api_timeout_in_ms={endpoint.timeout_seconds * 1000}")
     if limits and endpoint.max_concurrent_requests:
         flags.append(f"--max_concurrent_requests={endpoint.max_concurrent_requests}")
-    if scores and endpoint.scoring == SCORING_DISABLED:
+    if scores and endpoint.raw_bytes == DISABLED:
         flags.append("--enable_scoring=false")
     return flags
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from serval_operator.api.model import SCHEME_PVC, TENSORFLOW, ModelSource
 from serval_operator.api.resolved import Resolved
+from serval_operator.api.spec_blocks import Batching
 from serval_operator.builders.containers import CONTAINER_SECURITY, MODELS_MOUNT, TMP_MOUNT, literal, mount
 from serval_operator.constants import (
     CA_DIR,
@@ -83,10 +84,23 @@ def _arguments(resolved: Resolved, reads: list[Source]) -> list[str]:
         arguments.append("--identity")
     if model.framework != TENSORFLOW:
         arguments.append(f"--framework={model.framework}")
+    arguments += _batching(resolved.spec.batching)
     if fetch.cache_url and model.sha256 and not _is_mounted(resolved):
         # Without a digest nothing tells whether what the cache has is still the model.
         arguments.append(f"--cache={literal(fetch.cache_url)}")
     return arguments
+
+
+def _batching(batching: Batching | None) -> list[str]:
+    """Arguments for the file with the batching parameters, which lies beside the model for the server."""
+    if batching is None:
+        return []
+    numbers = {
+        "--batch-size": batching.max_batch_size,
+        "--batch-timeout-micros": batching.timeout_micros,
+        "--batch-enqueued": batching.max_enqueued,
+    }
+    return [f"{flag}={number}" for flag, number in numbers.items() if number is not None]
 
 
 def _is_mounted(resolved: Resolved) -> bool:

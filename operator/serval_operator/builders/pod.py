@@ -25,9 +25,11 @@ from serval_operator.builders.fetch import IMAGE_VOLUME, Source, fetch_container
 from serval_operator.builders.front import LAST_SECONDS, OWN_FLAGS, front_container
 from serval_operator.builders.probes import facing, liveness, startup
 from serval_operator.constants import (
+    BATCHING_FILE,
     CAP_RAW_SCORE,
     CONTAINER_SERVER,
     IMAGE_DIR,
+    LABEL_ARCH,
     LABEL_HOSTNAME,
     LABEL_REVISION,
     LABEL_ZONE,
@@ -54,15 +56,18 @@ def pod_spec(name: str, resolved: Resolved, pin: str) -> dict[str, Any]:
     pin:
         Name of the ConfigMap that binds the pod's revision to one model.
     """
-    spec, credentials = resolved.spec, resolved.spec.model.credentials
+    scheduling, credentials = resolved.spec.scheduling, resolved.spec.model.credentials
     reads = sources(resolved, pin)
     optional = {
         "serviceAccountName": credentials.service_account_name if credentials else "",
         "topologySpreadConstraints": _spread(name, resolved),
         "nodeSelector": dict(resolved.node_selector),
+        "affinity": _affinity(resolved),
         "tolerations": [dict(one) for one in resolved.tolerations],
         "imagePullSecrets": [{"name": secret} for secret in _pull_secrets(resolved)],
-        "priorityClassName": spec.priority_class,
+        "priorityClassName": scheduling.priority_class,
+        "runtimeClassName": resolved.runtime_class,
+        "schedulerName": scheduling.scheduler,
     }
     return {
         "automountServiceAccountToken": False,
@@ -102,16 +107,27 @@ def _pull_secrets(resolved: Resolved) -> list[str]:
     return secrets
 
 
+def _affinity(resolved: Resolved) -> dict[str, Any]:
+    """Keep the pods on nodes for which the runtime has images; a node selector cannot name several values."""
+    architectures = resolved.runtime.architectures
+    if not architectures:
+        return {}
+    expression = {"key": LABEL_ARCH, "operator": "In", "values": list(architectures)}
+    terms = [{"matchExpressions": [expression]}]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    return {"nodeAffinity": required}
+
+
 def _spread(name: str, resolved: Resolved) -> list[dict[str, Any]]:
     """Spread the pods of a revision over nodes and zones.
 
     Zones are never more than a preference: a hard constraint would shut out every node without a zone.
     """
-    wish = resolved.spec.topology_spread
-    if wish == DISABLED:
+    spread = resolved.spec.scheduling.topology_spread
+    if spread == DISABLED:
         return []
     return [
-        _constraint(name, LABEL_HOSTNAME, "DoNotSchedule" if wish == REQUIRED else "ScheduleAnyway"),
+        _constraint(name, LABEL_HOSTNAME, "DoNotSchedule" if spread == REQUIRED else "ScheduleAnyway"),
         _constraint(name, LABEL_ZONE, "ScheduleAnyway"),
     ]
 
@@ -168,6 +184,8 @@ def _server_args(resolved: Resolved) -> list[str]:
         f"--model_base_path={MODELS_DIR}/{spec.model.name}",
         *runtime.args,
     ]
+    if spec.batching:
+        args += ["--enable_batching=true", f"--batching_parameters_file={MODELS_DIR}/{BATCHING_FILE}"]
     args += endpoint_flags(spec.endpoint, limits=not fronted, scores=CAP_RAW_SCORE in runtime.capabilities)
     kept_back = OWN_FLAGS if fronted else ()
     return [*args, *(literal(arg) for arg in spec.runtime_args if not arg.startswith(kept_back))]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from serval_operator.api.model import SCORING_ENABLED, Accelerator, ModelSpec
+from serval_operator.api.model import Accelerator, ModelSpec
 from serval_operator.api.resolved import Resolved
-from serval_operator.api.spec_blocks import AUTO
+from serval_operator.api.spec_blocks import AUTO, ENABLED
 from serval_operator.config import Configuration, FrontSettings, Profile, Runtime
 from serval_operator.constants import (
+    CAP_BATCHING,
     CAP_CONCURRENCY_LIMIT,
     CAP_RAW_SCORE,
+    FRONT_ADDS,
     FRONT_STANDS_ON,
     UNKNOWN_PROFILE,
     UNKNOWN_RUNTIME,
@@ -27,10 +29,12 @@ def resolve(spec: ModelSpec, configuration: Configuration) -> Resolved:
     Raises
     ------
     InvalidSpec
-        The runtime or profile is unknown, or the runtime lacks what the spec asks for, and no front adds it.
+        The runtime or profile is unknown, the PriorityClass is not allowed, or the runtime lacks what the
+        spec asks for, and no front adds it.
     """
+    _check_priority(spec, configuration)
     runtime = _runtime(spec, configuration)
-    accelerator = spec.accelerator
+    accelerator, scheduling = spec.accelerator, spec.scheduling
     profile = _profile(accelerator, configuration)
     resource = (accelerator.resource_name if accelerator else "") or profile.resource_name
     return Resolved(
@@ -41,8 +45,9 @@ def resolve(spec: ModelSpec, configuration: Configuration) -> Resolved:
         accelerator=(accelerator.profile or accelerator.resource_name) if accelerator else "",
         resource_name=resource,
         resource_count=accelerator.count if accelerator and resource else 0,
-        node_selector={**profile.node_selector, **(accelerator.node_selector if accelerator else {})},
-        tolerations=(*profile.tolerations, *(accelerator.tolerations if accelerator else ())),
+        node_selector={**profile.node_selector, **scheduling.node_selector},
+        tolerations=(*profile.tolerations, *scheduling.tolerations),
+        runtime_class=scheduling.runtime_class or profile.runtime_class,
         scalable=profile.scalable,
         when_unavailable=accelerator.when_unavailable if accelerator else AUTO,
         rollout=spec.rollout,
@@ -54,7 +59,8 @@ def asks_of_server(spec: ModelSpec) -> dict[str, str]:
     """What a spec asks of the server that not every runtime has: capabilities by field."""
     endpoint = spec.endpoint
     asked = {
-        "`spec.endpoint.scoring`": CAP_RAW_SCORE if endpoint.scoring == SCORING_ENABLED else "",
+        "`spec.runtime.batching`": CAP_BATCHING if spec.batching else "",
+        "`spec.endpoint.rawBytes`": CAP_RAW_SCORE if endpoint.raw_bytes == ENABLED else "",
         "`spec.endpoint.maxConcurrentRequests`": (
             CAP_CONCURRENCY_LIMIT if endpoint.max_concurrent_requests else ""
         ),
@@ -64,13 +70,19 @@ def asks_of_server(spec: ModelSpec) -> dict[str, str]:
 
 def _front(spec: ModelSpec, runtime: Runtime, configuration: Configuration) -> FrontSettings | None:
     """What has to stand before the runtime's server; None where that can do all by itself."""
-    asked = asks_of_server(spec).items()
-    lacking = [(field, one) for field, one in asked if one not in runtime.capabilities]
-    if not lacking:
-        return None
-    if configuration.front is None or not runtime.capabilities >= FRONT_STANDS_ON:
-        raise _lacks(runtime, *lacking[0], configuration)
-    return configuration.front
+    possible = configuration.front is not None and runtime.capabilities >= FRONT_STANDS_ON
+    lacking = {field: one for field, one in asks_of_server(spec).items() if one not in runtime.capabilities}
+    for field, capability in lacking.items():
+        if not possible or capability not in FRONT_ADDS:
+            raise _lacks(runtime, field, capability, configuration)
+    return configuration.front if lacking else None
+
+
+def _check_priority(spec: ModelSpec, configuration: Configuration) -> None:
+    name, allowed = spec.scheduling.priority_class, configuration.allowed_priority_classes
+    if name and allowed and name not in allowed:
+        text = f"`spec.scheduling.priorityClassName` must not be {name}; allowed are: {', '.join(allowed)}"
+        raise InvalidSpec(UNSUPPORTED_SPEC, text)
 
 
 def _runtime(spec: ModelSpec, configuration: Configuration) -> Runtime:

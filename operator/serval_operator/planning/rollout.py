@@ -20,8 +20,8 @@ from serval_operator.constants import (
     MODEL_LOAD_FAILED,
     NODE_NOT_READY,
     OUT_OF_MEMORY,
-    PROGRESS_DEADLINE_EXCEEDED,
     PROGRESSING,
+    START_DEADLINE_EXCEEDED,
 )
 from serval_operator.planning.damping import Damping
 from serval_operator.planning.deadline import time_left
@@ -56,7 +56,7 @@ class Wish:
     on_failure:
         `spec.rollout.onFailure`.
     deadline_seconds:
-        `spec.rollout.progressDeadlineSeconds`.
+        `spec.rollout.startDeadlineSeconds`.
     """
 
     revision: str
@@ -206,7 +206,7 @@ def _failure(pod: PodView, verdict: Verdict, wish: Wish, observed: Observed) -> 
     late = left is not None and left <= 0
     if verdict.reason == PROGRESSING:
         text = f"{verdict.message}, for more than {wish.deadline_seconds} s since a node took the pod"
-        return Blocked(PROGRESS_DEADLINE_EXCEEDED, text) if late else None
+        return Blocked(START_DEADLINE_EXCEEDED, text) if late else None
     hopeless = verdict.reason in _NEVER_CURED or (verdict.stage is Stage.FETCH and is_permanent(pod))
     worn = verdict.reason in _MAY_PASS and _restarts(pod, verdict.stage) >= RESTARTS
     return Blocked(verdict.reason, verdict.message) if hopeless or worn or late else None

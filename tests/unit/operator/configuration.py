@@ -1,4 +1,4 @@
-"""An operator's configuration for tests: three runtimes and three profiles with all that they may have."""
+"""An operator's configuration for tests: three runtimes and four profiles with all that they may have."""
 
 from __future__ import annotations
 
@@ -28,13 +28,14 @@ runtimes:
     frameworks: [TensorFlow, ONNX]
     images: {default: registry.example/serval-server:1, nvidia-gpu: registry.example/serval-server:1-gpu}
     env: [{name: TF_CPP_MIN_LOG_LEVEL, value: "1"}]
-    capabilities: [grpc-predict, rest-predict, raw-score, metrics, concurrency-limit]
+    capabilities: [grpc-predict, rest-predict, raw-score, metrics, concurrency-limit, batching]
     graceSeconds: 30
   - name: tensorflow-serving
     frameworks: [TensorFlow]
     images: {default: tensorflow/serving:2.19.1}
     args: [--monitoring_config_file=/models/monitoring.config]
-    capabilities: [grpc-predict, rest-predict, metrics]
+    architectures: [arm64, amd64]
+    capabilities: [grpc-predict, rest-predict, metrics, batching]
   - name: onnx
     frameworks: [ONNX]
     images: {default: registry.example/onnx:1}
@@ -43,6 +44,9 @@ profiles:
     resourceName: nvidia.com/gpu
     nodeSelector: {pool: gpu, zone: a}
     tolerations: [{key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}]
+  - name: gpu-pool
+    resourceName: nvidia.com/gpu
+    runtimeClassName: nvidia
   - name: cpu
   - name: spot
     resourceName: example.com/spot

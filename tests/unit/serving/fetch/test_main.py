@@ -164,7 +164,7 @@ def test_program(tmp_path: Path, log: Path) -> None:
     ],
 )
 def test_batching_parameters_are_what_the_server_reads(
-    tmp_path: Path, log: Path, arguments: tuple[str, ...], expected: BatchSettings
+    tmp_path: Path, arguments: tuple[str, ...], expected: BatchSettings
 ) -> None:
     write(tmp_path / "source", model_files())
     command = _command(tmp_path, "--uri=pvc://claim/", *arguments)
