@@ -62,7 +62,8 @@ def test_a_newer_configuration_rolls_no_pod_and_says_so(
     cluster.patch("ModelDeployment", namespace, "stays", {"spec": {"replicas": 2}})
     cr = serve(cluster, kubelet, namespace, "stays")
     assert pod["metadata"]["uid"] in {one["metadata"]["uid"] for one in kubelet.pods("stays")}
-    cluster.patch("ModelDeployment", namespace, "stays", {"spec": {"rollout": {"trigger": "1"}}})
+    asked = cluster.patch("ModelDeployment", namespace, "stays", {"spec": {"rollout": {"trigger": "1"}}})
+    assert asked["metadata"]["generation"] == cr["metadata"]["generation"] + 1
     cluster.until(
         "the newer image",
         "Deployment",
@@ -70,7 +71,9 @@ def test_a_newer_configuration_rolls_no_pod_and_says_so(
         "stays",
         lambda one: one["spec"]["template"]["spec"]["containers"][0]["image"].endswith(":newer"),
     )
-    serve(cluster, kubelet, namespace, "stays")
+    served = serve(cluster, kubelet, namespace, "stays")
+    assert served["status"]["observedGeneration"] == asked["metadata"]["generation"]
+    assert served["status"]["revision"] != cr["status"]["revision"]
     until(
         "no update left",
         lambda: not condition(cluster.get("ModelDeployment", namespace, "stays") or {}, "UpdateAvailable"),
