@@ -7,7 +7,9 @@ from typing import Final
 MODELS_DIR: Final = "/models"
 """The volume that the fetcher writes and the model server reads."""
 MONITORING_FILE: Final = "monitoring.config"
-"""The file that the fetcher writes into `MODELS_DIR`; no model may have this name."""
+BATCHING_FILE: Final = "batching.config"
+RESERVED_NAMES: Final = (MONITORING_FILE, BATCHING_FILE)
+"""Files that the fetcher writes into `MODELS_DIR` beside the model; no model may have these names."""
 SOURCE_DIR: Final = "/serval/source"
 """Where a PersistentVolumeClaim with the model is mounted."""
 IMAGE_DIR: Final = "/serval/image"

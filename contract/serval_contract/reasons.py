@@ -22,7 +22,7 @@ MODEL_INVALID: Final = "ModelInvalid"
 """The files are no servable model (no SavedModel, no signature). Cure: export the model again."""
 MODEL_VERSION_SKEW: Final = "ModelVersionSkew"
 """A replica found another model than the replicas before it, at the same address. Cure: put the model back,
-or roll the new one to all replicas: `spec.model.version`, or the annotation `serval.dev/update-requested`."""
+or roll the new one to all replicas: `spec.model.version`, or a new value of `spec.rollout.trigger`."""
 
 FETCH_REASONS: Final = frozenset(
     {

@@ -15,6 +15,8 @@ REST_API_PORT: Final[Flag[int]] = Flag("rest_api_port")
 REST_API_TIMEOUT_IN_MS: Final[Flag[int]] = Flag("rest_api_timeout_in_ms")
 MODEL_NAME: Final[Flag[str]] = Flag("model_name")
 MODEL_BASE_PATH: Final[Flag[str]] = Flag("model_base_path")
+ENABLE_BATCHING: Final[Flag[bool]] = Flag("enable_batching")
+BATCHING_PARAMETERS_FILE: Final[Flag[str]] = Flag("batching_parameters_file")
 MONITORING_CONFIG_FILE: Final[Flag[str]] = Flag("monitoring_config_file")
 
 # Flags of Serval's own server, alone or as a front.

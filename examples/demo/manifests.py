@@ -108,7 +108,7 @@ def model_deployment(
         "model": {
             "uri": store_url(namespace),
             "sha256": sha256,
-            "caConfigMap": {"name": STORE_CA, "key": CA_KEY},
+            "caConfigMapRef": {"name": STORE_CA, "key": CA_KEY},
         },
         "replicas": replicas,
         "resources": {"requests": {"cpu": "250m", "memory": "768Mi"}, "limits": {"memory": "2Gi"}},

@@ -16,13 +16,15 @@ import yaml
 
 from serval_contract.quantity import parse_quantity, parse_whole
 from serval_operator.api.capabilities import CAPABILITIES
-from serval_operator.constants import CONFIG_API_VERSION, CONFIG_KIND
+from serval_operator.constants import CONFIG_API_VERSION, CONFIG_KIND, SYSTEM_PRIORITY
 from serval_operator.errors import ConfigurationError
 
 DEFAULT_IMAGE = "default"
 PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _T = TypeVar("_T", "Runtime", "Profile")
 _DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_DNS_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
+_ARCHITECTURE = re.compile(r"[a-z0-9]{1,63}", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EXTENDED_RESOURCE = re.compile(
     r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/[a-zA-Z0-9]([-a-zA-Z0-9_.]{0,61}[a-zA-Z0-9])?"
@@ -69,6 +71,8 @@ class Runtime:
     ----------
     frameworks:
         Frameworks whose models it serves; empty for all of them.
+    architectures:
+        Architectures of its images, as in the node label ``kubernetes.io/arch``; empty for any.
     images:
         Image by accelerator profile; ``default`` where a profile has none of its own.
     args, env:
@@ -88,6 +92,7 @@ class Runtime:
     env: tuple[tuple[str, str], ...]
     capabilities: frozenset[str]
     grace_seconds: int
+    architectures: tuple[str, ...] = ()
 
     def image(self, profile: str) -> str:
         """Image for an accelerator profile (empty for none)."""
@@ -96,13 +101,20 @@ class Runtime:
 
 @dataclass(frozen=True, slots=True)
 class Profile:
-    """A kind of accelerator node that ModelDeployments may name; no resource name means CPU."""
+    """A kind of accelerator node that ModelDeployments may name; no resource name means CPU.
+
+    Parameters
+    ----------
+    runtime_class:
+        RuntimeClass that pods need on these nodes; empty for none.
+    """
 
     name: str
     resource_name: str
     node_selector: Mapping[str, str]
     tolerations: Sequence[Mapping[str, Any]]
     scalable: bool
+    runtime_class: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +125,8 @@ class Configuration:
     ----------
     front:
         What may stand before a runtime's server; None where what a runtime lacks is refused.
+    allowed_priority_classes:
+        PriorityClasses that a spec may name; empty for all but Kubernetes' own.
     """
 
     fetch: FetchSettings
@@ -120,6 +134,7 @@ class Configuration:
     runtimes: Mapping[str, Runtime]
     profiles: Mapping[str, Profile]
     front: FrontSettings | None = None
+    allowed_priority_classes: tuple[str, ...] = ()
 
 
 def load_configuration(path: Path) -> Configuration:
@@ -152,7 +167,7 @@ def parse_configuration(document: Any) -> Configuration:
         The text starts with the path of the field that is wrong.
     """
     root = _Node("", document)
-    root.only("apiVersion", "kind", "fetch", "front", "defaults", "runtimes", "profiles")
+    root.only("apiVersion", "kind", "fetch", "front", "defaults", "runtimes", "profiles", "scheduling")
     if root.text("apiVersion") != CONFIG_API_VERSION or root.text("kind") != CONFIG_KIND:
         raise ConfigurationError(
             f"the document: must be of apiVersion {CONFIG_API_VERSION} and kind {CONFIG_KIND}"
@@ -171,7 +186,19 @@ def parse_configuration(document: Any) -> Configuration:
                 f"runtimes.{runtime.name}.images: no such profile: {', '.join(sorted(unknown))}"
             )
     front = _front(root.child("front")) if root.has("front") else None
-    return Configuration(_fetch(root.child("fetch")), default, runtimes, profiles, front)
+    return Configuration(
+        _fetch(root.child("fetch")), default, runtimes, profiles, front, _priorities(root.child("scheduling"))
+    )
+
+
+def _priorities(node: _Node) -> tuple[str, ...]:
+    """PriorityClasses that a spec may name, sorted."""
+    node.only("allowedPriorityClasses")
+    names = node.texts("allowedPriorityClasses")
+    if not all(_DNS_NAME.fullmatch(name) and not name.startswith(SYSTEM_PRIORITY) for name in names):
+        text = f"must be names of PriorityClasses that do not start with {SYSTEM_PRIORITY}"
+        raise node.error("allowedPriorityClasses", text)
+    return tuple(sorted(set(names)))
 
 
 def _fetch(node: _Node) -> FetchSettings:
@@ -212,7 +239,15 @@ def _resources(node: _Node) -> Mapping[str, Mapping[str, str]]:
 
 def _runtime(node: _Node) -> Runtime:
     node.only(
-        "name", "frameworks", "images", "imagePullPolicy", "args", "env", "capabilities", "graceSeconds"
+        "name",
+        "frameworks",
+        "architectures",
+        "images",
+        "imagePullPolicy",
+        "args",
+        "env",
+        "capabilities",
+        "graceSeconds",
     )
     images = node.child("images").all_texts()
     if not images.get(DEFAULT_IMAGE):
@@ -220,6 +255,9 @@ def _runtime(node: _Node) -> Runtime:
     capabilities = frozenset(node.texts("capabilities"))
     if capabilities - CAPABILITIES.keys():
         raise node.error("capabilities", f"must be some of {', '.join(sorted(CAPABILITIES))}")
+    architectures = node.texts("architectures")
+    if not all(_ARCHITECTURE.fullmatch(one) for one in architectures):
+        raise node.error("architectures", "must be values of the label kubernetes.io/arch, such as amd64")
     return Runtime(
         name=node.name(),
         frameworks=node.texts("frameworks"),
@@ -229,6 +267,8 @@ def _runtime(node: _Node) -> Runtime:
         env=tuple(_variable(one) for one in node.items("env")),
         capabilities=capabilities,
         grace_seconds=node.number("graceSeconds", least=1, default=60),
+        # Sorted, so that the same set in another order renders the same pods.
+        architectures=tuple(sorted(set(architectures))),
     )
 
 
@@ -241,16 +281,22 @@ def _variable(node: _Node) -> tuple[str, str]:
 
 
 def _profile(node: _Node) -> Profile:
-    node.only("name", "description", "resourceName", "nodeSelector", "tolerations", "scalable")
+    node.only(
+        "name", "description", "resourceName", "nodeSelector", "tolerations", "runtimeClassName", "scalable"
+    )
     resource = node.text("resourceName", "")
     if resource and not _EXTENDED_RESOURCE.fullmatch(resource):
         raise node.error("resourceName", "must be the name of an extended resource such as nvidia.com/gpu")
+    runtime_class = node.text("runtimeClassName", "")
+    if runtime_class and not _DNS_NAME.fullmatch(runtime_class):
+        raise node.error("runtimeClassName", "must be the name of a RuntimeClass")
     return Profile(
         name=node.name(),
         resource_name=resource,
         node_selector=node.child("nodeSelector").all_texts(),
         tolerations=tuple(_toleration(one) for one in node.items("tolerations")),
         scalable=node.boolean("scalable"),
+        runtime_class=runtime_class,
     )
 
 

@@ -28,9 +28,8 @@ LABEL_REVISION: Final = "serval.dev/revision"
 LABEL_ZONE: Final = "topology.kubernetes.io/zone"
 LABEL_REGION: Final = "topology.kubernetes.io/region"
 LABEL_HOSTNAME: Final = "kubernetes.io/hostname"
+LABEL_ARCH: Final = "kubernetes.io/arch"
 ANNOTATION_APPLIED: Final = "serval.dev/applied-hash"
-ANNOTATION_UPDATE_REQUESTED: Final = "serval.dev/update-requested"
-"""On the CR, with any new value: roll to what the operator would render now."""
 ANNOTATION_FAILED_REASON: Final = "serval.dev/failed-reason"
 ANNOTATION_FAILED_MESSAGE: Final = "serval.dev/failed-message"
 """On a ControllerRevision: why its rollout was given up."""
@@ -56,6 +55,9 @@ RESERVED_METADATA_DOMAINS: Final = (
     "kopf.zalando.org",
     "azure.workload.identity",
 )
+
+SYSTEM_PRIORITY: Final = "system-"
+"""Start of the names of Kubernetes' own PriorityClasses."""
 
 AUTOSCALER_NAMESPACE: Final = "kube-system"
 AUTOSCALER_STATUS: Final = "cluster-autoscaler-status"

@@ -195,12 +195,12 @@ SCALE_UP_BLOCKED: Final = _capacity(
 UNTOLERATED_TAINT: Final = _no_node(
     "UntoleratedTaint",
     when="nodes with the device have a taint that the pod does not tolerate; the message names it",
-    cure="add the toleration to `spec.accelerator.tolerations` or to the profile",
+    cure="add the toleration to `spec.scheduling.tolerations` or to the profile",
 )
 SELECTOR_MISMATCH: Final = _no_node(
     "SelectorMismatch",
     when="nodes have the device, but not the labels that are asked for; the message says what they have",
-    cure="change `spec.accelerator.nodeSelector` or the profile's",
+    cure="change `spec.scheduling.nodeSelector` or the profile's",
 )
 REQUEST_EXCEEDS_NODE: Final = _no_node(
     "RequestExceedsNode",
@@ -313,7 +313,7 @@ MODEL_ACCESS_DENIED: Final = _fetch(
 MODEL_SOURCE_UNAVAILABLE: Final = _fetch(
     fetch.MODEL_SOURCE_UNAVAILABLE,
     when="the store does not answer, or its certificate is not trusted",
-    cure="repair the store, or set `spec.model.caConfigMap`; it is retried with back-off",
+    cure="repair the store, or set `spec.model.caConfigMapRef`; it is retried with back-off",
 )
 MODEL_TOO_LARGE: Final = _fetch(
     fetch.MODEL_TOO_LARGE,
@@ -335,8 +335,8 @@ MODEL_ARTIFACT_REJECTED: Final = _fetch(
 MODEL_VERSION_SKEW: Final = _fetch(
     fetch.MODEL_VERSION_SKEW,
     when="a replica found another model than earlier replicas, at the same address",
-    cure="put the model back, or roll the new one out: `spec.model.version`, or the annotation "
-    "`serval.dev/update-requested`",
+    cure="put the model back, or roll the new one out: `spec.model.version`, or a new value of "
+    "`spec.rollout.trigger`",
 )
 CREDENTIALS_NOT_FOUND: Final = _reason(
     "CredentialsNotFound",
@@ -376,10 +376,10 @@ DEVICE_UNKNOWN: Final = _reason(
 )
 
 # --- rollouts -----------------------------------------------------------------------------------------
-PROGRESS_DEADLINE_EXCEEDED: Final = _reason(
-    "ProgressDeadlineExceeded",
+START_DEADLINE_EXCEEDED: Final = _reason(
+    "StartDeadlineExceeded",
     _PODS,
-    "a pod has had a node for longer than `spec.rollout.progressDeadlineSeconds`, its model does not answer, "
+    "a pod has had a node for longer than `spec.rollout.startDeadlineSeconds`, its model does not answer, "
     "and no other cause is known",
     "correct the model, or set a longer deadline",
 )
@@ -387,7 +387,7 @@ RUNTIME_CHANGED: Final = _no_failure(
     "RuntimeChanged",
     (UPDATE_AVAILABLE,),
     "the operator or its configuration would make other pods today than those that run",
-    "to roll, give the annotation `serval.dev/update-requested` a new value",
+    "to roll, give `spec.rollout.trigger` a new value",
 )
 
 # --- objects that belong to the ModelDeployment -------------------------------------------------------

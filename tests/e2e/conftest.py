@@ -107,7 +107,7 @@ def chart_values(lab: Lab, images: Images) -> dict[str, Any]:
                 "frameworks": ["TensorFlow"],
                 "images": {"default": images.server},
                 "args": ["--enable_scoring=false"],
-                "capabilities": ["grpc-predict", "rest-predict", "metrics"],
+                "capabilities": ["grpc-predict", "rest-predict", "metrics", "batching"],
                 "graceSeconds": 30,
             },
         },

@@ -43,7 +43,7 @@ class Stand:
     @property
     def model(self) -> dict[str, Any]:
         """The good model."""
-        return {"uri": self.uri(ARCHIVE), "caConfigMap": {"name": CA_CONFIG_MAP, "key": CA_KEY}}
+        return {"uri": self.uri(ARCHIVE), "caConfigMapRef": {"name": CA_CONFIG_MAP, "key": CA_KEY}}
 
     def uri(self, path: str, **where: int) -> str:
         """Address of a path in the store."""
@@ -76,7 +76,7 @@ class Stand:
 
     def on_node(self, node: str) -> dict[str, Any]:
         """Fields that keep the pods on one node."""
-        return {"accelerator": {"profile": "cpu", "nodeSelector": {"kubernetes.io/hostname": node}}}
+        return {"scheduling": {"nodeSelector": {"kubernetes.io/hostname": node}}}
 
     def copy_ca(self, name: str) -> None:
         """Make the ConfigMap with the store's authority, under this name."""

@@ -65,7 +65,8 @@ def load(stand: Stand, name: str, model: TrainedModel) -> Iterator[None]:
 def test_more_replicas_under_load_and_fewer_without(
     stand: Stand, model: TrainedModel, metric: str, more: dict[str, Any]
 ) -> None:
-    scaling = {"minReplicas": 1, "maxReplicas": 2, "targetUtilization": 10, "metric": metric}
+    metrics = [{"type": metric, "targetUtilization": 10}]
+    scaling = {"minReplicas": 1, "maxReplicas": 2, "metrics": metrics}
     stand.create("elastic", resources=RESOURCES, autoscaling=scaling, **more)
     stand.serving("elastic")
     with load(stand, "elastic", model):

@@ -65,8 +65,7 @@ def drain(lab: Lab, node: str, name: str) -> None:
 
 class TestNodes:
     def test_one_of_two_replicas_dies_with_its_node(self, stand: Stand, cluster_lab: Lab) -> None:
-        spread = {"topologySpread": "Required", "accelerator": {"profile": "cpu"}}
-        stand.create("pair", replicas=2, resources=SMALL, **spread)
+        stand.create("pair", replicas=2, resources=SMALL, scheduling={"topologySpread": "Required"})
         stand.serving("pair")
         victim = next(name for name in nodes_of(stand, "pair") if name != OPERATOR_NODE)
         node = cluster_lab.node(victim)

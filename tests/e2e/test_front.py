@@ -13,8 +13,8 @@ from support.cluster import Object, condition
 from support.wait import until
 
 SMALL = {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "2Gi"}}
-RUNTIME = {"name": LIKE_OFFICIAL}
-SCORES = {"scoring": "Enabled"}
+RUNTIME = {"name": LIKE_OFFICIAL, "batching": {"maxBatchSize": 64, "timeoutMicros": 1000}}
+SCORES = {"rawBytes": "Enabled"}
 
 
 @pytest.fixture

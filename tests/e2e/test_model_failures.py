@@ -88,7 +88,7 @@ class TestNode:
 
     @provokes("VolumeFailed", "a ConfigMap that does not exist")
     def test_volume_that_is_missing(self, stand: Stand) -> None:
-        stand.create("no-ca", model={**stand.model, "caConfigMap": {"name": "later", "key": "ca.crt"}})
+        stand.create("no-ca", model={**stand.model, "caConfigMapRef": {"name": "later", "key": "ca.crt"}})
         assert "later" in message(failing(stand, "no-ca", "VolumeFailed"))
         stand.copy_ca("later")
         stand.cluster.until_condition(stand.namespace, "no-ca", "ModelFetched", "True", limit=240)

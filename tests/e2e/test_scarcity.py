@@ -190,16 +190,16 @@ class TestDevices:
 @provokes("NoNodeOffersResource", "a device that no node has")
 @provokes("SelectorMismatch", "labels that no GPU node has")
 @pytest.mark.parametrize(
-    ("accelerator", "reason"),
+    ("accelerator", "selector", "reason"),
     [
-        ({"resourceName": "amd.com/gpu"}, "NoNodeOffersResource"),
-        ({"resourceName": RESOURCE, "nodeSelector": {"zone": "nowhere"}}, "SelectorMismatch"),
-        ({"resourceName": RESOURCE, "count": 64}, "RequestExceedsNode"),
+        ({"resourceName": "amd.com/gpu"}, {}, "NoNodeOffersResource"),
+        ({"resourceName": RESOURCE}, {"zone": "nowhere"}, "SelectorMismatch"),
+        ({"resourceName": RESOURCE, "count": 64}, {}, "RequestExceedsNode"),
     ],
 )
 def test_what_this_cluster_cannot_give_is_said_at_once(
-    stand: Stand, accelerator: dict[str, object], reason: str
+    stand: Stand, accelerator: dict[str, object], selector: dict[str, str], reason: str
 ) -> None:
-    stand.create("impossible", accelerator=accelerator)
+    stand.create("impossible", accelerator=accelerator, scheduling={"nodeSelector": selector})
     stand.failing("impossible", reason, limit=10)
     assert not stand.pods("impossible")

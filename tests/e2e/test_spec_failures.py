@@ -23,7 +23,6 @@ TAINT = "example.com/reserved"
 ACCOUNT = "fetcher"
 ALLOWED = {"serval.dev/allowed": "true"}
 POLICY = "no-headless-services"
-UPDATE_REQUESTED = "serval.dev/update-requested"
 
 
 def message(obj: Object) -> str:
@@ -50,13 +49,13 @@ def scheduled(stand: Stand, name: str) -> None:
             {"accelerator": {"profile": "cpu"}},
         ),
         (
-            {"runtime": {"name": "crash"}, "endpoint": {"scoring": "Enabled"}},
+            {"runtime": {"name": "crash"}, "endpoint": {"rawBytes": "Enabled"}},
             "UnsupportedSpec",
             "serval",
             {"runtime": {"name": "serval"}},
         ),
     ],
-    ids=["runtime", "profile", "scoring"],
+    ids=["runtime", "profile", "raw bytes"],
 )
 def test_what_the_configuration_lacks(
     stand: Stand, spec: dict[str, Any], reason: str, words: str, cure: dict[str, Any]
@@ -84,7 +83,9 @@ def test_a_framework_that_the_runtime_does_not_serve(stand: Stand) -> None:
 class TestCredentials:
     @provokes("CredentialsNotFound", "no such Secret with credentials")
     def test_a_secret_that_is_missing(self, stand: Stand) -> None:
-        stand.create("keyless", resources=SMALL, model={**stand.model, "credentials": {"secretName": "keys"}})
+        stand.create(
+            "keyless", resources=SMALL, model={**stand.model, "credentials": {"secretRef": {"name": "keys"}}}
+        )
         assert "keys" in message(stand.failing("keyless", "CredentialsNotFound"))
         stand.patch("keyless", model={"credentials": None})
         stand.cluster.until_condition(stand.namespace, "keyless", "ModelFetched", "True", limit=SOON)
@@ -143,9 +144,9 @@ class TestChildren:
 
     @provokes("PodCreateFailed", "a PriorityClass that does not exist")
     def test_pods_that_may_not_be_created(self, stand: Stand) -> None:
-        stand.create("important", resources=SMALL, priorityClassName="no-such-class")
+        stand.create("important", resources=SMALL, scheduling={"priorityClassName": "no-such-class"})
         assert "no-such-class" in message(stand.failing("important", "PodCreateFailed"))
-        stand.patch("important", priorityClassName=None)
+        stand.patch("important", scheduling=None)
         scheduled(stand, "important")
 
 
@@ -202,12 +203,12 @@ def test_a_taint_that_the_pod_does_not_tolerate(stand: Stand, cluster_lab: Lab) 
     scheduled(stand, "shut-out")
 
 
-@provokes("ProgressDeadlineExceeded", "no answer by a deadline of 10 s")
+@provokes("StartDeadlineExceeded", "no answer by a deadline of 10 s")
 def test_a_model_that_does_not_answer_by_the_deadline(stand: Stand) -> None:
     # Asked once before the server can answer, and again after five minutes.
     rarely = {"startup": {"periodSeconds": 300}}
-    stand.create("slow", resources=SMALL, probes=rarely, rollout={"progressDeadlineSeconds": 10})
-    assert "10 s" in message(stand.failing("slow", "ProgressDeadlineExceeded"))
+    stand.create("slow", resources=SMALL, probes=rarely, rollout={"startDeadlineSeconds": 10})
+    assert "10 s" in message(stand.failing("slow", "StartDeadlineExceeded"))
     stand.patch("slow", probes=None)
     stand.serving("slow")
 
@@ -231,8 +232,7 @@ def test_a_replica_that_finds_another_model(stand: Stand) -> None:
     cr = stand.failing("skewed", "ModelVersionSkew")
     assert condition(cr, "Available")["status"] == "True"
     assert before in message(cr)
-    rolled = {"metadata": {"annotations": {UPDATE_REQUESTED: "1"}}}
-    stand.cluster.patch("ModelDeployment", stand.namespace, "skewed", rolled)
+    stand.patch("skewed", rollout={"trigger": "1"})
     stand.cluster.until(
         "the new model in both replicas",
         "ModelDeployment",

@@ -27,10 +27,19 @@ def autoscaling(
     )
 
 
+def scheduling(**fields: Any) -> Document:
+    return document(scheduling=fields)
+
+
 def toleration(**fields: Any) -> Document:
-    return accelerator(tolerations=[fields])
+    return scheduling(tolerations=[fields])
 
 
+def batching(*args: str, **fields: Any) -> Document:
+    return document(runtime={"args": list(args), "batching": fields})
+
+
+ON_REQUESTS = {"type": "RequestsInFlight"}
 GOOD: dict[str, Document] = {
     "the least": document(),
     "everything": EVERYTHING,
@@ -46,8 +55,8 @@ GOOD: dict[str, Document] = {
     "version 0": model(version=0),
     "version of today's nanoseconds": model(version=1795255000123456789),
     "version of today's seconds": model(version=1795255000),
-    "CA with its default key": model(uri="https://store/m.tgz", caConfigMap={"name": "ca"}),
-    "empty blocks": document(runtime={}, resources={}, endpoint={}, probes={}, podMetadata={}),
+    "CA with its default key": model(uri="https://store/m.tgz", caConfigMapRef={"name": "ca"}),
+    "empty blocks": document(runtime={}, resources={}, scheduling={}, endpoint={}, probes={}, podMetadata={}),
     "most replicas": document(replicas=1000),
     "limit without request": document(resources={"limits": {"memory": "1Gi"}}),
     "limit equals request in other words": document(
@@ -68,12 +77,19 @@ GOOD: dict[str, Document] = {
     "image by tag and digest": model(uri=f"oci://r.example/a/b/c__d.e--f:3@sha256:{'0' * 64}"),
     "image without tag": model(uri="oci://registry.example/vision"),
     "ONNX": model(framework="ONNX"),
-    "credentials for https": model(uri="https://s/m.zip", credentials={"secretName": "keys"}),
+    "credentials for https": model(uri="https://s/m.zip", credentials={"secretRef": {"name": "keys"}}),
     "a ServiceAccount": model(uri="s3://models/m", credentials={"serviceAccountName": "reader.v1"}),
     "autoscaling on CPU": autoscaling(resources={"requests": {"cpu": 1}}),
-    "autoscaling on CPU with a limit": autoscaling(resources={"limits": {"cpu": "500m"}}, metric="CPU"),
+    "autoscaling on CPU with a limit": autoscaling(
+        resources={"limits": {"cpu": "500m"}}, metrics=[{"type": "CPU", "targetUtilization": 100}]
+    ),
     "autoscaling on requests": autoscaling(
-        endpoint={"maxConcurrentRequests": 4}, metric="RequestsInFlight", minReplicas=3, maxReplicas=3
+        endpoint={"maxConcurrentRequests": 4}, metrics=[ON_REQUESTS], minReplicas=3, maxReplicas=3
+    ),
+    "autoscaling on both": autoscaling(
+        resources={"requests": {"cpu": 1}},
+        endpoint={"maxConcurrentRequests": 4},
+        metrics=[{**ON_REQUESTS, "targetUtilization": 1}, {"type": "CPU"}],
     ),
     "autoscaling beside replicas": document(
         replicas=2, autoscaling={"maxReplicas": 4}, resources={"requests": {"cpu": 1}}
@@ -82,9 +98,29 @@ GOOD: dict[str, Document] = {
     "budget of one": document(disruption={"maxUnavailable": 1}),
     "budget of one percent": document(disruption={"maxUnavailable": "1%"}),
     "budget of all": document(disruption={"maxUnavailable": "100%"}),
-    "shortest rollout": document(rollout={"progressDeadlineSeconds": 10, "minReadySeconds": 0}),
-    "longest rollout": document(rollout={"progressDeadlineSeconds": 86400, "minReadySeconds": 3600}),
-    "no spread": document(topologySpread="Disabled"),
+    "shortest rollout": document(rollout={"startDeadlineSeconds": 10, "minReadySeconds": 0}),
+    "longest rollout": document(rollout={"startDeadlineSeconds": 86400, "minReadySeconds": 3600}),
+    "any text as a trigger": document(rollout={"trigger": "2026-11-28: $(new) driver, \u732b"}),
+    "longest trigger": document(rollout={"trigger": "x" * 253}),
+    "empty trigger": document(rollout={"trigger": ""}),
+    "no spread": scheduling(topologySpread="Disabled"),
+    "nodes for a model on CPU": scheduling(
+        nodeSelector={"pool": "models"}, tolerations=[{"key": "models", "operator": "Exists"}]
+    ),
+    "nodes for a profile": document(
+        accelerator={"profile": "nvidia-gpu"}, scheduling={"nodeSelector": {"zone": "a"}}
+    ),
+    "classes and a scheduler": scheduling(
+        priorityClassName="not-system-high", runtimeClassName="kata.v2", schedulerName="volcano"
+    ),
+    "smallest batches": batching(maxBatchSize=1, timeoutMicros=0, maxEnqueued=1),
+    "largest batches": batching(maxBatchSize=65536, timeoutMicros=60000000, maxEnqueued=65536),
+    "batches by flags": document(runtime={"args": ["--enable_batching", "--batching_parameters_file=/b"]}),
+    "batches and similar flags": batching(
+        "--enable_batching_x=1", "--enable_per_model_batching_parameters", maxBatchSize=8
+    ),
+    "raw bytes": document(endpoint={"rawBytes": "Enabled"}),
+    "no raw bytes": document(endpoint={"rawBytes": "Disabled"}),
 }
 
 
@@ -95,8 +131,9 @@ AZURE, BUCKET, IMAGE = (
     "must be s3://BUCKET/PATH",
     "must be oci://",
 )
-CREDENTIALS, BUDGET = "spec.model.credentials", "spec.disruption.maxUnavailable"
-TOLERATION = "spec.accelerator.tolerations[0]"
+CREDENTIALS = "spec.model.credentials"
+BATCHING = "spec.runtime.batching"
+ONE_CREDENTIAL = "exactly one of `secretRef` and `serviceAccountName` must be set"
 REQUESTS = "spec.resources.requests"
 BAD: dict[str, tuple[Document, str, str]] = {
     # --- the name: the API server would take all of these, Services would not
@@ -147,23 +184,28 @@ BAD: dict[str, tuple[Document, str, str]] = {
     "image with a short digest": (model(uri="oci://registry.example/vision@sha256:ab"), URI, IMAGE),
     "image with a user": (model(uri="oci://u:p@registry.example/vision"), URI, IMAGE),
     "both credentials": (
-        model(uri="s3://models/m", credentials={"secretName": "a", "serviceAccountName": "b"}),
+        model(uri="s3://models/m", credentials={"secretRef": {"name": "a"}, "serviceAccountName": "b"}),
         CREDENTIALS,
-        "exactly one of `secretName` and `serviceAccountName` must be set",
+        ONE_CREDENTIAL,
     ),
     "no credentials": (
         model(uri="s3://models/m", credentials={}),
         CREDENTIALS,
-        "exactly one of `secretName` and `serviceAccountName` must be set",
+        ONE_CREDENTIAL,
+    ),
+    "a reference to no secret": (
+        model(uri="s3://models/m", credentials={"secretRef": {}}),
+        f"{CREDENTIALS}.secretRef.name",
+        "Required value",
     ),
     "credentials for a claim": (
-        model(credentials={"secretName": "a"}),
+        model(credentials={"secretRef": {"name": "a"}}),
         CREDENTIALS,
         "must be absent when `uri` starts with pvc://",
     ),
     "secret of another namespace": (
-        model(uri="s3://models/m", credentials={"secretName": "other/keys"}),
-        f"{CREDENTIALS}.secretName",
+        model(uri="s3://models/m", credentials={"secretRef": {"name": "other/keys"}}),
+        f"{CREDENTIALS}.secretRef.name",
         "should match",
     ),
     "account of another namespace": (
@@ -176,7 +218,12 @@ BAD: dict[str, tuple[Document, str, str]] = {
     "model name of a reserved file": (
         model(name="monitoring.config"),
         "spec.model.name",
-        "must not be monitoring.config",
+        "must not be monitoring.config or batching.config",
+    ),
+    "model name of the other reserved file": (
+        model(name="batching.config"),
+        "spec.model.name",
+        "must not be monitoring.config or batching.config",
     ),
     "model name too long": (model(name="a" * 64), "spec.model.name", "may not be more than 63"),
     "negative version": (model(version=-1), "spec.model.version", "greater than or equal to 0"),
@@ -185,15 +232,19 @@ BAD: dict[str, tuple[Document, str, str]] = {
     "unknown framework": (model(framework="Caffe"), "spec.model.framework", '"TensorFlow"'),
     "short digest": (model(sha256="ab"), "spec.model.sha256", "at least 64"),
     "digest in upper case": (model(sha256="A" * 64), "spec.model.sha256", "should match"),
-    "CA for a claim": (model(caConfigMap={"name": "ca"}), "spec.model.caConfigMap", "only when `uri` starts"),
+    "CA for a claim": (
+        model(caConfigMapRef={"name": "ca"}),
+        "spec.model.caConfigMapRef",
+        "only when `uri` starts",
+    ),
     "CA key with a path": (
-        model(uri="https://s/m.zip", caConfigMap={"name": "ca", "key": "../ca"}),
-        "spec.model.caConfigMap.key",
+        model(uri="https://s/m.zip", caConfigMapRef={"name": "ca", "key": "../ca"}),
+        "spec.model.caConfigMapRef.key",
         "should match",
     ),
     "CA of another namespace": (
-        model(uri="https://s/m.zip", caConfigMap={"name": "other/ca"}),
-        "spec.model.caConfigMap.name",
+        model(uri="https://s/m.zip", caConfigMapRef={"name": "other/ca"}),
+        "spec.model.caConfigMapRef.name",
         "should match",
     ),
     # --- the runtime
@@ -231,6 +282,32 @@ BAD: dict[str, tuple[Document, str, str]] = {
         "spec.runtime.env[0].value",
         "Required value",
     ),
+    "batches without a size": (batching(timeoutMicros=1), f"{BATCHING}.maxBatchSize", "Required value"),
+    "batches of none": (batching(maxBatchSize=0), f"{BATCHING}.maxBatchSize", "equal to 1"),
+    "huge batches": (batching(maxBatchSize=65537), f"{BATCHING}.maxBatchSize", "equal to 65536"),
+    "batches in the past": (
+        batching(maxBatchSize=1, timeoutMicros=-1),
+        f"{BATCHING}.timeoutMicros",
+        "equal to 0",
+    ),
+    "batches that wait for more than a minute": (
+        batching(maxBatchSize=1, timeoutMicros=60000001),
+        f"{BATCHING}.timeoutMicros",
+        "equal to 60000000",
+    ),
+    "no queue for batches": (
+        batching(maxBatchSize=1, maxEnqueued=0),
+        f"{BATCHING}.maxEnqueued",
+        "equal to 1",
+    ),
+    **{
+        f"batches by a field and {flag}": (
+            batching("--a=1", flag, maxBatchSize=1),
+            "spec.runtime.args",
+            "must not contain --enable_batching or --batching_parameters_file when `batching` is set",
+        )
+        for flag in ("--enable_batching", "--enable_batching=false", "--batching_parameters_file=/b")
+    },
     # --- numbers
     "negative replicas": (document(replicas=-1), "spec.replicas", "greater than or equal to 0"),
     "too many replicas": (document(replicas=10**9), "spec.replicas", "less than or equal to 1000"),
@@ -254,127 +331,8 @@ BAD: dict[str, tuple[Document, str, str]] = {
         "spec.resources",
         "`limits` must not be lower than `requests`",
     ),
-    # --- accelerators
-    "profile and resource": (
-        accelerator(resourceName="nvidia.com/gpu"),
-        "spec.accelerator",
-        "exactly one of `profile` and `resourceName` must be set",
-    ),
-    "neither profile nor resource": (
-        document(accelerator={"count": 1}),
-        "spec.accelerator",
-        "exactly one of `profile` and `resourceName` must be set",
-    ),
-    "no accelerators": (accelerator(count=0), "spec.accelerator.count", "greater than or equal to 1"),
-    "too many accelerators": (accelerator(count=65), "spec.accelerator.count", "less than or equal to 64"),
-    "half an accelerator": (accelerator(count=1.5), "spec.accelerator.count", "must be of type int32"),
-    "resource without domain": (
-        document(accelerator={"resourceName": "gpu"}),
-        "spec.accelerator.resourceName",
-        "must be the name of an extended resource",
-    ),
-    "Kubernetes' own resource": (
-        document(accelerator={"resourceName": "kubernetes.io/gpu"}),
-        "spec.accelerator.resourceName",
-        "must not be in the domain kubernetes.io",
-    ),
-    "resource of a quota": (
-        document(accelerator={"resourceName": "requests.nvidia.com/gpu"}),
-        "spec.accelerator.resourceName",
-        "nor start with requests.",
-    ),
-    "node label name": (
-        accelerator(nodeSelector={"a b": "c"}),
-        "spec.accelerator.nodeSelector",
-        "must have valid label names",
-    ),
-    "node label value": (
-        accelerator(nodeSelector={"a": "b c"}),
-        "spec.accelerator.nodeSelector.a",
-        "should match",
-    ),
-    "toleration of nothing": (
-        toleration(effect="NoSchedule"),
-        TOLERATION,
-        "`operator`",
-    ),
-    "value beside Exists": (
-        toleration(key="a", operator="Exists", value="b"),
-        TOLERATION,
-        "`value` must be absent",
-    ),
-    "seconds without NoExecute": (
-        toleration(key="a", value="b", effect="NoSchedule", tolerationSeconds=3),
-        TOLERATION,
-        "`effect` must be NoExecute",
-    ),
-    "unknown operator": (
-        toleration(key="a", operator="In"),
-        f"{TOLERATION}.operator",
-        "Unsupported value",
-    ),
-    "unknown policy": (accelerator(whenUnavailable="Queue"), "spec.accelerator.whenUnavailable", '"Refuse"'),
-    # --- rollouts
-    "unknown strategy": (document(rollout={"strategy": "Recreate"}), "spec.rollout.strategy", '"InPlace"'),
-    "unknown cure": (document(rollout={"onFailure": "Delete"}), "spec.rollout.onFailure", '"Revert"'),
-    "no deadline": (
-        document(rollout={"progressDeadlineSeconds": 0}),
-        "spec.rollout.progressDeadlineSeconds",
-        "equal to 10",
-    ),
-    "deadline beyond a day": (
-        document(rollout={"progressDeadlineSeconds": 86401}),
-        "spec.rollout.progressDeadlineSeconds",
-        "equal to 86400",
-    ),
-    "ready for too long": (
-        document(rollout={"minReadySeconds": 3601}),
-        "spec.rollout.minReadySeconds",
-        "equal to 3600",
-    ),
-    # --- autoscaling
-    "no most": (document(autoscaling={}), "spec.autoscaling.maxReplicas", "Required value"),
-    "most below least": (
-        autoscaling(resources={"requests": {"cpu": 1}}, minReplicas=5, maxReplicas=4),
-        "spec.autoscaling.maxReplicas",
-        "`maxReplicas` must be at least `minReplicas`",
-    ),
-    "to zero": (autoscaling(minReplicas=0), "spec.autoscaling.minReplicas", "equal to 1"),
-    "a thousand million": (autoscaling(maxReplicas=10**9), "spec.autoscaling.maxReplicas", "equal to 1000"),
-    "over 100 percent": (
-        autoscaling(targetUtilization=101),
-        "spec.autoscaling.targetUtilization",
-        "equal to 100",
-    ),
-    "unknown metric": (autoscaling(metric="Memory"), "spec.autoscaling.metric", '"RequestsInFlight"'),
-    "a share of no CPU": (
-        autoscaling(resources={"requests": {"memory": "1Gi"}}),
-        "spec.autoscaling",
-        "`resources.requests.cpu` must be set",
-    ),
-    "a share of no requests": (
-        autoscaling(resources={"requests": {"cpu": 1}}, metric="RequestsInFlight"),
-        "spec.autoscaling",
-        "`endpoint.maxConcurrentRequests` must be set",
-    ),
-    # --- disruption and spread
-    "budget of none": (document(disruption={"maxUnavailable": 0}), BUDGET, "must be a number from 1"),
-    "budget of 0 percent": (
-        document(disruption={"maxUnavailable": "0%"}),
-        BUDGET,
-        "would hold up every drain",
-    ),
-    "budget beyond all": (document(disruption={"maxUnavailable": "101%"}), BUDGET, "must be a number from 1"),
-    "budget as a text": (document(disruption={"maxUnavailable": "5"}), BUDGET, "must be a number from 1"),
-    "huge budget": (document(disruption={"maxUnavailable": 10**9}), BUDGET, "must be a number from 1"),
-    "unknown spread": (document(topologySpread="Zone"), "spec.topologySpread", '"Preferred"'),
     # --- the rest
-    "unknown exposure": (
-        document(endpoint={"expose": "LoadBalancer"}),
-        "spec.endpoint.expose",
-        '"ClusterIP"',
-    ),
-    "scoring as a boolean": (document(endpoint={"scoring": True}), "spec.endpoint.scoring", '"Enabled"'),
+    "raw bytes as a boolean": (document(endpoint={"rawBytes": True}), "spec.endpoint.rawBytes", '"Enabled"'),
     "no time": (document(endpoint={"timeoutSeconds": 0}), "spec.endpoint.timeoutSeconds", "equal to 1"),
     "no requests": (
         document(endpoint={"maxConcurrentRequests": 0}),
@@ -390,11 +348,6 @@ BAD: dict[str, tuple[Document, str, str]] = {
         document(imagePullSecrets=[{"name": "other/secret"}]),
         "spec.imagePullSecrets[0].name",
         "should match",
-    ),
-    "priority of the system": (
-        document(priorityClassName="system-node-critical"),
-        "spec.priorityClassName",
-        "must not be one of the cluster's own",
     ),
     "label name": (
         document(podMetadata={"labels": {"-a": "b"}}),

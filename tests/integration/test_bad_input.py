@@ -74,9 +74,14 @@ class TestUnknownNames:
             ({"runtime": {"name": "moon"}}, "UnknownRuntime", "serval"),
             ({"accelerator": {"profile": "moon", "count": 1}}, "UnknownProfile", "nvidia-gpu"),
             (
-                {"runtime": {"name": "tensorflow-serving"}, "endpoint": {"scoring": "Enabled"}},
+                {"runtime": {"name": "tensorflow-serving"}, "endpoint": {"rawBytes": "Enabled"}},
                 "UnsupportedSpec",
                 "serval",
+            ),
+            (
+                {"runtime": {"name": "tensorflow-serving", "batching": {"maxBatchSize": 8}}},
+                "UnsupportedSpec",
+                "`spec.runtime.batching` needs what runtime `tensorflow-serving` lacks",
             ),
             (
                 {"model": {"uri": BUCKET, "framework": "ONNX"}},

@@ -89,7 +89,11 @@ def test_explains_every_field_of_the_spec(installed: Any) -> None:
     assert explained.returncode == 0, explained.stderr
     for field in (
         "uri",
-        "caConfigMap",
+        "caConfigMapRef",
+        "secretRef",
+        "maxBatchSize",
+        "runtimeClassName",
+        "targetUtilization",
         "resourceName",
         "tolerationSeconds",
         "failureThreshold",
@@ -153,6 +157,9 @@ def test_status_is_kept_whole_and_shown_as_a_table(installed: Any, shown: ApplyS
     assert row.split()[:-1] == ["shown", "True", "False", "Unschedulable", "1/2", "resnet50/3", "nvidia-gpu"]
     wide = kubectl(installed, "get", "serval", "-n", NAMESPACE, "-o", "wide").stdout
     assert "shown.crd-test.svc:8500" in wide
+    header, row = wide.splitlines()
+    column = header.index("UPDATED")
+    assert row[column:].split()[0] == str(STATUS["updatedReplicas"])
     assert "0/3 nodes are available" in wide
     scale = kubectl(installed, "get", "mdep", "shown", "-n", NAMESPACE, "--subresource=scale", "-o", "json")
     assert json.loads(scale.stdout)["status"] == {"replicas": 2, "selector": STATUS["selector"]}

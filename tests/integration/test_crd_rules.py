@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from kubernetes import client, config
 
+from integration.crd_block_rows import BAD_BLOCKS
 from integration.crd_rules_rows import BAD, GOOD, env
 from integration.crd_samples import NAMESPACE, Document, document, install_crd
 
@@ -56,7 +57,10 @@ def test_takes(create: Creator, body: Document) -> None:
     assert create(body) == {}
 
 
-@pytest.mark.parametrize(("body", "field", "message"), BAD.values(), ids=BAD.keys())
+REFUSED = {**BAD, **BAD_BLOCKS}
+
+
+@pytest.mark.parametrize(("body", "field", "message"), REFUSED.values(), ids=REFUSED.keys())
 def test_refuses(create: Creator, body: Document, field: str, message: str) -> None:
     refused = create(body)
     assert field in refused, refused

@@ -58,12 +58,12 @@ def test_a_newer_configuration_rolls_no_pod_and_says_so(
     second.start()
     cr = cluster.until_condition(namespace, "stays", "UpdateAvailable", "True", "RuntimeChanged")
     assert condition(cr, "Ready")["status"] == "True"
-    assert "serval.dev/update-requested" in condition(cr, "UpdateAvailable")["message"]
+    assert "spec.rollout.trigger" in condition(cr, "UpdateAvailable")["message"]
     cluster.patch("ModelDeployment", namespace, "stays", {"spec": {"replicas": 2}})
     cr = serve(cluster, kubelet, namespace, "stays")
     assert pod["metadata"]["uid"] in {one["metadata"]["uid"] for one in kubelet.pods("stays")}
-    asked = {"metadata": {"annotations": {"serval.dev/update-requested": "1"}}}
-    cluster.patch("ModelDeployment", namespace, "stays", asked)
+    asked = cluster.patch("ModelDeployment", namespace, "stays", {"spec": {"rollout": {"trigger": "1"}}})
+    assert asked["metadata"]["generation"] == cr["metadata"]["generation"] + 1
     cluster.until(
         "the newer image",
         "Deployment",
@@ -71,7 +71,9 @@ def test_a_newer_configuration_rolls_no_pod_and_says_so(
         "stays",
         lambda one: one["spec"]["template"]["spec"]["containers"][0]["image"].endswith(":newer"),
     )
-    serve(cluster, kubelet, namespace, "stays")
+    served = serve(cluster, kubelet, namespace, "stays")
+    assert served["status"]["observedGeneration"] == asked["metadata"]["generation"]
+    assert served["status"]["revision"] != cr["status"]["revision"]
     until(
         "no update left",
         lambda: not condition(cluster.get("ModelDeployment", namespace, "stays") or {}, "UpdateAvailable"),
@@ -208,13 +210,13 @@ def test_a_pod_past_its_deadline_says_so(
     cluster: Cluster, namespace: str, kubelet: Kubelet, operator_factory: Made
 ) -> None:
     operator = operator_factory("strict").start()
-    cluster.create(model_deployment("late", namespace, rollout={"progressDeadlineSeconds": 60}))
+    cluster.create(model_deployment("late", namespace, rollout={"startDeadlineSeconds": 60}))
     (pod,) = until("the pod", lambda: [one for one in kubelet.pods("late") if one["spec"].get("nodeName")])
     status = states.loading()
     for one in status["conditions"]:
         one["lastTransitionTime"] = "2026-01-01T00:00:00Z"
     kubelet.write(pod, status)
-    cr = cluster.until_condition(namespace, "late", "Ready", "False", "ProgressDeadlineExceeded")
+    cr = cluster.until_condition(namespace, "late", "Ready", "False", "StartDeadlineExceeded")
     assert "60 s" in condition(cr, "Ready")["message"]
     assert not condition(cr, "Stalled")
     assert operator.stop() == 0

@@ -114,8 +114,7 @@ class TestVerdicts:
         self, cluster: Cluster, namespace: str, nodes: Nodes
     ) -> None:
         nodes("board-plain", 1, labels={"model": "u200"})
-        asked = {"nodeSelector": {"model": "u250"}}
-        cluster.create(wants("picky", namespace, accelerator=asked))
+        cluster.create(wants("picky", namespace, scheduling={"nodeSelector": {"model": "u250"}}))
         cr = cluster.until_condition(namespace, "picky", "Ready", "False", "SelectorMismatch")
         assert "u250" in condition(cr, "Ready")["message"]
 

@@ -116,6 +116,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   "kind" "OperatorConfiguration"
   "fetch" $fetch
   "defaults" (dict "runtime" .Values.defaultRuntime)
+  "scheduling" .Values.scheduling
   "runtimes" $runtimes
   "profiles" $profiles }}
 {{- with .Values.front }}

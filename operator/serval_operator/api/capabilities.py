@@ -12,8 +12,14 @@ from types import MappingProxyType
 from typing import Final
 
 from serval_contract.metrics import ACCELERATOR_GAUGE
-from serval_contract.server_flags import ENABLE_SCORING, MAX_CONCURRENT_REQUESTS
-from serval_operator.api.model import SCORING_ENABLED, ModelSpec
+from serval_contract.server_flags import (
+    BATCHING_PARAMETERS_FILE,
+    ENABLE_BATCHING,
+    ENABLE_SCORING,
+    MAX_CONCURRENT_REQUESTS,
+)
+from serval_operator.api.model import ModelSpec
+from serval_operator.api.spec_blocks import ENABLED
 
 
 def _never(_spec: ModelSpec) -> bool:
@@ -57,8 +63,8 @@ REST_PREDICT: Final = Capability(
 RAW_SCORE: Final = Capability(
     "raw-score",
     f"scores raw bytes at `/score`, and takes `{ENABLE_SCORING(False)}`",
-    field="spec.endpoint.scoring",
-    asked=lambda spec: spec.endpoint.scoring == SCORING_ENABLED,
+    field="spec.endpoint.rawBytes",
+    asked=lambda spec: spec.endpoint.raw_bytes == ENABLED,
     added_by_front=True,
 )
 METRICS: Final = Capability("metrics", "has metrics for Prometheus")
@@ -73,10 +79,24 @@ DEVICE_REPORT: Final = Capability(
     "device-report",
     f"reports by the metric `{ACCELERATOR_GAUGE}` what it runs on; the operator reads it",
 )
+BATCHING: Final = Capability(
+    "batching",
+    f"takes `{ENABLE_BATCHING(True)}` and `{BATCHING_PARAMETERS_FILE.option}`",
+    field="spec.runtime.batching",
+    asked=lambda spec: spec.batching is not None,
+)
 CAPABILITIES: Final[Mapping[str, Capability]] = MappingProxyType(
     {
         one.name: one
-        for one in (GRPC_PREDICT, REST_PREDICT, RAW_SCORE, METRICS, CONCURRENCY_LIMIT, DEVICE_REPORT)
+        for one in (
+            GRPC_PREDICT,
+            REST_PREDICT,
+            RAW_SCORE,
+            METRICS,
+            CONCURRENCY_LIMIT,
+            BATCHING,
+            DEVICE_REPORT,
+        )
     }
 )
 """All capabilities by name."""

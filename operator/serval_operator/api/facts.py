@@ -15,7 +15,7 @@ from typing import Any, Final
 from serval_operator.api.amounts import extended
 from serval_operator.api.capabilities import ADDED_BY_FRONT
 from serval_operator.api.view_parts import mapping, mappings, whole
-from serval_operator.constants import CONTAINER_FRONT, CONTAINER_SERVER
+from serval_operator.constants import CONTAINER_FRONT, CONTAINER_SERVER, LABEL_ARCH
 
 FORMAT: Final = 1
 """Form of the data of a ControllerRevision. The data is immutable, so another form gets another number."""
@@ -31,6 +31,8 @@ class Placement:
         Profile or resource as the spec names it; empty for none.
     resource_name, count:
         Extended resource of each pod and how many units of it; empty and 0 for none.
+    architectures:
+        Values of the node label ``kubernetes.io/arch`` that the image runs on; empty for any.
     """
 
     accelerator: str = ""
@@ -38,6 +40,7 @@ class Placement:
     count: int = 0
     node_selector: Mapping[str, str] = field(default_factory=dict)
     tolerations: Sequence[Mapping[str, Any]] = ()
+    architectures: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +71,7 @@ class Facts:
             "count": asked.count,
             "nodeSelector": dict(asked.node_selector),
             "tolerations": [dict(one) for one in asked.tolerations],
+            "architectures": list(asked.architectures),
         }
         return {
             "runtime": self.runtime,
@@ -106,6 +110,7 @@ def _placement(recorded: Mapping[str, Any]) -> Placement:
         count=whole(recorded.get("count")),
         node_selector=mapping(recorded, "nodeSelector"),
         tolerations=tuple(mappings(recorded, "tolerations")),
+        architectures=_texts(recorded.get("architectures")),
     )
 
 
@@ -120,7 +125,23 @@ def _derived_placement(template: Mapping[str, Any], server: Mapping[str, Any]) -
         count=count,
         node_selector=mapping(spec, "nodeSelector"),
         tolerations=tuple(mappings(spec, "tolerations")),
+        architectures=_architectures(spec),
     )
+
+
+def _architectures(spec: Mapping[str, Any]) -> tuple[str, ...]:
+    """Architectures that the required node affinity of a pod spec names, as our builder writes it."""
+    affinity = mapping(mapping(spec, "affinity"), "nodeAffinity")
+    required = mapping(affinity, "requiredDuringSchedulingIgnoredDuringExecution")
+    terms = mappings(required, "nodeSelectorTerms")
+    rules = (rule for term in terms for rule in mappings(term, "matchExpressions"))
+    named = next((rule for rule in rules if rule.get("key") == LABEL_ARCH), {})
+    return _texts(named.get("values"))
+
+
+def _texts(value: object) -> tuple[str, ...]:
+    """Entries of a list as texts; none if it is not a list."""
+    return tuple(map(str, value)) if isinstance(value, list) else ()
 
 
 def _containers(template: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:

@@ -8,35 +8,35 @@ here again is what the operator relies on: an object may be older than a rule, a
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, get_args
 
-from serval_contract.models import TENSORFLOW
-from serval_contract.paths import MONITORING_FILE
+from serval_contract.models import FRAMEWORKS, TENSORFLOW
+from serval_contract.paths import RESERVED_NAMES
 from serval_contract.schemes import PREFIXES, SCHEMES, Scheme
 from serval_operator.api.spec_blocks import (
     AUTO,
-    PREFERRED,
     Autoscaling,
+    Batching,
     Credentials,
     Disruption,
+    RawBytes,
     Rollout,
-    TopologySpread,
+    Scheduling,
     WhenUnavailable,
     invalid,
+    known_word,
     parse_autoscaling,
+    parse_batching,
     parse_credentials,
     parse_disruption,
     parse_rollout,
-    parse_topology_spread,
+    parse_scheduling,
     parse_when_unavailable,
     whole_number,
 )
 from serval_operator.constants import MAX_NAME, RESERVED_METADATA_DOMAINS
-
-SCORING_ENABLED = "Enabled"
-SCORING_DISABLED = "Disabled"
 
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 _MODEL_NAME = re.compile(r"[a-zA-Z0-9][a-zA-Z0-9._-]{0,62}")
@@ -60,7 +60,7 @@ class ModelSource:
     ca_config_map:
         Name and key of a ConfigMap with the certificate authority of an https source, or None.
     credentials:
-        Who the fetch container is towards the store, or None for nobody.
+        Identity of the fetch container at the store, or None to fetch anonymously.
     """
 
     uri: str
@@ -89,20 +89,18 @@ class ModelSource:
 
 @dataclass(frozen=True, slots=True)
 class Accelerator:
-    """Where the model runs: `spec.accelerator`. Either a profile or a resource name is set.
+    """What each replica runs on: `spec.accelerator`. Either a profile or a resource name is set.
 
     Parameters
     ----------
     when_unavailable:
-        Whether pods are made while no node could ever take one: ``Wait`` yes, ``Refuse`` no, ``Auto`` no
-        unless something says that such a node may appear.
+        Whether pods are created while no node could ever take one: ``Wait`` yes, ``Refuse`` no, ``Auto`` no
+        unless such a node may be added.
     """
 
     profile: str
     resource_name: str
     count: int
-    node_selector: Mapping[str, str]
-    tolerations: Sequence[Mapping[str, Any]]
     when_unavailable: WhenUnavailable = AUTO
 
 
@@ -121,15 +119,15 @@ class Endpoint:
 
     Parameters
     ----------
-    scoring:
-        ``Enabled``, ``Disabled``, or empty for "where the runtime can".
+    raw_bytes:
+        Whether ``/score`` takes raw bytes; None for "if the runtime supports it".
     timeout_seconds:
         Longest time that one request may take, or None for the runtime's own.
     max_concurrent_requests:
         Requests in work at once in one replica, or None for no limit.
     """
 
-    scoring: str = ""
+    raw_bytes: RawBytes | None = None
     timeout_seconds: int | None = None
     max_concurrent_requests: int | None = None
 
@@ -150,14 +148,14 @@ class ModelSpec:
     readiness: Probe
     liveness: Probe
     suspend: bool
+    batching: Batching | None = None
+    scheduling: Scheduling = field(default_factory=Scheduling)
     image_pull_secrets: tuple[str, ...] = ()
-    priority_class: str = ""
     pod_labels: Mapping[str, str] = field(default_factory=dict)
     pod_annotations: Mapping[str, str] = field(default_factory=dict)
     rollout: Rollout = field(default_factory=Rollout)
     autoscaling: Autoscaling | None = None
     disruption: Disruption | None = None
-    topology_spread: TopologySpread = PREFERRED
 
     @property
     def wanted_replicas(self) -> int:
@@ -183,7 +181,6 @@ def parse_spec(name: str, spec: Mapping[str, Any]) -> ModelSpec:
             f"`metadata.name` must be at most {MAX_NAME} of a-z, 0-9 and '-', starting with a letter"
         )
     runtime = spec.get("runtime") or {}
-    endpoint = spec.get("endpoint") or {}
     probes = spec.get("probes") or {}
     metadata = spec.get("podMetadata") or {}
     return ModelSpec(
@@ -194,23 +191,19 @@ def parse_spec(name: str, spec: Mapping[str, Any]) -> ModelSpec:
         replicas=whole_number("spec.replicas", spec.get("replicas", 1), least=0),
         resources=spec.get("resources") or {},
         accelerator=_accelerator(spec.get("accelerator")),
-        endpoint=Endpoint(
-            scoring=endpoint.get("scoring") or "",
-            timeout_seconds=endpoint.get("timeoutSeconds"),
-            max_concurrent_requests=endpoint.get("maxConcurrentRequests"),
-        ),
+        endpoint=_endpoint(spec.get("endpoint") or {}),
         startup=_probe(probes.get("startup")),
         readiness=_probe(probes.get("readiness")),
         liveness=_probe(probes.get("liveness")),
         suspend=bool(spec.get("suspend")),
+        batching=parse_batching(runtime.get("batching")),
+        scheduling=parse_scheduling(spec.get("scheduling")),
         image_pull_secrets=tuple(one["name"] for one in spec.get("imagePullSecrets") or ()),
-        priority_class=spec.get("priorityClassName") or "",
         pod_labels=_metadata("labels", metadata.get("labels")),
         pod_annotations=_metadata("annotations", metadata.get("annotations")),
         rollout=parse_rollout(spec.get("rollout")),
         autoscaling=parse_autoscaling(spec),
         disruption=parse_disruption(spec.get("disruption")),
-        topology_spread=parse_topology_spread(spec),
     )
 
 
@@ -220,9 +213,9 @@ def _model(default_name: str, model: Mapping[str, Any]) -> ModelSource:
     name = str(model.get("name") or default_name)
     if not _MODEL_NAME.fullmatch(name):
         raise invalid("`spec.model.name` must be at most 63 letters, digits, '.', '_' or '-'")
-    if name == MONITORING_FILE:
-        raise invalid(f"`spec.model.name` must not be the reserved name `{MONITORING_FILE}`")
-    ca = model.get("caConfigMap")
+    if name in RESERVED_NAMES:
+        raise invalid(f"`spec.model.name` must not be the reserved name `{name}`")
+    ca = model.get("caConfigMapRef")
     credentials = parse_credentials(model.get("credentials"))
     if credentials and not scheme.takes_credentials:
         raise invalid(
@@ -232,7 +225,7 @@ def _model(default_name: str, model: Mapping[str, Any]) -> ModelSource:
         uri=uri,
         name=name,
         version=model.get("version"),
-        framework=str(model.get("framework") or TENSORFLOW),
+        framework=known_word("spec.model.framework", model.get("framework"), FRAMEWORKS, TENSORFLOW),
         sha256=str(model.get("sha256") or ""),
         ca_config_map=(str(ca["name"]), str(ca.get("key") or "ca.crt")) if ca else None,
         credentials=credentials,
@@ -264,9 +257,16 @@ def _accelerator(spec: Mapping[str, Any] | None) -> Accelerator | None:
         profile=profile,
         resource_name=resource,
         count=whole_number("spec.accelerator.count", spec.get("count", 1), least=1),
-        node_selector=spec.get("nodeSelector") or {},
-        tolerations=tuple(spec.get("tolerations") or ()),
         when_unavailable=parse_when_unavailable(spec),
+    )
+
+
+def _endpoint(spec: Mapping[str, Any]) -> Endpoint:
+    raw_bytes: tuple[RawBytes | None, ...] = get_args(RawBytes)
+    return Endpoint(
+        raw_bytes=known_word("spec.endpoint.rawBytes", spec.get("rawBytes"), raw_bytes, None),
+        timeout_seconds=spec.get("timeoutSeconds"),
+        max_concurrent_requests=spec.get("maxConcurrentRequests"),
     )
 
 

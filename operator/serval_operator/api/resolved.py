@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
 from serval_operator.api.capabilities import RAW_SCORE
-from serval_operator.api.model import SCORING_DISABLED, ModelSpec
-from serval_operator.api.spec_blocks import AUTO, Rollout, WhenUnavailable
+from serval_operator.api.model import ModelSpec
+from serval_operator.api.spec_blocks import AUTO, DISABLED, Rollout, WhenUnavailable
 from serval_operator.config import FetchSettings, FrontSettings, Runtime
 
 Strategy = Literal["Surge", "InPlace"]
@@ -27,6 +27,8 @@ class Resolved:
         What the user calls the accelerator: the profile or the resource name; empty for none.
     resource_name, resource_count:
         Extended resource asked of the node for each replica; empty and 0 for none.
+    node_selector, tolerations, runtime_class:
+        Of the profile and the spec together.
     scalable:
         Whether an administrator says that nodes of the profile may appear.
     image_volume:
@@ -44,6 +46,7 @@ class Resolved:
     resource_count: int
     node_selector: Mapping[str, str]
     tolerations: Sequence[Mapping[str, Any]]
+    runtime_class: str = ""
     scalable: bool = False
     when_unavailable: WhenUnavailable = AUTO
     rollout: Rollout = field(default_factory=Rollout)
@@ -54,4 +57,4 @@ class Resolved:
     def scores(self) -> bool:
         """Whether raw bytes can be posted to ``/score``."""
         able = self.front is not None or RAW_SCORE.name in self.runtime.capabilities
-        return able and self.spec.endpoint.scoring != SCORING_DISABLED
+        return able and self.spec.endpoint.raw_bytes != DISABLED

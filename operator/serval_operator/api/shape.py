@@ -1,12 +1,16 @@
-"""The key of a revision: a digest of exactly those fields of a spec that shape the pods.
+"""The key of a revision: a digest of exactly those values of a spec that shape the pods.
 
-A key must outlive upgrades. It comes from the spec and not from the rendered template, so that a newer
-operator, which may render the same spec otherwise, restarts no model. And what is not set, or set to its
-default, leaves no trace in it: a field that a later CRD adds, or fills in with a default when an object is
-next written, changes no key.
+A key must survive upgrades. Three rules follow:
 
-So a default that is named here is for good. A field whose default may ever change counts as soon as it is
-set, to whatever value.
+- It is computed from the spec and not from the rendered template, so that a newer operator, which may render
+  the same spec differently, restarts no model. The operator's configuration (images, architectures, profiles)
+  is not part of it either.
+- A field that is not set, or set to its default, leaves no trace. A field that a later CRD adds, or fills in
+  with a default when an object is next written, changes no key. A default that is named here can therefore
+  never change; a field whose default may change counts as soon as it is set.
+- It is computed from the values, grouped under names that belong to this module. They are the paths of the
+  fields in the first schema. A field that moves to another place in the spec, or is renamed, keeps its group
+  and name here: moving a value changes no key.
 """
 
 from __future__ import annotations
@@ -15,32 +19,23 @@ from collections.abc import Mapping
 from typing import Any
 
 from serval_contract.models import TENSORFLOW
-from serval_operator.api.model import (
-    SCORING_DISABLED,
-    Accelerator,
-    Endpoint,
-    ModelSource,
-    ModelSpec,
-    Probe,
-)
+from serval_operator.api.model import Accelerator, Endpoint, ModelSource, ModelSpec, Probe
 from serval_operator.api.naming import digest
-from serval_operator.api.spec_blocks import PREFERRED, Credentials
+from serval_operator.api.spec_blocks import DISABLED, PREFERRED, Batching, Credentials, Scheduling
 
 TOLERATION_OPERATOR = "Equal"
 """What a toleration without an operator does."""
 
 
-def revision_key(spec: ModelSpec, update_requested: str, *, fronted: bool = False) -> str:
+def revision_key(spec: ModelSpec, *, fronted: bool = False) -> str:
     """Key of a spec's revision: ten hexadecimal digits.
 
     Parameters
     ----------
-    update_requested:
-        Value of the annotation that asks for a new rendering; empty for none.
     fronted:
         Whether a front stands before the runtime's server.
     """
-    return digest(_set(shape=_shape(spec), update=update_requested, front=True if fronted else None))
+    return digest(_set(shape=_shape(spec), trigger=spec.rollout.trigger, front=True if fronted else None))
 
 
 def _shape(spec: ModelSpec) -> dict[str, Any]:
@@ -51,17 +46,17 @@ def _shape(spec: ModelSpec) -> dict[str, Any]:
             name=spec.runtime,
             args=list(spec.runtime_args),
             env=[list(variable) for variable in spec.runtime_env],
+            batching=_batching(spec.batching) if spec.batching else None,
         ),
         resources=_resources(spec.resources),
         accelerator=_accelerator(spec.accelerator) if spec.accelerator else None,
+        scheduling=_scheduling(spec.scheduling),
         endpoint=_endpoint(spec.endpoint),
         probes=_set(
             startup=_probe(spec.startup), readiness=_probe(spec.readiness), liveness=_probe(spec.liveness)
         ),
         imagePullSecrets=list(spec.image_pull_secrets),
-        priorityClassName=spec.priority_class,
         podMetadata=_set(labels=dict(spec.pod_labels), annotations=dict(spec.pod_annotations)),
-        topologySpread=_unless(PREFERRED, spec.topology_spread),
     )
 
 
@@ -73,9 +68,9 @@ def _model(model: ModelSource) -> dict[str, Any]:
         version=model.version,
         framework=_unless(TENSORFLOW, model.framework),
         sha256=model.sha256,
-        caConfigMap=list(model.ca_config_map or ()),
+        caConfigMapRef=list(model.ca_config_map or ()),
         credentials=_set(
-            secretName=credentials.secret_name, serviceAccountName=credentials.service_account_name
+            secretRef=credentials.secret_name, serviceAccountName=credentials.service_account_name
         ),
     )
 
@@ -91,8 +86,25 @@ def _accelerator(accelerator: Accelerator) -> dict[str, Any]:
         profile=accelerator.profile,
         resourceName=accelerator.resource_name,
         count=_unless(1, accelerator.count),
-        nodeSelector=dict(accelerator.node_selector),
-        tolerations=[_toleration(one) for one in accelerator.tolerations],
+    )
+
+
+def _batching(batching: Batching) -> dict[str, Any]:
+    return _set(
+        maxBatchSize=batching.max_batch_size,
+        timeoutMicros=batching.timeout_micros,
+        maxEnqueued=batching.max_enqueued,
+    )
+
+
+def _scheduling(scheduling: Scheduling) -> dict[str, Any]:
+    return _set(
+        nodeSelector=dict(scheduling.node_selector),
+        tolerations=[_toleration(one) for one in scheduling.tolerations],
+        topologySpread=_unless(PREFERRED, scheduling.topology_spread),
+        priorityClassName=scheduling.priority_class,
+        runtimeClassName=scheduling.runtime_class,
+        schedulerName=scheduling.scheduler,
     )
 
 
@@ -102,8 +114,8 @@ def _toleration(toleration: Mapping[str, Any]) -> dict[str, Any]:
 
 def _endpoint(endpoint: Endpoint) -> dict[str, Any]:
     return _set(
-        # Enabled is what the runtime does anyway, or what a front is there for, which counts by itself.
-        scoring=endpoint.scoring if endpoint.scoring == SCORING_DISABLED else None,
+        # Enabled is what the runtime does anyway, or the reason for a front, which counts by itself.
+        rawBytes=DISABLED if endpoint.raw_bytes == DISABLED else None,
         timeoutSeconds=endpoint.timeout_seconds,
         maxConcurrentRequests=endpoint.max_concurrent_requests,
     )
@@ -123,5 +135,5 @@ def _unless(default: Any, value: Any) -> Any:
 
 
 def _set(**fields: Any) -> dict[str, Any]:
-    """Fields that are set. Of numbers 0 is one too; what users name in maps and lists counts whole."""
+    """Fields that are set. The number 0 is set too; maps and lists that users fill count as a whole."""
     return {name: value for name, value in fields.items() if value is not None and value not in ("", [], {})}

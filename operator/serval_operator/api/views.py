@@ -35,7 +35,6 @@ from serval_operator.constants import (
     ANNOTATION_FAILED_MESSAGE,
     ANNOTATION_FAILED_REASON,
     ANNOTATION_SERVED,
-    ANNOTATION_UPDATE_REQUESTED,
     CONTAINER_FETCH,
     CONTAINER_FRONT,
     CONTAINER_SERVER,
@@ -81,18 +80,11 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class ModelView(Identity):
-    """A ModelDeployment: its generation, spec and status as they are.
-
-    Parameters
-    ----------
-    update_requested:
-        Value of the annotation that asks for what the operator would render now; empty for none.
-    """
+    """A ModelDeployment: its generation, spec and status as they are."""
 
     generation: int
     spec: Mapping[str, Any]
     status: Mapping[str, Any]
-    update_requested: str = ""
 
     @property
     def key(self) -> Key:
@@ -271,7 +263,6 @@ def parse_model(obj: Mapping[str, Any]) -> ModelView:
         generation=whole(meta.get("generation")),
         spec=mapping(obj, "spec"),
         status=mapping(obj, "status"),
-        update_requested=annotation(meta, ANNOTATION_UPDATE_REQUESTED),
     )
 
 

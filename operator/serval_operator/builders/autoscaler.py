@@ -7,7 +7,7 @@ from typing import Any, Final
 from serval_contract.metrics import REQUESTS_GAUGE
 from serval_operator.api.model import ModelSpec
 from serval_operator.api.naming import Manifest
-from serval_operator.api.spec_blocks import CPU, Autoscaling
+from serval_operator.api.spec_blocks import CPU, Metric
 from serval_operator.api.views import ModelView
 from serval_operator.builders.metadata import child
 from serval_operator.constants import API_VERSION, CONTAINER_SERVER
@@ -39,6 +39,7 @@ def autoscaler(model: ModelView, spec: ModelSpec) -> Manifest | None:
     autoscaling = spec.autoscaling
     if autoscaling is None or spec.wanted_replicas == 0:
         return None
+    most_requests = spec.endpoint.max_concurrent_requests or 0
     target = {"apiVersion": API_VERSION, "kind": model.key.kind, "name": model.name}
     return child(
         model,
@@ -49,23 +50,29 @@ def autoscaler(model: ModelView, spec: ModelSpec) -> Manifest | None:
             "scaleTargetRef": target,
             "minReplicas": autoscaling.min_replicas,
             "maxReplicas": autoscaling.max_replicas,
-            "metrics": [_metric(autoscaling, spec.endpoint.max_concurrent_requests or 0)],
+            "metrics": [_metric(one, most_requests) for one in autoscaling.metrics],
             "behavior": BEHAVIOR,
         },
     )
 
 
-def _metric(autoscaling: Autoscaling, most_requests: int) -> dict[str, Any]:
-    """The metric, of the server's container alone: other containers of the pod say nothing about its load."""
-    if autoscaling.metric == CPU:
-        share = {"type": "Utilization", "averageUtilization": autoscaling.target_utilization}
+def _metric(metric: Metric, most_requests: int) -> dict[str, Any]:
+    """The metric, of the server's container alone: other containers of the pod say nothing about its load.
+
+    Parameters
+    ----------
+    most_requests:
+        Requests that a replica works on at once: a metric of requests is a share of it.
+    """
+    if metric.type == CPU:
+        share = {"type": "Utilization", "averageUtilization": metric.target_utilization}
         return {
             "type": "ContainerResource",
             "containerResource": {"name": "cpu", "container": CONTAINER_SERVER, "target": share},
         }
     average = {
         "type": "AverageValue",
-        "averageValue": _thousandths(most_requests * autoscaling.target_utilization * 10),
+        "averageValue": _thousandths(most_requests * metric.target_utilization * 10),
     }
     return {"type": "Pods", "pods": {"metric": {"name": REQUESTS_GAUGE}, "target": average}}
 

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from serval_contract import server_flags as flags
 from serval_contract.paths import MODELS_DIR
-from serval_operator.api.model import SCORING_DISABLED, Endpoint
+from serval_operator.api.model import Endpoint
+from serval_operator.api.spec_blocks import DISABLED
 
 CONTAINER_SECURITY: Final[dict[str, Any]] = {
     "allowPrivilegeEscalation": False,
@@ -43,7 +44,7 @@ def endpoint_flags(endpoint: Endpoint, *, limits: bool, scores: bool) -> list[st
         arguments.append(flags.REST_API_TIMEOUT_IN_MS(endpoint.timeout_seconds * 1000))
     if limits and endpoint.max_concurrent_requests:
         arguments.append(flags.MAX_CONCURRENT_REQUESTS(endpoint.max_concurrent_requests))
-    if scores and endpoint.scoring == SCORING_DISABLED:
+    if scores and endpoint.raw_bytes == DISABLED:
         arguments.append(flags.ENABLE_SCORING(False))
     return arguments
 

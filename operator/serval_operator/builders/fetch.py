@@ -13,6 +13,7 @@ from serval_contract.pin import PIN_FILE
 from serval_contract.schemes import PVC
 from serval_operator.api.model import ModelSource
 from serval_operator.api.resolved import Resolved
+from serval_operator.api.spec_blocks import Batching
 from serval_operator.builders.containers import CONTAINER_SECURITY, MODELS_MOUNT, TMP_MOUNT, literal, mount
 from serval_operator.constants import CONTAINER_FETCH
 
@@ -79,10 +80,23 @@ def _arguments(resolved: Resolved, reads: list[Source]) -> list[str]:
         arguments.append(flags.IDENTITY.option)
     if model.framework != TENSORFLOW:
         arguments.append(flags.FRAMEWORK(model.framework))
+    arguments += _batching(resolved.spec.batching)
     if fetch.cache_url and model.sha256 and not _is_mounted(resolved):
         # Without a digest nothing tells whether what the cache has is still the model.
         arguments.append(flags.CACHE(literal(fetch.cache_url)))
     return arguments
+
+
+def _batching(batching: Batching | None) -> list[str]:
+    """Arguments for the file with the batching parameters, which lies beside the model for the server."""
+    if batching is None:
+        return []
+    numbers = {
+        flags.BATCH_SIZE: batching.max_batch_size,
+        flags.BATCH_TIMEOUT_MICROS: batching.timeout_micros,
+        flags.BATCH_ENQUEUED: batching.max_enqueued,
+    }
+    return [flag(number) for flag, number in numbers.items() if number is not None]
 
 
 def _is_mounted(resolved: Resolved) -> bool:

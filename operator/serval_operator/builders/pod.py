@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Any
 
 from serval_contract import server_flags as flags
-from serval_contract.paths import IMAGE_DIR, MODELS_DIR
+from serval_contract.paths import BATCHING_FILE, IMAGE_DIR, MODELS_DIR
 from serval_contract.ports import PORT_BEHIND_GRPC, PORT_BEHIND_HTTP, PORT_GRPC, PORT_HTTP
 from serval_operator.api.capabilities import RAW_SCORE
 from serval_operator.api.naming import Key, selector
@@ -28,7 +28,13 @@ from serval_operator.builders.containers import (
 from serval_operator.builders.fetch import IMAGE_VOLUME, Source, fetch_container, sources
 from serval_operator.builders.front import LAST_SECONDS, OWN_FLAGS, front_container
 from serval_operator.builders.probes import facing, liveness, startup
-from serval_operator.constants import CONTAINER_SERVER, LABEL_HOSTNAME, LABEL_REVISION, LABEL_ZONE
+from serval_operator.constants import (
+    CONTAINER_SERVER,
+    LABEL_ARCH,
+    LABEL_HOSTNAME,
+    LABEL_REVISION,
+    LABEL_ZONE,
+)
 
 USER_ID = 65532
 TMP_SIZE = "1Gi"
@@ -46,15 +52,18 @@ def pod_spec(key: Key, resolved: Resolved, pin: str) -> dict[str, Any]:
     pin:
         Name of the ConfigMap that binds the pod's revision to one model.
     """
-    spec, credentials = resolved.spec, resolved.spec.model.credentials
+    scheduling, credentials = resolved.spec.scheduling, resolved.spec.model.credentials
     reads = sources(resolved, pin)
     optional = {
         "serviceAccountName": credentials.service_account_name if credentials else "",
         "topologySpreadConstraints": _spread(key, resolved),
         "nodeSelector": dict(resolved.node_selector),
+        "affinity": _affinity(resolved),
         "tolerations": [dict(one) for one in resolved.tolerations],
         "imagePullSecrets": [{"name": secret} for secret in _pull_secrets(resolved)],
-        "priorityClassName": spec.priority_class,
+        "priorityClassName": scheduling.priority_class,
+        "runtimeClassName": resolved.runtime_class,
+        "schedulerName": scheduling.scheduler,
     }
     return {
         "automountServiceAccountToken": False,
@@ -94,16 +103,27 @@ def _pull_secrets(resolved: Resolved) -> list[str]:
     return secrets
 
 
+def _affinity(resolved: Resolved) -> dict[str, Any]:
+    """Keep the pods on nodes for which the runtime has images; a node selector cannot name several values."""
+    architectures = resolved.runtime.architectures
+    if not architectures:
+        return {}
+    expression = {"key": LABEL_ARCH, "operator": "In", "values": list(architectures)}
+    terms = [{"matchExpressions": [expression]}]
+    required = {"requiredDuringSchedulingIgnoredDuringExecution": {"nodeSelectorTerms": terms}}
+    return {"nodeAffinity": required}
+
+
 def _spread(key: Key, resolved: Resolved) -> list[dict[str, Any]]:
     """Spread the pods of a revision over nodes and zones.
 
     Zones are never more than a preference: a hard constraint would shut out every node without a zone.
     """
-    wish = resolved.spec.topology_spread
-    if wish == DISABLED:
+    spread = resolved.spec.scheduling.topology_spread
+    if spread == DISABLED:
         return []
     return [
-        _constraint(key, LABEL_HOSTNAME, "DoNotSchedule" if wish == REQUIRED else "ScheduleAnyway"),
+        _constraint(key, LABEL_HOSTNAME, "DoNotSchedule" if spread == REQUIRED else "ScheduleAnyway"),
         _constraint(key, LABEL_ZONE, "ScheduleAnyway"),
     ]
 
@@ -160,6 +180,8 @@ def _server_args(resolved: Resolved) -> list[str]:
         flags.MODEL_BASE_PATH(f"{MODELS_DIR}/{spec.model.name}"),
         *runtime.args,
     ]
+    if spec.batching:
+        args += [flags.ENABLE_BATCHING(True), flags.BATCHING_PARAMETERS_FILE(f"{MODELS_DIR}/{BATCHING_FILE}")]
     args += endpoint_flags(spec.endpoint, limits=not fronted, scores=RAW_SCORE.name in runtime.capabilities)
     kept_back = OWN_FLAGS if fronted else ()
     return [*args, *(literal(arg) for arg in spec.runtime_args if not arg.startswith(kept_back))]

@@ -31,6 +31,7 @@ def facts_of(resolved: Resolved) -> Facts:
             count=resolved.resource_count,
             node_selector=resolved.node_selector,
             tolerations=resolved.tolerations,
+            architectures=resolved.runtime.architectures,
         ),
     )
 

@@ -226,7 +226,7 @@ def _nearest(
         return UNTOLERATED_TAINT, f"the pod does not tolerate taints of nodes with the device: {_few(each)}"
     if Fit.UNSELECTED in ranked:
         each = (_labels(one, request) for one in ranked[Fit.UNSELECTED])
-        asked = ", ".join(f"{name}={value}" for name, value in sorted(request.node_selector.items()))
+        asked = ", ".join(f"{name}={' or '.join(values)}" for name, values in request.labels)
         return SELECTOR_MISMATCH, f"the pod asks for {asked}; {_few(each)}"
     if Fit.SMALL in ranked:
         name = request.resource_name
@@ -244,7 +244,7 @@ def _labels(node: NodeView, request: Request) -> str:
     """What a node says where the pod asks for something else."""
     has = (
         f"{name}={node.labels[name]}" if name in node.labels else f"no {name}"
-        for name in sorted(missing_labels(node, request))
+        for name in missing_labels(node, request)
     )
     return f"{node.name} has {', '.join(has)}"
 

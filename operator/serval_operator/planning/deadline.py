@@ -19,7 +19,7 @@ def overdue(observed: Observed, revision: str, seconds: int) -> tuple[bool, floa
     revision:
         Whose pods are judged.
     seconds:
-        `spec.rollout.progressDeadlineSeconds`.
+        `spec.rollout.startDeadlineSeconds`.
     """
     waits = [time_left(pod, seconds, observed.now) for pod in observed.newest(revision)]
     left = [one for one in waits if one is not None]

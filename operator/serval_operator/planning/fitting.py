@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from serval_operator.api.nodes import NodeView, Taint
 from serval_operator.api.spec_blocks import AUTO, WhenUnavailable
+from serval_operator.constants import LABEL_ARCH
 
 _STATE_TAINTS: Final = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
 """Taints by which Kubernetes itself marks a node that is cordoned, not ready or not initialized yet."""
@@ -43,6 +44,8 @@ class Request:
     ----------
     resource_name, count:
         Extended resource; empty and 0 for none.
+    architectures:
+        Architectures of the runtime's images; empty for any.
     scalable:
         Whether an administrator says that nodes for it may appear.
     """
@@ -51,11 +54,19 @@ class Request:
     count: int
     node_selector: Mapping[str, str]
     tolerations: Sequence[Mapping[str, Any]]
+    architectures: Sequence[str] = ()
     scalable: bool = False
     when_unavailable: WhenUnavailable = AUTO
 
     def __str__(self) -> str:
         return f"{self.count} {self.resource_name}"
+
+    @property
+    def labels(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Labels that a node must have, each with the values that are accepted."""
+        selected = [(name, (value,)) for name, value in self.node_selector.items()]
+        built_for = [(LABEL_ARCH, tuple(self.architectures))] if self.architectures else []
+        return sorted(selected + built_for)
 
 
 class Fit(Enum):
@@ -86,10 +97,9 @@ def fit(node: NodeView, request: Request) -> Fit:
     return Fit.USABLE
 
 
-def missing_labels(node: NodeView, request: Request) -> dict[str, str]:
-    """Labels that are asked for and that the node lacks or has otherwise."""
-    asked = request.node_selector.items()
-    return {name: value for name, value in asked if node.labels.get(name) != value}
+def missing_labels(node: NodeView, request: Request) -> list[str]:
+    """Names of the labels that are asked for and that the node lacks or has with another value."""
+    return sorted({name for name, values in request.labels if node.labels.get(name) not in values})
 
 
 def untolerated(node: NodeView, request: Request) -> list[Taint]:

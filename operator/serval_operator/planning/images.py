@@ -26,7 +26,9 @@ def mounts_model(resolved: Resolved, kept: RevisionView | None, nodes: Sequence[
     if kept is not None:
         volumes = mappings(mapping(kept.template(), "spec"), "volumes")
         return any("image" in volume for volume in volumes)
-    request = Request("", 0, resolved.node_selector, resolved.tolerations)
+    request = Request(
+        "", 0, resolved.node_selector, resolved.tolerations, architectures=resolved.runtime.architectures
+    )
     able = [
         mounts_images(node)
         for node in nodes

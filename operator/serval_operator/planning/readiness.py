@@ -19,7 +19,6 @@ from serval_operator.api.views import PodView
 from serval_operator.constants import (
     ACCELERATOR_AVAILABLE,
     ACCELERATOR_IN_USE,
-    ANNOTATION_UPDATE_REQUESTED,
     AVAILABLE,
     ENDPOINT_READY,
     MODEL_FETCHED,
@@ -38,13 +37,13 @@ from serval_operator.reasons import (
     DONE,
     POD_CREATE_FAILED,
     POD_SECURITY_VIOLATION,
-    PROGRESS_DEADLINE_EXCEEDED,
     PROGRESSING,
     QUOTA_EXCEEDED,
     RUNTIME_CHANGED,
     SCALED_TO_ZERO,
     SERVING,
     STALLING_REASONS,
+    START_DEADLINE_EXCEEDED,
     SUSPENDED,
     UNSCHEDULABLE,
     VOLUME_FAILED,
@@ -57,8 +56,8 @@ WAIT_CREATE = "the pods are being created"
 WAIT_ROOM = "waiting for the place of a pod that is stopped for it"
 WAIT_EARLIER = "earlier steps are not complete"
 OUTDATED = (
-    "the operator or its configuration would make other pods today; to roll, give the annotation "
-    f"{ANNOTATION_UPDATE_REQUESTED} a new value"
+    "the operator or its configuration would create other pods today; to roll them out, give "
+    "`spec.rollout.trigger` a new value"
 )
 
 _FORBIDDEN_POD = re.compile(r'^pods "[^"]*" is forbidden: ')
@@ -184,7 +183,7 @@ def _late(step: Condition, deadline: int) -> Condition:
     if step.reason != PROGRESSING or step.type == SCHEDULED or WAIT_EARLIER in step.message:
         return step
     text = f"{step.message}, for more than {deadline} s since a node took the pod"
-    return Condition(step.type, "False", PROGRESS_DEADLINE_EXCEEDED, text)
+    return Condition(step.type, "False", START_DEADLINE_EXCEEDED, text)
 
 
 def _patient(verdict: Verdict) -> Verdict:

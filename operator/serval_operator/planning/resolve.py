@@ -21,10 +21,12 @@ def resolve(spec: ModelSpec, configuration: Configuration) -> Resolved:
     Raises
     ------
     InvalidSpec
-        The runtime or profile is unknown, or the runtime lacks what the spec asks for, and no front adds it.
+        The runtime or profile is unknown, the PriorityClass is not allowed, or the runtime lacks what the
+        spec asks for, and no front adds it.
     """
+    _check_priority(spec, configuration)
     runtime = _runtime(spec, configuration)
-    accelerator = spec.accelerator
+    accelerator, scheduling = spec.accelerator, spec.scheduling
     profile = _profile(accelerator, configuration)
     resource = (accelerator.resource_name if accelerator else "") or profile.resource_name
     return Resolved(
@@ -35,8 +37,9 @@ def resolve(spec: ModelSpec, configuration: Configuration) -> Resolved:
         accelerator=(accelerator.profile or accelerator.resource_name) if accelerator else "",
         resource_name=resource,
         resource_count=accelerator.count if accelerator and resource else 0,
-        node_selector={**profile.node_selector, **(accelerator.node_selector if accelerator else {})},
-        tolerations=(*profile.tolerations, *(accelerator.tolerations if accelerator else ())),
+        node_selector={**profile.node_selector, **scheduling.node_selector},
+        tolerations=(*profile.tolerations, *scheduling.tolerations),
+        runtime_class=scheduling.runtime_class or profile.runtime_class,
         scalable=profile.scalable,
         when_unavailable=accelerator.when_unavailable if accelerator else AUTO,
         rollout=spec.rollout,
@@ -54,6 +57,13 @@ def _front(spec: ModelSpec, runtime: Runtime, configuration: Configuration) -> F
     if unmet:
         raise _lacks(runtime, unmet[0], configuration)
     return front
+
+
+def _check_priority(spec: ModelSpec, configuration: Configuration) -> None:
+    name, allowed = spec.scheduling.priority_class, configuration.allowed_priority_classes
+    if name and allowed and name not in allowed:
+        text = f"`spec.scheduling.priorityClassName` must not be {name}; allowed are: {', '.join(allowed)}"
+        raise InvalidSpec(UNSUPPORTED_SPEC, text)
 
 
 def _runtime(spec: ModelSpec, configuration: Configuration) -> Runtime:

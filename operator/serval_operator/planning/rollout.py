@@ -21,10 +21,10 @@ from serval_operator.planning.readiness import Blocked
 from serval_operator.planning.revisions import last_served
 from serval_operator.reasons import (
     NODE_NOT_READY,
-    PROGRESS_DEADLINE_EXCEEDED,
     PROGRESSING,
     RESTART_REASONS,
     STALLING_REASONS,
+    START_DEADLINE_EXCEEDED,
 )
 
 RESTARTS = 3
@@ -51,7 +51,7 @@ class Wish:
     on_failure:
         `spec.rollout.onFailure`.
     deadline_seconds:
-        `spec.rollout.progressDeadlineSeconds`.
+        `spec.rollout.startDeadlineSeconds`.
     """
 
     revision: str
@@ -201,7 +201,7 @@ def _failure(pod: PodView, verdict: Verdict, wish: Wish, observed: Observed) -> 
     late = left is not None and left <= 0
     if verdict.reason == PROGRESSING:
         text = f"{verdict.message}, for more than {wish.deadline_seconds} s since a node took the pod"
-        return Blocked(PROGRESS_DEADLINE_EXCEEDED, text) if late else None
+        return Blocked(START_DEADLINE_EXCEEDED, text) if late else None
     hopeless = verdict.reason in STALLING_REASONS or (verdict.stage is Stage.FETCH and is_permanent(pod))
     worn = verdict.reason in RESTART_REASONS and _restarts(pod, verdict.stage) >= RESTARTS
     return Blocked(verdict.reason, verdict.message) if hopeless or worn or late else None

@@ -96,7 +96,7 @@ def take_aim(
     """
     spec = parse_spec(model.name, model.spec)
     resolved = resolve(spec, configuration)
-    key = _key(model, resolved, records)
+    key = _key(resolved, records)
     kept = next((one for one in records if one.key == key), None)
     if spec.model.scheme == OCI.name:
         resolved = replace(resolved, image_volume=mounts_model(resolved, kept, nodes))
@@ -111,13 +111,14 @@ def take_aim(
             asked=spec.rollout.strategy,
             devices=bool(asked.resource_name),
             on_failure=spec.rollout.on_failure,
-            deadline_seconds=spec.rollout.progress_deadline_seconds,
+            deadline_seconds=spec.rollout.start_deadline_seconds,
         ),
         request=Request(
             resource_name=asked.resource_name,
             count=asked.count,
             node_selector=asked.node_selector,
             tolerations=asked.tolerations,
+            architectures=asked.architectures,
             scalable=resolved.scalable,
             when_unavailable=resolved.when_unavailable,
         ),
@@ -125,18 +126,18 @@ def take_aim(
     )
 
 
-def _key(model: ModelView, resolved: Resolved, records: Sequence[RevisionView]) -> str:
+def _key(resolved: Resolved, records: Sequence[RevisionView]) -> str:
     """Key of the newest revision.
 
     A front is decided once for a revision: a runtime that has learned since what the front is there for
     changes what would be rendered today, and restarts nothing.
     """
-    spec, update = resolved.spec, model.update_requested
+    spec = resolved.spec
     if any(one.added_by_front for one in asked_capabilities(spec)):
-        fronted = revision_key(spec, update, fronted=True)
+        fronted = revision_key(spec, fronted=True)
         if resolved.front or any(one.key == fronted for one in records):
             return fronted
-    return revision_key(spec, update)
+    return revision_key(spec)
 
 
 def outdated(aim: Aim, kept: RevisionView | None) -> bool:

@@ -16,12 +16,13 @@ from typing import Final
 
 from serval_contract import fetch_flags as flags
 from serval_contract.models import MAX_VERSION, TENSORFLOW
-from serval_contract.paths import MONITORING_FILE, SOURCE_DIR
+from serval_contract.paths import RESERVED_NAMES, SOURCE_DIR
 from serval_contract.schemes import PREFIXES
 from serval_serving.fetch.digest import file_sha256
 from serval_serving.fetch.errors import FetchError, unavailable
 from serval_serving.fetch.fetcher import Fetcher
 from serval_serving.fetch.frameworks import FRAMEWORKS
+from serval_serving.fetch.models_folder import Batching
 from serval_serving.fetch.report import failure_of, write_termination_message
 from serval_serving.fetch.settings import FetchSettings, Surroundings
 from serval_serving.fetch.verdict import Verdict
@@ -125,6 +126,9 @@ def _parser() -> argparse.ArgumentParser:
     add(flags.IMAGE_MOUNT.option, type=Path, help="where the image of an oci:// URI is mounted")
     add(flags.PIN_FILE.option, type=Path, help="version and digest that other replicas serve")
     add(flags.CACHE.option, help="http:// address of a cache of archives")
+    add(flags.BATCH_SIZE.option, type=_positive, help="rows of the model server's largest batch")
+    add(flags.BATCH_TIMEOUT_MICROS.option, type=_natural, help="microseconds that an incomplete batch waits")
+    add(flags.BATCH_ENQUEUED.option, type=_positive, help="batches that may wait for a free thread")
     add(flags.PVC_MOUNT.option, type=Path, default=Path(SOURCE_DIR), help="where the claim is mounted")
     add("--max-seconds", type=float, default=DEFAULT_MAX_SECONDS, help="time limit")
     add("--termination-log", type=Path, default=TERMINATION_LOG, help="where the result goes")
@@ -139,7 +143,11 @@ def read_arguments(arguments: Sequence[str]) -> tuple[FetchSettings, Path]:
     SystemExit
         An argument is missing, unknown or cannot be used; the usage is on stderr.
     """
-    parsed = _parser().parse_args(arguments)
+    parser = _parser()
+    parsed = parser.parse_args(arguments)
+    if parsed.batch_size is None and (parsed.batch_timeout_micros, parsed.batch_enqueued) != (None, None):
+        late = f"{flags.BATCH_TIMEOUT_MICROS.option} and {flags.BATCH_ENQUEUED.option}"
+        parser.error(f"{late} need {flags.BATCH_SIZE.option}")
     settings = FetchSettings(
         uri=parsed.uri,
         name=parsed.name,
@@ -157,8 +165,15 @@ def read_arguments(arguments: Sequence[str]) -> tuple[FetchSettings, Path]:
         pin_file=parsed.pin_file,
         cache=parsed.cache,
         max_seconds=parsed.max_seconds,
+        batching=_batching(parsed),
     )
     return settings, parsed.termination_log
+
+
+def _batching(parsed: argparse.Namespace) -> Batching | None:
+    if parsed.batch_size is None:
+        return None
+    return Batching(parsed.batch_size, parsed.batch_timeout_micros, parsed.batch_enqueued)
 
 
 def _arm(max_seconds: float) -> None:
@@ -176,14 +191,22 @@ def _arm(max_seconds: float) -> None:
 
 
 def _name(text: str) -> str:
-    if not _NAME.fullmatch(text) or text == MONITORING_FILE:
-        raise argparse.ArgumentTypeError("a name is made of letters, digits, '.', '_' and '-'")
+    if not _NAME.fullmatch(text) or text in RESERVED_NAMES:
+        reserved = " and ".join(RESERVED_NAMES)
+        text = f"a name consists of letters, digits, '.', '_' and '-'; {reserved} are reserved"
+        raise argparse.ArgumentTypeError(text)
     return text
 
 
 def _positive(text: str) -> int:
     if not (text.isascii() and text.isdigit() and int(text) > 0):
         raise argparse.ArgumentTypeError("a whole number above zero is wanted")
+    return int(text)
+
+
+def _natural(text: str) -> int:
+    if not (text.isascii() and text.isdigit()):
+        raise argparse.ArgumentTypeError("a whole number is required")
     return int(text)
 
 

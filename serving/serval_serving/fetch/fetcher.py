@@ -56,7 +56,7 @@ class Fetcher:
         pin = read_pin(settings.pin_file) if settings.version is None else None
         work = Work.begin(settings, self._surroundings, settings.version if pin is None else pin.version)
         _LOG.info("fetching %s", public_uri(settings.uri))
-        folder = ModelsFolder(settings.dest)
+        folder = ModelsFolder(settings.dest, settings.batching)
         with folder.staging() as staging:
             brought = _bring(work, store, pin, staging)
             located = brought.located

@@ -5,15 +5,44 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from serval_contract.metrics import METRICS_PATH
-from serval_contract.paths import MONITORING_FILE
+from serval_contract.paths import BATCHING_FILE, MONITORING_FILE
 
 STAGING: Final = ".staging"
 MONITORING_TEXT: Final = f'prometheus_config {{ enable: true path: "{METRICS_PATH}" }}\n'
 """TensorFlow Serving's monitoring configuration, so that the official image serves metrics too."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batching:
+    """How the model server shall batch requests; None leaves the server's default.
+
+    Attributes
+    ----------
+    max_batch_size:
+        Rows of the largest batch.
+    timeout_micros:
+        How long an incomplete batch waits for more requests, in microseconds.
+    max_enqueued:
+        Batches that may wait for a free thread.
+    """
+
+    max_batch_size: int
+    timeout_micros: int | None = None
+    max_enqueued: int | None = None
+
+    def text(self) -> str:
+        """Return TensorFlow Serving's BatchingParameters as a text proto."""
+        fields = {
+            "max_batch_size": self.max_batch_size,
+            "batch_timeout_micros": self.timeout_micros,
+            "max_enqueued_batches": self.max_enqueued,
+        }
+        return "".join(f"{name} {{ value: {one} }}\n" for name, one in fields.items() if one is not None)
 
 
 class ModelsFolder:
@@ -23,11 +52,14 @@ class ModelsFolder:
     ----------
     path:
         The folder, which must exist.
+    batching:
+        Parameters to write beside the model; None for no such file.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, batching: Batching | None = None) -> None:
         self.path = path
         self._staging = path / STAGING
+        self._batching = batching
 
     @contextmanager
     def staging(self) -> Iterator[Path]:
@@ -40,7 +72,10 @@ class ModelsFolder:
             self._clear()
 
     def publish(self, staged: Path, name: str, version: int) -> None:
-        """Make `staged`, a folder inside the staging folder, the only version of the model `name`."""
+        """Make `staged`, a folder inside the staging folder, the only version of the model `name`.
+
+        The server's configuration files are written beside it.
+        """
         complete = self._staging / "complete"
         complete.mkdir()
         staged.rename(complete / str(version))
@@ -49,10 +84,15 @@ class ModelsFolder:
         if target.exists():
             target.rename(self._staging / "previous")
         complete.rename(target)
-        config = self._staging / MONITORING_FILE
-        config.write_text(MONITORING_TEXT, encoding="utf-8")
+        self._write(MONITORING_FILE, MONITORING_TEXT)
+        if self._batching is not None:
+            self._write(BATCHING_FILE, self._batching.text())
+
+    def _write(self, name: str, text: str) -> None:
+        config = self._staging / name
+        config.write_text(text, encoding="utf-8")
         config.chmod(0o644)
-        config.rename(self.path / MONITORING_FILE)
+        config.rename(self.path / name)
 
     def _clear(self) -> None:
         if self._staging.is_dir():

@@ -12,6 +12,7 @@ from serval_serving.fetch.addresses import AddressPolicy, Resolve, system_resolv
 from serval_serving.fetch.budget import Budget
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.frameworks import Framework
+from serval_serving.fetch.models_folder import Batching
 from serval_serving.fetch.progress import Clock, Deadline, Progress
 from serval_serving.fetch.transport import Transport, tls_context
 from serval_serving.fetch.versions import Wanted
@@ -55,6 +56,8 @@ class FetchSettings:
         ``http://`` address of a cache of archives; None without.
     max_seconds:
         How long the whole may take.
+    batching:
+        How the model server shall batch requests; None without.
     """
 
     uri: str
@@ -73,6 +76,7 @@ class FetchSettings:
     pin_file: Path | None
     cache: str | None
     max_seconds: float
+    batching: Batching | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,9 @@ def test_default_configuration(rendered: list[Manifest]) -> None:
     own = read.runtimes["serval"]
     assert own.image("nvidia-gpu") == "serval-server:0.2.0"
     assert (official.frameworks, own.frameworks) == (("TensorFlow",), ("TensorFlow", "ONNX"))
-    assert official.capabilities == {"grpc-predict", "rest-predict", "metrics"}
+    assert (official.architectures, own.architectures) == (("amd64",), ())
+    assert read.allowed_priority_classes == ()
+    assert official.capabilities == {"grpc-predict", "rest-predict", "metrics", "batching"}
     assert own.capabilities == CAPABILITIES.keys()
     assert read.front == FrontSettings(
         image="serval-server:0.2.0",
@@ -30,6 +32,7 @@ def test_default_configuration(rendered: list[Manifest]) -> None:
 
 def test_default_profiles(rendered: list[Manifest]) -> None:
     profiles = configuration(rendered).profiles
+    assert {profile.runtime_class for profile in profiles.values()} == {""}
     assert {name: profile.resource_name for name, profile in profiles.items()} == {
         "cpu": "",
         "nvidia-gpu": "nvidia.com/gpu",
@@ -63,13 +66,16 @@ def test_configuration_follows_the_values(chart: Chart) -> None:
                     "serval": {
                         "images": {"fpga": "mirror/serval-server:fpga"},
                         "env": [{"name": "A", "value": "1"}],
+                        "architectures": ["arm64", "amd64"],
                         "graceSeconds": 5,
                     },
                 },
                 "profiles": {
                     "amd-gpu": None,
                     "fpga": {"resourceName": "amd.com/xilinx_u250", "scalable": True},
+                    "nvidia-gpu": {"runtimeClassName": "nvidia"},
                 },
+                "scheduling": {"allowedPriorityClasses": ["serving-high", "batch"]},
             }
         )
     )
@@ -77,6 +83,9 @@ def test_configuration_follows_the_values(chart: Chart) -> None:
     own = read.runtimes["serval"]
     assert (own.image(""), own.image("fpga")) == ("mirror/serval-server:v3", "mirror/serval-server:fpga")
     assert (own.image_pull_policy, own.env, own.grace_seconds) == ("Never", (("A", "1"),), 5)
+    assert own.architectures == ("amd64", "arm64")
+    assert read.profiles["nvidia-gpu"].runtime_class == "nvidia"
+    assert read.allowed_priority_classes == ("batch", "serving-high")
     assert set(read.profiles) == {"cpu", "nvidia-gpu", "aks-nvidia-gpu", "fpga"}
     assert read.profiles["fpga"].scalable
     assert read.front
@@ -122,6 +131,13 @@ def test_no_front(chart: Chart, front: Manifest | None) -> None:
             {"runtimes": {"x": {"images": {"default": "i"}, "frameworks": ["Caffe"]}}},
             "/runtimes/x/frameworks/0",
         ),
+        (
+            {"runtimes": {"x": {"images": {"default": "i"}, "architectures": ["linux/amd64"]}}},
+            "/runtimes/x/architectures/0",
+        ),
+        ({"profiles": {"x": {"runtimeClassName": "NVIDIA"}}}, "/profiles/x/runtimeClassName"),
+        ({"scheduling": {"allowedPriorityClasses": ["system-x"]}}, "/scheduling/allowedPriorityClasses/0"),
+        ({"scheduling": {"priorityClasses": []}}, "additional properties 'priorityClasses' not allowed"),
         ({"defaultRuntime": "triton"}, 'there is no runtime "triton"'),
         ({"profiles": {"nvidia-gpu": None}}, "images.nvidia-gpu: there is no profile of this name"),
         ({"metrics": {"serviceMonitor": {"enabled": True}}}, "needs metrics.service.enabled"),

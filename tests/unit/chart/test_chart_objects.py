@@ -8,6 +8,7 @@ import pytest
 import yaml
 
 from serval_contract.ports import PORT_HTTP
+from serval_operator.api.naming import Key
 from serval_operator.builders.metadata import labels
 from unit.chart.rendering import CHART, NAMESPACE, ROOT, Chart, Manifest, of_kind, only
 
@@ -104,7 +105,7 @@ def test_disruption_budget_and_network_policy(chart: Chart) -> None:
     ports = [port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]]
     assert ports == [53, 53, 6443, PORT_HTTP]
     (models,) = [rule["to"] for rule in policy["spec"]["egress"] if "to" in rule]
-    pod_labels = labels("digits")
+    pod_labels = labels(Key("ModelDeployment", "vision", "digits"))
     assert models[0]["podSelector"]["matchLabels"].items() <= pod_labels.items()
 
 

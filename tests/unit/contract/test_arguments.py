@@ -56,6 +56,9 @@ def test_the_fetcher_understands_what_it_is_told(case: Resolved) -> None:
         credentials and credentials.secret_name and not case.image_volume
     )
     assert (found.pin_file is not None) == (model.version is None)
+    assert (found.batching and dataclasses.asdict(found.batching)) == (
+        case.spec.batching and dataclasses.asdict(case.spec.batching)
+    )
 
 
 def test_every_flag_of_the_fetcher_is_rendered_by_a_case() -> None:
@@ -75,6 +78,7 @@ def test_the_server_and_the_front_know_every_flag(case: Resolved, container: str
     assert set(line.unknown) <= set(of_the_user(case, given))
     assert line.ignored == ()
     assert line.settings.model_name == case.spec.model.name
+    assert line.settings.enable_batching == (case.spec.batching is not None and container == CONTAINER_SERVER)
     assert bool(line.settings.upstream) == (container == CONTAINER_FRONT)
     _check_endpoint(case, line, container)
 
@@ -116,7 +120,7 @@ def test_the_fetcher_has_no_setting_that_the_test_above_forgets() -> None:
     constant = {"dest", "pvc_mount", "max_seconds", "cache"}
     compared = {
         *("uri", "name", "version", "sha256", "framework", "max_bytes", "max_entries"),
-        *("identity", "ca_file", "image_mount", "credentials_dir", "pin_file"),
+        *("identity", "ca_file", "image_mount", "credentials_dir", "pin_file", "batching"),
     }
     assert {one.name for one in dataclasses.fields(FetchSettings)} == constant | compared
     assert CONFIGURATION.fetch.cache_url.startswith("http://")

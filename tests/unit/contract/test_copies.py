@@ -11,7 +11,7 @@ import yaml
 
 from serval_contract import server_flags
 from serval_contract.models import FRAMEWORKS
-from serval_contract.paths import MODELS_DIR, MONITORING_FILE
+from serval_contract.paths import MODELS_DIR, MONITORING_FILE, RESERVED_NAMES
 from serval_contract.reasons import FETCH_REASONS
 from serval_operator.api.capabilities import CAPABILITIES
 from serval_serving.fetch import frameworks
@@ -40,9 +40,10 @@ def test_frameworks(spec: dict[str, Any]) -> None:
     assert list(frameworks.FRAMEWORKS) == known
 
 
-def test_the_name_that_no_model_may_have(spec: dict[str, Any]) -> None:
+def test_the_names_that_no_model_may_have(spec: dict[str, Any]) -> None:
     (rule,) = spec["model"]["properties"]["name"]["x-kubernetes-validations"]
-    assert rule["rule"] == f"self != '{MONITORING_FILE}'"
+    names = ", ".join(f"'{name}'" for name in RESERVED_NAMES)
+    assert rule["rule"] == f"!(self in [{names}])"
 
 
 def test_the_flags_that_the_operator_sets_are_refused_in_a_spec(spec: dict[str, Any]) -> None:

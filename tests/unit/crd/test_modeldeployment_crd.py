@@ -92,7 +92,12 @@ def test_columns_in_their_order(version: dict[str, Any]) -> None:
         "ACCELERATOR",
         "AGE",
     ]
-    assert [name for name, priority in columns if priority == 1] == ["ENDPOINT", "REVISION", "MESSAGE"]
+    assert [name for name, priority in columns if priority == 1] == [
+        "ENDPOINT",
+        "UPDATED",
+        "REVISION",
+        "MESSAGE",
+    ]
 
 
 def test_spec_has_these_blocks(schema: Schema) -> None:
@@ -102,15 +107,14 @@ def test_spec_has_these_blocks(schema: Schema) -> None:
         "replicas",
         "resources",
         "accelerator",
+        "scheduling",
         "endpoint",
         "probes",
         "suspend",
         "rollout",
         "autoscaling",
         "disruption",
-        "topologySpread",
         "imagePullSecrets",
-        "priorityClassName",
         "podMetadata",
     ]
 
@@ -134,7 +138,7 @@ def test_nothing_is_open(schema: Schema) -> None:
 
 def test_defaults_are_these_and_no_more(schema: Schema) -> None:
     assert {path: child["default"] for path, child in walk(schema) if "default" in child} == {
-        ".spec.model.caConfigMap.key": "ca.crt",
+        ".spec.model.caConfigMapRef.key": "ca.crt",
         ".spec.replicas": 1,
         ".spec.accelerator.count": 1,
         ".status": {"observedGeneration": -1},

@@ -78,9 +78,9 @@ def test_the_model_is_fetched_from_a_name_in_the_certificate_and_trusted_by_its_
     assert host in manifests.store_names(namespace)
     assert host.endswith(f".{namespace}.svc")
     authority = by_kind(manifests.model_store(b"model", CERTIFICATE, IMAGE, namespace))[
-        "ConfigMap", spec["model"]["caConfigMap"]["name"]
+        "ConfigMap", spec["model"]["caConfigMapRef"]["name"]
     ]
-    assert spec["model"]["caConfigMap"]["key"] in authority["data"]
+    assert spec["model"]["caConfigMapRef"]["key"] in authority["data"]
     assert spec["model"]["sha256"] == "0" * 64
 
 

@@ -1,4 +1,4 @@
-"""An operator's configuration for tests: three runtimes and three profiles with all that they may have."""
+"""An operator's configuration for tests: three runtimes and four profiles with all that they may have."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ runtimes:
     frameworks: [TensorFlow]
     images: {default: tensorflow/serving:2.19.1}
     args: [--monitoring_config_file=/models/monitoring.config]
-    capabilities: [grpc-predict, rest-predict, metrics]
+    architectures: [arm64, amd64]
+    capabilities: [grpc-predict, rest-predict, metrics, batching]
   - name: onnx
     frameworks: [ONNX]
     images: {default: registry.example/onnx:1}
@@ -44,6 +45,9 @@ profiles:
     resourceName: nvidia.com/gpu
     nodeSelector: {pool: gpu, zone: a}
     tolerations: [{key: nvidia.com/gpu, operator: Exists, effect: NoSchedule}]
+  - name: gpu-pool
+    resourceName: nvidia.com/gpu
+    runtimeClassName: nvidia
   - name: cpu
   - name: spot
     resourceName: example.com/spot

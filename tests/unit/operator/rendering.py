@@ -11,7 +11,7 @@ from serval_operator.builders.deployment import deployment, pod_template
 
 def rendered(model: ModelView, resolved: Resolved) -> Manifest:
     """The whole Deployment of a resolved spec."""
-    key = revision_key(resolved.spec, model.update_requested, fronted=resolved.front is not None)
+    key = revision_key(resolved.spec, fronted=resolved.front is not None)
     return deployment(
         model,
         template=pod_template(model, resolved, key),

@@ -19,7 +19,15 @@ from serval_operator.api.model import (
     Probe,
     parse_spec,
 )
-from serval_operator.api.spec_blocks import Autoscaling, Credentials, Disruption, Rollout
+from serval_operator.api.spec_blocks import (
+    Autoscaling,
+    Batching,
+    Credentials,
+    Disruption,
+    Metric,
+    Rollout,
+    Scheduling,
+)
 from serval_operator.constants import RESERVED_METADATA_DOMAINS
 from serval_operator.errors import InvalidSpec
 from serval_operator.reasons import INVALID_SPEC, UNSUPPORTED_SPEC
@@ -36,39 +44,44 @@ FULL: Mapping[str, Any] = {
         "version": 7,
         "framework": "ONNX",
         "sha256": "0" * 64,
-        "caConfigMap": {"name": "store-ca", "key": "ca.pem"},
-        "credentials": {"secretName": "store.keys"},
+        "caConfigMapRef": {"name": "store-ca", "key": "ca.pem"},
+        "credentials": {"secretRef": {"name": "store.keys"}},
     },
-    "runtime": {"name": "serval", "args": ["--x=1", "--y"], "env": [{"name": "A", "value": "1"}]},
+    "runtime": {
+        "name": "serval",
+        "args": ["--x=1", "--y"],
+        "env": [{"name": "A", "value": "1"}],
+        "batching": {"maxBatchSize": 32, "timeoutMicros": 0, "maxEnqueued": 8},
+    },
     "replicas": 4,
     "rollout": {
         "strategy": "InPlace",
-        "progressDeadlineSeconds": 600,
+        "startDeadlineSeconds": 600,
         "minReadySeconds": 5,
         "onFailure": "Revert",
+        "trigger": "again",
     },
     "autoscaling": {
         "minReplicas": 2,
         "maxReplicas": 6,
-        "targetUtilization": 50,
-        "metric": "RequestsInFlight",
+        "metrics": [{"type": "RequestsInFlight", "targetUtilization": 50}],
     },
     "disruption": {"maxUnavailable": "25%"},
-    "topologySpread": "Required",
     "resources": {"requests": {"cpu": 2}, "limits": {"memory": "4Gi"}},
     "accelerator": {
         "resourceName": "nvidia.com/gpu",
         "count": 2,
-        "nodeSelector": {"pool": "gpu"},
-        "tolerations": [TOLERATION],
         "whenUnavailable": "Wait",
     },
-    "endpoint": {
-        "expose": "ClusterIP",
-        "scoring": "Disabled",
-        "timeoutSeconds": 60,
-        "maxConcurrentRequests": 8,
+    "scheduling": {
+        "nodeSelector": {"pool": "gpu"},
+        "tolerations": [TOLERATION],
+        "topologySpread": "Required",
+        "priorityClassName": "high",
+        "runtimeClassName": "nvidia",
+        "schedulerName": "volcano",
     },
+    "endpoint": {"rawBytes": "Disabled", "timeoutSeconds": 60, "maxConcurrentRequests": 8},
     "probes": {
         "startup": {"periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 3},
         "readiness": {"periodSeconds": 4, "timeoutSeconds": 5, "failureThreshold": 6},
@@ -76,7 +89,6 @@ FULL: Mapping[str, Any] = {
     },
     "suspend": True,
     "imagePullSecrets": [{"name": "registry"}],
-    "priorityClassName": "high",
     "podMetadata": {"labels": {"team": "vision"}, "annotations": {"prometheus.io/scrape": "true"}},
 }
 FULL_SPEC = ModelSpec(
@@ -98,28 +110,32 @@ FULL_SPEC = ModelSpec(
         profile="",
         resource_name="nvidia.com/gpu",
         count=2,
-        node_selector={"pool": "gpu"},
-        tolerations=(TOLERATION,),
         when_unavailable="Wait",
     ),
-    endpoint=Endpoint(scoring="Disabled", timeout_seconds=60, max_concurrent_requests=8),
+    endpoint=Endpoint(raw_bytes="Disabled", timeout_seconds=60, max_concurrent_requests=8),
     startup=Probe(1, 2, 3),
     readiness=Probe(4, 5, 6),
     liveness=Probe(7, 8, 9),
     suspend=True,
+    batching=Batching(max_batch_size=32, timeout_micros=0, max_enqueued=8),
+    scheduling=Scheduling(
+        node_selector={"pool": "gpu"},
+        tolerations=(TOLERATION,),
+        topology_spread="Required",
+        priority_class="high",
+        runtime_class="nvidia",
+        scheduler="volcano",
+    ),
     image_pull_secrets=("registry",),
-    priority_class="high",
     pod_labels={"team": "vision"},
     pod_annotations={"prometheus.io/scrape": "true"},
-    rollout=Rollout("InPlace", 600, 5, "Revert"),
-    autoscaling=Autoscaling(2, 6, 50, "RequestsInFlight"),
+    rollout=Rollout("InPlace", 600, 5, "Revert", "again"),
+    autoscaling=Autoscaling(2, 6, (Metric("RequestsInFlight", 50),)),
     disruption=Disruption("25%"),
-    topology_spread="Required",
 )
-WITHOUT_EFFECT = {
-    ".endpoint.expose": "ClusterIP is its only value",
+NOT_IN_FULL = {
     ".accelerator.profile": "excludes resourceName, which FULL sets; tested on its own",
-    ".model.credentials.serviceAccountName": "excludes secretName, which FULL sets; tested on its own",
+    ".model.credentials.serviceAccountName": "excludes secretRef, which FULL sets; tested on its own",
 }
 
 
@@ -153,9 +169,14 @@ def set_fields(value: Any, path: str = "") -> set[str]:
 NEEDED = {
     ".model",
     ".model.uri",
-    ".model.credentials.secretName",
+    ".model.credentials.secretRef",
+    ".model.credentials.secretRef.name",
+    ".runtime.batching.maxBatchSize",
     ".accelerator.resourceName",
     ".autoscaling.maxReplicas",
+    ".autoscaling.metrics",
+    ".autoscaling.metrics[]",
+    ".autoscaling.metrics[].type",
     ".endpoint",
     ".endpoint.maxConcurrentRequests",
 }
@@ -169,17 +190,16 @@ class TestFields:
     def test_the_full_spec_has_every_field_of_the_crd(self) -> None:
         """So that a field that the CRD gains must be mapped, or stand above with a reason."""
         plain = {path for path, child in walk(spec_schema()) if not path.endswith(("{}", "[]"))}
-        toleration = {f".accelerator.tolerations[].{field}" for field in (*TOLERATION, "tolerationSeconds")}
-        missing = plain - set_fields(FULL) - toleration
-        assert missing == set(WITHOUT_EFFECT) - {".endpoint.expose"}
+        toleration = {f".scheduling.tolerations[].{field}" for field in (*TOLERATION, "tolerationSeconds")}
+        assert plain - set_fields(FULL) - toleration == set(NOT_IN_FULL)
 
     @pytest.mark.parametrize("path", sorted(set_fields(FULL) - {""}))
     def test_every_field_matters(self, path: str) -> None:
         """Without the field, the typed spec is another one (or there is none)."""
         spec = deepcopy(dict(FULL))
         _remove(spec, path)
-        if path in (".endpoint.expose", ".runtime.env[].value"):
-            return  # one value only; required by the CRD
+        if path == ".runtime.env[].value":
+            return  # required by the CRD
         try:
             assert parse_spec("digits", spec) != FULL_SPEC
         except (InvalidSpec, KeyError):
@@ -194,27 +214,44 @@ class TestFields:
             replicas=1,
             resources={},
             accelerator=None,
-            endpoint=Endpoint("", None, None),
+            endpoint=Endpoint(None, None, None),
             startup=Probe(),
             readiness=Probe(),
             liveness=Probe(),
             suspend=False,
-            rollout=Rollout("Auto", 1800, 0, "Hold"),
+            batching=None,
+            scheduling=Scheduling({}, (), "Preferred", "", "", ""),
+            rollout=Rollout("Auto", 1800, 0, "Hold", ""),
             autoscaling=None,
             disruption=None,
-            topology_spread="Preferred",
         )
 
     def test_empty_blocks_are_as_good_as_none(self) -> None:
         names = (
             *("runtime", "resources", "accelerator", "endpoint", "probes", "podMetadata"),
-            *("rollout", "autoscaling", "disruption"),
+            *("rollout", "autoscaling", "disruption", "scheduling"),
         )
         assert parse_spec("digits", {**LEAST, **{name: {} for name in names}}) == parse_spec("digits", LEAST)
 
     def test_profile(self) -> None:
         spec = parse_spec("digits", {**LEAST, "accelerator": {"profile": "nvidia-gpu"}})
-        assert spec.accelerator == Accelerator("nvidia-gpu", "", 1, {}, (), "Auto")
+        assert spec.accelerator == Accelerator("nvidia-gpu", "", 1, "Auto")
+
+    def test_batching_leaves_numbers_to_the_runtime(self) -> None:
+        spec = parse_spec("digits", {**LEAST, "runtime": {"batching": {"maxBatchSize": 1}}})
+        assert spec.batching == Batching(1, None, None)
+
+    def test_both_metrics_keep_their_order(self) -> None:
+        block = {
+            "autoscaling": {
+                "maxReplicas": 5,
+                "metrics": [{"type": "RequestsInFlight"}, {"type": "CPU", "targetUtilization": 9}],
+            },
+            "resources": {"requests": {"cpu": 1}},
+            "endpoint": {"maxConcurrentRequests": 4},
+        }
+        autoscaling = parse_spec("digits", {**LEAST, **block}).autoscaling
+        assert autoscaling == Autoscaling(1, 5, (Metric("RequestsInFlight", 70), Metric("CPU", 9)))
 
     def test_a_service_account(self) -> None:
         model = {"uri": "s3://models/digits", "credentials": {"serviceAccountName": "reader"}}
@@ -224,11 +261,11 @@ class TestFields:
     def test_defaults_of_autoscaling(self, side: str) -> None:
         """A limit without a request is a request, too."""
         block = {"autoscaling": {"maxReplicas": 5}, "resources": {side: {"cpu": 1}}}
-        assert parse_spec("digits", {**LEAST, **block}).autoscaling == Autoscaling(1, 5, 70, "CPU")
+        assert parse_spec("digits", {**LEAST, **block}).autoscaling == Autoscaling(1, 5, (Metric("CPU", 70),))
 
     def test_the_key_of_a_ca_has_a_default(self) -> None:
         uri = "https://models.example.com/a.zip"
-        spec = parse_spec("digits", {"model": {"uri": uri, "caConfigMap": {"name": "ca"}}})
+        spec = parse_spec("digits", {"model": {"uri": uri, "caConfigMapRef": {"name": "ca"}}})
         assert spec.model.ca_config_map == ("ca", "ca.crt")
 
     @pytest.mark.parametrize(
@@ -262,7 +299,8 @@ MODEL_NAME = "`spec.model.name` must be at most 63 letters, digits, '.', '_' or 
 UNION = "`spec.accelerator` must have either `profile` or `resourceName`"
 COUNT = "`spec.accelerator.count` must be a whole number of at least 1"
 REPLICAS = "`spec.replicas` must be a whole number of at least 0"
-CREDENTIALS = "`spec.model.credentials` must have either `secretName` or `serviceAccountName`"
+CREDENTIALS = "`spec.model.credentials` must have either `secretRef` or `serviceAccountName`"
+BATCH_SIZE = "`spec.runtime.batching.maxBatchSize` must be a whole number of at least 1"
 FEWEST = "`spec.autoscaling.minReplicas` must be a whole number from 1 to 1000"
 MOST = "`spec.autoscaling.maxReplicas` must be a whole number from 1 to 1000"
 BUDGET = (
@@ -282,12 +320,13 @@ class TestInvalid:
             ("model.uri", "file:///etc/passwd", ADDRESS),
             ("model.uri", "s3://", ADDRESS),
             ("model.uri", "oci://registry/../a", PATH),
-            ("model.credentials", {"secretName": "a", "serviceAccountName": "b"}, CREDENTIALS),
-            ("model.credentials", {"secretName": ""}, CREDENTIALS),
+            ("model.credentials", {"secretRef": {"name": "a"}, "serviceAccountName": "b"}, CREDENTIALS),
+            ("model.credentials", {"secretRef": {}}, CREDENTIALS),
+            ("model.credentials", {"secretName": "old"}, CREDENTIALS),
             (
                 "model",
-                {"uri": "s3://bucket/a", "credentials": {"secretName": "other/keys"}},
-                "`spec.model.credentials.secretName` must be the name of an object of this namespace",
+                {"uri": "s3://bucket/a", "credentials": {"secretRef": {"name": "other/keys"}}},
+                "`spec.model.credentials.secretRef.name` must be the name of an object of this namespace",
             ),
             (
                 "model",
@@ -296,13 +335,13 @@ class TestInvalid:
             ),
             (
                 "model.credentials",
-                {"secretName": "keys"},
+                {"secretRef": {"name": "keys"}},
                 "`spec.model.credentials` must be absent where `spec.model.uri` starts with pvc://",
             ),
             (
-                "rollout.progressDeadlineSeconds",
+                "rollout.startDeadlineSeconds",
                 0,
-                "`spec.rollout.progressDeadlineSeconds` must be a whole number of at least 1",
+                "`spec.rollout.startDeadlineSeconds` must be a whole number of at least 1",
             ),
             (
                 "rollout.minReadySeconds",
@@ -320,8 +359,8 @@ class TestInvalid:
             ),
             (
                 "autoscaling",
-                {"maxReplicas": 3, "targetUtilization": 101},
-                "`spec.autoscaling.targetUtilization` must be a whole number from 1 to 100",
+                {"maxReplicas": 3, "metrics": [{"type": "CPU", "targetUtilization": 101}]},
+                "`spec.autoscaling.metrics[].targetUtilization` must be a whole number from 1 to 100",
             ),
             (
                 "autoscaling",
@@ -330,7 +369,7 @@ class TestInvalid:
             ),
             (
                 "autoscaling",
-                {"maxReplicas": 3, "metric": "RequestsInFlight"},
+                {"maxReplicas": 3, "metrics": [{"type": "RequestsInFlight"}]},
                 (
                     "`spec.endpoint.maxConcurrentRequests` must be set, since `spec.autoscaling` scales on "
                     "requests in flight"
@@ -356,6 +395,28 @@ class TestInvalid:
                 "model.name",
                 "monitoring.config",
                 "`spec.model.name` must not be the reserved name `monitoring.config`",
+            ),
+            (
+                "model.name",
+                "batching.config",
+                "`spec.model.name` must not be the reserved name `batching.config`",
+            ),
+            ("runtime.batching", {}, BATCH_SIZE),
+            ("runtime.batching", {"maxBatchSize": 0}, BATCH_SIZE),
+            (
+                "runtime.batching",
+                {"maxBatchSize": 1, "timeoutMicros": -1},
+                "`spec.runtime.batching.timeoutMicros` must be a whole number of at least 0",
+            ),
+            (
+                "runtime.batching",
+                {"maxBatchSize": 1, "maxEnqueued": 0},
+                "`spec.runtime.batching.maxEnqueued` must be a whole number of at least 1",
+            ),
+            (
+                "scheduling.priorityClassName",
+                "system-node-critical",
+                "`spec.scheduling.priorityClassName` must not start with system-",
             ),
             ("accelerator", {"count": 1}, UNION),
             ("accelerator", {"profile": "gpu", "resourceName": "nvidia.com/gpu"}, UNION),
@@ -390,16 +451,20 @@ class TestInvalid:
         [
             ("rollout.strategy", "Auto, Surge, InPlace"),
             ("rollout.onFailure", "Hold, Revert"),
-            ("topologySpread", "Preferred, Required, Disabled"),
-            ("autoscaling.metric", "CPU, RequestsInFlight"),
+            ("model.framework", "TensorFlow, ONNX"),
+            ("endpoint.rawBytes", "Enabled, Disabled"),
+            ("scheduling.topologySpread", "Preferred, Required, Disabled"),
+            ("autoscaling.metrics[].type", "CPU, RequestsInFlight"),
             ("accelerator.whenUnavailable", "Auto, Wait, Refuse"),
         ],
     )
     def test_a_word_of_a_newer_operator(self, path: str, known: str) -> None:
         base = {**LEAST, "accelerator": {"profile": "gpu"}, "autoscaling": {"maxReplicas": 2}}
+        in_list, _, item = path.partition("[].")
+        spec = with_field(base, in_list, [{item: "New"}] if item else "New")
         message = f"`spec.{path}` must be one of {known}; this operator knows no other"
         with pytest.raises(InvalidSpec, match=f"^{re.escape(message)}$") as caught:
-            parse_spec("digits", with_field(base if "." in path else LEAST, path, "New"))
+            parse_spec("digits", spec)
         assert caught.value.reason == UNSUPPORTED_SPEC
 
     @pytest.mark.parametrize("name", ["", "Digits", "1digits", "digits-", "a.b", "d" * 54])

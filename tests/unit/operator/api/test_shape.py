@@ -22,22 +22,30 @@ Spec = dict[str, Any]
 LEAST: Spec = {"model": {"uri": HTTPS}}
 GPU: Spec = {**LEAST, "accelerator": {"profile": "nvidia-gpu"}}
 TOLERATION = {"key": "sku", "value": "gpu"}
-CREDENTIALS = {"secretName": "keys"}
+CREDENTIALS = {"secretRef": {"name": "keys"}}
 
 
-def key(spec: Spec, update: str = "") -> str:
-    return revision_key(parse_spec(gen.MODEL, spec), update)
+def key(spec: Spec) -> str:
+    return revision_key(parse_spec(gen.MODEL, spec))
 
 
 def test_a_front_is_part_of_it() -> None:
-    asks = parse_spec(gen.MODEL, {**LEAST, "endpoint": {"scoring": "Enabled"}})
-    keys = [revision_key(asks, "", fronted=one) for one in (False, True)]
+    asks = parse_spec(gen.MODEL, {**LEAST, "endpoint": {"rawBytes": "Enabled"}})
+    keys = [revision_key(asks, fronted=one) for one in (False, True)]
     assert keys[0] == key(LEAST)
     assert keys[1] != keys[0]
 
 
 def model(**fields: Any) -> Spec:
     return {"model": {**LEAST["model"], **fields}}
+
+
+def scheduling(**fields: Any) -> Spec:
+    return {**LEAST, "scheduling": fields}
+
+
+def batching(**fields: Any) -> Spec:
+    return {**LEAST, "runtime": {"batching": {"maxBatchSize": 8, **fields}}}
 
 
 SHAPES: dict[str, tuple[Spec, Spec]] = {
@@ -47,12 +55,12 @@ SHAPES: dict[str, tuple[Spec, Spec]] = {
     "model.version, 0": (LEAST, model(version=0)),
     "model.framework": (LEAST, model(framework="ONNX")),
     "model.sha256": (LEAST, model(sha256="0" * 64)),
-    "model.caConfigMap.name": (LEAST, model(caConfigMap={"name": "ca"})),
-    "model.caConfigMap.key": (
-        model(caConfigMap={"name": "ca"}),
-        model(caConfigMap={"name": "ca", "key": "ca.pem"}),
+    "model.caConfigMapRef.name": (LEAST, model(caConfigMapRef={"name": "ca"})),
+    "model.caConfigMapRef.key": (
+        model(caConfigMapRef={"name": "ca"}),
+        model(caConfigMapRef={"name": "ca", "key": "ca.pem"}),
     ),
-    "model.credentials.secretName": (LEAST, model(credentials=CREDENTIALS)),
+    "model.credentials.secretRef.name": (LEAST, model(credentials=CREDENTIALS)),
     "model.credentials.serviceAccountName": (
         model(credentials=CREDENTIALS),
         model(credentials={"serviceAccountName": "keys"}),
@@ -72,21 +80,12 @@ SHAPES: dict[str, tuple[Spec, Spec]] = {
     "accelerator.profile": (LEAST, GPU),
     "accelerator.resourceName": (GPU, {**LEAST, "accelerator": {"resourceName": "nvidia.com/gpu"}}),
     "accelerator.count": (GPU, {**LEAST, "accelerator": {"profile": "nvidia-gpu", "count": 2}}),
-    "accelerator.nodeSelector": (
-        GPU,
-        {**LEAST, "accelerator": {"profile": "nvidia-gpu", "nodeSelector": {"a": ""}}},
-    ),
-    "accelerator.tolerations[].key": (
-        GPU,
-        {**LEAST, "accelerator": {"profile": "nvidia-gpu", "tolerations": [TOLERATION]}},
-    ),
+    "scheduling.nodeSelector": (LEAST, scheduling(nodeSelector={"a": ""})),
+    "scheduling.tolerations[].key": (LEAST, scheduling(tolerations=[TOLERATION])),
     **{
-        f"accelerator.tolerations[].{field}": (
-            {**LEAST, "accelerator": {"profile": "nvidia-gpu", "tolerations": [TOLERATION]}},
-            {
-                **LEAST,
-                "accelerator": {"profile": "nvidia-gpu", "tolerations": [{**TOLERATION, field: value}]},
-            },
+        f"scheduling.tolerations[].{field}": (
+            scheduling(tolerations=[TOLERATION]),
+            scheduling(tolerations=[{**TOLERATION, field: value}]),
         )
         for field, value in (
             ("operator", "Exists"),
@@ -95,7 +94,16 @@ SHAPES: dict[str, tuple[Spec, Spec]] = {
             ("tolerationSeconds", 0),
         )
     },
-    "endpoint.scoring": (LEAST, {**LEAST, "endpoint": {"scoring": "Disabled"}}),
+    "scheduling.topologySpread": (LEAST, scheduling(topologySpread="Disabled")),
+    "scheduling.priorityClassName": (LEAST, scheduling(priorityClassName="high")),
+    "scheduling.runtimeClassName": (LEAST, scheduling(runtimeClassName="nvidia")),
+    "scheduling.schedulerName": (LEAST, scheduling(schedulerName="volcano")),
+    "runtime.batching.maxBatchSize": (LEAST, batching()),
+    "runtime.batching.maxBatchSize, another": (batching(), batching(maxBatchSize=9)),
+    "runtime.batching.timeoutMicros, 0": (batching(), batching(timeoutMicros=0)),
+    "runtime.batching.maxEnqueued": (batching(), batching(maxEnqueued=10)),
+    "rollout.trigger": (LEAST, {**LEAST, "rollout": {"trigger": "1"}}),
+    "endpoint.rawBytes": (LEAST, {**LEAST, "endpoint": {"rawBytes": "Disabled"}}),
     "endpoint.timeoutSeconds": (LEAST, {**LEAST, "endpoint": {"timeoutSeconds": 5}}),
     "endpoint.maxConcurrentRequests": (LEAST, {**LEAST, "endpoint": {"maxConcurrentRequests": 5}}),
     **{
@@ -104,10 +112,8 @@ SHAPES: dict[str, tuple[Spec, Spec]] = {
         for field in ("periodSeconds", "timeoutSeconds", "failureThreshold")
     },
     "imagePullSecrets[].name": (LEAST, {**LEAST, "imagePullSecrets": [{"name": "a"}]}),
-    "priorityClassName": (LEAST, {**LEAST, "priorityClassName": "high"}),
     "podMetadata.labels": (LEAST, {**LEAST, "podMetadata": {"labels": {"a": ""}}}),
     "podMetadata.annotations": (LEAST, {**LEAST, "podMetadata": {"annotations": {"a": ""}}}),
-    "topologySpread": (LEAST, {**LEAST, "topologySpread": "Disabled"}),
 }
 """Two specs that differ in one field, and in what their pods look like."""
 
@@ -115,13 +121,12 @@ CPU = {"resources": {"requests": {"cpu": 1}}}
 SHAPES_NOT: dict[str, tuple[Spec, Spec]] = {
     "replicas": (LEAST, {**LEAST, "replicas": 5}),
     "suspend": (LEAST, {**LEAST, "suspend": True}),
-    "endpoint.expose": (LEAST, {**LEAST, "endpoint": {"expose": "ClusterIP"}}),
     "accelerator.whenUnavailable": (
         GPU,
         {**LEAST, "accelerator": {"profile": "nvidia-gpu", "whenUnavailable": "Refuse"}},
     ),
     "rollout.strategy": (LEAST, {**LEAST, "rollout": {"strategy": "InPlace"}}),
-    "rollout.progressDeadlineSeconds": (LEAST, {**LEAST, "rollout": {"progressDeadlineSeconds": 60}}),
+    "rollout.startDeadlineSeconds": (LEAST, {**LEAST, "rollout": {"startDeadlineSeconds": 60}}),
     "rollout.minReadySeconds": (LEAST, {**LEAST, "rollout": {"minReadySeconds": 60}}),
     "rollout.onFailure": (LEAST, {**LEAST, "rollout": {"onFailure": "Revert"}}),
     "autoscaling.maxReplicas": ({**LEAST, **CPU}, {**LEAST, **CPU, "autoscaling": {"maxReplicas": 5}}),
@@ -129,16 +134,20 @@ SHAPES_NOT: dict[str, tuple[Spec, Spec]] = {
         {**LEAST, **CPU},
         {**LEAST, **CPU, "autoscaling": {"maxReplicas": 5, "minReplicas": 2}},
     ),
-    "autoscaling.targetUtilization": (
+    "autoscaling.metrics[].targetUtilization": (
         {**LEAST, **CPU},
-        {**LEAST, **CPU, "autoscaling": {"maxReplicas": 5, "targetUtilization": 9}},
+        {
+            **LEAST,
+            **CPU,
+            "autoscaling": {"maxReplicas": 5, "metrics": [{"type": "CPU", "targetUtilization": 9}]},
+        },
     ),
-    "autoscaling.metric": (
+    "autoscaling.metrics[].type": (
         {**LEAST, "endpoint": {"maxConcurrentRequests": 5}},
         {
             **LEAST,
             "endpoint": {"maxConcurrentRequests": 5},
-            "autoscaling": {"maxReplicas": 5, "metric": "RequestsInFlight"},
+            "autoscaling": {"maxReplicas": 5, "metrics": [{"type": "RequestsInFlight"}]},
         },
     ),
     "disruption.maxUnavailable": (LEAST, {**LEAST, "disruption": {"maxUnavailable": 2}}),
@@ -148,34 +157,34 @@ SHAPES_NOT: dict[str, tuple[Spec, Spec]] = {
 DEFAULTS: tuple[tuple[str, Any], ...] = (
     ("model.name", gen.MODEL),
     ("model.framework", "TensorFlow"),
-    ("model.caConfigMap.key", "ca.crt"),
+    ("model.caConfigMapRef.key", "ca.crt"),
     ("runtime.args", []),
     ("runtime.env", []),
     ("resources.requests", {}),
     ("resources.limits", {}),
     ("accelerator.count", 1),
-    ("accelerator.nodeSelector", {}),
-    ("accelerator.tolerations", []),
     ("accelerator.whenUnavailable", "Auto"),
-    ("endpoint.expose", "ClusterIP"),
-    ("endpoint.scoring", "Enabled"),
+    ("scheduling.nodeSelector", {}),
+    ("scheduling.tolerations", []),
+    ("scheduling.topologySpread", "Preferred"),
+    ("endpoint.rawBytes", "Enabled"),
     ("probes.startup", {}),
     ("probes.readiness", {}),
     ("probes.liveness", {}),
     ("imagePullSecrets", []),
     ("podMetadata.labels", {}),
     ("podMetadata.annotations", {}),
-    ("topologySpread", "Preferred"),
     ("replicas", 1),
     ("suspend", False),
     ("rollout.strategy", "Auto"),
-    ("rollout.progressDeadlineSeconds", 1800),
+    ("rollout.startDeadlineSeconds", 1800),
     ("rollout.minReadySeconds", 0),
     ("rollout.onFailure", "Hold"),
+    ("rollout.trigger", ""),
     ("disruption.maxUnavailable", 1),
 )
 """What a later CRD could fill in when an object is next written."""
-ONLY_WITHIN = ("accelerator", "model.caConfigMap")
+ONLY_WITHIN = ("accelerator", "model.caConfigMapRef")
 """Blocks that mean something by being there: nobody fills in fields of one that is absent."""
 
 
@@ -245,15 +254,15 @@ def test_quantities_are_compared_as_texts() -> None:
 
 def test_a_toleration_without_an_operator_compares() -> None:
     plain, spelled = (
-        {**LEAST, "accelerator": {"profile": "gpu", "tolerations": [one]}}
-        for one in (TOLERATION, {**TOLERATION, "operator": "Equal"})
+        scheduling(tolerations=[one]) for one in (TOLERATION, {**TOLERATION, "operator": "Equal"})
     )
     assert key(plain) == key(spelled)
 
 
 @given(SPECS)
-def test_an_asked_for_update_is_a_new_revision_each_time(spec: Spec) -> None:
-    keys = [key(spec, update) for update in ("", "1", "2")]
+def test_every_value_of_the_trigger_is_another_revision(spec: Spec) -> None:
+    rollout = spec.get("rollout", {})
+    keys = [key({**spec, "rollout": {**rollout, "trigger": text}}) for text in ("", "1", "2")]
     assert len(set(keys)) == 3
     assert all(len(one) == 10 and one.isalnum() for one in keys)
 
@@ -263,9 +272,12 @@ def test_an_asked_for_update_is_a_new_revision_each_time(spec: Spec) -> None:
     [
         ("gpu-profile", "7ead19ca53"),
         ("suspended", "63fbe731df"),
-        ("onnx-image", "be8ba422f1"),
+        ("onnx-image", "1d8e0dcffe"),
         ("bucket-account", "edc7080c2e"),
-        ("resource-tolerations", "ca84e4c31d"),
+        ("resource-tolerations", "2327c99eeb"),
+        ("cpu-scheduled", "f4cf110801"),
+        ("gpu-batching", "66cbfa3d54"),
+        ("blob-secret", "ed089119e6"),
     ],
 )
 def test_keys_outlive_releases(name: str, known: str) -> None:

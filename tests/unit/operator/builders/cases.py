@@ -11,7 +11,7 @@ TOLERATION = {"key": "sku", "operator": "Equal", "value": "gpu", "effect": "NoSc
 
 CASES: dict[str, dict[str, Any]] = {
     "cpu-https-ca": {
-        "model": {"uri": HTTPS, "sha256": "0" * 64, "caConfigMap": {"name": "store-ca"}},
+        "model": {"uri": HTTPS, "sha256": "0" * 64, "caConfigMapRef": {"name": "store-ca"}},
         "resources": {"requests": {"cpu": 2, "memory": "1Gi"}, "limits": {"memory": "2Gi"}},
     },
     "gpu-profile": {
@@ -23,18 +23,39 @@ CASES: dict[str, dict[str, Any]] = {
         "model": {"uri": HTTPS},
         "runtime": {"name": "tensorflow-serving"},
         "resources": {"limits": {"memory": "8Gi"}},
-        "accelerator": {
-            "resourceName": "nvidia.com/mig-1g.10gb",
-            "count": 2,
+        "accelerator": {"resourceName": "nvidia.com/mig-1g.10gb", "count": 2},
+        "scheduling": {
             "nodeSelector": {"pool": "mig"},
             "tolerations": [TOLERATION, {"operator": "Exists", "effect": "NoExecute"}],
         },
     },
+    "cpu-scheduled": {
+        "model": {"uri": HTTPS},
+        "scheduling": {
+            "nodeSelector": {"pool": "models"},
+            "tolerations": [{"key": "models", "operator": "Exists"}],
+            "priorityClassName": "serving-high",
+            "runtimeClassName": "gvisor",
+            "schedulerName": "volcano",
+        },
+    },
+    "gpu-batching": {
+        "model": {"uri": HTTPS, "version": 3},
+        "runtime": {
+            "name": "tensorflow-serving",
+            "batching": {"maxBatchSize": 64, "timeoutMicros": 2000, "maxEnqueued": 100},
+            "args": ["--tensorflow_intra_op_parallelism=4"],
+        },
+        "accelerator": {"profile": "gpu-pool"},
+    },
     "pvc": {"model": {"uri": "pvc://models/vision/digits", "version": 0}},
     "suspended": {"model": {"uri": "pvc://models"}, "replicas": 3, "suspend": True},
     "blob-secret": {
-        "model": {"uri": "azureblob://acct/models/digits", "credentials": {"secretName": "store-keys"}},
-        "topologySpread": "Required",
+        "model": {
+            "uri": "azureblob://acct/models/digits",
+            "credentials": {"secretRef": {"name": "store-keys"}},
+        },
+        "scheduling": {"topologySpread": "Required"},
     },
     "bucket-account": {
         "model": {
@@ -44,11 +65,11 @@ CASES: dict[str, dict[str, Any]] = {
             "credentials": {"serviceAccountName": "model-reader"},
         },
         "podMetadata": {"annotations": {"note": "kept"}},
-        "rollout": {"minReadySeconds": 30, "progressDeadlineSeconds": 60},
+        "rollout": {"minReadySeconds": 30, "startDeadlineSeconds": 60},
     },
     "onnx-image": {
         "model": {"uri": "oci://registry.example/vision/digits:3", "framework": "ONNX"},
-        "topologySpread": "Disabled",
+        "scheduling": {"topologySpread": "Disabled"},
     },
     "everything": {
         "model": {
@@ -57,12 +78,13 @@ CASES: dict[str, dict[str, Any]] = {
             "version": 7,
             "framework": "TensorFlow",
             "sha256": "f" * 64,
-            "caConfigMap": {"name": "store-ca", "key": "ca.pem"},
-            "credentials": {"secretName": "store-keys"},
+            "caConfigMapRef": {"name": "store-ca", "key": "ca.pem"},
+            "credentials": {"secretRef": {"name": "store-keys"}},
         },
         "runtime": {
             "name": "serval",
-            "args": ["--enable_batching=true", "--title=$(A) costs $5"],
+            "batching": {"maxBatchSize": 32},
+            "args": ["--enable_reflection=true", "--title=$(A) costs $5"],
             "env": [{"name": "TF_CPP_MIN_LOG_LEVEL", "value": "0"}, {"name": "B", "value": "$(A)"}],
         },
         "replicas": 4,
@@ -73,13 +95,18 @@ CASES: dict[str, dict[str, Any]] = {
         "accelerator": {
             "profile": "nvidia-gpu",
             "count": 2,
-            "nodeSelector": {"zone": "b"},
-            "tolerations": [TOLERATION],
             "whenUnavailable": "Refuse",
         },
+        "scheduling": {
+            "nodeSelector": {"zone": "b"},
+            "tolerations": [TOLERATION],
+            "topologySpread": "Preferred",
+            "priorityClassName": "serving-high",
+            "runtimeClassName": "nvidia-cdi",
+            "schedulerName": "default-scheduler",
+        },
         "endpoint": {
-            "expose": "ClusterIP",
-            "scoring": "Enabled",
+            "rawBytes": "Enabled",
             "timeoutSeconds": 60,
             "maxConcurrentRequests": 8,
         },
@@ -91,15 +118,18 @@ CASES: dict[str, dict[str, Any]] = {
         "suspend": False,
         "rollout": {
             "strategy": "InPlace",
-            "progressDeadlineSeconds": 600,
+            "startDeadlineSeconds": 600,
             "minReadySeconds": 5,
             "onFailure": "Revert",
+            "trigger": "2026-11-28",
         },
-        "autoscaling": {"minReplicas": 2, "maxReplicas": 6, "targetUtilization": 50, "metric": "CPU"},
+        "autoscaling": {
+            "minReplicas": 2,
+            "maxReplicas": 6,
+            "metrics": [{"type": "CPU", "targetUtilization": 50}],
+        },
         "disruption": {"maxUnavailable": 2},
-        "topologySpread": "Preferred",
         "imagePullSecrets": [{"name": "registry"}, {"name": "mirror"}],
-        "priorityClassName": "serving-high",
         "podMetadata": {
             "labels": {"team": "vision"},
             "annotations": {"prometheus.io/scrape": "true"},
@@ -112,7 +142,7 @@ IMAGE_CASES: dict[str, dict[str, Any]] = {
         "model": {
             "uri": f"oci://registry.example/vision/digits:3@sha256:{'0' * 64}",
             "sha256": "1" * 64,
-            "credentials": {"secretName": "registry-login"},
+            "credentials": {"secretRef": {"name": "registry-login"}},
         },
         "imagePullSecrets": [{"name": "registry"}],
     },
@@ -125,17 +155,17 @@ FRONT_CASES: dict[str, dict[str, Any]] = {
         "model": {"uri": HTTPS, "version": 3, "credentials": {"serviceAccountName": "reader"}},
         "runtime": {
             "name": "tensorflow-serving",
-            "args": ["--enable_batching=true", "--scoring_output=$(A)"],
+            "args": ["--enable_model_warmup=true", "--scoring_output=$(A)"],
         },
         "resources": {"requests": {"cpu": 2}},
         "accelerator": {"profile": "nvidia-gpu"},
-        "endpoint": {"scoring": "Enabled"},
+        "endpoint": {"rawBytes": "Enabled"},
         "probes": {"readiness": {"periodSeconds": 10}, "liveness": {"failureThreshold": 6}},
     },
     "front-limit": {
         "model": {"uri": "pvc://models/digits", "version": 0},
-        "runtime": {"name": "tensorflow-serving"},
-        "endpoint": {"scoring": "Disabled", "maxConcurrentRequests": 8, "timeoutSeconds": 60},
+        "runtime": {"name": "tensorflow-serving", "batching": {"maxBatchSize": 16}},
+        "endpoint": {"rawBytes": "Disabled", "maxConcurrentRequests": 8, "timeoutSeconds": 60},
     },
 }
 """What the runtime's server lacks, so that a front stands before it."""
@@ -146,10 +176,17 @@ AUTOSCALERS: dict[str, dict[str, Any]] = {
         "autoscaling": {
             "minReplicas": 2,
             "maxReplicas": 8,
-            "targetUtilization": 70,
-            "metric": "RequestsInFlight",
+            "metrics": [{"type": "RequestsInFlight", "targetUtilization": 70}],
         },
         "endpoint": {"maxConcurrentRequests": 8},
+    },
+    "both": {
+        "autoscaling": {
+            "maxReplicas": 8,
+            "metrics": [{"type": "RequestsInFlight", "targetUtilization": 80}, {"type": "CPU"}],
+        },
+        "resources": {"requests": {"cpu": 2}},
+        "endpoint": {"maxConcurrentRequests": 5},
     },
 }
 
@@ -171,8 +208,8 @@ MODELS = st.fixed_dictionaries(
         "version": st.integers(0, 9),
         "sha256": st.just("0" * 64),
         "framework": st.sampled_from(["TensorFlow", "ONNX"]),
-        "caConfigMap": st.just({"name": "ca"}),
-        "credentials": st.sampled_from([{"secretName": "keys"}, {"serviceAccountName": "reader"}]),
+        "caConfigMapRef": st.just({"name": "ca"}),
+        "credentials": st.sampled_from([{"secretRef": {"name": "keys"}}, {"serviceAccountName": "reader"}]),
     },
 ) | st.fixed_dictionaries(
     {"uri": st.sampled_from(["pvc://models/a", "pvc://models"])}, optional={"version": st.integers(0, 9)}
@@ -182,19 +219,30 @@ RUNTIMES = st.fixed_dictionaries(
     optional={
         "args": st.lists(TEXT.map(lambda text: f"--a={text}"), max_size=3),
         "env": st.lists(st.fixed_dictionaries({"name": NAMES, "value": TEXT}), max_size=3),
+        "batching": st.fixed_dictionaries(
+            {"maxBatchSize": st.integers(1, 99)},
+            optional={"timeoutMicros": st.integers(0, 99), "maxEnqueued": st.integers(1, 99)},
+        ),
     },
 )
 ACCELERATORS = st.fixed_dictionaries(
     {"count": st.integers(1, 4)},
-    optional={
-        "nodeSelector": st.just({"pool": "x"}),
-        "tolerations": st.just([TOLERATION]),
-        "whenUnavailable": st.sampled_from(["Auto", "Wait", "Refuse"]),
-    },
+    optional={"whenUnavailable": st.sampled_from(["Auto", "Wait", "Refuse"])},
 ).flatmap(
     lambda rest: st.sampled_from(
         [{"profile": "cpu"}, {"profile": "nvidia-gpu"}, {"resourceName": "amd.com/gpu"}]
     ).map(lambda which: {**rest, **which})
+)
+SCHEDULING = st.fixed_dictionaries(
+    {},
+    optional={
+        "nodeSelector": st.just({"pool": "x"}),
+        "tolerations": st.just([TOLERATION]),
+        "topologySpread": st.sampled_from(["Preferred", "Required", "Disabled"]),
+        "priorityClassName": NAMES,
+        "runtimeClassName": NAMES,
+        "schedulerName": NAMES,
+    },
 )
 MISFIT = ("ONNX", "tensorflow-serving")
 SPECS = st.fixed_dictionaries(
@@ -204,6 +252,7 @@ SPECS = st.fixed_dictionaries(
         "replicas": st.integers(0, 9),
         "resources": st.fixed_dictionaries({}, optional={"requests": SIDES, "limits": SIDES}),
         "accelerator": ACCELERATORS,
+        "scheduling": SCHEDULING,
         "probes": st.fixed_dictionaries({}, optional={"startup": PROBE, "liveness": PROBE}),
         "suspend": st.booleans(),
         "rollout": st.fixed_dictionaries(
@@ -212,12 +261,11 @@ SPECS = st.fixed_dictionaries(
                 "strategy": st.sampled_from(["Auto", "Surge", "InPlace"]),
                 "minReadySeconds": st.integers(0, 60),
                 "onFailure": st.sampled_from(["Hold", "Revert"]),
+                "trigger": TEXT,
             },
         ),
         "disruption": st.sampled_from([{}, {"maxUnavailable": 3}, {"maxUnavailable": "10%"}]),
-        "topologySpread": st.sampled_from(["Preferred", "Required", "Disabled"]),
         "imagePullSecrets": st.just([{"name": "registry"}]),
-        "priorityClassName": NAMES,
         "podMetadata": st.fixed_dictionaries(
             {},
             optional={

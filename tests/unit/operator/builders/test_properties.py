@@ -127,7 +127,7 @@ class TestPod:
 
     @given(SPECS)
     def test_spreads_the_pods_of_one_revision(self, spec: Manifest) -> None:
-        wish = spec.get("topologySpread", "Preferred")
+        wish = spec.get("scheduling", {}).get("topologySpread", "Preferred")
         made = built(spec)["spec"]["template"]
         constraints = made["spec"].get("topologySpreadConstraints", [])
         assert [one["topologyKey"] for one in constraints] == (
@@ -166,6 +166,68 @@ class TestPod:
         count = spec.get("accelerator", {}).get("count", 0)
         needs = spec.get("accelerator", {}).get("profile") != "cpu" and count
         assert list(extended[0].values()) == ([str(count)] if needs else [])
+
+
+class TestScheduling:
+    @given(SPECS)
+    def test_names_of_the_spec_reach_the_pod(self, spec: Manifest) -> None:
+        pod, asked = built(spec)["spec"]["template"]["spec"], spec.get("scheduling", {})
+        for field in ("priorityClassName", "runtimeClassName", "schedulerName"):
+            assert pod.get(field) == asked.get(field)
+
+    def test_a_profile_may_name_the_runtime_class_and_the_spec_wins(self) -> None:
+        plain: Manifest = {"model": {"uri": HTTPS}, "accelerator": {"profile": "gpu-pool"}}
+        own = {**plain, "scheduling": {"runtimeClassName": "own"}}
+        classes = [built(one)["spec"]["template"]["spec"]["runtimeClassName"] for one in (plain, own)]
+        assert classes == ["nvidia", "own"]
+
+    @pytest.mark.parametrize(
+        ("runtime", "architectures"), [("tensorflow-serving", ["amd64", "arm64"]), ("serval", None)]
+    )
+    def test_pods_stay_on_nodes_that_the_images_are_for(
+        self, runtime: str, architectures: list[str] | None
+    ) -> None:
+        pod = built({"model": {"uri": HTTPS}, "runtime": {"name": runtime}})["spec"]["template"]["spec"]
+        if architectures is None:
+            assert "affinity" not in pod
+            return
+        required = pod["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]
+        (term,) = required["nodeSelectorTerms"]
+        expression = {"key": "kubernetes.io/arch", "operator": "In", "values": architectures}
+        assert term == {"matchExpressions": [expression]}
+
+
+class TestBatching:
+    @pytest.mark.parametrize(
+        ("batching", "expected"),
+        [
+            ({"maxBatchSize": 8}, ["--batch-size=8"]),
+            ({"maxBatchSize": 8, "timeoutMicros": 0}, ["--batch-size=8", "--batch-timeout-micros=0"]),
+            (
+                {"maxBatchSize": 8, "timeoutMicros": 9, "maxEnqueued": 7},
+                ["--batch-size=8", "--batch-timeout-micros=9", "--batch-enqueued=7"],
+            ),
+        ],
+    )
+    def test_the_fetch_container_writes_the_file_that_the_server_reads(
+        self, batching: Manifest, expected: list[str]
+    ) -> None:
+        fetch, server = containers(built({"model": {"uri": HTTPS}, "runtime": {"batching": batching}}))
+        assert [arg for arg in fetch["args"] if arg.startswith("--batch")] == expected
+        assert [arg for arg in server["args"] if "batching" in arg] == [
+            "--enable_batching=true",
+            "--batching_parameters_file=/models/batching.config",
+        ]
+
+    def test_a_front_takes_no_part(self) -> None:
+        pod = built(FRONT_CASES["front-limit"], front=True)["spec"]["template"]["spec"]
+        (front,) = pod["containers"]
+        assert not any("batch" in arg for arg in front["args"])
+        assert any("batching" in arg for arg in pod["initContainers"][1]["args"])
+
+    def test_without_it_nothing_is_passed(self) -> None:
+        for one in containers(built({"model": {"uri": HTTPS}})):
+            assert not any("batch" in arg for arg in one["args"])
 
 
 class TestFront:
@@ -236,7 +298,7 @@ class TestFront:
         _, server = pod["initContainers"]
         (front,) = pod["containers"]
         assert "--scoring_output=$$(A)" in front["args"]
-        assert server["args"][-1] == "--enable_batching=true"
+        assert server["args"][-1] == "--enable_model_warmup=true"
 
     def test_has_no_device_and_no_identity(self) -> None:
         template = built(FRONT_CASES["front-scoring"], front=True)["spec"]["template"]
@@ -327,7 +389,7 @@ class TestFetch:
         assert fetch_args(LEAST, image_volumes=True) == fetch_args(LEAST)
 
     def test_a_secret_becomes_a_pull_secret_of_a_mounted_image(self) -> None:
-        spec = {"model": {**OCI["model"], "credentials": {"secretName": "login"}}}
+        spec = {"model": {**OCI["model"], "credentials": {"secretRef": {"name": "login"}}}}
         fetched, mounted = (
             built(spec, image_volumes=one)["spec"]["template"]["spec"] for one in (False, True)
         )
@@ -338,7 +400,7 @@ class TestFetch:
 
     def test_a_pull_secret_is_named_once(self) -> None:
         spec = {
-            "model": {**OCI["model"], "credentials": {"secretName": "login"}},
+            "model": {**OCI["model"], "credentials": {"secretRef": {"name": "login"}}},
             "imagePullSecrets": [{"name": "login"}],
         }
         pod = built(spec, image_volumes=True)["spec"]["template"]["spec"]
@@ -387,7 +449,7 @@ class TestRollout:
 
     def test_kubernetes_own_deadline_is_out_of_the_way(self) -> None:
         """Kubernetes takes this number for none. It must exceed minReadySeconds."""
-        made = self.made(progress_deadline_seconds=1, min_ready_seconds=3600)["spec"]
+        made = self.made(start_deadline_seconds=1, min_ready_seconds=3600)["spec"]
         assert made["progressDeadlineSeconds"] == NO_DEADLINE_SECONDS == 2**31 - 1
 
 
@@ -510,19 +572,19 @@ class TestLiteral:
         assert server["env"] == [{"name": "TF_CPP_MIN_LOG_LEVEL", "value": "3"}]
 
 
-class TestScoring:
+class TestRawBytes:
     def test_is_turned_off_where_the_runtime_has_it(self) -> None:
-        server = containers(built({"model": {"uri": HTTPS}, "endpoint": {"scoring": "Disabled"}}))[1]
+        server = containers(built({"model": {"uri": HTTPS}, "endpoint": {"rawBytes": "Disabled"}}))[1]
         assert "--enable_scoring=false" in server["args"]
 
     def test_is_left_alone_otherwise(self) -> None:
         for spec in (
             {"model": {"uri": HTTPS}},
-            {"model": {"uri": HTTPS}, "endpoint": {"scoring": "Enabled"}},
+            {"model": {"uri": HTTPS}, "endpoint": {"rawBytes": "Enabled"}},
             {
                 "model": {"uri": HTTPS},
                 "runtime": {"name": "tensorflow-serving"},
-                "endpoint": {"scoring": "Disabled"},
+                "endpoint": {"rawBytes": "Disabled"},
             },
         ):
             server = containers(built(spec))[1]

@@ -48,7 +48,10 @@ class TestAutoscaler:
     )
     def test_a_share_of_the_requests_in_work(self, most: int, percent: int, average: str) -> None:
         made = scaler(
-            autoscaling={"maxReplicas": 5, "targetUtilization": percent, "metric": "RequestsInFlight"},
+            autoscaling={
+                "maxReplicas": 5,
+                "metrics": [{"type": "RequestsInFlight", "targetUtilization": percent}],
+            },
             endpoint={"maxConcurrentRequests": most},
         )
         assert made is not None

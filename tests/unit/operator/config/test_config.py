@@ -46,6 +46,7 @@ defaults: {runtime: serval}
 runtimes:
   - name: serval
     frameworks: [TensorFlow]
+    architectures: [arm64, amd64, arm64]
     images: {default: registry.example/serval-server:1, nvidia-gpu: registry.example/serval-server:1-gpu}
     imagePullPolicy: Never
     args: [--a=1]
@@ -62,8 +63,11 @@ profiles:
     tolerations:
       - {key: sku, operator: Equal, value: gpu, effect: NoSchedule}
       - {operator: Exists, effect: NoExecute, tolerationSeconds: 30}
+    runtimeClassName: nvidia
     scalable: true
   - name: cpu
+scheduling:
+  allowedPriorityClasses: [serving-high, batch.v2]
 """
 
 
@@ -92,6 +96,7 @@ class TestGood:
                 {"grpc-predict", "rest-predict", "raw-score", "metrics", "concurrency-limit"}
             ),
             grace_seconds=30,
+            architectures=("amd64", "arm64"),
         )
         official = Runtime(
             name="tensorflow-serving",
@@ -112,6 +117,7 @@ class TestGood:
                 {"operator": "Exists", "effect": "NoExecute", "tolerationSeconds": 30},
             ),
             scalable=True,
+            runtime_class="nvidia",
         )
         assert load_configuration(path) == Configuration(
             fetch=FetchSettings(
@@ -130,6 +136,7 @@ class TestGood:
                 image_pull_policy="Never",
                 resources={"requests": {"cpu": "0.1"}, "limits": {"memory": "1Gi"}},
             ),
+            allowed_priority_classes=("batch.v2", "serving-high"),
         )
 
     @pytest.mark.parametrize(
@@ -180,6 +187,11 @@ class TestGood:
     def test_the_least_front(self) -> None:
         least = parse_configuration(document(lambda one: one.update(front={"image": "x"}))).front
         assert least == FrontSettings(image="x", image_pull_policy="IfNotPresent", resources={})
+
+    @pytest.mark.parametrize("scheduling", [None, {}, {"allowedPriorityClasses": []}])
+    def test_no_list_of_priority_classes(self, scheduling: object) -> None:
+        config = parse_configuration(document(lambda one: one.update(scheduling=scheduling)))
+        assert config.allowed_priority_classes == ()
 
     @pytest.mark.parametrize("url", ["http://cache", "http://10.0.0.8:80"])
     def test_addresses_of_a_cache(self, url: str) -> None:
@@ -286,7 +298,15 @@ BAD: list[tuple[Callable[[Any], None], str]] = [
     ),
     (put(*RUNTIME, "env", 0, "value", value=1), f"runtimes[0].env[0].value: {TEXT}"),
     (put(*RUNTIME, "env", 0, "valueFrom", value={}), "runtimes[0].env[0].valueFrom: unknown field"),
-    (put(*RUNTIME, "capabilities", value=["fly"]), "runtimes[0].capabilities: must be some of "),
+    (put(*RUNTIME, "capabilities", value=["fly"]), "runtimes[0].capabilities: must be some of batching, con"),
+    *(
+        (put(*RUNTIME, "architectures", value=value), f"runtimes[0].architectures: {words}")
+        for value, words in (
+            ("amd64", "must be a list of texts"),
+            (["linux/amd64"], "must be values of the label kubernetes.io/arch"),
+            ([""], "must be values of the label kubernetes.io/arch"),
+        )
+    ),
     (put(*RUNTIME, "graceSeconds", value=0), "runtimes[0].graceSeconds: must be a whole number of at least"),
     (put(*RUNTIME, "graceSeconds", value="30"), "runtimes[0].graceSeconds: must be a whole number of at"),
     # profiles
@@ -296,6 +316,11 @@ BAD: list[tuple[Callable[[Any], None], str]] = [
     (put(*PROFILE, "resourceName", value="gpu"), "profiles[0].resourceName: must be the name of an extended"),
     (put(*PROFILE, "nodeSelector", "spot", value=True), f"profiles[0].nodeSelector.spot: {TEXT}"),
     (put(*PROFILE, "nodeSelector", value="pool=gpu"), "profiles[0].nodeSelector: must be a mapping"),
+    (put(*PROFILE, "runtimeClassName", value=True), f"profiles[0].runtimeClassName: {TEXT}"),
+    (
+        put(*PROFILE, "runtimeClassName", value="NVIDIA"),
+        "profiles[0].runtimeClassName: must be the name of a RuntimeClass",
+    ),
     (put(*PROFILE, "scalable", value="yes"), "profiles[0].scalable: must be true or false"),
     (put(*PROFILE, "count", value=1), "profiles[0].count: unknown field"),
     (put(*TOLERATION, "kee", value="x"), "profiles[0].tolerations[0].kee: unknown field; known are key,"),
@@ -308,6 +333,19 @@ BAD: list[tuple[Callable[[Any], None], str]] = [
     ),
     (drop(*TOLERATION, "key"), "profiles[0].tolerations[0].operator: must be Exists where there is no key"),
     (put(*TOLERATION, value="sku"), "profiles[0].tolerations[0]: must be a mapping"),
+    # scheduling
+    (put("scheduling", value=["high"]), "scheduling: must be a mapping"),
+    (
+        put("scheduling", "priorityClasses", value=[]),
+        "scheduling.priorityClasses: unknown field; known are allowedPriorityClasses",
+    ),
+    *(
+        (
+            put("scheduling", "allowedPriorityClasses", value=[name]),
+            "scheduling.allowedPriorityClasses: must be names of PriorityClasses that do not",
+        )
+        for name in ("High", "", "a/b", "x" * 254, "system-node-critical")
+    ),
 ]
 
 

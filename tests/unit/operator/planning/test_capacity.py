@@ -16,6 +16,7 @@ from unit.operator.planning.capacity_rows import BOARD, NAMESPACE, hold, judged,
 pytestmark = pytest.mark.unit
 
 GPU = "nvidia.com/gpu"
+ARCH = "kubernetes.io/arch"
 TAINT = ("team", "speech", "NoSchedule")
 AKS = {"kubernetes.azure.com/accelerator": "nvidia"}
 ORDERED = Growth(coming="pod triggered scale-up: [{gpu 1->2 (max: 3)}]")
@@ -135,6 +136,26 @@ ANSWERS = {
         judged(node(labels={"pool": "a"}), node_selector={"pool": "b", "zone": "1"}),
         "SelectorMismatch",
         "the pod asks for pool=b, zone=1; n1 has pool=a, no zone",
+    ),
+    "built for another architecture": (
+        judged(node(labels={ARCH: "arm64"}), architectures=("amd64",)),
+        "SelectorMismatch",
+        f"the pod asks for {ARCH}=amd64; n1 has {ARCH}=arm64",
+    ),
+    "built for two others, in another pool": (
+        judged(node(labels={ARCH: "s390x"}), node_selector={"pool": "b"}, architectures=("amd64", "arm64")),
+        "SelectorMismatch",
+        f"the pod asks for {ARCH}=amd64 or arm64, pool=b; n1 has {ARCH}=s390x, no pool",
+    ),
+    "selected for an architecture that no image is built for": (
+        judged(node(labels={ARCH: "amd64"}), node_selector={ARCH: "arm64"}, architectures=("amd64",)),
+        "SelectorMismatch",
+        f"the pod asks for {ARCH}=amd64, {ARCH}=arm64; n1 has {ARCH}=amd64",
+    ),
+    "built for this one too": (
+        judged(node(labels={ARCH: "arm64"}), architectures=("amd64", "arm64")),
+        "DeviceFree",
+        "n1 has 2",
     ),
     "tainted comes nearer than unlabelled": (
         judged(

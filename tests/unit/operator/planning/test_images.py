@@ -59,6 +59,16 @@ def test_nodes_that_the_pod_does_not_select_do_not_count() -> None:
     assert not mounts_model(picky, None, nodes[1:])
 
 
+def test_nodes_of_another_architecture_do_not_count() -> None:
+    built = replace(IMAGE, runtime=replace(IMAGE.runtime, architectures=("amd64",)))
+    nodes = [
+        node(ABLE, **{"kubernetes.io/arch": "amd64"}),
+        node(OLD_KUBELET, **{"kubernetes.io/arch": "arm64"}),
+    ]
+    assert mounts_model(built, None, nodes)
+    assert not mounts_model(IMAGE, None, nodes)
+
+
 @pytest.mark.parametrize("mounted", [True, False])
 def test_what_a_revision_does_stays(mounted: bool) -> None:
     model = parse_model(gen.model())

@@ -37,6 +37,7 @@ class TestResolve:
                     "when_unavailable": "Auto",
                     "rollout": Rollout(),
                     "image_volume": False,
+                    "runtime_class": "",
                 },
             ),
             (
@@ -60,11 +61,11 @@ class TestResolve:
             ),
             (
                 {
-                    "accelerator": {
-                        "profile": "nvidia-gpu",
+                    "accelerator": {"profile": "nvidia-gpu"},
+                    "scheduling": {
                         "nodeSelector": {"zone": "b", "node": "x"},
                         "tolerations": [OWN_TOLERATION],
-                    }
+                    },
                 },
                 {
                     "node_selector": {"pool": "gpu", "zone": "b", "node": "x"},
@@ -73,12 +74,8 @@ class TestResolve:
             ),
             (
                 {
-                    "accelerator": {
-                        "resourceName": "amd.com/gpu",
-                        "count": 3,
-                        "nodeSelector": {"pool": "amd"},
-                        "tolerations": [OWN_TOLERATION],
-                    }
+                    "accelerator": {"resourceName": "amd.com/gpu", "count": 3},
+                    "scheduling": {"nodeSelector": {"pool": "amd"}, "tolerations": [OWN_TOLERATION]},
                 },
                 {
                     "image": "registry.example/serval-server:1",
@@ -90,7 +87,10 @@ class TestResolve:
                 },
             ),
             (
-                {"accelerator": {"profile": "cpu", "count": 4, "nodeSelector": {"pool": "big"}}},
+                {
+                    "accelerator": {"profile": "cpu", "count": 4},
+                    "scheduling": {"nodeSelector": {"pool": "big"}},
+                },
                 {
                     "accelerator": "cpu",
                     "resource_name": "",
@@ -102,6 +102,30 @@ class TestResolve:
                 {"runtime": {"name": "tensorflow-serving"}, "accelerator": {"profile": "nvidia-gpu"}},
                 {"image": "tensorflow/serving:2.19.1", "resource_count": 1},
             ),
+            (
+                {
+                    "scheduling": {
+                        "nodeSelector": {"pool": "big"},
+                        "tolerations": [OWN_TOLERATION],
+                        "runtimeClassName": "gvisor",
+                    }
+                },
+                {
+                    "accelerator": "",
+                    "node_selector": {"pool": "big"},
+                    "tolerations": (OWN_TOLERATION,),
+                    "runtime_class": "gvisor",
+                },
+            ),
+            ({"accelerator": {"profile": "gpu-pool"}}, {"runtime_class": "nvidia"}),
+            (
+                {
+                    "accelerator": {"profile": "gpu-pool"},
+                    "scheduling": {"runtimeClassName": "nvidia-cdi"},
+                },
+                {"runtime_class": "nvidia-cdi"},
+            ),
+            ({"accelerator": {"resourceName": "nvidia.com/gpu"}}, {"runtime_class": ""}),
         ],
         ids=[
             "CPU",
@@ -112,6 +136,10 @@ class TestResolve:
             "resource",
             "profile without a resource",
             "runtime",
+            "CPU, scheduled",
+            "runtime class of a profile",
+            "runtime class of the spec",
+            "runtime class of no profile",
         ],
     )
     def test_fields(self, spec: dict[str, Any], expected: dict[str, Any]) -> None:
@@ -128,7 +156,7 @@ class TestResolve:
         assert replace(named, spec=default.spec) == default
 
     def test_what_the_runtime_can_may_be_asked_for(self) -> None:
-        endpoint = {"maxConcurrentRequests": 3, "scoring": "Enabled"}
+        endpoint = {"maxConcurrentRequests": 3, "rawBytes": "Enabled"}
         assert resolved(endpoint=endpoint).spec.endpoint.max_concurrent_requests == 3
 
     @pytest.mark.parametrize(
@@ -161,14 +189,14 @@ class TestFront:
     @pytest.mark.parametrize(
         ("runtime", "endpoint", "fronted", "scores"),
         [
-            ("tensorflow-serving", {"scoring": "Enabled"}, True, True),
+            ("tensorflow-serving", {"rawBytes": "Enabled"}, True, True),
             ("tensorflow-serving", {"maxConcurrentRequests": 1}, True, True),
-            ("tensorflow-serving", {"maxConcurrentRequests": 1, "scoring": "Disabled"}, True, False),
-            ("tensorflow-serving", {"scoring": "Disabled"}, False, False),
+            ("tensorflow-serving", {"maxConcurrentRequests": 1, "rawBytes": "Disabled"}, True, False),
+            ("tensorflow-serving", {"rawBytes": "Disabled"}, False, False),
             ("tensorflow-serving", {}, False, False),
-            ("serval", {"scoring": "Enabled", "maxConcurrentRequests": 1}, False, True),
+            ("serval", {"rawBytes": "Enabled", "maxConcurrentRequests": 1}, False, True),
             ("serval", {}, False, True),
-            ("serval", {"scoring": "Disabled"}, False, False),
+            ("serval", {"rawBytes": "Disabled"}, False, False),
         ],
     )
     def test_stands_where_it_is_needed(
@@ -246,7 +274,7 @@ class TestErrors:
             (
                 {"accelerator": {"profile": "moon"}},
                 "UnknownProfile",
-                f"there is no accelerator profile `moon`; {HAS}: cpu, nvidia-gpu, spot",
+                f"there is no accelerator profile `moon`; {HAS}: cpu, gpu-pool, nvidia-gpu, spot",
             ),
             (
                 {"runtime": {"name": "onnx"}},
@@ -257,10 +285,10 @@ class TestErrors:
                 ),
             ),
             (
-                {"runtime": {"name": "tensorflow-serving"}, "endpoint": {"scoring": "Enabled"}},
+                {"runtime": {"name": "tensorflow-serving"}, "endpoint": {"rawBytes": "Enabled"}},
                 "UnsupportedSpec",
                 (
-                    "`spec.endpoint.scoring` needs what runtime `tensorflow-serving` lacks; "
+                    "`spec.endpoint.rawBytes` needs what runtime `tensorflow-serving` lacks; "
                     "runtimes that have it: serval"
                 ),
             ),
@@ -273,7 +301,7 @@ class TestErrors:
                 ),
             ),
         ],
-        ids=["runtime", "profile", "framework", "scoring", "concurrency"],
+        ids=["runtime", "profile", "framework", "raw bytes", "concurrency"],
     )
     def test_message(self, spec: dict[str, Any], reason: str, message: str) -> None:
         with pytest.raises(InvalidSpec) as caught:
@@ -283,9 +311,29 @@ class TestErrors:
     def test_a_front_needs_a_whole_server_behind_it(self) -> None:
         half = replace(CONFIGURATION.runtimes["tensorflow-serving"], capabilities=frozenset({"grpc-predict"}))
         configuration = replace(FRONTED, runtimes={**FRONTED.runtimes, half.name: half})
-        asks = {"runtime": {"name": half.name}, "endpoint": {"scoring": "Enabled"}}
+        asks = {"runtime": {"name": half.name}, "endpoint": {"rawBytes": "Enabled"}}
         with pytest.raises(InvalidSpec, match="needs what runtime `tensorflow-serving` lacks"):
             resolve(parse_spec("digits", {"model": {"uri": "pvc://a/b"}, **asks}), configuration)
+
+    def test_a_front_adds_no_batching(self) -> None:
+        plain = FRONTED.runtimes["tensorflow-serving"]
+        poor = replace(plain, capabilities=plain.capabilities - {"batching"})
+        configuration = replace(FRONTED, runtimes={**FRONTED.runtimes, poor.name: poor})
+        asks = {
+            "runtime": {"name": poor.name, "batching": {"maxBatchSize": 8}},
+            "endpoint": {"rawBytes": "Enabled"},
+        }
+        with pytest.raises(InvalidSpec) as caught:
+            resolve(parse_spec("digits", {"model": {"uri": "pvc://a/b"}, **asks}), configuration)
+        message = (
+            "`spec.runtime.batching` needs what runtime `tensorflow-serving` lacks; "
+            "runtimes that have it: serval"
+        )
+        assert (caught.value.reason, caught.value.message) == ("UnsupportedSpec", message)
+
+    def test_batching_that_the_runtime_has_needs_no_front(self) -> None:
+        spec = {"runtime": {"name": "tensorflow-serving", "batching": {"maxBatchSize": 8}}}
+        assert resolved(front=True, **spec).front is None
 
     def test_nobody_has_it(self) -> None:
         poor = replace(
@@ -295,16 +343,38 @@ class TestErrors:
                 for name, runtime in CONFIGURATION.runtimes.items()
             },
         )
-        spec = parse_spec("digits", {"model": {"uri": "pvc://a/b"}, "endpoint": {"scoring": "Enabled"}})
+        spec = parse_spec("digits", {"model": {"uri": "pvc://a/b"}, "endpoint": {"rawBytes": "Enabled"}})
         with pytest.raises(InvalidSpec, match=r"lacks; no configured runtime has it$"):
             resolve(spec, poor)
 
-    @pytest.mark.parametrize("scoring", [{}, {"scoring": "Disabled"}])
-    def test_what_is_not_asked_for_is_not_needed(self, scoring: dict[str, str]) -> None:
-        assert resolved(runtime={"name": "tensorflow-serving"}, endpoint=scoring).runtime.args
+    @pytest.mark.parametrize("endpoint", [{}, {"rawBytes": "Disabled"}])
+    def test_what_is_not_asked_for_is_not_needed(self, endpoint: dict[str, str]) -> None:
+        assert resolved(runtime={"name": "tensorflow-serving"}, endpoint=endpoint).runtime.args
 
     def test_a_runtime_that_names_no_framework_serves_all(self) -> None:
         any_framework = replace(CONFIGURATION.runtimes["onnx"], frameworks=())
         configuration = replace(CONFIGURATION, runtimes={"onnx": any_framework}, default_runtime="onnx")
         spec = parse_spec("digits", {"model": {"uri": "pvc://a/b"}})
         assert resolve(spec, configuration).runtime == any_framework
+
+
+class TestPriorities:
+    ALLOWED = replace(CONFIGURATION, allowed_priority_classes=("batch", "serving-high"))
+
+    @pytest.mark.parametrize(
+        ("configuration", "name"),
+        [(CONFIGURATION, "anything"), (ALLOWED, "batch"), (ALLOWED, "serving-high"), (ALLOWED, None)],
+        ids=["no list", "listed", "listed too", "none asked for"],
+    )
+    def test_allowed(self, configuration: Configuration, name: str | None) -> None:
+        scheduling = {"priorityClassName": name} if name else {}
+        spec = parse_spec("digits", {"model": {"uri": "pvc://a/b"}, "scheduling": scheduling})
+        assert resolve(spec, configuration).spec.scheduling.priority_class == (name or "")
+
+    def test_another_one_is_refused_with_the_allowed_ones(self) -> None:
+        scheduling = {"priorityClassName": "urgent"}
+        spec = parse_spec("digits", {"model": {"uri": "pvc://a/b"}, "scheduling": scheduling})
+        with pytest.raises(InvalidSpec) as caught:
+            resolve(spec, self.ALLOWED)
+        message = "`spec.scheduling.priorityClassName` must not be urgent; allowed are: batch, serving-high"
+        assert (caught.value.reason, caught.value.message) == ("UnsupportedSpec", message)

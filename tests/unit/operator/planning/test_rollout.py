@@ -316,8 +316,8 @@ class TestFailed:
     @pytest.mark.parametrize(
         ("option", "reason"),
         [
-            (gen.placed(after=10), "ProgressDeadlineExceeded"),
-            (gen.loading(), "ProgressDeadlineExceeded"),
+            (gen.placed(after=10), "StartDeadlineExceeded"),
+            (gen.loading(), "StartDeadlineExceeded"),
             (PASSING, "ModelSourceUnavailable"),
             (PULL, "ImagePullFailed"),
             (CRASHED, "CrashLoop"),
@@ -333,7 +333,7 @@ class TestFailed:
     def test_the_deadline_is_told(self) -> None:
         found = kept(gen.placed(after=10), gen.loading(), now=70, deadline_seconds=60)
         text = "loading the model, for more than 60 s since a node took the pod"
-        assert found == Blocked("ProgressDeadlineExceeded", text)
+        assert found == Blocked("StartDeadlineExceeded", text)
 
     @pytest.mark.parametrize(
         "options",

@@ -190,14 +190,14 @@ class TestWhole:
         assert len(placement) == 1000
         assert placement[-1]["node"] == "n-0999"
 
-    @pytest.mark.parametrize(("scoring", "there"), [({}, True), ("Enabled", True), ("Disabled", False)])
-    def test_scoring(self, scoring: object, there: bool) -> None:
-        endpoint = {"scoring": scoring} if scoring else {}
+    @pytest.mark.parametrize(("raw_bytes", "there"), [("", True), ("Enabled", True), ("Disabled", False)])
+    def test_scoring(self, raw_bytes: str, there: bool) -> None:
+        endpoint = {"rawBytes": raw_bytes} if raw_bytes else {}
         assert ("scoring" in built(observed(), resolved(endpoint=endpoint))["endpoints"]) is there
 
-    @pytest.mark.parametrize(("scoring", "there"), [("Enabled", True), ("Disabled", False)])
-    def test_scoring_by_a_front(self, scoring: str, there: bool) -> None:
-        endpoint = {"scoring": scoring, "maxConcurrentRequests": 1}
+    @pytest.mark.parametrize(("raw_bytes", "there"), [("Enabled", True), ("Disabled", False)])
+    def test_scoring_by_a_front(self, raw_bytes: str, there: bool) -> None:
+        endpoint = {"rawBytes": raw_bytes, "maxConcurrentRequests": 1}
         found = resolved(front=True, runtime={"name": "tensorflow-serving"}, endpoint=endpoint)
         assert ("scoring" in built(observed(), found)["endpoints"]) is there
 

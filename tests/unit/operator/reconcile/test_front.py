@@ -15,7 +15,7 @@ from unit.operator.reconcile.world import World
 pytestmark = pytest.mark.unit
 
 OFFICIAL = {"name": "tensorflow-serving"}
-SCORES = {"scoring": "Enabled"}
+SCORES = {"rawBytes": "Enabled"}
 
 
 def able(configuration: Configuration) -> Configuration:
@@ -80,7 +80,7 @@ async def test_heals_what_was_refused() -> None:
 
 
 async def test_a_configuration_with_a_front_restarts_nobody() -> None:
-    world = await made(CONFIGURATION, endpoint={"scoring": "Disabled"})
+    world = await made(CONFIGURATION, endpoint={"rawBytes": "Disabled"})
     before = world.carried
     await configured(world, FRONTED)
     assert world.carried == before
@@ -93,7 +93,7 @@ async def test_a_runtime_that_has_learned_restarts_nobody() -> None:
     await configured(world, able(FRONTED))
     assert (containers(world), world.carried) == (["server", "front"], before)
     assert world.told("UpdateAvailable")[0] == "True"
-    world.annotate(update_requested="now")
+    world.edit_spec(rollout={"trigger": "now"})
     await world.reconcile()
     assert containers(world) == ["server"]
 

@@ -106,7 +106,7 @@ class TestChange:
         await world.reconcile()
         before = world.status["revision"]
         world.put_pod("digits-1", gen.ready())
-        world.edit_spec(priorityClassName="high")
+        world.edit_spec(scheduling={"priorityClassName": "high"})
         await world.reconcile()
         assert world.status["revision"] != before
         assert world.told("Available")[0] == "True"

@@ -134,7 +134,7 @@ class TestHistory:
         kept = world.carried
         world.put_pod("digits-stuck", gen.ready(), gen.deleting, revision=kept)
         for priority in "ijklmn":
-            world.edit_spec(priorityClassName=priority)
+            world.edit_spec(scheduling={"priorityClassName": priority})
             await world.reconcile()
         assert kept in world.revisions
         world.api.remove(PODS, gen.NAMESPACE, "digits-stuck")
@@ -149,7 +149,7 @@ class TestHistory:
         carried = world.carried
         world.fail(Forbidden(403, "Forbidden", "no"), kind="Deployment")
         for priority in "abcdefgh":
-            world.edit_spec(priorityClassName=priority)
+            world.edit_spec(scheduling={"priorityClassName": priority})
             await world.reconcile()
         assert world.carried == carried
         assert carried in world.revisions
@@ -159,7 +159,7 @@ class TestHistory:
         await world.reconcile()
         for priority in "abcdef":
             world.fail(Transient(500, "", "x"), verb="delete")
-            world.edit_spec(priorityClassName=priority)
+            world.edit_spec(scheduling={"priorityClassName": priority})
             await world.reconcile()
             assert world.told()[1] == "Progressing"
         assert len(world.revisions) == 7
@@ -198,12 +198,12 @@ class TestUpgrade:
         assert deployment["spec"]["replicas"] == 2
         assert deployment["spec"]["template"] == before
 
-    async def test_the_annotation_rolls_it(self) -> None:
+    async def test_a_trigger_rolls_it(self) -> None:
         world = await served()
         old = world.carried
         self.upgraded(world, "registry.example/serval-server:2")
         await world.reconcile()
-        world.annotate(update_requested="2026-01-02")
+        world.edit_spec(rollout={"trigger": "2026-01-02"})
         await world.reconcile()
         assert world.carried != old
         (deployment,) = world.api.objects_of("Deployment")
@@ -236,7 +236,7 @@ class TestGiveUp:
         """A rollout whose model is not there: the world, what served, and what does not."""
         world = await served()
         old = world.carried
-        world.edit_spec(priorityClassName="high")
+        world.edit_spec(scheduling={"priorityClassName": "high"})
         await world.reconcile()
         new = world.carried
         world.put_pod("digits-new", NOTHING)
@@ -281,7 +281,7 @@ class TestGiveUp:
         world, old, new = await self.broken()
         for _ in range(3):
             await world.reconcile()
-        world.edit_spec(priorityClassName="higher")
+        world.edit_spec(scheduling={"priorityClassName": "higher"})
         await world.reconcile()
         assert world.carried not in (old, new)
 

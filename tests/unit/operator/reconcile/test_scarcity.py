@@ -223,7 +223,7 @@ class TestRollout:
         world.put_pod("digits-1", gen.ready())
         await world.reconcile()
         world.asked.clear()
-        world.edit_spec(priorityClassName="high")
+        world.edit_spec(scheduling={"priorityClassName": "high"})
         return world
 
     @pytest.mark.parametrize(("free", "strategy", "surge"), [(1, "Surge", 1), (0, "InPlace", 0)])

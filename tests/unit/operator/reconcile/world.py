@@ -121,15 +121,6 @@ class World:
         """The user changes fields of the spec."""
         self.api.edit(MODEL_DEPLOYMENTS, *PLACE, lambda obj: obj["spec"].update(fields), manager="kubectl")
 
-    def annotate(self, **annotations: str) -> None:
-        """The user sets annotations; their names without the domain and with underscores."""
-        given = {f"serval.dev/{name.replace('_', '-')}": value for name, value in annotations.items()}
-
-        def change(obj: gen.Object) -> None:
-            obj["metadata"]["annotations"] = {**obj["metadata"].get("annotations", {}), **given}
-
-        self.api.edit(MODEL_DEPLOYMENTS, *PLACE, change, manager="kubectl")
-
     def put_pod(self, name: str, *options: gen.Option, revision: str = "", created: float = 0.0) -> None:
         """A pod is in this state, of the revision that the Deployment carries unless another one is named."""
         pod = gen.pod(name, *options, revision=revision or self.carried, created=created)
@@ -264,7 +255,7 @@ class World:
 
 async def roll(world: World, priority: str) -> str:
     """Roll to another revision, all the way; its key."""
-    world.edit_spec(priorityClassName=priority)
+    world.edit_spec(scheduling={"priorityClassName": priority})
     await world.reconcile()
     for name in [one["metadata"]["name"] for one in world.api.objects(PODS)]:
         world.api.remove(PODS, gen.NAMESPACE, name)

@@ -14,6 +14,7 @@ import pytest
 from serval_serving.fetch.__main__ import main, run
 from serval_serving.fetch.settings import FetchSettings, Surroundings
 from serval_serving.fetch.verdict import KEEP_SECONDS, MARKER
+from serval_serving.server.batch_settings import BatchSettings, read_settings
 from unit.serving.fetch.builders import below, model_files, tar, write
 from unit.serving.fetch.clocks import Clock
 from unit.serving.fetch.tls import Site, content, status
@@ -146,6 +147,39 @@ def test_program(tmp_path: Path, log: Path) -> None:
     assert "versions found: 2, 1" in done.stderr
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--batch-size=64",), BatchSettings(max_batch_size=64, max_execution_size=64)),
+        (
+            ("--batch-size=8", "--batch-timeout-micros=1500", "--batch-enqueued=3"),
+            BatchSettings(
+                max_batch_size=8, max_execution_size=8, timeout_seconds=0.0015, max_enqueued_batches=3
+            ),
+        ),
+        (
+            ("--batch-size=1", "--batch-timeout-micros=0"),
+            BatchSettings(max_batch_size=1, max_execution_size=1, timeout_seconds=0.0),
+        ),
+    ],
+)
+def test_batching_parameters_are_what_the_server_reads(
+    tmp_path: Path, arguments: tuple[str, ...], expected: BatchSettings
+) -> None:
+    write(tmp_path / "source", model_files())
+    command = _command(tmp_path, "--uri=pvc://claim/", *arguments)
+    done = subprocess.run(command, env=ENVIRONMENT, capture_output=True, text=True, timeout=30, check=False)
+    assert done.returncode == 0, done.stderr
+    assert sorted(path.name for path in (tmp_path / "models").iterdir()) == [
+        "batching.config",
+        "digits",
+        "monitoring.config",
+    ]
+    file = tmp_path / "models" / "batching.config"
+    assert file.stat().st_mode & 0o777 == 0o644
+    assert read_settings(file, cpus=1) == expected
+
+
 def test_nothing_heavy_is_imported() -> None:
     code = (
         "import sys, serval_serving.fetch.__main__;"
@@ -184,6 +218,11 @@ def test_sigterm_ends_the_program() -> None:
         "--name=../x",
         "--name=",
         "--name=monitoring.config",
+        "--name=batching.config",
+        "--batch-size=0",
+        "--batch-timeout-micros=-1",
+        "--batch-enqueued=0",
+        "--batch-enqueued=5",
         "--max-bytes=0",
         "--max-entries=-1",
         "--version=-1",

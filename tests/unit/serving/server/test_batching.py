@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from serval_serving.engines.base import Signature, TensorSpec
+from serval_serving.fetch.models_folder import Batching as FetchedBatching
 from serval_serving.models.manager import Lease
 from serval_serving.server.batch_settings import BatchSettings
 from serval_serving.server.batching import Batching, BatchScheduler
@@ -316,14 +317,13 @@ def test_parameters_of_one_version(tmp_path: Path, engine: Engine, metrics: Metr
         batching.prepare(own)
 
 
-# In a server.
+# In a server, with the parameters that the fetch container writes.
+ONE_THREAD = "num_batch_threads { value: 1 }"
 
 
 def test_in_a_live_server(models: Path, tmp_path: Path) -> None:
     file = tmp_path / "batching"
-    file.write_text(
-        "max_batch_size { value: 8 } batch_timeout_micros { value: 50000 } num_batch_threads { value: 1 }"
-    )
+    file.write_text(FetchedBatching(8, 50000).text() + ONE_THREAD)
     flags = ("--model_name=zoo", f"--model_base_path={models / 'zoo'}", "--enable_batching")
     with running(Server(REAL, tmp_path / "log", *flags, f"--batching_parameters_file={file}")) as server:
         server.wait_ready()
@@ -350,9 +350,7 @@ def test_in_a_live_server(models: Path, tmp_path: Path) -> None:
 def test_a_full_queue_in_a_live_server(tmp_path: Path) -> None:
     write_version(tmp_path / "m", 1, run_seconds=0.5)
     file = tmp_path / "batching"
-    file.write_text(
-        "max_batch_size { value: 1 } max_enqueued_batches { value: 1 } num_batch_threads { value: 1 }"
-    )
+    file.write_text(FetchedBatching(1, None, 1).text() + ONE_THREAD)
     flags = ("--model_name=m", f"--model_base_path={tmp_path / 'm'}", "--enable_batching")
     with running(Server(FAKE, tmp_path / "log", *flags, f"--batching_parameters_file={file}")) as server:
         server.wait_ready()
