@@ -33,6 +33,8 @@ PLURALS = {
     "ControllerRevision": "controllerrevisions",
     "HorizontalPodAutoscaler": "horizontalpodautoscalers",
     "PodDisruptionBudget": "poddisruptionbudgets",
+    "CustomResourceDefinition": "customresourcedefinitions",
+    "Toy": "toys",
 }
 API_VERSIONS = {
     "ModelDeployment": "serval.dev/v1alpha1",
@@ -43,6 +45,8 @@ API_VERSIONS = {
     "ControllerRevision": "apps/v1",
     "HorizontalPodAutoscaler": "autoscaling/v2",
     "PodDisruptionBudget": "policy/v1",
+    "CustomResourceDefinition": "apiextensions.k8s.io/v1",
+    "Toy": "serval.dev/v1alpha1",
 }
 TIMEOUT = 10
 FIELD_MANAGER = "serval-tests"
