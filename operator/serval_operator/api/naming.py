@@ -70,7 +70,7 @@ def headless_name(name: str) -> str:
 
 def revision_name(name: str, key: str) -> str:
     """Name of the ControllerRevision that keeps a revision of an object."""
-    return f"{name}-{key}"
+    return suffixed(name, f"-{key}")
 
 
 def pin_name(name: str, uid: str, key: str) -> str:
@@ -79,7 +79,7 @@ def pin_name(name: str, uid: str, key: str) -> str:
     The owner's uid is part of it, so that a ConfigMap of a deleted predecessor with the same name and spec,
     which exists until the garbage collector removes it, has no effect.
     """
-    return f"{revision_name(name, key)}-{uid[:8]}{PIN_SUFFIX}"
+    return suffixed(name, f"-{key}-{uid[:8]}{PIN_SUFFIX}")
 
 
 def selector(key: Key) -> dict[str, str]:

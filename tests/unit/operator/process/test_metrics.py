@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -107,3 +109,13 @@ def test_a_series_for_each_condition_only_where_that_is_wanted() -> None:
     silent = Metrics()
     silent.conditions(KEY, ready("AcceleratorBusy"))
     assert b"serval_condition" not in silent.text()
+
+
+def test_the_docs_list_every_metric() -> None:
+    """Metrics that are read when they are asked for are registered by the parts that own them."""
+    families = {family.name for family in Metrics(each_condition=True).registry.collect()}
+    own = {name for name in families if name.startswith("serval_")}
+    assert len(own) >= 7
+    text = (Path(__file__).parents[4] / "docs" / "install.md").read_text(encoding="utf-8")
+    short = {name for name in own if name in text or f"`_{name.removeprefix('serval_operator_')}" in text}
+    assert own == short
