@@ -20,8 +20,8 @@ from prometheus_client import disable_created_metrics
 from serval_operator import logs
 from serval_operator.config import Configuration, load_configuration
 from serval_operator.errors import ConfigurationError, ServalError
-from serval_operator.kube.auth import load_connection
-from serval_operator.process import Operator
+from serval_operator.manager import Operator
+from serval_operator.runtime.authentication import load_connection
 from serval_operator.settings import Settings
 
 EXIT_OK, EXIT_FAILED, EXIT_CONFIGURATION = 0, 1, 2

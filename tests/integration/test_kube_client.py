@@ -12,14 +12,14 @@ import pytest
 import yaml
 
 from serval_lab import Lab
-from serval_operator.api.views import parse_model
+from serval_operator.api.snapshots import parse_model
 from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError
-from serval_operator.kube import client as client_module
-from serval_operator.kube.auth import load_connection
-from serval_operator.kube.client import KubeClient
-from serval_operator.kube.events import EventRecorder
-from serval_operator.kube.protocol import MODEL_DEPLOYMENTS, SERVICES, Object, Resource
-from serval_operator.metrics import Metrics
+from serval_operator.runtime import client as client_module
+from serval_operator.runtime.authentication import load_connection
+from serval_operator.runtime.client import KubeClient
+from serval_operator.runtime.event_recorder import EventRecorder
+from serval_operator.runtime.kube_api import MODEL_DEPLOYMENTS, SERVICES, Object, Resource
+from serval_operator.runtime.metrics import Metrics
 from support.cluster import Cluster
 from support.models import model_deployment
 

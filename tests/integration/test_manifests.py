@@ -11,10 +11,10 @@ import yaml
 
 from serval_lab import Lab
 from serval_operator.api.naming import Manifest
-from serval_operator.api.views import ModelView, parse_model, parse_revision
-from serval_operator.builders.autoscaler import autoscaler
-from serval_operator.builders.pin import pin
-from serval_operator.builders.revision import facts_of, revision_record
+from serval_operator.api.snapshots import ModelView, parse_model, parse_revision
+from serval_operator.kinds.model_deployment.manifests.autoscaler import autoscaler
+from serval_operator.kinds.model_deployment.manifests.pin import pin
+from serval_operator.kinds.model_deployment.manifests.revision import facts_of, revision_record
 from support import gen
 from support.cluster import Cluster, condition
 from support.models import model_deployment

@@ -14,8 +14,8 @@ from typing import Any, TypeVar
 
 from serval_operator.constants import FIELD_MANAGER
 from serval_operator.errors import Conflict, KubeError
-from serval_operator.kube.client import Converted
-from serval_operator.kube.protocol import Listing, Object, Resource
+from serval_operator.runtime.client import Converted
+from serval_operator.runtime.kube_api import Listing, Object, Resource
 
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 CREATED_AT = "2026-01-01T00:00:00Z"

@@ -18,8 +18,8 @@ from serval_contract.server_flags import (
     ENABLE_SCORING,
     MAX_CONCURRENT_REQUESTS,
 )
-from serval_operator.api.model import ModelSpec
-from serval_operator.api.spec_blocks import ENABLED
+from serval_operator.api.blocks import ENABLED
+from serval_operator.kinds.model_deployment.spec import ModelSpec
 
 
 def _never(_spec: ModelSpec) -> bool:

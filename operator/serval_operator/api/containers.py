@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from serval_operator.api.view_parts import mapping, mappings, parse_time, whole
+from serval_operator.api.unstructured import mapping, mappings, parse_time, whole
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from serval_operator.api.amounts import extended
 from serval_operator.api.capabilities import ADDED_BY_FRONT
-from serval_operator.api.view_parts import mapping, mappings, whole
+from serval_operator.api.quantities import extended
+from serval_operator.api.unstructured import mapping, mappings, whole
 from serval_operator.constants import CONTAINER_FRONT, CONTAINER_SERVER, LABEL_ARCH
 
 FORMAT: Final = 1

@@ -9,9 +9,9 @@ import pytest
 
 from serval_contract import fetch_flags, server_flags
 from serval_contract.flags import Flag, Switch
-from serval_operator.api.resolved import Resolved
-from serval_operator.api.views import parse_model
+from serval_operator.api.snapshots import parse_model
 from serval_operator.constants import CONTAINER_FETCH, CONTAINER_FRONT, CONTAINER_SERVER
+from serval_operator.kinds.model_deployment.effective_spec import Resolved
 from serval_serving.fetch.__main__ import read_arguments
 from serval_serving.fetch.settings import FetchSettings
 from serval_serving.server.flags import CommandLine, parse

@@ -11,8 +11,8 @@ import yaml
 
 from integration.crd_rules_rows import BAD, GOOD
 from serval_contract.schemes import PREFIXES, SCHEMES, Scheme
-from serval_operator.api.model import parse_spec
 from serval_operator.errors import InvalidSpec
+from serval_operator.kinds.model_deployment.spec import parse_spec
 from serval_serving.fetch import stores
 from serval_serving.fetch.errors import FetchError
 from unit.crd.schema import CRD_FILE, ROOT

@@ -9,10 +9,10 @@ import yaml
 
 from serval_contract.schemes import OCI
 from serval_operator.api.capabilities import CAPABILITIES, DEVICE_REPORT
-from serval_operator.api.model import ModelSpec, parse_spec
-from serval_operator.api.resolved import Resolved
 from serval_operator.config import Configuration, FrontSettings, parse_configuration
-from serval_operator.planning.resolve import resolve
+from serval_operator.kinds.model_deployment.effective_spec import Resolved
+from serval_operator.kinds.model_deployment.resolve import resolve
+from serval_operator.kinds.model_deployment.spec import ModelSpec, parse_spec
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(
     """

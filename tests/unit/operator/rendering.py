@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from serval_operator.api.naming import Manifest
-from serval_operator.api.resolved import IN_PLACE, SURGE, Resolved
-from serval_operator.api.shape import revision_key
-from serval_operator.api.views import ModelView
-from serval_operator.builders.deployment import deployment, pod_template
+from serval_operator.api.snapshots import ModelView
+from serval_operator.kinds.model_deployment.effective_spec import IN_PLACE, SURGE, Resolved
+from serval_operator.kinds.model_deployment.manifests.deployment import deployment, pod_template
+from serval_operator.kinds.model_deployment.revision_key import revision_key
 
 
 def rendered(model: ModelView, resolved: Resolved) -> Manifest:

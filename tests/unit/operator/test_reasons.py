@@ -10,7 +10,7 @@ from serval_contract.reasons import FETCH_REASONS
 from serval_operator import constants, reasons
 from serval_operator.api.conditions import ORDER
 from serval_operator.constants import MODEL_FETCHED
-from serval_operator.planning.podstate import Stage
+from serval_operator.pods.pod_state import Stage
 from serval_operator.reasons import REASONS, Health, Reason
 from unit.operator.planning.pod_rows import ROWS as POD_ROWS
 from unit.operator.planning.pod_rows import Row as PodRow

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 
 from serval_operator.api.facts import Facts, Placement, parse_facts
-from serval_operator.api.views import parse_model
-from serval_operator.builders.deployment import pod_template
-from serval_operator.builders.revision import facts_of
+from serval_operator.api.snapshots import parse_model
+from serval_operator.kinds.model_deployment.manifests.deployment import pod_template
+from serval_operator.kinds.model_deployment.manifests.revision import facts_of
 from support import gen
 from unit.operator.builders.cases import FRONT_CASES
 from unit.operator.configuration import resolved

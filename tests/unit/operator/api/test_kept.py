@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from hypothesis import given
 
-from serval_operator.api.kept import keep_model
+from serval_operator.api.cache_entry import keep_model
 from serval_operator.api.naming import Key
-from serval_operator.api.views import parse_model
+from serval_operator.api.snapshots import parse_model
 from support import gen
 from unit.operator.api.test_views import OBJECTS
 

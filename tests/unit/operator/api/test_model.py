@@ -11,15 +11,7 @@ import pytest
 import yaml
 
 from serval_contract.schemes import PREFIXES
-from serval_operator.api.model import (
-    Accelerator,
-    Endpoint,
-    ModelSource,
-    ModelSpec,
-    Probe,
-    parse_spec,
-)
-from serval_operator.api.spec_blocks import (
+from serval_operator.api.blocks import (
     Autoscaling,
     Batching,
     Credentials,
@@ -30,6 +22,14 @@ from serval_operator.api.spec_blocks import (
 )
 from serval_operator.constants import RESERVED_METADATA_DOMAINS
 from serval_operator.errors import InvalidSpec
+from serval_operator.kinds.model_deployment.spec import (
+    Accelerator,
+    Endpoint,
+    ModelSource,
+    ModelSpec,
+    Probe,
+    parse_spec,
+)
 from serval_operator.reasons import INVALID_SPEC, UNSUPPORTED_SPEC
 from unit.crd.schema import CRD_FILE, walk
 

@@ -10,8 +10,8 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serval_operator.api.model import parse_spec
-from serval_operator.api.shape import revision_key
+from serval_operator.kinds.model_deployment.revision_key import revision_key
+from serval_operator.kinds.model_deployment.spec import parse_spec
 from support import gen
 from unit.crd.schema import CRD_FILE, walk
 from unit.operator.builders.cases import CASES, HTTPS, SPECS

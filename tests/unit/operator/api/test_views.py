@@ -11,9 +11,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serval_operator.api.kept import keep_model
+from serval_operator.api.cache_entry import keep_model
 from serval_operator.api.naming import Key, digest
-from serval_operator.api.views import (
+from serval_operator.api.snapshots import (
     ChildView,
     ContainerView,
     PodView,

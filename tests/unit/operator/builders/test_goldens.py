@@ -14,12 +14,12 @@ from typing import Any
 import pytest
 import yaml
 
-from serval_operator.api.views import parse_model, parse_revision
-from serval_operator.builders.autoscaler import autoscaler
-from serval_operator.builders.disruption import disruption_budget
-from serval_operator.builders.pin import pin
-from serval_operator.builders.revision import facts_of, revision_record
-from serval_operator.builders.service import headless_service, service
+from serval_operator.api.snapshots import parse_model, parse_revision
+from serval_operator.kinds.model_deployment.manifests.autoscaler import autoscaler
+from serval_operator.kinds.model_deployment.manifests.disruption import disruption_budget
+from serval_operator.kinds.model_deployment.manifests.pin import pin
+from serval_operator.kinds.model_deployment.manifests.revision import facts_of, revision_record
+from serval_operator.kinds.model_deployment.manifests.service import headless_service, service
 from support import gen
 from unit.operator.builders.cases import AUTOSCALERS, CASES, FRONT_CASES, IMAGE_CASES
 from unit.operator.configuration import resolved

@@ -10,16 +10,20 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serval_contract.ports import PORT_BEHIND_GRPC, PORT_BEHIND_HTTP
-from serval_operator.api.model import parse_spec
+from serval_operator.api.blocks import Rollout
 from serval_operator.api.naming import digest, headless_name, pin_name
-from serval_operator.api.spec_blocks import Rollout
-from serval_operator.api.views import parse_model
-from serval_operator.builders.containers import literal
-from serval_operator.builders.deployment import NO_DEADLINE_SECONDS, deployment, pod_template
-from serval_operator.builders.metadata import child
-from serval_operator.builders.service import headless_service, service
+from serval_operator.api.snapshots import parse_model
 from serval_operator.constants import MAX_NAME
-from serval_operator.planning.resolve import resolve
+from serval_operator.kinds.model_deployment.manifests.containers import literal
+from serval_operator.kinds.model_deployment.manifests.deployment import (
+    NO_DEADLINE_SECONDS,
+    deployment,
+    pod_template,
+)
+from serval_operator.kinds.model_deployment.manifests.metadata import child
+from serval_operator.kinds.model_deployment.manifests.service import headless_service, service
+from serval_operator.kinds.model_deployment.resolve import resolve
+from serval_operator.kinds.model_deployment.spec import parse_spec
 from support import gen
 from unit.operator.builders.cases import CASES, FRONT_CASES, HTTPS, SPECS
 from unit.operator.configuration import CONFIGURATION, come_to

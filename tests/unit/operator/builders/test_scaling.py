@@ -6,10 +6,10 @@ from typing import Any
 
 import pytest
 
-from serval_operator.api.model import parse_spec
-from serval_operator.api.views import parse_model
-from serval_operator.builders.autoscaler import autoscaler
-from serval_operator.builders.disruption import disruption_budget
+from serval_operator.api.snapshots import parse_model
+from serval_operator.kinds.model_deployment.manifests.autoscaler import autoscaler
+from serval_operator.kinds.model_deployment.manifests.disruption import disruption_budget
+from serval_operator.kinds.model_deployment.spec import parse_spec
 from support import gen
 
 pytestmark = pytest.mark.unit

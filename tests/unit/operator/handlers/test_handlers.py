@@ -6,13 +6,13 @@ from pathlib import Path
 import kopf
 import pytest
 
-from serval_operator.handlers import objects
-from serval_operator.handlers.informer import operator_settings
-from serval_operator.handlers.login import Login
-from serval_operator.handlers.storage import NoDiffBase, NoProgress
-from serval_operator.kube.auth import Connection, Credentials
-from serval_operator.kube.cache import SELECTORS, Cache
-from serval_operator.kube.watching import WatchMonitor
+from serval_operator.runtime import event_handlers as objects
+from serval_operator.runtime.authentication import Connection, Credentials
+from serval_operator.runtime.cache import SELECTORS, Cache
+from serval_operator.runtime.informer import operator_settings
+from serval_operator.runtime.login import Login
+from serval_operator.runtime.no_persistence import NoDiffBase, NoProgress
+from serval_operator.runtime.watch_health import WatchMonitor
 from serval_operator.settings import Settings
 
 PACKAGE = Path(__file__).resolve().parents[4] / "operator" / "serval_operator"

@@ -9,11 +9,11 @@ import pytest
 
 from serval_operator.api.naming import Key
 from serval_operator.constants import CHILD_SELECTOR, LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
-from serval_operator.handlers.informer import Informer
-from serval_operator.kube.auth import Connection, Credentials
-from serval_operator.kube.cache import SELECTORS, Cache
-from serval_operator.kube.protocol import MODEL_DEPLOYMENTS, NODES, PODS, Resource
-from serval_operator.kube.watching import WatchMonitor
+from serval_operator.runtime.authentication import Connection, Credentials
+from serval_operator.runtime.cache import SELECTORS, Cache
+from serval_operator.runtime.informer import Informer
+from serval_operator.runtime.kube_api import MODEL_DEPLOYMENTS, NODES, PODS, Resource
+from serval_operator.runtime.watch_health import WatchMonitor
 from serval_operator.settings import Settings
 from support import gen
 from support.watchable import Watchable, watchable

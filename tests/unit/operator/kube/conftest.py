@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from serval_operator.kube.auth import Connection, Credentials
+from serval_operator.runtime.authentication import Connection, Credentials
 from support.apiserver import Script, scripted
 
 

@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from serval_operator.kube.access import Access, review
-from serval_operator.kube.protocol import ACCESS_REVIEWS, Object, Resource
+from serval_operator.runtime.access_review import Access, review
+from serval_operator.runtime.kube_api import ACCESS_REVIEWS, Object, Resource
 from support.fakes import FakeKubeApi
 
 pytestmark = pytest.mark.unit

@@ -11,7 +11,13 @@ import pytest
 import yaml
 
 from serval_operator.errors import ConfigurationError
-from serval_operator.kube.auth import TOKEN_SECONDS, Connection, Credentials, lively_socket, load_connection
+from serval_operator.runtime.authentication import (
+    TOKEN_SECONDS,
+    Connection,
+    Credentials,
+    lively_socket,
+    load_connection,
+)
 from support.apiserver import Script
 from support.clock import FakeClock
 

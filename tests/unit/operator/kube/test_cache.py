@@ -6,8 +6,8 @@ import pytest
 
 from serval_operator.api.naming import Key
 from serval_operator.constants import LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
-from serval_operator.kube.cache import SELECTORS, Cache, watched
-from serval_operator.kube.protocol import (
+from serval_operator.runtime.cache import SELECTORS, Cache, watched
+from serval_operator.runtime.kube_api import (
     AUTOSCALERS,
     CONTROLLER_REVISIONS,
     DEPLOYMENTS,
@@ -17,7 +17,7 @@ from serval_operator.kube.protocol import (
     PODS,
     SERVICES,
 )
-from serval_operator.kube.store import Store
+from serval_operator.runtime.store import Store
 from support import gen
 from support.clock import FakeClock
 

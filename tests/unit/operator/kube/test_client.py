@@ -9,9 +9,9 @@ import pytest
 from aiohttp import web
 
 from serval_operator.errors import Conflict, Fenced, Forbidden, Gone, Invalid, KubeError, Transient
-from serval_operator.kube.auth import Connection, Credentials
-from serval_operator.kube.client import PAGE, READ_PAUSES, KubeClient, go_json
-from serval_operator.kube.protocol import (
+from serval_operator.runtime.authentication import Connection, Credentials
+from serval_operator.runtime.client import PAGE, READ_PAUSES, KubeClient, go_json
+from serval_operator.runtime.kube_api import (
     DEPLOYMENTS,
     EVENTS,
     LEASES,

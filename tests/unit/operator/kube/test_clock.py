@@ -7,7 +7,7 @@ from email.utils import format_datetime
 
 import pytest
 
-from serval_operator.kube.clock import ASK_EVERY, ServerClock
+from serval_operator.runtime.server_clock import ASK_EVERY, ServerClock
 
 pytestmark = pytest.mark.unit
 

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from serval_operator.api.views import parse_model
+from serval_operator.api.snapshots import parse_model
 from serval_operator.errors import Forbidden, Transient
-from serval_operator.kube.events import REPEAT_SECONDS, EventRecorder
-from serval_operator.kube.protocol import EVENTS
+from serval_operator.runtime.event_recorder import REPEAT_SECONDS, EventRecorder
+from serval_operator.runtime.kube_api import EVENTS
 from support.clock import FakeClock
 from support.fakes import Call, FakeKubeApi
 
@@ -108,7 +108,7 @@ async def test_secrets_and_length_are_cut(at: Fixture) -> None:
 
 
 async def test_what_was_said_long_ago_is_forgotten(at: Fixture, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("serval_operator.kube.events.MOST_REMEMBERED", 10)
+    monkeypatch.setattr("serval_operator.runtime.event_recorder.MOST_REMEMBERED", 10)
     for number in range(11):
         at.pass_time(REPEAT_SECONDS)
         await at.recorder.event(MODEL, "Normal", "X", str(number))

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from serval_operator.errors import Conflict, Forbidden, LeaseLost, Transient
-from serval_operator.kube.lease import Elector, uptime
-from serval_operator.kube.protocol import LEASES
+from serval_operator.runtime.kube_api import LEASES
+from serval_operator.runtime.lease import Elector, uptime
 from support.clock import FakeClock, settle
 from support.fakes import Call, FakeKubeApi
 

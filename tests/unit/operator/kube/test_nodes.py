@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from serval_operator.kube.cache import Cache
-from serval_operator.kube.nodes import SWEEP_SECONDS, NodeStore, Sweep
-from serval_operator.kube.protocol import NODES
+from serval_operator.runtime.cache import Cache
+from serval_operator.runtime.kube_api import NODES
+from serval_operator.runtime.node_store import SWEEP_SECONDS, NodeStore, Sweep
 from support.clock import FakeClock
 
 

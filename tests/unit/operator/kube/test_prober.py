@@ -11,8 +11,8 @@ import pytest
 from aiohttp import web
 
 from serval_contract.metrics import METRICS_PATH
-from serval_operator.kube import prober
-from serval_operator.kube.prober import MOST_BYTES, HttpProber
+from serval_operator.runtime import pod_metrics as prober
+from serval_operator.runtime.pod_metrics import MOST_BYTES, HttpProber
 
 pytestmark = pytest.mark.unit
 

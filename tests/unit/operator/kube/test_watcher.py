@@ -10,12 +10,12 @@ import pytest
 
 from serval_operator.api.naming import Key
 from serval_operator.constants import CHILD_SELECTOR, LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
-from serval_operator.kube.auth import Connection, Credentials
-from serval_operator.kube.cache import Cache
-from serval_operator.kube.protocol import NODES, PODS, Resource
-from serval_operator.kube.store import DELETED, MODIFIED
-from serval_operator.kube.watcher import Watcher
-from serval_operator.kube.watching import WatchMonitor
+from serval_operator.runtime.authentication import Connection, Credentials
+from serval_operator.runtime.cache import Cache
+from serval_operator.runtime.kube_api import NODES, PODS, Resource
+from serval_operator.runtime.store import DELETED, MODIFIED
+from serval_operator.runtime.watch_health import WatchMonitor
+from serval_operator.runtime.watcher import Watcher
 from support.watchable import Watchable, watchable
 
 pytestmark = pytest.mark.unit

@@ -2,9 +2,9 @@ from __future__ import annotations
 
 import pytest
 
-from serval_operator.kube.auth import Connection
-from serval_operator.kube.protocol import MODEL_DEPLOYMENTS, NODES, PODS, Resource
-from serval_operator.kube.watching import WatchMonitor
+from serval_operator.runtime.authentication import Connection
+from serval_operator.runtime.kube_api import MODEL_DEPLOYMENTS, NODES, PODS, Resource
+from serval_operator.runtime.watch_health import WatchMonitor
 from support.apiserver import Script, raw
 from support.clock import FakeClock
 

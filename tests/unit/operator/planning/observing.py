@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from serval_operator.api.views import (
+from serval_operator.api.snapshots import (
     parse_deployment,
     parse_model,
     parse_pod,
     parse_pod_warning,
     parse_service,
 )
-from serval_operator.planning.observed import Observed
+from serval_operator.workload.observation import Observed
 from support import gen
 
 

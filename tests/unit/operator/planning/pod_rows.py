@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from serval_contract.reasons import FETCH_REASONS
-from serval_operator.planning.podstate import Stage
+from serval_operator.pods.pod_state import Stage
 from support import gen
 
 SCHEDULER = (

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from serval_operator.planning.observed import Observed
-from serval_operator.planning.readiness import Blocked, Readiness, assess
+from serval_operator.workload.observation import Observed
+from serval_operator.workload.readiness import Blocked, Readiness, assess
 from support import gen
 from unit.operator.planning.observing import observed
 

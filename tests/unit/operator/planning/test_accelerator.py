@@ -8,15 +8,15 @@ import pytest
 import yaml
 
 from serval_operator.api.conditions import Condition
-from serval_operator.planning.accelerator import (
+from serval_operator.cluster.capacity import CapacityVerdict, Holder
+from serval_operator.cluster.node_fit import Request
+from serval_operator.reasons import CAPACITY_REASONS, CAPACITY_UNKNOWN
+from serval_operator.workload.accelerator_status import (
     MOST_HOLDERS,
     accelerator_condition,
     accelerator_status,
     waiting_pods,
 )
-from serval_operator.planning.capacity import CapacityVerdict, Holder
-from serval_operator.planning.fitting import Request
-from serval_operator.reasons import CAPACITY_REASONS, CAPACITY_UNKNOWN
 from support import gen
 from unit.crd.schema import CRD_FILE, walk
 from unit.operator.planning.rolling import NEW, NO_DEVICE, OLD

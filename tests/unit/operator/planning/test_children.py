@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from serval_operator.api.views import parse_deployment, parse_model
-from serval_operator.planning.children import Action, conflict, decide
+from serval_operator.api.snapshots import parse_deployment, parse_model
+from serval_operator.workload.drift import Action, conflict, decide
 from support import gen
 from unit.operator.configuration import resolved
 from unit.operator.rendering import rendered

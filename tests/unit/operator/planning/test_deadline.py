@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from serval_operator.api.views import parse_pod
-from serval_operator.planning.deadline import overdue, time_left
+from serval_operator.api.snapshots import parse_pod
+from serval_operator.pods.start_deadline import overdue, time_left
 from support import gen
 from unit.operator.planning.observing import observed
 

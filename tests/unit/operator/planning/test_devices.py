@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import pytest
 
-from serval_operator.api.views import parse_model, parse_pod
-from serval_operator.planning.devices import (
+from serval_operator.api.snapshots import parse_model, parse_pod
+from serval_operator.cluster.node_fit import Request
+from serval_operator.pods.device_report import (
     LONGEST_SAMPLE,
     MOST_SAMPLES,
     NO_REPORT,
@@ -17,7 +18,6 @@ from serval_operator.planning.devices import (
     in_use_condition,
     read_report,
 )
-from serval_operator.planning.fitting import Request
 from serval_serving.server.metrics import Metrics
 from support import gen
 

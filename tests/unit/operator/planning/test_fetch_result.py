@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serval_contract.report import FetchReport, Tensor
-from serval_operator.api.views import PodView, parse_pod
-from serval_operator.planning.podstate import fetch_result
+from serval_operator.api.snapshots import PodView, parse_pod
+from serval_operator.pods.pod_state import fetch_result
 from support import gen
 
 pytestmark = pytest.mark.unit

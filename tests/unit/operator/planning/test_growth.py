@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serval_operator.planning.growth import look_around
+from serval_operator.cluster.scale_up_signals import look_around
 
 pytestmark = pytest.mark.unit
 

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from serval_operator.api.nodes import NodeView, parse_node
-from serval_operator.api.views import parse_model, parse_revision
-from serval_operator.builders.deployment import pod_template
-from serval_operator.builders.revision import facts_of, revision_record
-from serval_operator.planning.images import mounts_model
+from serval_operator.api.snapshots import parse_model, parse_revision
+from serval_operator.cluster.nodes import NodeView, parse_node
+from serval_operator.kinds.model_deployment.image_volumes import mounts_model
+from serval_operator.kinds.model_deployment.manifests.deployment import pod_template
+from serval_operator.kinds.model_deployment.manifests.revision import facts_of, revision_record
 from support import gen
 from unit.operator.configuration import resolved
 

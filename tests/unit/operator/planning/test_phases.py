@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from serval_operator.api.views import parse_pod
-from serval_operator.planning.phases import phases
+from serval_operator.api.snapshots import parse_pod
+from serval_operator.pods.startup_latency import phases
 from support import gen
 
 pytestmark = pytest.mark.unit

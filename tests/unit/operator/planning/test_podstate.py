@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from serval_operator.api.views import PodView, parse_pod, parse_pod_warning
-from serval_operator.planning.podstate import (
+from serval_operator.api.snapshots import PodView, parse_pod, parse_pod_warning
+from serval_operator.pods.pod_state import (
     Verdict,
     is_accepted,
     is_silent,

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from serval_operator.api.model import parse_spec
-from serval_operator.api.spec_blocks import Rollout
+from serval_operator.api.blocks import Rollout
 from serval_operator.config import Configuration
 from serval_operator.errors import InvalidSpec
-from serval_operator.planning.resolve import resolve
+from serval_operator.kinds.model_deployment.resolve import resolve
+from serval_operator.kinds.model_deployment.spec import parse_spec
 from unit.operator.configuration import CONFIGURATION, FRONT, FRONTED, resolved
 
 pytestmark = pytest.mark.unit

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serval_operator.api.views import RevisionView
-from serval_operator.planning.revisions import HISTORY, last_served, next_number, surplus
+from serval_operator.api.snapshots import RevisionView
+from serval_operator.workload.revision_history import HISTORY, last_served, next_number, surplus
 from unit.operator.planning.rolling import record
 
 pytestmark = pytest.mark.unit

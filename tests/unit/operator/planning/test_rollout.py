@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from serval_operator.api.views import RevisionView
-from serval_operator.planning.damping import Damping
-from serval_operator.planning.observed import Observed
-from serval_operator.planning.podstate import judge
-from serval_operator.planning.readiness import Blocked
-from serval_operator.planning.rollout import (
+from serval_operator.api.snapshots import RevisionView
+from serval_operator.pods.pod_state import judge
+from serval_operator.pods.refused_pod_backoff import Damping
+from serval_operator.workload.observation import Observed
+from serval_operator.workload.readiness import Blocked
+from serval_operator.workload.rollout import (
     RESTARTS,
     Heading,
     Needs,

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serval_operator.planning.rollout import Rollout
+from serval_operator.workload.rollout import Rollout
 from unit.operator.planning.rolling import NEW, OLD, World, running
 
 pytestmark = pytest.mark.unit

@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 import yaml
 
-from serval_operator.api.resolved import IN_PLACE, SURGE, Resolved
-from serval_operator.builders.revision import facts_of
-from serval_operator.planning.observed import Observed
-from serval_operator.planning.readiness import Blocked, assess
-from serval_operator.planning.status import Status, build_status
+from serval_operator.kinds.model_deployment.effective_spec import IN_PLACE, SURGE, Resolved
+from serval_operator.kinds.model_deployment.manifests.revision import facts_of
+from serval_operator.kinds.model_deployment.status import Status, build_status
+from serval_operator.workload.observation import Observed
+from serval_operator.workload.readiness import Blocked, assess
 from support import gen
 from unit.crd.schema import CRD_FILE
 from unit.operator.configuration import resolved

@@ -9,7 +9,7 @@ import pytest
 
 from serval_operator.__main__ import main, serve
 from serval_operator.config import load_configuration
-from serval_operator.kube.cache import SELECTORS
+from serval_operator.runtime.cache import SELECTORS
 from serval_operator.settings import Settings
 from support.watchable import watchable
 

@@ -7,7 +7,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serval_operator.api.conditions import Condition
 from serval_operator.api.naming import Key
-from serval_operator.metrics import Metrics
+from serval_operator.runtime.metrics import Metrics
 
 KEY, OTHER = (Key("ModelDeployment", "vision", name) for name in ("resnet", "vgg"))
 

@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from serval_operator.probes import ProbeServer
+from serval_operator.health_server import ProbeServer
 
 
 class Bench:

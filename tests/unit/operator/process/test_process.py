@@ -16,13 +16,13 @@ import pytest
 
 from serval_operator.api.naming import Key
 from serval_operator.config import Configuration, load_configuration
+from serval_operator.controllers import Work
 from serval_operator.errors import Fenced, KubeError, LeaseLost, ServalError
-from serval_operator.kube.auth import Connection, Credentials
-from serval_operator.kube.cache import SELECTORS
-from serval_operator.kube.protocol import LEASES, MODEL_DEPLOYMENTS
-from serval_operator.process import Operator
+from serval_operator.manager import Operator
+from serval_operator.runtime.authentication import Connection, Credentials
+from serval_operator.runtime.cache import SELECTORS
+from serval_operator.runtime.kube_api import LEASES, MODEL_DEPLOYMENTS
 from serval_operator.settings import Settings
-from serval_operator.work import Work
 from support.watchable import Watchable, watchable
 
 pytestmark = pytest.mark.unit
@@ -183,7 +183,7 @@ async def test_the_end_of_any_part_ends_it(bench: Bench, monkeypatch: pytest.Mon
     async def nothing(*_: object) -> None:
         return None
 
-    monkeypatch.setattr("serval_operator.work.resync", nothing)
+    monkeypatch.setattr("serval_operator.controllers.resync", nothing)
     bench.start()
     with pytest.raises(ServalError, match="resync ended"):
         await bench.ended()

@@ -8,8 +8,8 @@ import pytest
 
 from serval_operator.api.naming import Key
 from serval_operator.errors import Conflict, Transient
-from serval_operator.metrics import Metrics
-from serval_operator.reconcile.queue import (
+from serval_operator.runtime.metrics import Metrics
+from serval_operator.runtime.work_queue import (
     AGAIN,
     DONE,
     FIRST_BACKOFF,

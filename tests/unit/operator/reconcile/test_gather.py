@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from serval_operator.errors import Forbidden, Transient
-from serval_operator.kube.protocol import EVENTS, MODEL_DEPLOYMENTS, PODS
-from serval_operator.reconcile.decide import WAITING_AGAIN
+from serval_operator.runtime.kube_api import EVENTS, MODEL_DEPLOYMENTS, PODS
+from serval_operator.workload.rollout_decider import WAITING_AGAIN
 from support import gen
 from unit.operator.reconcile.world import PLACE, World
 

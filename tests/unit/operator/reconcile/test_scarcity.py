@@ -6,11 +6,11 @@ from dataclasses import replace
 
 import pytest
 
-from serval_operator.api.holders import PodHold
-from serval_operator.kube.protocol import NODES, PODS
-from serval_operator.planning.capacity import Growth, Supply
-from serval_operator.reconcile.decide import WAITING_AGAIN
-from serval_operator.reconcile.model import WORDS_EVERY
+from serval_operator.cluster.capacity import Growth, Supply
+from serval_operator.cluster.device_holders import PodHold
+from serval_operator.kinds.model_deployment.reconciler import WORDS_EVERY
+from serval_operator.runtime.kube_api import NODES, PODS
+from serval_operator.workload.rollout_decider import WAITING_AGAIN
 from support import gen
 from unit.operator.reconcile.world import KEY, World
 

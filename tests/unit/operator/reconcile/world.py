@@ -9,10 +9,13 @@ from typing import Any
 
 from serval_operator.api.conditions import Condition, find
 from serval_operator.api.naming import Key
-from serval_operator.api.views import ModelView, PodView
+from serval_operator.api.snapshots import ModelView, PodView
+from serval_operator.cluster.capacity import Supply
 from serval_operator.config import Configuration
-from serval_operator.kube.cache import SELECTORS, Cache
-from serval_operator.kube.protocol import (
+from serval_operator.kinds.model_deployment.reconciler import ModelReconciler
+from serval_operator.pods.device_prober import Devices
+from serval_operator.runtime.cache import SELECTORS, Cache
+from serval_operator.runtime.kube_api import (
     CONTROLLER_REVISIONS,
     DEPLOYMENTS,
     MODEL_DEPLOYMENTS,
@@ -21,11 +24,8 @@ from serval_operator.kube.protocol import (
     SERVICES,
     Resource,
 )
-from serval_operator.planning.capacity import Supply
-from serval_operator.reconcile.decide import Decider
-from serval_operator.reconcile.devices import Devices
-from serval_operator.reconcile.gather import Gatherer
-from serval_operator.reconcile.model import ModelReconciler
+from serval_operator.workload.gatherer import Gatherer
+from serval_operator.workload.rollout_decider import Decider
 from support import gen
 from support.fakes import Call, FakeKubeApi
 from unit.operator.configuration import CONFIGURATION

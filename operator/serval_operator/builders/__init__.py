@@ -1,1 +1,0 @@
-"""Builders: pure functions from a typed spec to whole manifests."""

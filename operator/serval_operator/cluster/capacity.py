@@ -1,0 +1,275 @@
+"""The capacity verdict: where a pod that asks for devices stands, and what would help it.
+
+Pure: nodes, what pods hold of them, and what autoscalers say go in; one of the reasons of
+`serval_operator.reasons.CAPACITY_REASONS`, or that a node is free, comes out. A message of the scheduler
+cannot tell a resource that nobody has from one that is in use; the nodes can.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+
+from serval_operator.api.blocks import REFUSE, WAIT
+from serval_operator.api.naming import Key
+from serval_operator.cluster.device_holders import PodHold
+from serval_operator.cluster.node_fit import Fit, Request, fit, missing_labels, trouble, untolerated
+from serval_operator.cluster.nodes import NodeView
+from serval_operator.reasons import (
+    ACCELERATOR_BUSY,
+    CAPACITY_UNKNOWN,
+    DEVICE_NOT_READY,
+    FITS,
+    IMPOSSIBLE_REASONS,
+    NO_NODE_OFFERS_RESOURCE,
+    REQUEST_EXCEEDS_NODE,
+    SCALE_UP_BLOCKED,
+    SCALE_UP_PENDING,
+    SELECTOR_MISMATCH,
+    UNTOLERATED_TAINT,
+)
+
+POD = "Pod"
+"""Kind of a holder that belongs to no object of ours."""
+_HIDDEN = Key("", "", "")
+MOST_NAMED = 3
+"""Nodes or holders that a message names; how many more there are is counted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Growth:
+    """What is known of nodes to come, in words; each empty where nothing is known.
+
+    Parameters
+    ----------
+    coming:
+        Why a node is on its way.
+    refused:
+        What the autoscaler said when it added none for a pod that waits.
+    possible:
+        Why a node may appear, though none is on its way.
+    """
+
+    coming: str = ""
+    refused: str = ""
+    possible: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Supply:
+    """What there is of nodes and devices.
+
+    Parameters
+    ----------
+    nodes:
+        All nodes; None where the operator may not see them.
+    holds:
+        What pods hold of devices; None where nobody counted.
+    claimable:
+        Extended resources that a DeviceClass serves: no node's numbers tell of those (dynamic resource
+        allocation).
+    """
+
+    nodes: Sequence[NodeView] | None
+    holds: Sequence[PodHold] | None = None
+    growth: Growth = Growth()
+    claimable: AbstractSet[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """What holds devices that a pod could have: an object of ours, else a pod. Without names if hidden."""
+
+    kind: str
+    namespace: str
+    name: str
+    node: str
+    count: int
+
+    def __str__(self) -> str:
+        if not self.name:
+            return f"{self.count} in other namespaces"
+        return f"{self.namespace}/{self.name} ({self.count} on {self.node})"
+
+
+@dataclass(frozen=True, slots=True)
+class CapacityVerdict:
+    """The answer.
+
+    Parameters
+    ----------
+    reason:
+        `FITS` or one of `CAPACITY_REASONS`.
+    free:
+        Units that are free on nodes that could take the pod; None where that is not known.
+    fits:
+        How many more pods would find a place now; None where that is not known.
+    holders:
+        Who holds the devices of these nodes, those with most of them first.
+    """
+
+    reason: str
+    message: str
+    free: int | None = None
+    fits: int | None = None
+    holders: tuple[Holder, ...] = ()
+
+
+def judge_capacity(
+    request: Request, supply: Supply, *, namespace: str, hide_foreign: bool
+) -> CapacityVerdict:
+    """Say where a pod with this request stands.
+
+    Parameters
+    ----------
+    namespace:
+        Of the pod.
+    hide_foreign:
+        Whether holders in other namespaces are counted only, and not named.
+    """
+    if supply.nodes is None:
+        return CapacityVerdict(CAPACITY_UNKNOWN, "the operator may not see the nodes of this cluster")
+    ranked: dict[Fit, list[NodeView]] = {}
+    for node in sorted(supply.nodes, key=lambda one: one.name):
+        ranked.setdefault(fit(node, request), []).append(node)
+    if Fit.USABLE in ranked:
+        verdict = _in_use(request, supply, ranked[Fit.USABLE], namespace=namespace, hide_foreign=hide_foreign)
+        return _with_growth(request, supply.growth, ranked, verdict)
+    if request.resource_name in supply.claimable:
+        text = f"{request.resource_name} is allocated by a DeviceClass, of which nodes give no numbers"
+        return CapacityVerdict(CAPACITY_UNKNOWN, text)
+    return _absent(request, supply, ranked)
+
+
+def refuses(request: Request, verdict: CapacityVerdict) -> bool:
+    """Whether no pod is to be made at all. Only to be asked while there is none.
+
+    A node that exists and cannot take the pod at present is no reason: it may be well in a moment.
+    """
+    if request.when_unavailable == WAIT:
+        return False
+    hopeless = verdict.reason in IMPOSSIBLE_REASONS
+    if request.when_unavailable == REFUSE:
+        return hopeless or verdict.reason in (SCALE_UP_PENDING, SCALE_UP_BLOCKED)
+    return hopeless
+
+
+def _in_use(
+    request: Request, supply: Supply, usable: Sequence[NodeView], *, namespace: str, hide_foreign: bool
+) -> CapacityVerdict:
+    """Judge by what is in use on nodes that could take the pod."""
+    if supply.holds is None:
+        return CapacityVerdict(CAPACITY_UNKNOWN, f"{_nodes(usable)} could take it; what is free is not known")
+    name = request.resource_name
+    left = {node.name: node.allocatable.get(name, 0) for node in usable}
+    holding = [hold for hold in supply.holds if hold.node in left and hold.amounts.get(name)]
+    for hold in holding:
+        left[hold.node] = max(left[hold.node] - hold.amounts[name], 0)
+    free = sum(left.values())
+    fits = sum(count // request.count for count in left.values())
+    holders = _holders(holding, name, namespace if hide_foreign else None)
+    if fits:
+        best = max(left, key=lambda node: (left[node], node))
+        return CapacityVerdict(FITS, f"{best} has {left[best]} {name} free", free, fits, holders)
+    where = f"{free} of {sum(node.allocatable.get(name, 0) for node in usable)} {name} free"
+    if free:
+        where += f", at most {max(left.values())} on one node"
+    text = f"no node has {request} free ({where})"
+    held = f"{text}; held by {_few(map(str, holders))}" if holders else text
+    return CapacityVerdict(ACCELERATOR_BUSY, held, free, 0, holders)
+
+
+def _with_growth(
+    request: Request, growth: Growth, ranked: dict[Fit, list[NodeView]], verdict: CapacityVerdict
+) -> CapacityVerdict:
+    """A verdict on busy nodes, with what else could help."""
+    if verdict.reason != ACCELERATOR_BUSY:
+        return verdict
+    extra = [trouble(node, request) for node in ranked.get(Fit.NOT_NOW, ())]
+    text = f"{verdict.message}; {_few(extra)}" if extra else verdict.message
+    reason = ACCELERATOR_BUSY
+    if growth.coming:
+        reason, text = SCALE_UP_PENDING, f"{growth.coming}; until then {text}"
+    elif growth.refused:
+        text = f"{text}; {growth.refused}"
+    return CapacityVerdict(reason, text, verdict.free, verdict.fits, verdict.holders)
+
+
+def _absent(request: Request, supply: Supply, ranked: dict[Fit, list[NodeView]]) -> CapacityVerdict:
+    """No node could take the pod, whatever is in use: the nearest miss is named."""
+    growth = supply.growth
+    if growth.coming:
+        return CapacityVerdict(SCALE_UP_PENDING, growth.coming, 0, 0)
+    if Fit.NOT_NOW in ranked:
+        text = _few(trouble(node, request) for node in ranked[Fit.NOT_NOW])
+        return CapacityVerdict(DEVICE_NOT_READY, text, 0, 0)
+    reason, text = _nearest(request, ranked, supply.nodes or ())
+    may = "the accelerator profile says that nodes for it may be added" if request.scalable else ""
+    may = may or growth.possible
+    if growth.refused:
+        # Nobody knows the nodes that could come as well as the one who would add them.
+        return CapacityVerdict(SCALE_UP_BLOCKED if may else reason, f"{text}; {growth.refused}", 0, 0)
+    if may:
+        return CapacityVerdict(SCALE_UP_PENDING, f"{text}; {may}", 0, 0)
+    return CapacityVerdict(reason, text, 0, 0)
+
+
+def _nearest(
+    request: Request, ranked: dict[Fit, list[NodeView]], nodes: Sequence[NodeView]
+) -> tuple[str, str]:
+    """What keeps the nodes away that come nearest to the request."""
+    if Fit.TAINTED in ranked:
+        found = ranked[Fit.TAINTED]
+        each = (f"{one.name} has {', '.join(map(str, untolerated(one, request)))}" for one in found)
+        return UNTOLERATED_TAINT, f"the pod does not tolerate taints of nodes with the device: {_few(each)}"
+    if Fit.UNSELECTED in ranked:
+        each = (_labels(one, request) for one in ranked[Fit.UNSELECTED])
+        asked = ", ".join(f"{name}={' or '.join(values)}" for name, values in request.labels)
+        return SELECTOR_MISMATCH, f"the pod asks for {asked}; {_few(each)}"
+    if Fit.SMALL in ranked:
+        name = request.resource_name
+        sizes = {one.name: max(one.capacity.get(name, 0), one.allocatable.get(name, 0)) for one in nodes}
+        largest = max(sorted(sizes), key=lambda node: sizes[node])
+        text = f"one pod asks for {request}, and the largest node, {largest}, has {sizes[largest]}"
+        return REQUEST_EXCEEDS_NODE, text
+    offers = Counter(name for node in nodes for name, count in node.allocatable.items() if count)
+    known = _few(f"{name} ({_count(count, 'node')})" for name, count in sorted(offers.items()))
+    rest = f"nodes offer {known}" if offers else f"{_count(len(nodes), 'node')} looked at"
+    return NO_NODE_OFFERS_RESOURCE, f"no node offers {request.resource_name}; {rest}"
+
+
+def _labels(node: NodeView, request: Request) -> str:
+    """What a node says where the pod asks for something else."""
+    has = (
+        f"{name}={node.labels[name]}" if name in node.labels else f"no {name}"
+        for name in missing_labels(node, request)
+    )
+    return f"{node.name} has {', '.join(has)}"
+
+
+def _holders(holding: Iterable[PodHold], resource: str, only: str | None) -> tuple[Holder, ...]:
+    """Who holds how much; those outside the namespace ``only``, where it is given, without names."""
+    held: Counter[tuple[Key, str]] = Counter()
+    for hold in holding:
+        hidden = only is not None and hold.namespace != only
+        who = _HIDDEN if hidden else hold.owner or Key(POD, hold.namespace, hold.name)
+        held[who, "" if hidden else hold.node] += hold.amounts[resource]
+    ordered = sorted(held.items(), key=lambda entry: (-entry[1], entry[0]))
+    return tuple(Holder(*who, node, count) for (who, node), count in ordered)
+
+
+def _nodes(nodes: Sequence[NodeView]) -> str:
+    return _few(node.name for node in nodes)
+
+
+def _few(texts: Iterable[str]) -> str:
+    """The first texts, and how many more there are."""
+    every = list(texts)
+    more = len(every) - MOST_NAMED
+    return ", ".join(every[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+
+
+def _count(number: int, what: str) -> str:
+    return f"1 {what}" if number == 1 else f"{number} {what}s"

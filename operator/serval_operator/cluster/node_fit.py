@@ -1,0 +1,159 @@
+"""Whether one node could take a pod, and if not, why not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from typing import Any, Final
+
+from serval_operator.api.blocks import AUTO, WhenUnavailable
+from serval_operator.cluster.nodes import NodeView, Taint
+from serval_operator.constants import LABEL_ARCH
+
+_STATE_TAINTS: Final = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
+"""Taints by which Kubernetes itself marks a node that is cordoned, not ready or not initialized yet."""
+_HARD: Final = ("NoSchedule", "NoExecute")
+
+_INSTANCE_TYPE: Final = "node.kubernetes.io/instance-type"
+_NVIDIA: Final = (
+    ("kubernetes.azure.com/accelerator", "nvidia"),
+    ("accelerator", "nvidia"),
+    ("nvidia.com/gpu.present", "true"),
+    ("feature.node.kubernetes.io/pci-10de.present", "true"),
+)
+_AMD: Final = (("kubernetes.azure.com/accelerator", "amd"), ("accelerator", "amd"))
+_SIGNS: Final[Mapping[str, tuple[tuple[str, str], ...]]] = {"nvidia.com/": _NVIDIA, "amd.com/gpu": _AMD}
+"""Labels of nodes that have a device, by the beginning of its resource's name: AKS, GPU and node feature
+discovery."""
+_MACHINES: Final[Mapping[str, tuple[str, ...]]] = {
+    "nvidia.com/": ("Standard_NC", "Standard_ND"),
+    "amd.com/xilinx": ("Standard_NP",),
+    "xilinx.com/": ("Standard_NP",),
+}
+"""Beginnings of the names of Azure's machines that have a device: GPUs, and Alveo U250 boards."""
+_AMD_MACHINE: Final = "MI300X"
+"""Part of the names of machines of the ND series whose GPUs are AMD's."""
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What one pod asks of a node.
+
+    Parameters
+    ----------
+    resource_name, count:
+        Extended resource; empty and 0 for none.
+    architectures:
+        Architectures of the runtime's images; empty for any.
+    scalable:
+        Whether an administrator says that nodes for it may appear.
+    """
+
+    resource_name: str
+    count: int
+    node_selector: Mapping[str, str]
+    tolerations: Sequence[Mapping[str, Any]]
+    architectures: Sequence[str] = ()
+    scalable: bool = False
+    when_unavailable: WhenUnavailable = AUTO
+
+    def __str__(self) -> str:
+        return f"{self.count} {self.resource_name}"
+
+    @property
+    def labels(self) -> list[tuple[str, tuple[str, ...]]]:
+        """Labels that a node must have, each with the values that are accepted."""
+        selected = [(name, (value,)) for name, value in self.node_selector.items()]
+        built_for = [(LABEL_ARCH, tuple(self.architectures))] if self.architectures else []
+        return sorted(selected + built_for)
+
+
+class Fit(Enum):
+    """How a node stands to a request, whatever is in use now."""
+
+    USABLE = "could take the pod, if its devices were free"
+    NOT_NOW = "is meant to take it, but cannot at present"
+    TAINTED = "has the devices and a taint that the pod does not tolerate"
+    UNSELECTED = "has the devices, and not the labels that are asked for"
+    SMALL = "has fewer devices than one pod asks for"
+    FOREIGN = "has no such device"
+
+
+def fit(node: NodeView, request: Request) -> Fit:
+    """Judge one node."""
+    size = max(node.allocatable.get(request.resource_name, 0), node.capacity.get(request.resource_name, 0))
+    if not _has_device(node, request):
+        return Fit.FOREIGN
+    if 0 < size < request.count:
+        return Fit.SMALL
+    if missing_labels(node, request):
+        return Fit.UNSELECTED
+    if untolerated(node, request):
+        return Fit.TAINTED
+    offered = node.allocatable.get(request.resource_name, 0)
+    if node.cordoned or not node.ready or node.deleting or offered < request.count:
+        return Fit.NOT_NOW
+    return Fit.USABLE
+
+
+def missing_labels(node: NodeView, request: Request) -> list[str]:
+    """Names of the labels that are asked for and that the node lacks or has with another value."""
+    return sorted({name for name, values in request.labels if node.labels.get(name) not in values})
+
+
+def untolerated(node: NodeView, request: Request) -> list[Taint]:
+    """Taints that keep the pod away; not those by which Kubernetes marks a node's state."""
+    hard = (taint for taint in node.taints if taint.effect in _HARD)
+    lasting = (taint for taint in hard if not taint.key.startswith(_STATE_TAINTS))
+    return [taint for taint in lasting if not any(_tolerates(one, taint) for one in request.tolerations)]
+
+
+def trouble(node: NodeView, request: Request) -> str:
+    """Why a node that is `Fit.NOT_NOW` cannot take the pod, in words."""
+    told = "".join(f"; {one.type}: {one.message}" for one in node.troubles)
+    if node.deleting:
+        return f"{node.name} is being removed"
+    if not node.ready:
+        return f"{node.name} is not ready{told}"
+    if node.cordoned:
+        return f"{node.name} is cordoned"
+    offered = node.allocatable.get(request.resource_name, 0)
+    known = node.capacity.get(request.resource_name, 0)
+    if known > offered:
+        return f"{node.name} offers {offered} of its {known} {request.resource_name}{told}"
+    return (
+        f"{node.name} should have {request.resource_name} and its device plugin or driver offers none{told}"
+    )
+
+
+def _has_device(node: NodeView, request: Request) -> bool:
+    """Whether a node has, or should have, such devices.
+
+    A device plugin that stopped leaves an entry of 0 behind; where none ever ran, only labels tell. A plugin
+    that offers other devices of the same maker does run.
+    """
+    name = request.resource_name
+    known = {*node.allocatable, *node.capacity}
+    maker = name.partition("/")[0] + "/"
+    return name in known or (_is_labelled(node, name) and not any(one.startswith(maker) for one in known))
+
+
+def _is_labelled(node: NodeView, resource: str) -> bool:
+    machine = node.labels.get(_INSTANCE_TYPE, "")
+    if _AMD_MACHINE in machine:
+        return resource.startswith("amd.com/gpu")
+    labels = (pair for start, pairs in _SIGNS.items() if resource.startswith(start) for pair in pairs)
+    machines = (one for start, many in _MACHINES.items() if resource.startswith(start) for one in many)
+    signed = any(node.labels.get(label) == value for label, value in labels)
+    return signed or machine.startswith(tuple(machines))
+
+
+def _tolerates(toleration: Mapping[str, Any], taint: Taint) -> bool:
+    """As `ToleratesTaint` of Kubernetes: an empty key or effect stands for all of them."""
+    key, effect = toleration.get("key") or "", toleration.get("effect") or ""
+    if effect not in ("", taint.effect) or key not in ("", taint.key):
+        return False
+    if toleration.get("operator") == "Exists":
+        return True
+    return bool(key) and (toleration.get("value") or "") == taint.value

@@ -1,0 +1,232 @@
+"""What an operator does while it is the one that works: watch, list, reconcile. Its parts, wired together."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable
+from datetime import datetime
+
+from serval_operator.api.naming import Key, Place
+from serval_operator.cluster.capacity_reader import ClusterSupplier
+from serval_operator.config import Configuration
+from serval_operator.kinds.model_deployment.reconciler import ModelReconciler
+from serval_operator.pods.device_prober import Devices
+from serval_operator.runtime.access_review import Access
+from serval_operator.runtime.authentication import Connection
+from serval_operator.runtime.cache import Cache, watched
+from serval_operator.runtime.client import KubeClient
+from serval_operator.runtime.event_recorder import EventRecorder
+from serval_operator.runtime.informer import Informer
+from serval_operator.runtime.kube_api import MODEL_DEPLOYMENTS
+from serval_operator.runtime.lister import Relister
+from serval_operator.runtime.metrics import Metrics
+from serval_operator.runtime.node_store import Sweep
+from serval_operator.runtime.pod_metrics import HttpProber
+from serval_operator.runtime.watch_health import WatchMonitor
+from serval_operator.runtime.watcher import Watcher
+from serval_operator.runtime.work_queue import WorkQueue, resync
+from serval_operator.settings import Settings
+from serval_operator.workload.gatherer import Gatherer
+from serval_operator.workload.rollout_decider import Decider
+
+STALLED_SECONDS = 300.0
+"""With work to do, no reconcile has ended for so long, or one has run for so long: something hangs. Each
+request has a limit of its own far below."""
+RENEWAL_SLACK_SECONDS = 360.0
+"""A watch that sent no request for so much longer than its limit has stopped; attempts that fail count."""
+WATCHES = "watches"
+"""Name of the task that ends by `Work.deafen`, not by being cancelled."""
+
+_log = logging.getLogger("serval_operator")
+
+
+class Work:
+    """The parts of an operator that works.
+
+    Parameters
+    ----------
+    client:
+        Carries all requests but those of the watches; closed by whoever opened it.
+    access:
+        What the operator may see beyond its own objects.
+    now:
+        Aware UTC time, by the clock that writes the cluster's time stamps.
+    on_started:
+        Called once kopf has taken over the process's signals, so that they can be taken back.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        configuration: Configuration,
+        connection: Connection,
+        client: KubeClient,
+        metrics: Metrics,
+        access: Access,
+        now: Callable[[], datetime],
+        on_started: Callable[[], None],
+    ) -> None:
+        self._settings = settings
+        namespaces = settings.watch_namespaces or (None,)
+        loop = asyncio.get_running_loop()
+        self._kinds = watched(nodes=access.nodes)
+        self.cache = Cache(Sweep(self._nodes_changed, loop).ask)
+        devices = Devices(HttpProber(), self._wake)
+        self._reconciler = _reconciler(
+            settings, configuration, client, self.cache, metrics, access, now, devices
+        )
+        self.queue = WorkQueue(
+            self._reconciler.reconcile,
+            workers=settings.workers,
+            meter=metrics,
+            clock=loop,
+            is_known=self._is_known,
+        )
+        self._relister = Relister(
+            client,
+            self.cache,
+            self._kinds,
+            namespaces,
+            self.queue.add,
+            metrics,
+            interval=settings.relist_seconds,
+        )
+        self._monitor = WatchMonitor(self._kinds, namespaces, self._relister.gap)
+        self._informer = Informer(
+            connection,
+            self.cache,
+            (MODEL_DEPLOYMENTS,),
+            self.queue.add,
+            settings,
+            self._monitor.trace(),
+            on_started,
+        )
+        self._watcher = Watcher(
+            connection,
+            self.cache,
+            [kind for kind in self._kinds if kind != MODEL_DEPLOYMENTS],
+            namespaces,
+            self.queue.add,
+            self._relister,
+            seconds=settings.watch_timeout_seconds,
+            backoffs=settings.watch_backoffs,
+            trace=self._monitor.trace(),
+        )
+        self._working = False
+        self._publish(metrics)
+
+    async def fill(self) -> None:
+        """Fill the cache by complete listings.
+
+        Raises
+        ------
+        KubeError
+            It did not succeed in time; what failed last.
+        """
+        await self._relister.fill(self._settings.start_seconds)
+
+    def start(self) -> list[asyncio.Task[None]]:
+        """Start what runs for ever, once the cache is filled."""
+        keys = self.cache.models.owners()
+        _log.info("serving %d ModelDeployments", len(keys))
+        for key in keys:
+            self.queue.add(key)
+        resyncing = resync(self.queue, self.cache.models.owners, self._settings.resync_seconds)
+        self._working = True
+        return [
+            asyncio.create_task(self.queue.run(), name="work"),
+            asyncio.create_task(resyncing, name="resync"),
+            asyncio.create_task(self._relister.run(), name="listings"),
+            asyncio.create_task(self._watcher.run(), name="watches of children"),
+            asyncio.create_task(self._informer.run(), name=WATCHES),
+        ]
+
+    def deafen(self) -> None:
+        """Let the watches end."""
+        self._informer.stop()
+
+    def hung(self) -> str | None:
+        """What is wrong with the work; None if nothing is."""
+        state = self.queue.state()
+        if self._working and state.workers < self._settings.workers:
+            return f"{state.workers} of {self._settings.workers} workers are alive"
+        if max(state.stalled, state.longest) > STALLED_SECONDS:
+            return f"no reconcile ended for {state.stalled:.0f} s, one runs for {state.longest:.0f} s"
+        return None
+
+    def deaf(self) -> str | None:
+        """What is wrong with the watches; None if nothing is."""
+        idle = self._monitor.idleness()
+        limit = self._settings.watch_timeout_seconds + RENEWAL_SLACK_SECONDS
+        return f"a watch was not renewed for {idle:.0f} s" if idle > limit else None
+
+    def unready(self) -> str | None:
+        """What is still missing; None if nothing is."""
+        if not self.cache.synced:
+            return "the first listing is not complete"
+        silent = self._monitor.silent()
+        return f"not watching yet: {', '.join(silent)}" if silent else None
+
+    def _is_known(self, key: Key) -> bool:
+        """Whether a ModelDeployment has been judged before."""
+        model = self.cache.models.get(Place(key.namespace, key.name))
+        return model is None or model.judged
+
+    def _wake(self, key: Key) -> None:
+        """Let one look again about which there is something new."""
+        self.queue.add(key)
+
+    def _nodes_changed(self) -> None:
+        """Let those look again that wait for a place on a node."""
+        for key in tuple(self._reconciler.waiting):
+            self.queue.add(key)
+
+    def _publish(self, metrics: Metrics) -> None:
+        """Metrics that are read when they are asked for."""
+        gauge, queue = metrics.watch_state, self.queue
+        gauge("queue_depth", "Keys that wait for a worker.", "", lambda: {"": queue.state().waiting})
+        gauge("queue_active", "Keys that are being reconciled.", "", lambda: {"": queue.state().active})
+        gauge(
+            "queue_oldest_seconds",
+            "Wait of the oldest key in the queue.",
+            "",
+            lambda: {"": queue.state().oldest},
+        )
+        gauge(
+            "watch_staleness_seconds",
+            "Time since the API server last answered a request of the watch.",
+            "resource",
+            self._monitor.staleness,
+        )
+        gauge(
+            "cached_objects",
+            "Objects in the cache.",
+            "resource",
+            lambda: {kind.plural: len(self.cache.store(kind)) for kind in self._kinds},
+        )
+
+
+def _reconciler(
+    settings: Settings,
+    configuration: Configuration,
+    client: KubeClient,
+    cache: Cache,
+    metrics: Metrics,
+    access: Access,
+    now: Callable[[], datetime],
+    devices: Devices,
+) -> ModelReconciler:
+    supplier = ClusterSupplier(client, cache, access, now, time.monotonic)
+    return ModelReconciler(
+        client,
+        Gatherer(client, cache, now),
+        Decider(supplier, hide_foreign=settings.hide_foreign_holders),
+        cache,
+        configuration,
+        EventRecorder(client, metrics),
+        metrics,
+        devices,
+        time.monotonic,
+    )

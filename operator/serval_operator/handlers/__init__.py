@@ -1,1 +1,0 @@
-"""Everything that imports kopf. Handlers record what was seen and enqueue keys, nothing else."""

@@ -1,0 +1,1 @@
+"""ModelDeployment: a model on replicas."""

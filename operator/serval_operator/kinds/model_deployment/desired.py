@@ -1,0 +1,206 @@
+"""What a ModelDeployment's spec comes to: the typed spec, its revision, and what its pods ask of nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from serval_contract.schemes import OCI
+from serval_operator.api.blocks import Rollout
+from serval_operator.api.capabilities import asked_capabilities
+from serval_operator.api.facts import Facts
+from serval_operator.api.naming import Manifest, digest
+from serval_operator.api.snapshots import DeploymentView, ModelView, RevisionView
+from serval_operator.cluster.node_fit import Request
+from serval_operator.cluster.nodes import NodeView
+from serval_operator.config import Configuration
+from serval_operator.kinds.model_deployment.effective_spec import IN_PLACE, SURGE, Resolved, Strategy
+from serval_operator.kinds.model_deployment.image_volumes import mounts_model
+from serval_operator.kinds.model_deployment.manifests.autoscaler import autoscaler
+from serval_operator.kinds.model_deployment.manifests.deployment import deployment, pod_template
+from serval_operator.kinds.model_deployment.manifests.disruption import disruption_budget
+from serval_operator.kinds.model_deployment.manifests.revision import facts_of
+from serval_operator.kinds.model_deployment.manifests.service import headless_service, service
+from serval_operator.kinds.model_deployment.resolve import resolve
+from serval_operator.kinds.model_deployment.revision_key import revision_key
+from serval_operator.kinds.model_deployment.spec import parse_spec
+from serval_operator.runtime.kube_api import AUTOSCALERS, DEPLOYMENTS, DISRUPTION_BUDGETS, SERVICES, Resource
+from serval_operator.workload.rollout import Wish
+
+Children = tuple[tuple[Resource, Manifest], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Aim:
+    """What should be, before anything is known of what there is.
+
+    Parameters
+    ----------
+    template:
+        Pod template as the operator renders it today. What runs may come from an older rendering of the
+        same revision.
+    facts:
+        Facts about the pods of the newest revision: as they were recorded with it, else as they would be
+        today.
+    """
+
+    resolved: Resolved
+    wish: Wish
+    request: Request
+    template: dict[str, Any]
+    facts: Facts
+
+    @property
+    def revision(self) -> str:
+        """Key of the newest revision."""
+        return self.wish.revision
+
+    @property
+    def wanted(self) -> int:
+        """Pods that should run."""
+        return self.wish.wanted
+
+    @property
+    def credentials(self) -> str:
+        """Name of the Secret with the credentials of the model's store; empty for none."""
+        credentials = self.resolved.spec.model.credentials
+        return credentials.secret_name if credentials else ""
+
+    @property
+    def service_account(self) -> str:
+        """Name of the ServiceAccount that the pods run as; empty for the namespace's own."""
+        credentials = self.resolved.spec.model.credentials
+        return credentials.service_account_name if credentials else ""
+
+
+def take_aim(
+    model: ModelView,
+    configuration: Configuration,
+    records: Sequence[RevisionView] = (),
+    nodes: Sequence[NodeView] = (),
+) -> Aim:
+    """Read a ModelDeployment under a configuration.
+
+    Parameters
+    ----------
+    records:
+        Its kept revisions.
+    nodes:
+        All nodes.
+
+    Raises
+    ------
+    InvalidSpec
+        The spec cannot be used; the reason and message are for the user.
+    """
+    spec = parse_spec(model.name, model.spec)
+    resolved = resolve(spec, configuration)
+    key = _key(resolved, records)
+    kept = next((one for one in records if one.key == key), None)
+    if spec.model.scheme == OCI.name:
+        resolved = replace(resolved, image_volume=mounts_model(resolved, kept, nodes))
+    facts = kept.facts() if kept else facts_of(resolved)
+    asked = facts.placement
+    return Aim(
+        resolved=resolved,
+        facts=facts,
+        wish=Wish(
+            revision=key,
+            wanted=spec.wanted_replicas,
+            asked=spec.rollout.strategy,
+            devices=bool(asked.resource_name),
+            on_failure=spec.rollout.on_failure,
+            deadline_seconds=spec.rollout.start_deadline_seconds,
+        ),
+        request=Request(
+            resource_name=asked.resource_name,
+            count=asked.count,
+            node_selector=asked.node_selector,
+            tolerations=asked.tolerations,
+            architectures=asked.architectures,
+            scalable=resolved.scalable,
+            when_unavailable=resolved.when_unavailable,
+        ),
+        template=pod_template(model, resolved, key),
+    )
+
+
+def _key(resolved: Resolved, records: Sequence[RevisionView]) -> str:
+    """Key of the newest revision.
+
+    A front is decided once for a revision: a runtime that has learned since what the front is there for
+    changes what would be rendered today, and restarts nothing.
+    """
+    spec = resolved.spec
+    if any(one.added_by_front for one in asked_capabilities(spec)):
+        fronted = revision_key(spec, fronted=True)
+        if resolved.front or any(one.key == fronted for one in records):
+            return fronted
+    return revision_key(spec)
+
+
+def outdated(aim: Aim, kept: RevisionView | None) -> bool:
+    """Whether the operator would render other pods today than when the revision was made."""
+    return kept is not None and kept.template_digest != digest(aim.template)
+
+
+def template_of(aim: Aim, key: str, kept: RevisionView | None) -> dict[str, Any]:
+    """Pod template of a revision: as it was rendered when the revision was made, else as it would be now."""
+    return aim.template if kept is None or kept.key != key else kept.template()
+
+
+def running(aim: Aim, kept: RevisionView | None) -> Facts:
+    """Facts about the pods of the revision that the Deployment carries.
+
+    Parameters
+    ----------
+    kept:
+        That revision; None where none is recorded yet.
+    """
+    return kept.facts() if kept and kept.key != aim.revision else aim.facts
+
+
+def halted(model: ModelView, held: DeploymentView, kept: RevisionView) -> Children:
+    """The Deployment as it is, without pods.
+
+    Parameters
+    ----------
+    kept:
+        The revision that it carries.
+    """
+    manifest = deployment(
+        model,
+        template=kept.template(),
+        revision=kept.key,
+        replicas=0,
+        strategy=SURGE if held.surge else IN_PLACE,
+        rollout=Rollout(),
+    )
+    return ((DEPLOYMENTS, manifest),)
+
+
+def children(
+    model: ModelView, aim: Aim, *, template: dict[str, Any], revision: str, replicas: int, strategy: Strategy
+) -> Children:
+    """Whole manifests of all children but the revisions, in the order of their making."""
+    spec = aim.resolved.spec
+    workload = deployment(
+        model,
+        template=template,
+        revision=revision,
+        replicas=replicas,
+        strategy=strategy,
+        rollout=spec.rollout,
+    )
+    made: list[tuple[Resource, Manifest]] = [
+        (DEPLOYMENTS, workload),
+        (SERVICES, service(model)),
+        (SERVICES, headless_service(model)),
+    ]
+    scaler, budget = autoscaler(model, spec), disruption_budget(model, spec)
+    if scaler is not None:
+        made.append((AUTOSCALERS, scaler))
+    if budget is not None:
+        made.append((DISRUPTION_BUDGETS, budget))
+    return tuple(made)

@@ -1,0 +1,1 @@
+"""Whole manifests of the children of a ModelDeployment: pure functions."""

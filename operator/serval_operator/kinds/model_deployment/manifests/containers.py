@@ -1,0 +1,67 @@
+"""What the containers of a model's pod have in common."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from serval_contract import server_flags as flags
+from serval_contract.paths import MODELS_DIR
+from serval_operator.api.blocks import DISABLED
+from serval_operator.kinds.model_deployment.spec import Endpoint
+
+CONTAINER_SECURITY: Final[dict[str, Any]] = {
+    "allowPrivilegeEscalation": False,
+    "readOnlyRootFilesystem": True,
+    "runAsNonRoot": True,
+    "capabilities": {"drop": ["ALL"]},
+}
+
+PRE_STOP_SECONDS: Final = 5
+PRE_STOP: Final[dict[str, Any]] = {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}}
+"""Lets the endpoint's removal reach every node before the server that has the pod's ports begins to drain."""
+
+
+def container_ports(*, grpc: int, http: int, prefix: str = "") -> list[dict[str, Any]]:
+    """Ports of a container. A Service finds its target by name, so of two containers one has a prefix."""
+    return [
+        {"name": f"{prefix}{name}", "containerPort": port, "protocol": "TCP"}
+        for name, port in (("grpc", grpc), ("http", http))
+    ]
+
+
+def endpoint_flags(endpoint: Endpoint, *, limits: bool, scores: bool) -> list[str]:
+    """Flags of a server for what a spec says of its endpoint.
+
+    Parameters
+    ----------
+    limits:
+        Whether it is this server that limits the requests in progress.
+    scores:
+        Whether it answers ``/score`` unless told not to.
+    """
+    arguments = []
+    if endpoint.timeout_seconds:
+        arguments.append(flags.REST_API_TIMEOUT_IN_MS(endpoint.timeout_seconds * 1000))
+    if limits and endpoint.max_concurrent_requests:
+        arguments.append(flags.MAX_CONCURRENT_REQUESTS(endpoint.max_concurrent_requests))
+    if scores and endpoint.raw_bytes == DISABLED:
+        arguments.append(flags.ENABLE_SCORING(False))
+    return arguments
+
+
+def literal(text: str) -> str:
+    """A text as arguments and environment variables must spell it to be taken as it is.
+
+    Kubernetes replaces ``$(NAME)`` in both, and reads ``$$`` as one dollar sign.
+    """
+    return text.replace("$", "$$")
+
+
+def mount(name: str, path: str, *, read_only: bool = False) -> dict[str, Any]:
+    """A volume's place in a container."""
+    place: dict[str, Any] = {"name": name, "mountPath": path}
+    return {**place, "readOnly": True} if read_only else place
+
+
+MODELS_MOUNT: Final = mount("models", MODELS_DIR)
+TMP_MOUNT: Final = mount("tmp", "/tmp")  # noqa: S108 the pod's own emptyDir

@@ -1,0 +1,138 @@
+"""The init container that fetches a model, and the volumes it reads from."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from serval_contract import fetch_flags as flags
+from serval_contract.models import TENSORFLOW
+from serval_contract.paths import CA_DIR, CREDENTIALS_DIR, IMAGE_DIR, MODELS_DIR, PIN_DIR, SOURCE_DIR
+from serval_contract.pin import PIN_FILE
+from serval_contract.schemes import PVC
+from serval_operator.api.blocks import Batching
+from serval_operator.constants import CONTAINER_FETCH
+from serval_operator.kinds.model_deployment.effective_spec import Resolved
+from serval_operator.kinds.model_deployment.manifests.containers import (
+    CONTAINER_SECURITY,
+    MODELS_MOUNT,
+    TMP_MOUNT,
+    literal,
+    mount,
+)
+from serval_operator.kinds.model_deployment.spec import ModelSource
+
+IMAGE_VOLUME = "image"
+SECRET_MODE = 0o440
+"""Readable for the pod's group, to which the kubelet gives the files, and for nobody else."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A volume that the fetch container reads from, and the argument that says so."""
+
+    argument: str
+    path: str
+    volume: dict[str, Any]
+
+
+def sources(resolved: Resolved, pin: str) -> list[Source]:
+    """What the fetch container reads besides the network.
+
+    Parameters
+    ----------
+    pin:
+        Name of the ConfigMap that binds the pod's revision to one model, once it is there.
+    """
+    return list(_sources(resolved, pin))
+
+
+def fetch_container(resolved: Resolved, reads: list[Source]) -> dict[str, Any]:
+    """The init container. It writes one version of the model to the volume `models`."""
+    fetch = resolved.fetch
+    return {
+        "name": CONTAINER_FETCH,
+        "image": fetch.image,
+        "imagePullPolicy": fetch.image_pull_policy,
+        "command": ["python3", "-m", flags.PROGRAM],
+        "args": _arguments(resolved, reads),
+        "resources": dict(fetch.resources),
+        "securityContext": CONTAINER_SECURITY,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+        "volumeMounts": [
+            MODELS_MOUNT,
+            TMP_MOUNT,
+            *(mount(one.volume["name"], one.path, read_only=True) for one in reads),
+        ],
+    }
+
+
+def _arguments(resolved: Resolved, reads: list[Source]) -> list[str]:
+    model, fetch = resolved.spec.model, resolved.fetch
+    arguments = [
+        flags.URI(literal(model.uri)),
+        flags.NAME(model.name),
+        flags.DEST(MODELS_DIR),
+        flags.MAX_BYTES(fetch.max_bytes),
+        flags.MAX_ENTRIES(fetch.max_entries),
+    ]
+    if model.version is not None:
+        arguments.append(flags.VERSION(model.version))
+    if model.sha256:
+        arguments.append(flags.SHA256(model.sha256))
+    arguments += [one.argument for one in reads]
+    if model.credentials and model.credentials.service_account_name:
+        arguments.append(flags.IDENTITY.option)
+    if model.framework != TENSORFLOW:
+        arguments.append(flags.FRAMEWORK(model.framework))
+    arguments += _batching(resolved.spec.batching)
+    if fetch.cache_url and model.sha256 and not _is_mounted(resolved):
+        # Without a digest nothing tells whether what the cache has is still the model.
+        arguments.append(flags.CACHE(literal(fetch.cache_url)))
+    return arguments
+
+
+def _batching(batching: Batching | None) -> list[str]:
+    """Arguments for the file with the batching parameters, which lies beside the model for the server."""
+    if batching is None:
+        return []
+    numbers = {
+        flags.BATCH_SIZE: batching.max_batch_size,
+        flags.BATCH_TIMEOUT_MICROS: batching.timeout_micros,
+        flags.BATCH_ENQUEUED: batching.max_enqueued,
+    }
+    return [flag(number) for flag, number in numbers.items() if number is not None]
+
+
+def _is_mounted(resolved: Resolved) -> bool:
+    """Whether the kubelet brings the model's files, so that there is nothing to keep a copy of."""
+    return resolved.image_volume or resolved.spec.model.scheme == PVC.name
+
+
+def _sources(resolved: Resolved, pin: str) -> Iterator[Source]:
+    model = resolved.spec.model
+    if model.scheme == PVC.name:
+        claim = {"claimName": model.claim, "readOnly": True}
+        volume = {"name": "source", "persistentVolumeClaim": claim}
+        yield Source(flags.PVC_MOUNT(SOURCE_DIR), SOURCE_DIR, volume)
+    if model.ca_config_map:
+        config_map, key = model.ca_config_map
+        items = [{"key": key, "path": key}]
+        volume = {"name": "ca", "configMap": {"name": config_map, "items": items}}
+        yield Source(flags.CA_FILE(f"{CA_DIR}/{key}"), CA_DIR, volume)
+    if resolved.image_volume:
+        volume = {"name": IMAGE_VOLUME, "image": _image(model)}
+        yield Source(flags.IMAGE_MOUNT(IMAGE_DIR), IMAGE_DIR, volume)
+    elif model.credentials and model.credentials.secret_name:
+        secret = {"secretName": model.credentials.secret_name, "defaultMode": SECRET_MODE, "optional": False}
+        volume = {"name": "credentials", "secret": secret}
+        yield Source(flags.CREDENTIALS_DIR(CREDENTIALS_DIR), CREDENTIALS_DIR, volume)
+    if model.version is None:
+        found = {"name": pin, "optional": True}
+        yield Source(flags.PIN_FILE(f"{PIN_DIR}/{PIN_FILE}"), PIN_DIR, {"name": "pin", "configMap": found})
+
+
+def _image(model: ModelSource) -> dict[str, Any]:
+    """An image volume. What a tag means may change, so a node asks again; what a digest means may not."""
+    return {"reference": model.image, "pullPolicy": "IfNotPresent" if "@" in model.image else "Always"}

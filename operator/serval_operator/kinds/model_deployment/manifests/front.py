@@ -1,0 +1,57 @@
+"""The front: our own server before a runtime's server that lacks what a spec asks for.
+
+It has the pod's ports, and the runtime's server listens behind it. That server is then a sidecar (an init
+container that never ends) and the front the pod's main container: so the kubelet itself keeps the order in
+which both may stop, see docs/design/0013-the-front.md.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from serval_contract import server_flags as flags
+from serval_contract.ports import PORT_BEHIND_GRPC, PORT_BEHIND_HTTP, PORT_GRPC, PORT_HTTP
+from serval_operator.config import FrontSettings
+from serval_operator.constants import CONTAINER_FRONT
+from serval_operator.kinds.model_deployment.effective_spec import Resolved
+from serval_operator.kinds.model_deployment.manifests.containers import (
+    CONTAINER_SECURITY,
+    endpoint_flags,
+    literal,
+)
+from serval_operator.kinds.model_deployment.manifests.probes import facing
+
+OWN_FLAGS = (flags.SCORING_OUTPUT.prefix,)
+"""Flags that a user gives the server, and that mean what the front does."""
+LAST_SECONDS = 5
+"""What is left for the server behind, which has no request any more once its front has ended."""
+
+
+def front_container(resolved: Resolved, front: FrontSettings) -> dict[str, Any]:
+    """The front. Startup and readiness ask the model through it, so it is ready only where both are.
+
+    It has no volume: what the server behind it reads and writes is not its own.
+    """
+    return {
+        "name": CONTAINER_FRONT,
+        "image": front.image,
+        "imagePullPolicy": front.image_pull_policy,
+        "args": _arguments(resolved),
+        "resources": dict(front.resources),
+        **facing(resolved),
+        "securityContext": CONTAINER_SECURITY,
+        "terminationMessagePolicy": "FallbackToLogsOnError",
+    }
+
+
+def _arguments(resolved: Resolved) -> list[str]:
+    arguments = [
+        flags.PORT(PORT_GRPC),
+        flags.REST_API_PORT(PORT_HTTP),
+        flags.MODEL_NAME(resolved.spec.model.name),
+        flags.UPSTREAM(f"127.0.0.1:{PORT_BEHIND_GRPC}"),
+        flags.UPSTREAM_REST(f"127.0.0.1:{PORT_BEHIND_HTTP}"),
+        flags.DRAIN_SECONDS(resolved.runtime.grace_seconds),
+    ]
+    arguments += endpoint_flags(resolved.spec.endpoint, limits=True, scores=True)
+    return [*arguments, *(literal(arg) for arg in resolved.spec.runtime_args if arg.startswith(OWN_FLAGS))]

@@ -1,0 +1,329 @@
+"""The reconciler of ModelDeployments: gather, decide, act, status, events. It reads as that story.
+
+Nothing here remembers what must not be forgotten: any run may be the first after a restart, and two runs
+after another do no more than one.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from serval_operator.api.conditions import Condition, find
+from serval_operator.api.naming import Key
+from serval_operator.api.snapshots import ModelView, PodView
+from serval_operator.config import Configuration
+from serval_operator.constants import (
+    ACCELERATOR_IN_USE,
+    API_VERSION,
+    EVENT_RECOVERED,
+    READY,
+)
+from serval_operator.errors import InvalidSpec
+from serval_operator.kinds.model_deployment.desired import (
+    Aim,
+    children,
+    halted,
+    outdated,
+    running,
+    take_aim,
+    template_of,
+)
+from serval_operator.kinds.model_deployment.revision_keeper import Upkeep
+from serval_operator.kinds.model_deployment.status import (
+    Status,
+    build_status,
+    names_holders,
+    only_words_differ,
+)
+from serval_operator.pods.device_prober import Devices
+from serval_operator.pods.pod_state import judge
+from serval_operator.pods.start_deadline import overdue
+from serval_operator.pods.startup_latency import phases
+from serval_operator.reasons import CAPACITY_REASONS, PROGRESSING, UNSCHEDULABLE
+from serval_operator.runtime.applier import Applier, Memory, all_of
+from serval_operator.runtime.kube_api import MODEL_DEPLOYMENTS, KubeApi
+from serval_operator.workload.accelerator_status import accelerator_condition, accelerator_status
+from serval_operator.workload.gatherer import Gatherer
+from serval_operator.workload.observation import Observed
+from serval_operator.workload.readiness import Blocked, Readiness, assess
+from serval_operator.workload.rollout import failed_now
+from serval_operator.workload.rollout_decider import Decider, Decision, is_in_place
+
+RETRY_REFUSED = 10.0
+"""Seconds until children that the API server refused, or that a stranger blocks, are tried again."""
+WORDS_EVERY = 30.0
+"""Seconds between two writes of a status in which nothing but the words about devices in use changed: who
+holds them changes with every pod of the cluster."""
+
+_log = logging.getLogger(__name__)
+
+
+class Recorder(Protocol):
+    """Posts Kubernetes Events about a custom resource. Never fails."""
+
+    async def event(self, model: ModelView, kind: str, reason: str, message: str) -> None:
+        """Post an event; ``kind`` is ``Normal`` or ``Warning``."""
+
+
+class Meter(Protocol):
+    """Takes the figures that a reconcile produces."""
+
+    def conditions(self, key: Key, conditions: Sequence[Condition]) -> None:
+        """The conditions of an object now; none when it is gone."""
+
+    def pod_ready(self, kind: str, seconds_by_phase: dict[str, float]) -> None:
+        """A pod of an object of a kind became ready."""
+
+
+class ModelReconciler:
+    """Brings one ModelDeployment at a time to what its spec says.
+
+    Parameters
+    ----------
+    clock:
+        Monotonic seconds.
+
+    Attributes
+    ----------
+    waiting:
+        Keys that wait for a place on a node: they have to look again when nodes change.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        gatherer: Gatherer,
+        decider: Decider,
+        memory: Memory,
+        configuration: Configuration,
+        recorder: Recorder,
+        meter: Meter,
+        devices: Devices,
+        clock: Callable[[], float],
+    ) -> None:
+        self._api = api
+        self._gatherer = gatherer
+        self._decider = decider
+        self._memory = memory
+        self._configuration = configuration
+        self._recorder = recorder
+        self._meter = meter
+        self._devices = devices
+        self._clock = clock
+        self._applier = Applier(api, memory)
+        self._upkeep = Upkeep(api, memory)
+        self._written: dict[Key, float] = {}
+        self._ready_pods: dict[Key, set[str]] = {}
+        self.waiting: set[Key] = set()
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Reconcile one key; returns the seconds after which to come again, or None.
+
+        Raises
+        ------
+        KubeError
+            Something transient; the queue tries again with back-off.
+        """
+        model = self._gatherer.model(key)
+        if model is None or model.deleting:
+            # Owner references let Kubernetes remove the children; writing now would only bring them back.
+            self._forget(key)
+            return None
+        warnings, again = await self._gatherer.warnings(model)
+        observed = self._gatherer.observe(model, warnings)
+        pauses = [again]
+        try:
+            aim = take_aim(model, self._configuration, observed.revisions, self._gatherer.nodes())
+        except InvalidSpec as error:
+            readiness = assess(
+                observed, wanted=0, revision="", suspended=False, blocked=Blocked(error.reason, error.message)
+            )
+            status = build_status(observed, readiness, None, "")
+            await self._halt(observed)
+        else:
+            decision = await self._decider.decide(observed, aim, crowd=len(self.waiting))
+            blocked, pause = await self._act(observed, aim, decision)
+            observed = self._gatherer.observe(model, warnings)
+            readiness, status = await self._judge(observed, aim, decision, blocked)
+            pauses += [pause, decision.again, _deadline(observed, aim), await self._give_up(observed, aim)]
+        pauses.append(await self._publish(observed, status, readiness))
+        pauses.append(self._gatherer.patience(key))
+        return min((pause for pause in pauses if pause is not None), default=None)
+
+    async def _act(
+        self, observed: Observed, aim: Aim, decision: Decision
+    ) -> tuple[Blocked | None, float | None]:
+        """Make the children what they should be; what blocks, and when to try again."""
+        model, rollout = observed.model, decision.rollout
+        barred = await self._upkeep.barred(model, aim, observed)
+        if barred:
+            await self._halt(observed)
+            return barred, RETRY_REFUSED
+        kept = observed.revision(rollout.revision)
+        wanted = children(
+            model,
+            aim,
+            template=template_of(aim, rollout.revision, kept),
+            revision=rollout.revision,
+            replicas=rollout.replicas,
+            strategy=rollout.strategy,
+        )
+        # Side by side: neither needs the other, and a rollout should not wait for its own record.
+        blocked = await all_of(
+            [self._applier.apply(model, wanted, observed), self._upkeep.record(model, aim, observed)]
+        )
+        in_use = {aim.revision, rollout.revision, str(model.status.get("servingRevision") or "")}
+        in_use |= {pod.revision for pod in observed.pods}
+        if observed.deployment:
+            in_use.add(observed.deployment.revision)
+        await self._upkeep.tidy(observed, in_use=in_use, trim=decision.damping.trim)
+        return (blocked, RETRY_REFUSED) if blocked else (rollout.blocked, None)
+
+    async def _halt(self, observed: Observed) -> None:
+        """Stop what runs where a spec asks for that, though nothing else of it can be done."""
+        model, held = observed.model, observed.deployment
+        asked = model.spec.get("suspend") is True or model.spec.get("replicas") == 0
+        kept = observed.revision(held.revision) if held else None
+        if asked and held and kept:
+            await self._applier.apply(model, halted(model, held, kept), observed)
+
+    async def _judge(
+        self, observed: Observed, aim: Aim, decision: Decision, blocked: Blocked | None
+    ) -> tuple[Readiness, Status]:
+        """What there is to say now."""
+        late, _ = overdue(observed, aim.revision, aim.wish.deadline_seconds)
+        kept = observed.revision(aim.revision)
+        carried = decision.rollout.revision
+        readiness = assess(
+            observed,
+            wanted=aim.wanted,
+            revision=aim.revision,
+            suspended=aim.resolved.spec.suspend,
+            blocked=blocked,
+            in_place=is_in_place(decision),
+            accelerator=accelerator_condition(
+                observed, aim.request, decision.verdict, revision=aim.revision, wanted=aim.wanted
+            ),
+            deadline=aim.wish.deadline_seconds if late else None,
+            credentials=aim.credentials,
+            outdated=outdated(aim, kept),
+            in_use=self._devices.condition(observed, aim),
+        )
+        status = build_status(
+            observed,
+            readiness,
+            aim.resolved,
+            aim.revision,
+            carried=carried,
+            facts=running(aim, observed.revision(carried)),
+            strategy=decision.rollout.strategy,
+            accelerator=accelerator_status(aim.request, decision.verdict, lacking=decision.lacking),
+            pinned=await self._upkeep.pin(observed.model, aim, observed),
+        )
+        return readiness, status
+
+    async def _give_up(self, observed: Observed, aim: Aim) -> float | None:
+        """Write down a revision that failed for good; 0 where there is something to go back to now."""
+        kept = observed.revision(aim.revision)
+        if kept is None or kept.failed_reason:
+            return None
+        verdicts = [judge(pod, observed.warnings.get(pod.uid, ())) for pod in observed.newest(aim.revision)]
+        failure = failed_now(observed, aim.wish, verdicts)
+        if failure is None:
+            return None
+        # A record that is gone is made anew once the watch has told so.
+        return 0.0 if await self._upkeep.give_up(kept, failure) else None
+
+    async def _publish(self, observed: Observed, status: Status, readiness: Readiness) -> float | None:
+        """Write the status if it differs, then tell; seconds after which a change of words is due."""
+        model = observed.model
+        key = model.key
+        self._measure(key, observed, readiness)
+        if status == model.status:
+            return None
+        now = self._clock()
+        due = self._written.get(key, now - WORDS_EVERY) + WORDS_EVERY
+        if names_holders(status) and now < due and only_words_differ(model.status, status):
+            return due - now
+        if await self._write_status(model, status):
+            self._written[key] = now
+            await self._tell(model, readiness)
+            await self._warn(model, readiness.in_use)
+        return None
+
+    async def _write_status(self, model: ModelView, status: Status) -> bool:
+        """Write the status; whether it was written."""
+        manifest = {
+            "apiVersion": API_VERSION,
+            "kind": model.key.kind,
+            "metadata": {
+                "name": model.name,
+                "namespace": model.namespace,
+                "uid": model.uid,
+                # A judgement of what has changed meanwhile is refused, and made anew.
+                "resourceVersion": model.resource_version,
+            },
+            "status": status,
+        }
+        stored = await self._api.apply_status(MODEL_DEPLOYMENTS, manifest)
+        if stored is None:
+            return False
+        self._memory.remember(MODEL_DEPLOYMENTS, stored)
+        return True
+
+    async def _tell(self, model: ModelView, readiness: Readiness) -> None:
+        """Post an event when `Ready` changed its reason; after the status is stored, so that both agree."""
+        before = find(model.status.get("conditions") or (), READY)
+        now = readiness.ready
+        if before.get("reason") == now.reason:
+            return
+        _log.info("ready=%s reason=%s message=%s", now.status, now.reason, now.message)
+        if now.reason != PROGRESSING:
+            kind = "Normal" if now.status == "True" else "Warning"
+            await self._recorder.event(model, kind, now.reason, now.message)
+        elif before.get("status") == "False" and before.get("reason"):
+            await self._recorder.event(model, "Normal", EVENT_RECOVERED, now.message)
+
+    async def _warn(self, model: ModelView, in_use: Condition | None) -> None:
+        """Post an event when a model turns out to run on the CPU: `Ready` is silent about it."""
+        before = find(model.status.get("conditions") or (), ACCELERATOR_IN_USE)
+        if in_use and in_use.status == "False" and before.get("status") != "False":
+            await self._recorder.event(model, "Warning", in_use.reason, in_use.message)
+
+    def _measure(self, key: Key, observed: Observed, readiness: Readiness) -> None:
+        reason = readiness.ready.reason
+        self._meter.conditions(key, readiness.conditions)
+        if reason in CAPACITY_REASONS or reason == UNSCHEDULABLE:
+            self.waiting.add(key)
+        else:
+            self.waiting.discard(key)
+        living = observed.living()
+        known = self._ready_pods.get(key)
+        for pod in _new([pod for pod in living if pod.ready], known):
+            self._meter.pod_ready(key.kind, phases(pod))
+        # A pod that was ready once stays known, so that one that wavers is not counted again.
+        self._ready_pods[key] = {pod.uid for pod in living if pod.ready or pod.uid in (known or ())}
+
+    def _forget(self, key: Key) -> None:
+        self._gatherer.forget(key)
+        self._applier.forget(key)
+        self._devices.forget(key)
+        self._written.pop(key, None)
+        self._ready_pods.pop(key, None)
+        self.waiting.discard(key)
+        self._meter.conditions(key, ())
+
+
+def _deadline(observed: Observed, aim: Aim) -> float | None:
+    """Seconds until a pod passes its deadline, if one may."""
+    _, due = overdue(observed, aim.revision, aim.wish.deadline_seconds)
+    return due
+
+
+def _new(ready: Sequence[PodView], known: set[str] | None) -> list[PodView]:
+    """Pods that became ready since the last look. At the first look, after a start, none counts as new."""
+    if known is None:
+        return []
+    return [pod for pod in ready if pod.uid not in known]

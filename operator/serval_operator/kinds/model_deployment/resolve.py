@@ -1,0 +1,133 @@
+"""Which runtime, image and nodes a spec comes to under a configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from serval_operator.api.blocks import AUTO
+from serval_operator.api.capabilities import FRONT_NEEDS, Capability, asked_capabilities
+from serval_operator.config import Configuration, FrontSettings, Profile, Runtime
+from serval_operator.errors import InvalidSpec
+from serval_operator.kinds.model_deployment.effective_spec import Resolved
+from serval_operator.kinds.model_deployment.spec import Accelerator, ModelSpec
+from serval_operator.reasons import UNKNOWN_PROFILE, UNKNOWN_RUNTIME, UNSUPPORTED_SPEC
+
+_NO_PROFILE = Profile(name="", resource_name="", node_selector={}, tolerations=(), scalable=False)
+
+
+def resolve(spec: ModelSpec, configuration: Configuration) -> Resolved:
+    """Look up what the spec names.
+
+    Raises
+    ------
+    InvalidSpec
+        The runtime or profile is unknown, the PriorityClass is not allowed, or the runtime lacks what the
+        spec asks for, and no front adds it.
+    """
+    _check_priority(spec, configuration)
+    runtime = _runtime(spec, configuration)
+    accelerator, scheduling = spec.accelerator, spec.scheduling
+    profile = _profile(accelerator, configuration)
+    resource = (accelerator.resource_name if accelerator else "") or profile.resource_name
+    return Resolved(
+        spec=spec,
+        runtime=runtime,
+        fetch=configuration.fetch,
+        image=runtime.image(profile.name or _kin(resource, runtime, configuration)),
+        accelerator=(accelerator.profile or accelerator.resource_name) if accelerator else "",
+        resource_name=resource,
+        resource_count=accelerator.count if accelerator and resource else 0,
+        node_selector={**profile.node_selector, **scheduling.node_selector},
+        tolerations=(*profile.tolerations, *scheduling.tolerations),
+        runtime_class=scheduling.runtime_class or profile.runtime_class,
+        scalable=profile.scalable,
+        when_unavailable=accelerator.when_unavailable if accelerator else AUTO,
+        rollout=spec.rollout,
+        front=_front(spec, runtime, configuration),
+    )
+
+
+def _front(spec: ModelSpec, runtime: Runtime, configuration: Configuration) -> FrontSettings | None:
+    """The front that adds what the runtime's server lacks; None if nothing is lacking."""
+    lacking = [one for one in asked_capabilities(spec) if one.name not in runtime.capabilities]
+    if not lacking:
+        return None
+    front = configuration.front if runtime.capabilities >= FRONT_NEEDS else None
+    unmet = [one for one in lacking if front is None or not one.added_by_front]
+    if unmet:
+        raise _lacks(runtime, unmet[0], configuration)
+    return front
+
+
+def _check_priority(spec: ModelSpec, configuration: Configuration) -> None:
+    name, allowed = spec.scheduling.priority_class, configuration.allowed_priority_classes
+    if name and allowed and name not in allowed:
+        text = f"`spec.scheduling.priorityClassName` must not be {name}; allowed are: {', '.join(allowed)}"
+        raise InvalidSpec(UNSUPPORTED_SPEC, text)
+
+
+def _runtime(spec: ModelSpec, configuration: Configuration) -> Runtime:
+    return _named(spec, configuration) if spec.runtime else _chosen(spec, configuration)
+
+
+def _named(spec: ModelSpec, configuration: Configuration) -> Runtime:
+    runtime = configuration.runtimes.get(spec.runtime)
+    if runtime is None:
+        known = _known(configuration.runtimes)
+        raise InvalidSpec(UNKNOWN_RUNTIME, f"there is no runtime `{spec.runtime}`; {known}")
+    if not _serves(runtime, spec.model.framework):
+        raise _misfit(f"runtime `{runtime.name}`", runtime, spec.model.framework, configuration)
+    return runtime
+
+
+def _chosen(spec: ModelSpec, configuration: Configuration) -> Runtime:
+    """The default runtime where it serves the framework, else the first by name that lists it."""
+    framework, default = spec.model.framework, configuration.runtimes[configuration.default_runtime]
+    if _serves(default, framework):
+        return default
+    listing = [name for name, one in configuration.runtimes.items() if framework in one.frameworks]
+    if not listing:
+        raise _misfit(f"the default runtime `{default.name}`", default, framework, configuration)
+    return configuration.runtimes[min(listing)]
+
+
+def _serves(runtime: Runtime, framework: str) -> bool:
+    return not runtime.frameworks or framework in runtime.frameworks
+
+
+def _misfit(what: str, runtime: Runtime, framework: str, configuration: Configuration) -> InvalidSpec:
+    able = sorted(name for name, one in configuration.runtimes.items() if _serves(one, framework))
+    cure = f"runtimes that serve it: {', '.join(able)}" if able else "an administrator must add one that does"
+    served = ", ".join(runtime.frameworks)
+    return InvalidSpec(UNSUPPORTED_SPEC, f"{what} serves {served} and not {framework}; {cure}")
+
+
+def _profile(accelerator: Accelerator | None, configuration: Configuration) -> Profile:
+    if accelerator is None or not accelerator.profile:
+        return _NO_PROFILE
+    profile = configuration.profiles.get(accelerator.profile)
+    if profile is None:
+        known = _known(configuration.profiles)
+        raise InvalidSpec(
+            UNKNOWN_PROFILE, f"there is no accelerator profile `{accelerator.profile}`; {known}"
+        )
+    return profile
+
+
+def _kin(resource: str, runtime: Runtime, configuration: Configuration) -> str:
+    """A profile of the same resource for which the runtime has an image: a GPU spelled out is still a GPU."""
+    profiles = configuration.profiles.values()
+    kin = [one.name for one in profiles if one.resource_name == resource and one.name in runtime.images]
+    return min(kin, default="") if resource else ""
+
+
+def _lacks(runtime: Runtime, capability: Capability, configuration: Configuration) -> InvalidSpec:
+    able = [one.name for one in configuration.runtimes.values() if capability.name in one.capabilities]
+    where = f"runtimes that have it: {', '.join(sorted(able))}" if able else "no configured runtime has it"
+    return InvalidSpec(
+        UNSUPPORTED_SPEC, f"`{capability.field}` needs what runtime `{runtime.name}` lacks; {where}"
+    )
+
+
+def _known(names: Iterable[str]) -> str:
+    return f"the operator's configuration has: {', '.join(sorted(names))}"

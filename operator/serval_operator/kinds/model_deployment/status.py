@@ -1,0 +1,209 @@
+"""The whole status of a ModelDeployment as it should be stored, out of one observation."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from serval_contract.ports import PORT_GRPC, PORT_HTTP
+from serval_contract.report import FetchReport
+from serval_operator.api.capabilities import RAW_SCORE
+from serval_operator.api.conditions import format_time, merge
+from serval_operator.api.facts import Facts
+from serval_operator.api.naming import selector
+from serval_operator.api.snapshots import ModelView, PodView
+from serval_operator.constants import MAX_MESSAGE
+from serval_operator.kinds.model_deployment.effective_spec import Resolved, Strategy
+from serval_operator.pods.pod_state import Verdict, fetch_result
+from serval_operator.reasons import SERVING
+from serval_operator.workload.observation import Observed
+from serval_operator.workload.readiness import Readiness
+
+Status = dict[str, Any]
+MOST_PLACES = 1000
+"""Nodes that `placement` lists: as many as the CRD takes."""
+
+
+def build_status(
+    observed: Observed,
+    readiness: Readiness,
+    resolved: Resolved | None,
+    revision: str,
+    *,
+    carried: str = "",
+    facts: Facts | None = None,
+    strategy: Strategy | None = None,
+    accelerator: Status | None = None,
+    pinned: bool = False,
+) -> Status:
+    """Status to store.
+
+    Parameters
+    ----------
+    resolved, revision:
+        What the spec comes to; None and empty when the spec cannot be used. What earlier generations left
+        running is then still described as it was.
+    carried:
+        Revision that the Deployment carries where that is another one, because the newest failed.
+    facts:
+        Facts about the pods that the Deployment carries; None when the spec cannot be used.
+    strategy:
+        How a change goes out now.
+    accelerator:
+        What is known of devices that pods wait for; None while none waits.
+    pinned:
+        Whether replicas to come are bound to the version that the first one found.
+    """
+    model = observed.model
+    wanted = resolved.spec.wanted_replicas if resolved else model.spec.get("replicas", 1)
+    status: Status = {
+        "observedGeneration": model.generation,
+        "replicas": readiness.replicas,
+        "readyReplicas": readiness.ready_replicas,
+        "updatedReplicas": readiness.updated_replicas,
+        "replicasSummary": f"{readiness.ready_replicas}/{wanted}",
+        "selector": ",".join(f"{key}={value}" for key, value in sorted(selector(model.key).items())),
+        "conditions": merge(
+            model.status.get("conditions") or (),
+            readiness.conditions,
+            generation=model.generation,
+            now=observed.now,
+        ),
+    }
+    status |= _description(observed, resolved, carried or revision, facts, strategy, pinned=pinned)
+    if resolved:
+        status["revision"] = revision
+    optional = {
+        "placement": _placement(observed),
+        "lastFailure": _last_failure(observed, readiness.failure),
+        "accelerator": accelerator,
+        "servingRevision": _serving(model, readiness, revision),
+    }
+    return status | {field: value for field, value in optional.items() if value}
+
+
+def names_holders(status: Mapping[str, Any]) -> bool:
+    """Whether a status tells who holds the devices that pods wait for."""
+    return bool((status.get("accelerator") or {}).get("holders"))
+
+
+def only_words_differ(known: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
+    """Whether two statuses differ in nothing but messages and the details of devices that pods wait for."""
+    return _without_words(known) == _without_words(status)
+
+
+def _without_words(status: Mapping[str, Any]) -> Status:
+    conditions = [{**one, "message": ""} for one in status.get("conditions") or ()]
+    return {**status, "conditions": conditions, "accelerator": None}
+
+
+def _serving(model: ModelView, readiness: Readiness, revision: str) -> str:
+    """The newest revision of which all replicas once answered: the one to go back to."""
+    if readiness.ready.reason == SERVING:
+        return revision
+    return str(model.status.get("servingRevision") or "")
+
+
+def _description(
+    observed: Observed,
+    resolved: Resolved | None,
+    revision: str,
+    facts: Facts | None,
+    strategy: Strategy | None,
+    *,
+    pinned: bool,
+) -> Status:
+    """What serves; if the spec cannot be used, the previous description."""
+    model = observed.model
+    if resolved is None or facts is None:
+        kept = ("revision", "endpoints", "model", "modelSummary", "effective")
+        return {field: model.status[field] for field in kept if field in model.status}
+    served = served_model(observed, resolved, revision)
+    if pinned:
+        served["pinned"] = True
+    return {
+        "endpoints": _endpoints(model, resolved, facts),
+        "model": served,
+        "modelSummary": _summary(served),
+        "effective": _effective(facts, strategy),
+    }
+
+
+def _placement(observed: Observed) -> list[dict[str, Any]]:
+    """Where the pods run: one entry for each node, in the order of their names."""
+    nodes: dict[str, dict[str, Any]] = {}
+    for pod in observed.living():
+        if pod.node and pod.phase != "Failed":
+            where = {"node": pod.node, "zone": pod.zone, "region": pod.region}
+            known = {field: value for field, value in where.items() if value}
+            entry = nodes.setdefault(pod.node, {**known, "replicas": 0})
+            entry["replicas"] += 1
+    return [nodes[node] for node in sorted(nodes)[:MOST_PLACES]]
+
+
+def _endpoints(model: ModelView, resolved: Resolved, facts: Facts) -> dict[str, str]:
+    host = f"{model.name}.{model.namespace}.svc"
+    endpoints = {
+        "grpc": f"{host}:{PORT_GRPC}",
+        "rest": f"http://{host}:{PORT_HTTP}/v1/models/{resolved.spec.model.name}",
+    }
+    if RAW_SCORE.name in facts.capabilities:
+        endpoints["scoring"] = f"http://{host}/score"
+    return endpoints
+
+
+def served_model(observed: Observed, resolved: Resolved, revision: str) -> dict[str, Any]:
+    """What the pods of the newest revision fetched; what was known of that revision while none tells."""
+    served: dict[str, Any] = {"name": resolved.spec.model.name}
+    pods = sorted((pod for pod in observed.living() if pod.revision == revision), key=_ready_first)
+    result = next((result for result in map(fetch_result, pods) if result), None)
+    if result:
+        if result.version is not None:
+            served["version"] = result.version
+        if result.digest:
+            served["digest"] = result.digest
+        return served | _signature(result)
+    known = observed.model.status.get("model") or {}
+    if observed.model.status.get("revision") == revision and known.get("name") == served["name"]:
+        return dict(known)
+    if resolved.spec.model.version is not None:
+        served["version"] = resolved.spec.model.version
+    return served
+
+
+def _signature(report: FetchReport) -> dict[str, list[dict[str, Any]]]:
+    """Inputs and outputs of the model, as far as they are known and there are any."""
+    tensors = {"inputs": report.inputs, "outputs": report.outputs}
+    return {field: [one.fields() for one in values] for field, values in tensors.items() if values}
+
+
+def _ready_first(pod: PodView) -> tuple[bool, str]:
+    return (not pod.ready, pod.name)
+
+
+def _summary(served: dict[str, Any]) -> str:
+    return f"{served['name']}/{served['version']}" if "version" in served else str(served["name"])
+
+
+def _effective(facts: Facts, strategy: Strategy | None) -> dict[str, str]:
+    chosen = {
+        "runtime": facts.runtime,
+        "image": facts.image,
+        "strategy": strategy or "",
+        "accelerator": facts.placement.accelerator,
+    }
+    return {field: value for field, value in chosen.items() if value}
+
+
+def _last_failure(observed: Observed, verdict: Verdict | None) -> dict[str, Any] | None:
+    """The newest thing that ended badly; it stays after it healed, with the time at which it happened."""
+    known = observed.model.status.get("lastFailure")
+    if verdict is None or verdict.when is None:
+        return dict(known) if known else None
+    failure: dict[str, Any] = {
+        "reason": verdict.reason,
+        "message": verdict.message[:MAX_MESSAGE],
+        "pod": verdict.pod,
+        "time": format_time(verdict.when),
+    }
+    return failure if verdict.exit_code is None else {**failure, "exitCode": verdict.exit_code}

@@ -1,0 +1,1 @@
+"""Judgement of pods: their states, back-off of refused pods, deadlines, what they run on."""

@@ -1,0 +1,123 @@
+"""Asks pods once what their model runs on, beside the reconciles, and keeps the answers.
+
+A pod that became ready is asked by a task of its own; a reconcile never waits for it, and is called again
+when there is something new. A pod that does not answer is asked again with growing pauses. Where no pod holds
+a device, or all are known, nothing is sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from serval_contract.ports import PORT_HTTP
+from serval_operator.api.capabilities import DEVICE_REPORT
+from serval_operator.api.conditions import Condition
+from serval_operator.api.naming import Key
+from serval_operator.api.snapshots import PodView
+from serval_operator.kinds.model_deployment.desired import Aim
+from serval_operator.pods.device_report import Answer, in_use_condition, read_report
+from serval_operator.workload.observation import Observed
+
+TOGETHER = 16
+"""Pods that are asked at the same time: after a restart there may be thousands."""
+FIRST_PAUSE = 5.0
+LONGEST_PAUSE = 600.0
+"""Bounds, in seconds, of the pause after a pod did not answer. It doubles with each attempt."""
+
+
+class Prober(Protocol):
+    """Reads a pod's metrics."""
+
+    async def metrics(self, ip: str, port: int) -> str | None:
+        """The page; None where there is none in time. It never fails and never takes longer than a second."""
+
+
+@dataclass(slots=True)
+class _Asked:
+    """A pod that is asked.
+
+    Parameters
+    ----------
+    run:
+        Number of the server's restarts: a server that began anew may run on something else.
+    """
+
+    run: int
+    answer: Answer
+    task: asyncio.Task[None]
+
+
+class Devices:
+    """What the pods of ModelDeployments run on.
+
+    Parameters
+    ----------
+    wake:
+        Called when there is something new about a ModelDeployment.
+    """
+
+    def __init__(
+        self,
+        prober: Prober,
+        wake: Callable[[Key], None],
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._prober = prober
+        self._wake = wake
+        self._sleep = sleep
+        self._slots = asyncio.Semaphore(TOGETHER)
+        self._asked: dict[Key, dict[str, _Asked]] = {}
+
+    def condition(self, observed: Observed, aim: Aim) -> Condition | None:
+        """Condition `AcceleratorInUse`, as far as is known; what is not is being asked from now on.
+
+        It is judged where pods hold a device and their server reports what it runs on, and nowhere else.
+        """
+        model, request = observed.model, aim.request
+        applies = bool(request.resource_name) and DEVICE_REPORT.name in aim.facts.capabilities
+        pods = observed.newest(aim.revision) if applies else []
+        answers = self._answers(model.key, pods)
+        return in_use_condition(model, [pod for pod in pods if pod.ready], answers, request)
+
+    def forget(self, key: Key) -> None:
+        """Forget a ModelDeployment that is gone."""
+        self._answers(key, ())
+
+    def _answers(self, key: Key, pods: Sequence[PodView]) -> dict[str, Answer]:
+        """Answers of these pods by uid, those being asked that are ready; all others are forgotten."""
+        before = self._asked.pop(key, {})
+        now = {}
+        for pod in pods:
+            run = pod.server.restarts if pod.server else 0
+            known = before.get(pod.uid)
+            if known and known.run == run:
+                now[pod.uid] = before.pop(pod.uid)
+            elif pod.ready:
+                now[pod.uid] = self._start(key, pod, run)
+        for left in before.values():
+            left.task.cancel()
+        if now:
+            self._asked[key] = now
+        return {uid: one.answer for uid, one in now.items()}
+
+    def _start(self, key: Key, pod: PodView, run: int) -> _Asked:
+        answer = Answer()
+        return _Asked(run, answer, asyncio.create_task(self._ask(key, pod, answer), name=f"ask {pod.name}"))
+
+    async def _ask(self, key: Key, pod: PodView, answer: Answer) -> None:
+        pause = FIRST_PAUSE
+        while True:
+            async with self._slots:
+                page = await self._prober.metrics(pod.ip, PORT_HTTP)
+            news = page is not None or not answer.asked
+            answer.asked = True
+            answer.report = read_report(page) if page is not None else None
+            if news:
+                self._wake(key)
+            if page is not None:
+                return
+            await self._sleep(pause)
+            pause = min(2 * pause, LONGEST_PAUSE)

@@ -1,0 +1,127 @@
+"""Whether the model really runs on the devices that its pods hold: what pods report, and the condition."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from serval_contract.metrics import ACCELERATOR_GAUGE, DEVICE_LABEL
+from serval_operator.api.conditions import Condition, find
+from serval_operator.api.snapshots import ModelView, PodView
+from serval_operator.cluster.node_fit import Request
+from serval_operator.constants import ACCELERATOR_IN_USE
+from serval_operator.reasons import DEVICE_UNKNOWN, DONE, ENGINE_ON_CPU
+
+MOST_SAMPLES = 64
+LONGEST_SAMPLE = 1000
+"""What is read of a page. Whoever may make pods may send the operator what he likes."""
+_NAME = re.compile(r"[A-Za-z0-9_:.-]{1,64}", re.ASCII)
+"""What a device may be called: users are shown it."""
+PERHAPS = "the server's image may lack the device's libraries, or the driver does not fit it"
+MOST_NAMES = 4
+"""Devices that a message names."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeviceReport:
+    """What a pod's server says of the devices that its versions run on.
+
+    Parameters
+    ----------
+    devices:
+        Their names; none where it does not say.
+    in_use:
+        Whether every version runs on an accelerator.
+    """
+
+    devices: frozenset[str]
+    in_use: bool
+
+
+NO_REPORT = DeviceReport(frozenset(), in_use=False)
+
+
+@dataclass(slots=True)
+class Answer:
+    """What is known of one pod.
+
+    Parameters
+    ----------
+    asked:
+        Whether it was asked at all, be it in vain.
+    report:
+        What it said; None while it did not answer.
+    """
+
+    asked: bool = False
+    report: DeviceReport | None = None
+
+
+def read_report(page: str) -> DeviceReport:
+    """The report in a page of metrics, in Prometheus' text format; an empty one where there is none."""
+    lines = (
+        line
+        for line in page.splitlines()
+        if line.startswith(ACCELERATOR_GAUGE) and len(line) <= LONGEST_SAMPLE
+    )
+    text = "\n".join(islice(lines, MOST_SAMPLES)) + "\n"
+    try:
+        samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+    except (ValueError, KeyError, IndexError):
+        return NO_REPORT
+    found = {
+        name: sample.value
+        for sample in samples
+        if _NAME.fullmatch(name := sample.labels.get(DEVICE_LABEL, ""))
+    }
+    return DeviceReport(frozenset(found), in_use=bool(found) and all(value == 1 for value in found.values()))
+
+
+def in_use_condition(
+    model: ModelView, ready: Sequence[PodView], answers: Mapping[str, Answer], request: Request
+) -> Condition | None:
+    """Condition `AcceleratorInUse`; None where there is nothing to say.
+
+    While a pod has not been asked yet, which takes moments, what was said before stands: neither a restart of
+    the operator nor one more pod makes the condition flicker.
+
+    Parameters
+    ----------
+    ready:
+        Pods of the newest revision whose model answers.
+    answers:
+        By uid, of each of them.
+    """
+    if not ready:
+        return None
+    given = [answers[pod.uid] for pod in ready]
+    if not all(answer.asked for answer in given):
+        return _said_before(model)
+    reports = [answer.report for answer in given if answer.report]
+    on_cpu = sum(bool(report.devices) and not report.in_use for report in reports)
+    mute = sum(not report.devices for report in reports)
+    if on_cpu:
+        held = f"{request.count} {request.resource_name}"
+        what = f"the model runs on the CPU, not on the {held} of the pod"
+        text = f"{on_cpu} of {len(ready)} pods: {what}; {PERHAPS}"
+        return Condition(ACCELERATOR_IN_USE, "False", ENGINE_ON_CPU, text)
+    if len(reports) < len(ready):
+        text = f"{len(ready) - len(reports)} of {len(ready)} pods could not be asked what they run on"
+        return Condition(ACCELERATOR_IN_USE, "Unknown", DEVICE_UNKNOWN, text)
+    if mute:
+        text = f"{mute} of {len(ready)} pods do not say what they run on"
+        return Condition(ACCELERATOR_IN_USE, "Unknown", DEVICE_UNKNOWN, text)
+    names = sorted(frozenset[str]().union(*(report.devices for report in reports)))
+    text = f"{len(ready)} of {len(ready)} pods run the model on {', '.join(names[:MOST_NAMES])}"
+    return Condition(ACCELERATOR_IN_USE, "True", DONE, text)
+
+
+def _said_before(model: ModelView) -> Condition | None:
+    known = find(model.status.get("conditions") or (), ACCELERATOR_IN_USE)
+    if not known:
+        return None
+    return Condition(ACCELERATOR_IN_USE, known["status"], known["reason"], known["message"])

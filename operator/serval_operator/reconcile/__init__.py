@@ -1,1 +1,0 @@
-"""The work queue and the reconciler: gather, plan, apply, status, events."""

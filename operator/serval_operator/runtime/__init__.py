@@ -1,0 +1,1 @@
+"""The machinery that knows no kind: client, cache, watches, queue, apply, events, Lease, metrics."""

@@ -1,0 +1,174 @@
+"""Act: bring the children to what they should be, with as few requests as that takes."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Coroutine, Sequence
+from typing import Any, Protocol
+
+from serval_operator.api.naming import Key, Manifest
+from serval_operator.api.snapshots import ChildView, Identity, ModelView
+from serval_operator.api.text import scrub
+from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError
+from serval_operator.kinds.model_deployment.desired import Children
+from serval_operator.reasons import CHILD_REFUSED, NAMESPACE_TERMINATING
+from serval_operator.runtime.kube_api import (
+    AUTOSCALERS,
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    SERVICES,
+    KubeApi,
+    Object,
+    Resource,
+)
+from serval_operator.workload.drift import Action, conflict, decide
+from serval_operator.workload.observation import Observed
+from serval_operator.workload.readiness import Blocked
+
+_TERMINATING = "is being terminated"
+"""Words of the API server when it refuses an object in a namespace that is being deleted."""
+
+_log = logging.getLogger(__name__)
+
+
+class Memory(Protocol):
+    """The cache, as far as a reconcile writes to it: what we wrote is seen at once (read your writes)."""
+
+    def remember(self, resource: Resource, obj: Object) -> Identity | None:
+        """Take an object as the API server returned it; gives its view."""
+
+
+class Applier:
+    """Applies what is due, and removes what is ours and not wanted any more."""
+
+    def __init__(self, api: KubeApi, memory: Memory) -> None:
+        self._api = api
+        self._memory = memory
+        self._settled: dict[Key, dict[str, str]] = {}
+
+    async def apply(self, model: ModelView, children: Children, observed: Observed) -> Blocked | None:
+        """Apply what is due, all children side by side; the first thing that blocks is returned.
+
+        Raises
+        ------
+        KubeError
+            Something transient.
+        """
+        surplus = _surplus(model, children, observed)
+        return await all_of(
+            [
+                *(self._child(model, resource, manifest, observed) for resource, manifest in children),
+                *(self._remove(resource, view) for resource, view in surplus),
+            ]
+        )
+
+    def forget(self, key: Key) -> None:
+        """Forget a ModelDeployment that is gone."""
+        self._settled.pop(key, None)
+
+    async def _child(
+        self, model: ModelView, resource: Resource, manifest: Manifest, observed: Observed
+    ) -> Blocked | None:
+        name = manifest["metadata"]["name"]
+        slot = f"{resource.kind}/{name}"
+        known = _seen(observed, resource, name)
+        seen = known or await self._look(model, resource, name)
+        blocked = conflict(model, slot, seen) if seen else None
+        if blocked:
+            return blocked
+        settled = self._settled.setdefault(model.key, {})
+        if known and decide(manifest, known, settled.get(slot)) is Action.KEEP:
+            settled[slot] = known.ownership
+            return None
+        return await self._apply(model.key, slot, resource, manifest, seen.uid if seen else "")
+
+    async def _look(self, model: ModelView, resource: Resource, name: str) -> Identity | None:
+        """Look for the object itself before the first apply, which would adopt another owner's."""
+        live = await self._api.get(resource, model.namespace, name)
+        return None if live is None else self._memory.remember(resource, live)
+
+    async def _apply(
+        self, key: Key, slot: str, resource: Resource, manifest: Manifest, uid: str
+    ) -> Blocked | None:
+        if uid:
+            # With the uid, an object that was replaced since we looked is refused, never adopted.
+            manifest = {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
+        try:
+            stored = await self._send(resource, manifest, owned=bool(uid))
+        except Conflict:
+            raise
+        except (Forbidden, Invalid) as error:
+            return refusal(slot, error)
+        _log.debug("applied %s", slot)
+        view = self._memory.remember(resource, stored)
+        if isinstance(view, ChildView):
+            self._settled.setdefault(key, {})[slot] = view.ownership
+        return None
+
+    async def _send(self, resource: Resource, manifest: Manifest, *, owned: bool) -> Object:
+        """Apply; where a Service of ours was edited so that no apply can mend it, put its ports back first.
+
+        The API server merges a list of ports by number and protocol. A hand that changed the number of a
+        named port leaves an entry that an apply cannot take away, only double: that is refused.
+        """
+        try:
+            return await self._api.apply(resource, manifest)
+        except Invalid:
+            if resource is not SERVICES or not owned:
+                raise
+        meta = manifest["metadata"]
+        ports = {"metadata": {"uid": meta["uid"]}, "spec": {"ports": manifest["spec"]["ports"]}}
+        await self._api.merge(resource, meta["namespace"], meta["name"], ports)
+        return await self._api.apply(resource, manifest)
+
+    async def _remove(self, resource: Resource, view: ChildView) -> None:
+        await self._api.delete(resource, view.namespace, view.name, uid=view.uid)
+        _log.info("deleted %s/%s", resource.kind, view.name)
+
+
+async def all_of(actions: Sequence[Coroutine[Any, Any, Blocked | None]]) -> Blocked | None:
+    """Do things side by side; the first thing that blocks, in their order.
+
+    All of them are waited for even when one fails: the next run must not meet a request of this one.
+
+    Raises
+    ------
+    KubeError
+        The first that was raised.
+    """
+    results = await asyncio.gather(*actions, return_exceptions=True)
+    blocked: list[Blocked] = []
+    for result in results:
+        if isinstance(result, BaseException):
+            raise result
+        if result:
+            blocked.append(result)
+    return blocked[0] if blocked else None
+
+
+def refusal(slot: str, error: KubeError) -> Blocked:
+    """What it means that the API server refuses an object for good."""
+    reason = NAMESPACE_TERMINATING if _TERMINATING in error.message else CHILD_REFUSED
+    return Blocked(reason, scrub(f"{slot}: {error.message}"))
+
+
+def _seen(observed: Observed, resource: Resource, name: str) -> ChildView | None:
+    if resource is SERVICES:
+        return observed.services.get(name)
+    return {
+        DEPLOYMENTS: observed.deployment,
+        AUTOSCALERS: observed.autoscaler,
+        DISRUPTION_BUDGETS: observed.disruption,
+    }[resource]
+
+
+def _surplus(model: ModelView, children: Children, observed: Observed) -> list[tuple[Resource, ChildView]]:
+    """Children of ours that nothing asks for any more."""
+    wanted = {resource for resource, _ in children}
+    optional = ((AUTOSCALERS, observed.autoscaler), (DISRUPTION_BUDGETS, observed.disruption))
+    return [
+        (resource, view)
+        for resource, view in optional
+        if view is not None and resource not in wanted and view.owner_uid == model.uid and not view.deleting
+    ]

@@ -1,0 +1,1 @@
+"""What kinds that serve a model with a Deployment have in common."""

@@ -1,0 +1,168 @@
+"""Gather: everything that a reconcile looks at, read into one frozen observation."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from datetime import datetime, timedelta
+from typing import Protocol
+
+from serval_operator.api.naming import Key
+from serval_operator.api.snapshots import (
+    AutoscalerView,
+    DeploymentView,
+    DisruptionView,
+    ModelView,
+    PodView,
+    PodWarning,
+    RevisionView,
+    ServiceView,
+    parse_pod_warning,
+)
+from serval_operator.cluster.nodes import NodeView
+from serval_operator.errors import Forbidden
+from serval_operator.pods.pod_state import is_silent
+from serval_operator.runtime.kube_api import EVENTS, KubeApi
+from serval_operator.workload.observation import Observed
+
+_log = logging.getLogger(__name__)
+
+FIRST_LOOK = timedelta(seconds=2)
+"""A placed pod may be silent for this long before its events are read."""
+ROOM_GIVEN_WITHIN = timedelta(seconds=3)
+"""How long after a pod's end its successor may still be without a place before that is a failure."""
+LONGEST_PAUSE = 30.0
+"""Seconds between two looks at the events of a pod that stays silent."""
+
+
+class Seen(Protocol):
+    """The part of the cache that gathering reads."""
+
+    def model(self, key: Key) -> ModelView | None:
+        """The ModelDeployment of a key."""
+
+    def deployment(self, key: Key) -> DeploymentView | None:
+        """The Deployment of that name."""
+
+    def services(self, key: Key) -> Sequence[ServiceView]:
+        """Services owned by a key's ModelDeployment."""
+
+    def pods(self, key: Key) -> Sequence[PodView]:
+        """Pods whose labels name a key."""
+
+    def revisions(self, key: Key) -> Sequence[RevisionView]:
+        """Revisions kept of a key's ModelDeployment."""
+
+    def autoscaler(self, key: Key) -> AutoscalerView | None:
+        """The HorizontalPodAutoscaler of that name."""
+
+    def disruption(self, key: Key) -> DisruptionView | None:
+        """The PodDisruptionBudget of that name."""
+
+    def nodes(self) -> Sequence[NodeView]:
+        """All nodes; none where they are not watched."""
+
+
+class Gatherer:
+    """Reads the cache, and live the events of pods whose status tells nothing.
+
+    The kubelet tells of sandboxes and volumes in events only. Watching all events of a cluster for that
+    would cost far more than asking about the few pods that are stuck, with pauses that double.
+    """
+
+    def __init__(self, api: KubeApi, seen: Seen, now: Callable[[], datetime]) -> None:
+        self._api = api
+        self._seen = seen
+        self._now = now
+        self._looks: dict[Key, dict[str, int]] = {}
+        self._stopping: dict[Key, datetime] = {}
+
+    def model(self, key: Key) -> ModelView | None:
+        """The ModelDeployment, or None when it is gone."""
+        return self._seen.model(key)
+
+    def nodes(self) -> Sequence[NodeView]:
+        """All nodes; none where they are not watched."""
+        return self._seen.nodes()
+
+    def observe(self, model: ModelView, warnings: Mapping[str, Sequence[PodWarning]]) -> Observed:
+        """Freeze what the cache holds now."""
+        key = model.key
+        self._note_stopping(key)
+        return Observed(
+            model=model,
+            deployment=self._seen.deployment(key),
+            services={service.name: service for service in self._seen.services(key)},
+            pods=tuple(sorted(self._pods(model), key=lambda pod: pod.name)),
+            now=self._now(),
+            warnings=warnings,
+            making_room=self._room_comes(key) is not None,
+            revisions=tuple(one for one in self._seen.revisions(key) if one.owner_uid == model.uid),
+            autoscaler=self._seen.autoscaler(key),
+            disruption=self._seen.disruption(key),
+        )
+
+    def _pods(self, model: ModelView) -> list[PodView]:
+        """Pods of this very object: those of a deleted predecessor of its name say nothing about it."""
+        return [pod for pod in self._seen.pods(model.key) if pod.owner_uid == model.uid]
+
+    async def warnings(self, model: ModelView) -> tuple[dict[str, tuple[PodWarning, ...]], float | None]:
+        """Warning events of silent pods, and the seconds after which to look again (None: no need).
+
+        Raises
+        ------
+        KubeError
+            The events could not be read.
+        """
+        key = model.key
+        pods = [pod for pod in self._pods(model) if not pod.deleting and is_silent(pod)]
+        found: dict[str, tuple[PodWarning, ...]] = {}
+        before = self._looks.pop(key, {})
+        again: float | None = None
+        for pod in pods:
+            age = self._now() - (pod.scheduled or pod.created or self._now())
+            if age < FIRST_LOOK:
+                pause = (FIRST_LOOK - age).total_seconds() + 0.1
+            else:
+                found[pod.uid] = await self._events(pod)
+                looks = before.get(pod.uid, 0) + 1
+                self._looks.setdefault(key, {})[pod.uid] = looks
+                pause = min(2.0 * 2 ** max(looks - 3, 0), LONGEST_PAUSE)
+            again = pause if again is None else min(again, pause)
+        return found, again
+
+    async def _events(self, pod: PodView) -> tuple[PodWarning, ...]:
+        """Warning events of a pod; none where we may not read them: that must not cost the whole status."""
+        try:
+            listing = await self._api.list(
+                EVENTS, pod.namespace, field_selector=f"involvedObject.uid={pod.uid},type=Warning"
+            )
+        except Forbidden as error:
+            _log.warning("the events of pod %s cannot be read: %s", pod.name, error.message)
+            return ()
+        return tuple(parse_pod_warning(item) for item in listing.items)
+
+    def patience(self, key: Key) -> float | None:
+        """Seconds until a pod without a place can hope for a predecessor's no more; None: there is none."""
+        waits = any(pod.unschedulable and not pod.node for pod in self._seen.pods(key) if not pod.deleting)
+        return self._room_comes(key) if waits else None
+
+    def forget(self, key: Key) -> None:
+        """Forget a ModelDeployment that is gone."""
+        self._looks.pop(key, None)
+        self._stopping.pop(key, None)
+
+    def _note_stopping(self, key: Key) -> None:
+        if any(pod.deleting and pod.node for pod in self._seen.pods(key)):
+            self._stopping[key] = self._now()
+
+    def _room_comes(self, key: Key) -> float | None:
+        """Seconds for which the end of a pod counts as recent; None where no pod ended lately.
+
+        The scheduler needs a moment to give a freed place away, and only then takes back its words.
+        """
+        stopping = self._stopping.get(key)
+        if stopping is None:
+            return None
+        left = (stopping + ROOM_GIVEN_WITHIN - self._now()).total_seconds()
+        return left if left > 0 else None

@@ -1,0 +1,322 @@
+"""Conditions and counts of a ModelDeployment out of one observation: what the user reads.
+
+`Ready` carries the reason of the first step that fails, in the order in which a model comes to serve: spec,
+children, scheduling, fetch, load, endpoint. Pods of the newest revision decide; of those, the worst does.
+A pod that its node refused explains its successor until a node has taken that one or something else holds it
+up: so a refusal that healed leaves no trace, and one that repeats at once does not flicker.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from datetime import timedelta
+
+from serval_operator.api.conditions import Condition
+from serval_operator.api.snapshots import PodView
+from serval_operator.api.text import scrub
+from serval_operator.constants import (
+    ACCELERATOR_AVAILABLE,
+    ACCELERATOR_IN_USE,
+    AVAILABLE,
+    ENDPOINT_READY,
+    MODEL_FETCHED,
+    MODEL_LOADED,
+    READY,
+    RECONCILING,
+    SCHEDULED,
+    STALLED,
+    UPDATE_AVAILABLE,
+)
+from serval_operator.pods.pod_state import Stage, Verdict, is_accepted, judge
+from serval_operator.reasons import (
+    AVAILABLE_REASON,
+    CREDENTIALS_NOT_FOUND,
+    DONE,
+    POD_CREATE_FAILED,
+    POD_SECURITY_VIOLATION,
+    PROGRESSING,
+    QUOTA_EXCEEDED,
+    RUNTIME_CHANGED,
+    SCALED_TO_ZERO,
+    SERVING,
+    STALLING_REASONS,
+    START_DEADLINE_EXCEEDED,
+    SUSPENDED,
+    UNSCHEDULABLE,
+    VOLUME_FAILED,
+)
+from serval_operator.workload.observation import Observed
+
+REFUSALS_COUNT_FOR = timedelta(seconds=90)
+"""How long a refused pod explains why its successor is not running yet."""
+
+WAIT_CREATE = "the pods are being created"
+WAIT_ROOM = "waiting for the place of a pod that is stopped for it"
+WAIT_EARLIER = "earlier steps are not complete"
+OUTDATED = (
+    "the operator or its configuration would create other pods today; to roll them out, give "
+    "`spec.rollout.trigger` a new value"
+)
+
+_FORBIDDEN_POD = re.compile(r'^pods "[^"]*" is forbidden: ')
+"""Begins the API server's refusals; the pod's name in it is another one at each attempt."""
+_QUOTA_WORDS = ("quota", "maximum ", "minimum ", "max limit to request ratio")
+"""Of ResourceQuota and LimitRange."""
+_STEPS = ((SCHEDULED, Stage.SCHEDULE), (MODEL_FETCHED, Stage.FETCH), (MODEL_LOADED, Stage.LOAD))
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """What keeps the operator from making the children: an invalid spec, a conflict, a refusal."""
+
+    reason: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Readiness:
+    """The judgement: conditions, counts, and the newest failure with a time (None where there is none)."""
+
+    conditions: tuple[Condition, ...]
+    replicas: int
+    ready_replicas: int
+    updated_replicas: int
+    failure: Verdict | None
+
+    @property
+    def ready(self) -> Condition:
+        """The `Ready` condition."""
+        return self.conditions[0]
+
+    @property
+    def in_use(self) -> Condition | None:
+        """The condition `AcceleratorInUse`, where there is one."""
+        return next((one for one in self.conditions if one.type == ACCELERATOR_IN_USE), None)
+
+
+def assess(
+    observed: Observed,
+    *,
+    wanted: int,
+    revision: str,
+    suspended: bool,
+    blocked: Blocked | None,
+    in_place: bool = False,
+    accelerator: Condition | None = None,
+    deadline: int | None = None,
+    credentials: str = "",
+    outdated: bool = False,
+    in_use: Condition | None = None,
+) -> Readiness:
+    """Judge an observation.
+
+    Parameters
+    ----------
+    wanted:
+        Pods that should run.
+    revision:
+        Name of the newest revision; empty when the spec gives none.
+    blocked:
+        Why the children could not be made, if so. Pods that run keep serving and keep being counted.
+    in_place:
+        Whether a new pod takes the place of an old one, which is stopped for it.
+    accelerator:
+        What is known of the devices that the pods ask for; None where they ask for none.
+    deadline:
+        Seconds from its scheduling on within which a pod should have answered, where one did not; else None.
+    credentials:
+        Name of the Secret with the credentials of the model's store; empty for none.
+    outdated:
+        Whether the operator would render other pods today than those of the newest revision.
+    in_use:
+        Whether the model runs on the devices that its pods hold; None where there is nothing to say. It takes
+        `Ready` from nobody: a model that fell back to the CPU answers, and rightly, only later. Were it not
+        ready, rollouts and `helm --wait` would wait for what no waiting cures.
+    """
+    living = [pod for pod in observed.living() if pod.phase != "Failed"]
+    newest = observed.newest(revision)
+    answering = [pod for pod in living if pod.ready]
+    verdicts = [judge(pod, observed.warnings.get(pod.uid, ())) for pod in newest]
+    verdicts = [_missing_secret(verdict, credentials) for verdict in verdicts]
+    if is_patient(observed, wanted=wanted, in_place=in_place):
+        verdicts = [_patient(verdict) for verdict in verdicts]
+    steps = _steps(observed, verdicts, newest, wanted, revision)
+    if deadline is not None:
+        steps = [_late(step, deadline) for step in steps]
+    endpoint = _endpoint(observed, answering, wanted)
+    first = [accelerator] if accelerator and wanted > 0 else []
+    ready = _ready(blocked, [*first, *steps, endpoint], living, newest, wanted=wanted, suspended=suspended)
+    conditions = [ready, _available(ready, answering, living), *first]
+    if blocked is None and wanted > 0:
+        conditions += [*steps, endpoint, *([in_use] if in_use else [])]
+    if outdated:
+        conditions.append(Condition(UPDATE_AVAILABLE, "True", RUNTIME_CHANGED, OUTDATED))
+    return Readiness(
+        conditions=(*conditions, *_kstatus(ready)),
+        replicas=len(living),
+        ready_replicas=len(answering),
+        updated_replicas=len(newest),
+        failure=_newest([*verdicts, *_refusals(observed, revision)]),
+    )
+
+
+def is_patient(observed: Observed, *, wanted: int, in_place: bool) -> bool:
+    """Whether a pod without a place may hope for that of one that is stopped for it."""
+    living = sum(pod.phase != "Failed" for pod in observed.living())
+    return observed.making_room or (in_place and living > wanted)
+
+
+def _missing_secret(verdict: Verdict, credentials: str) -> Verdict:
+    """Call a volume that fails for want of the credentials' Secret by its own name."""
+    if verdict.reason != VOLUME_FAILED or not credentials or f'secret "{credentials}"' not in verdict.message:
+        return verdict
+    return replace(verdict, reason=CREDENTIALS_NOT_FOUND)
+
+
+def _late(step: Condition, deadline: int) -> Condition:
+    """Call a step that goes on past the deadline what it is. A named failure tells more than the deadline.
+
+    Waiting for a place does not count: the deadline begins when a node has taken the pod.
+    """
+    if step.reason != PROGRESSING or step.type == SCHEDULED or WAIT_EARLIER in step.message:
+        return step
+    text = f"{step.message}, for more than {deadline} s since a node took the pod"
+    return Condition(step.type, "False", START_DEADLINE_EXCEEDED, text)
+
+
+def _patient(verdict: Verdict) -> Verdict:
+    """Call waiting for a predecessor's place what it is: progress, not a failure."""
+    if verdict.reason != UNSCHEDULABLE:
+        return verdict
+    return replace(verdict, reason=PROGRESSING, message=f"{WAIT_ROOM}: {verdict.message}", failed=False)
+
+
+def _steps(
+    observed: Observed, verdicts: Sequence[Verdict], newest: Sequence[PodView], wanted: int, revision: str
+) -> list[Condition]:
+    """Scheduled, ModelFetched and ModelLoaded over the pods of the newest revision."""
+    missing = max(wanted - len(newest), 0)
+    explained = sum(is_accepted(pod) or verdict.failed for pod, verdict in zip(newest, verdicts, strict=True))
+    refused = _refusals(observed, revision)[: max(wanted - explained, 0)]
+    conditions = []
+    for kind, stage in _STEPS:
+        passed = sum(one.stage > stage for one in verdicts)
+        here = [one for one in verdicts if one.stage == stage]
+        if stage is Stage.SCHEDULE:
+            here += [*refused, *_uncreated(observed, missing)]
+        worst = _worst([one for one in here if one.failed])
+        if passed >= wanted and not refused:
+            conditions.append(Condition(kind, "True", DONE, f"{passed} of {wanted} pods"))
+        elif worst:
+            count = sum(one.reason == worst.reason for one in here)
+            text = f"{min(count, wanted)} of {wanted} pods: {worst.message}"
+            conditions.append(Condition(kind, "False", worst.reason, text))
+        else:
+            idle = WAIT_CREATE if stage is Stage.SCHEDULE else WAIT_EARLIER
+            doing = min((one.message for one in here), default=idle)
+            conditions.append(Condition(kind, "Unknown", PROGRESSING, f"{passed} of {wanted} pods; {doing}"))
+    return conditions
+
+
+def _uncreated(observed: Observed, missing: int) -> list[Verdict]:
+    """Pods that the cluster refuses to create, as verdicts."""
+    text = observed.deployment.create_failure if observed.deployment else ""
+    if not text:
+        return []
+    if "violates PodSecurity" in text:
+        reason = POD_SECURITY_VIOLATION
+    elif any(word in text for word in _QUOTA_WORDS):
+        reason = QUOTA_EXCEEDED
+    else:
+        reason = POD_CREATE_FAILED
+    words = scrub(_FORBIDDEN_POD.sub("", text))
+    return [Verdict("", Stage.SCHEDULE, reason, words, failed=True)] * missing
+
+
+def _refusals(observed: Observed, revision: str) -> list[Verdict]:
+    """Verdicts of pods that a node refused or gave up a short while ago, the newest first."""
+    since = observed.now - REFUSALS_COUNT_FOR
+    failed = [judge(pod) for pod in observed.living() if pod.phase == "Failed" and pod.revision == revision]
+    recent = [(one.when, one.pod, one) for one in failed if one.when and one.when >= since]
+    return [one for _, _, one in sorted(recent, key=lambda entry: entry[:2], reverse=True)]
+
+
+def _endpoint(observed: Observed, answering: Sequence[PodView], wanted: int) -> Condition:
+    if observed.model.name not in observed.services:
+        return Condition(ENDPOINT_READY, "Unknown", PROGRESSING, "the Service is not there yet")
+    if not answering:
+        return Condition(ENDPOINT_READY, "False", PROGRESSING, f"0 of {wanted} pods behind the Service")
+    return Condition(ENDPOINT_READY, "True", DONE, f"{_pods(len(answering))} behind the Service")
+
+
+def _ready(
+    blocked: Blocked | None,
+    steps: Sequence[Condition],
+    living: Sequence[PodView],
+    newest: Sequence[PodView],
+    *,
+    wanted: int,
+    suspended: bool,
+) -> Condition:
+    if blocked:
+        return Condition(READY, "False", blocked.reason, blocked.message)
+    if wanted == 0:
+        return _at_rest(living, suspended=suspended)
+    failing = next((one for one in steps if one.status == "False" and one.reason != PROGRESSING), None)
+    if failing:
+        return Condition(READY, "False", failing.reason, failing.message)
+    # That devices are not handed out yet says less than what `Scheduled` says of the same pods.
+    tells = (one for one in steps if (one.type, one.reason) != (ACCELERATOR_AVAILABLE, PROGRESSING))
+    behind = next((one for one in tells if one.status != "True"), None)
+    if behind:
+        return Condition(READY, "False", PROGRESSING, behind.message)
+    old = len(living) - len(newest)
+    if old:
+        return Condition(READY, "False", PROGRESSING, f"replacing {_pods(old)} of older revisions")
+    if len(newest) > wanted:
+        surplus = len(newest) - wanted
+        return Condition(READY, "False", PROGRESSING, f"stopping {_pods(surplus)} too many")
+    return Condition(READY, "True", SERVING, f"{wanted} of {wanted} replicas serve the newest spec")
+
+
+def _at_rest(living: Sequence[PodView], *, suspended: bool) -> Condition:
+    """Ready at zero replicas: True, or tools that wait for Ready would wait for ever."""
+    if living:
+        return Condition(READY, "False", PROGRESSING, f"stopping {_pods(len(living))}")
+    if suspended:
+        return Condition(READY, "True", SUSPENDED, "suspended: no pod runs")
+    return Condition(READY, "True", SCALED_TO_ZERO, "scaled to zero: no pod runs")
+
+
+def _available(ready: Condition, answering: Sequence[PodView], living: Sequence[PodView]) -> Condition:
+    if answering:
+        text = f"{len(answering)} of {len(living)} pods answer"
+        return Condition(AVAILABLE, "True", AVAILABLE_REASON, text)
+    return Condition(AVAILABLE, "False", ready.reason, ready.message)
+
+
+def _kstatus(ready: Condition) -> list[Condition]:
+    if ready.status == "True":
+        return []
+    kind = STALLED if ready.reason in STALLING_REASONS else RECONCILING
+    return [Condition(kind, "True", ready.reason, ready.message)]
+
+
+def _pods(number: int) -> str:
+    return "1 pod" if number == 1 else f"{number} pods"
+
+
+def _worst(verdicts: Sequence[Verdict]) -> Verdict | None:
+    """The failure to name: the earliest step; within it a choice by what is wrong, not by the pod.
+
+    Pods come and go, and the status should not change with their names.
+    """
+    return min(verdicts, key=lambda one: (one.stage, one.reason, one.message, one.pod), default=None)
+
+
+def _newest(verdicts: Sequence[Verdict]) -> Verdict | None:
+    """The failure that happened last, of those whose time is known."""
+    dated = [(one.when, one.pod, one) for one in verdicts if one.failed and one.when]
+    return max(dated, key=lambda entry: entry[:2])[2] if dated else None

@@ -1,0 +1,145 @@
+"""Decide: the capacity verdict where one is needed, and from it the rollout."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from serval_operator.api.snapshots import PodView
+from serval_operator.cluster.capacity import CapacityVerdict, Supply, judge_capacity, refuses
+from serval_operator.kinds.model_deployment.desired import Aim
+from serval_operator.kinds.model_deployment.effective_spec import IN_PLACE
+from serval_operator.pods.refused_pod_backoff import Damping, plan_damping
+from serval_operator.reasons import CAPACITY_UNKNOWN
+from serval_operator.workload.accelerator_status import waiting_pods
+from serval_operator.workload.observation import Observed
+from serval_operator.workload.readiness import Blocked
+from serval_operator.workload.rollout import Rollout, heading, plan_rollout
+
+WAITING_AGAIN = 30.0
+"""Seconds until what holds up a waiting pod is looked at again. Strangers' devices send us no event."""
+LOOKS_PER_SECOND = 20
+"""Where very many wait, so many are looked at again in a second: each look asks for a pod's events."""
+
+
+class Supplier(Protocol):
+    """Reads what there is of nodes and devices."""
+
+    async def supply(
+        self, resource_name: str, *, with_holds: bool, waiting: Sequence[PodView] = (), fresh: bool = False
+    ) -> Supply:
+        """Nodes, and where asked for what pods hold of them and what autoscalers say of waiting pods."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """What is to be done, and why.
+
+    Parameters
+    ----------
+    verdict:
+        The capacity verdict while a pod waits or none may be made; else None.
+    lacking:
+        Pods that have no place.
+    """
+
+    rollout: Rollout
+    damping: Damping
+    verdict: CapacityVerdict | None
+    lacking: int
+    again: float | None
+
+
+class Decider:
+    """Decides about one ModelDeployment; asks for capacity only where it matters.
+
+    Parameters
+    ----------
+    hide_foreign:
+        Whether holders in other namespaces are counted only, and not named.
+    """
+
+    def __init__(self, supplier: Supplier, *, hide_foreign: bool) -> None:
+        self._supplier = supplier
+        self._hide_foreign = hide_foreign
+
+    async def decide(self, observed: Observed, aim: Aim, *, crowd: int = 0) -> Decision:
+        """Decide from one observation.
+
+        Parameters
+        ----------
+        crowd:
+            How many ModelDeployments wait for a place.
+
+        Raises
+        ------
+        KubeError
+            Something transient.
+        """
+        in_place = observed.deployment is not None and not observed.deployment.surge
+        waits = waiting_pods(observed, revision=aim.revision, wanted=aim.wanted, in_place=in_place)
+        verdict, refused = None, None
+        if waits and aim.request.resource_name:
+            verdict = await self._judge(observed, aim, waits)
+        elif not observed.living() and aim.wanted and aim.request.resource_name:
+            verdict, refused = await self._first(observed, aim)
+        head = heading(observed, aim.wish, observed.revisions)
+        damping = plan_damping(observed, revision=head.revision, wanted=aim.wanted)
+        rollout = plan_rollout(
+            observed,
+            aim.wish,
+            records=observed.revisions,
+            fits=verdict.fits if verdict else None,
+            capacity_asked=bool(verdict and waits),
+            damping=damping,
+            refused=refused,
+        )
+        if rollout.needs.capacity:
+            # Anew: who counts on a device that was taken a second ago stops nothing, and gets nothing.
+            free = await self._judge(observed, aim, (), fresh=True)
+            rollout = plan_rollout(
+                observed,
+                aim.wish,
+                records=observed.revisions,
+                fits=free.fits,
+                capacity_asked=True,
+                damping=damping,
+                refused=refused,
+            )
+        pauses = [rollout.again, max(WAITING_AGAIN, crowd / LOOKS_PER_SECOND) if waits or refused else None]
+        return Decision(
+            rollout=rollout,
+            damping=damping,
+            verdict=verdict if waits or refused else None,
+            lacking=len(waits) if waits else aim.wanted,
+            again=min((pause for pause in pauses if pause is not None), default=None),
+        )
+
+    async def _first(self, observed: Observed, aim: Aim) -> tuple[CapacityVerdict, Blocked | None]:
+        """Judge before the first pod is made: not whether a device is free, but whether there is one."""
+        verdict = judge_capacity(
+            aim.request,
+            await self._supplier.supply(aim.request.resource_name, with_holds=False),
+            namespace=observed.model.namespace,
+            hide_foreign=self._hide_foreign,
+        )
+        if verdict.reason == CAPACITY_UNKNOWN or not refuses(aim.request, verdict):
+            return verdict, None
+        return verdict, Blocked(verdict.reason, verdict.message)
+
+    async def _judge(
+        self, observed: Observed, aim: Aim, waits: Sequence[PodView], *, fresh: bool = False
+    ) -> CapacityVerdict:
+        name = aim.request.resource_name
+        return judge_capacity(
+            aim.request,
+            await self._supplier.supply(name, with_holds=True, waiting=waits, fresh=fresh),
+            namespace=observed.model.namespace,
+            hide_foreign=self._hide_foreign,
+        )
+
+
+def is_in_place(decision: Decision) -> bool:
+    """Whether a new pod takes the place of an old one now, which is stopped for it."""
+    return decision.rollout.strategy == IN_PLACE
