@@ -9,8 +9,10 @@ from collections.abc import Callable
 from datetime import datetime
 
 from serval_operator.api.naming import Key, Place
+from serval_operator.api.resources import MODEL_DEPLOYMENTS
 from serval_operator.cluster.capacity_reader import ClusterSupplier
 from serval_operator.config import Configuration
+from serval_operator.informer.kopf_informer import Informer
 from serval_operator.kinds.model_deployment.reconciler import ModelReconciler
 from serval_operator.pods.device_prober import Devices
 from serval_operator.runtime.access_review import Access
@@ -18,8 +20,6 @@ from serval_operator.runtime.authentication import Connection
 from serval_operator.runtime.cache import Cache, watched
 from serval_operator.runtime.client import KubeClient
 from serval_operator.runtime.event_recorder import EventRecorder
-from serval_operator.runtime.informer import Informer
-from serval_operator.runtime.kube_api import MODEL_DEPLOYMENTS
 from serval_operator.runtime.lister import Relister
 from serval_operator.runtime.metrics import Metrics
 from serval_operator.runtime.node_store import Sweep

@@ -12,13 +12,14 @@ import pytest
 import yaml
 
 from serval_lab import Lab
+from serval_operator.api.resources import MODEL_DEPLOYMENTS, SERVICES, Resource
 from serval_operator.api.snapshots import parse_model
 from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError
 from serval_operator.runtime import client as client_module
 from serval_operator.runtime.authentication import load_connection
 from serval_operator.runtime.client import KubeClient
 from serval_operator.runtime.event_recorder import EventRecorder
-from serval_operator.runtime.kube_api import MODEL_DEPLOYMENTS, SERVICES, Object, Resource
+from serval_operator.runtime.kube_api import Object
 from serval_operator.runtime.metrics import Metrics
 from support.cluster import Cluster
 from support.models import model_deployment

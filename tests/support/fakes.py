@@ -12,10 +12,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from serval_operator.api.resources import Resource
 from serval_operator.constants import FIELD_MANAGER
 from serval_operator.errors import Conflict, KubeError
 from serval_operator.runtime.client import Converted
-from serval_operator.runtime.kube_api import Listing, Object, Resource
+from serval_operator.runtime.kube_api import Listing, Object
 
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
 CREATED_AT = "2026-01-01T00:00:00Z"

@@ -15,8 +15,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.test_utils import TestServer
 
+from serval_operator.api.resources import LEASES, Resource
 from serval_operator.errors import KubeError
-from serval_operator.runtime.kube_api import LEASES, Resource
 from support.fakes import FakeKubeApi
 
 VERBS = ["list", "watch", "get", "patch"]

@@ -34,6 +34,11 @@ MetricType = Literal["CPU", "RequestsInFlight"]
 TopologySpread = Literal["Preferred", "Required", "Disabled"]
 RawBytes = Literal["Enabled", "Disabled"]
 
+Strategy = Literal["Surge", "InPlace"]
+"""How a change goes out: a new pod beside the old ones first, or in the place of an old one."""
+SURGE: Final = "Surge"
+IN_PLACE: Final = "InPlace"
+
 MAX_REPLICAS = 1000
 _PERCENT = re.compile(r"([1-9]\d?|100)%", re.ASCII)
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
@@ -155,6 +160,34 @@ class Disruption:
     """
 
     max_unavailable: int | str = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """Numbers of one probe; None leaves the operator's choice. Seconds."""
+
+    period_seconds: int | None = None
+    timeout_seconds: int | None = None
+    failure_threshold: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """How the model is called: `spec.endpoint`.
+
+    Parameters
+    ----------
+    raw_bytes:
+        Whether ``/score`` takes raw bytes; None for "if the runtime supports it".
+    timeout_seconds:
+        Longest time that one request may take, or None for the runtime's own.
+    max_concurrent_requests:
+        Requests in work at once in one replica, or None for no limit.
+    """
+
+    raw_bytes: RawBytes | None = None
+    timeout_seconds: int | None = None
+    max_concurrent_requests: int | None = None
 
 
 def invalid(message: str, reason: str = INVALID_SPEC) -> InvalidSpec:

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Final
+from typing import Final, Protocol
 
 from serval_contract.metrics import ACCELERATOR_GAUGE
 from serval_contract.server_flags import (
@@ -18,11 +18,22 @@ from serval_contract.server_flags import (
     ENABLE_SCORING,
     MAX_CONCURRENT_REQUESTS,
 )
-from serval_operator.api.blocks import ENABLED
-from serval_operator.kinds.model_deployment.spec import ModelSpec
+from serval_operator.api.blocks import ENABLED, Batching, Endpoint
 
 
-def _never(_spec: ModelSpec) -> bool:
+class Asking(Protocol):
+    """The part of a spec that capabilities are asked by: blocks that all kinds that serve have."""
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """How the model is called."""
+
+    @property
+    def batching(self) -> Batching | None:
+        """How the server batches requests."""
+
+
+def _never(_spec: Asking) -> bool:
     return False
 
 
@@ -49,7 +60,7 @@ class Capability:
     name: str
     meaning: str
     field: str = ""
-    asked: Callable[[ModelSpec], bool] = _never
+    asked: Callable[[Asking], bool] = _never
     added_by_front: bool = False
     needed_by_front: bool = False
 
@@ -106,6 +117,6 @@ FRONT_NEEDS: Final = frozenset(name for name, one in CAPABILITIES.items() if one
 """Names of what a server must have so that a front can be put before it."""
 
 
-def asked_capabilities(spec: ModelSpec) -> list[Capability]:
+def asked_capabilities(spec: Asking) -> list[Capability]:
     """The capabilities that a spec asks for, in the order of the table."""
     return [one for one in CAPABILITIES.values() if one.asked(spec)]

@@ -54,6 +54,14 @@ class Condition:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """What keeps the operator from making the children: an invalid spec, a conflict, a refusal."""
+
+    reason: str
+    message: str
+
+
 def merge(
     previous: Iterable[Mapping[str, Any]], wanted: Iterable[Condition], *, generation: int, now: datetime
 ) -> list[dict[str, Any]]:

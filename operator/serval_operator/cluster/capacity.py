@@ -13,10 +13,10 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
 from serval_operator.api.blocks import REFUSE, WAIT
+from serval_operator.api.device_holders import PodHold
 from serval_operator.api.naming import Key
-from serval_operator.cluster.device_holders import PodHold
+from serval_operator.api.nodes import NodeView
 from serval_operator.cluster.node_fit import Fit, Request, fit, missing_labels, trouble, untolerated
-from serval_operator.cluster.nodes import NodeView
 from serval_operator.reasons import (
     ACCELERATOR_BUSY,
     CAPACITY_UNKNOWN,

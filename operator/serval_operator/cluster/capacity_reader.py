@@ -13,25 +13,17 @@ from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime, timedelta
 from typing import Generic, Protocol, TypeVar
 
+from serval_operator.api.device_holders import PodHold, parse_hold
+from serval_operator.api.nodes import NodeView
+from serval_operator.api.resources import CONFIG_MAPS, DEVICE_CLASSES, EVENTS, NODE_CLAIMS, PODS, Resource
 from serval_operator.api.snapshots import PodView, parse_pod_warning
 from serval_operator.api.text import scrub
 from serval_operator.cluster.capacity import Supply
-from serval_operator.cluster.device_holders import PodHold, parse_hold
-from serval_operator.cluster.nodes import NodeView
 from serval_operator.cluster.scale_up_signals import Around, look_around
 from serval_operator.constants import AUTOSCALER_NAMESPACE, AUTOSCALER_STATUS
 from serval_operator.errors import Forbidden, KubeError
 from serval_operator.runtime.access_review import Access
-from serval_operator.runtime.kube_api import (
-    CONFIG_MAPS,
-    DEVICE_CLASSES,
-    EVENTS,
-    NODE_CLAIMS,
-    PODS,
-    KubeApi,
-    Object,
-    Resource,
-)
+from serval_operator.runtime.kube_api import KubeApi, Object
 from serval_operator.runtime.lister import Lister
 
 HOLDS_KEPT = 3.0

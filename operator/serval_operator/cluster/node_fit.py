@@ -8,7 +8,7 @@ from enum import Enum
 from typing import Any, Final
 
 from serval_operator.api.blocks import AUTO, WhenUnavailable
-from serval_operator.cluster.nodes import NodeView, Taint
+from serval_operator.api.nodes import NodeView, Taint
 from serval_operator.constants import LABEL_ARCH
 
 _STATE_TAINTS: Final = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")

@@ -13,13 +13,11 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from serval_contract.ports import PORT_HTTP
-from serval_operator.api.capabilities import DEVICE_REPORT
 from serval_operator.api.conditions import Condition
 from serval_operator.api.naming import Key
-from serval_operator.api.snapshots import PodView
-from serval_operator.kinds.model_deployment.desired import Aim
+from serval_operator.api.snapshots import ModelView, PodView
+from serval_operator.cluster.node_fit import Request
 from serval_operator.pods.device_report import Answer, in_use_condition, read_report
-from serval_operator.workload.observation import Observed
 
 TOGETHER = 16
 """Pods that are asked at the same time: after a restart there may be thousands."""
@@ -71,14 +69,16 @@ class Devices:
         self._slots = asyncio.Semaphore(TOGETHER)
         self._asked: dict[Key, dict[str, _Asked]] = {}
 
-    def condition(self, observed: Observed, aim: Aim) -> Condition | None:
-        """Condition `AcceleratorInUse`, as far as is known; what is not is being asked from now on.
+    def condition(self, model: ModelView, pods: Sequence[PodView], request: Request) -> Condition | None:
+        """Condition `AcceleratorInUse`, as far as it is known; pods that are new are asked from now on.
 
-        It is judged where pods hold a device and their server reports what it runs on, and nowhere else.
+        Parameters
+        ----------
+        pods:
+            Pods that hold a device and whose server reports what it runs on; none if it does not apply.
+        request:
+            What each of them holds.
         """
-        model, request = observed.model, aim.request
-        applies = bool(request.resource_name) and DEVICE_REPORT.name in aim.facts.capabilities
-        pods = observed.newest(aim.revision) if applies else []
         answers = self._answers(model.key, pods)
         return in_use_condition(model, [pod for pod in pods if pod.ready], answers, request)
 

@@ -13,10 +13,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
+from serval_operator.api.conditions import Blocked
+from serval_operator.api.observation import Observed
 from serval_operator.api.snapshots import PodView
 from serval_operator.pods.pod_state import is_accepted, judge
-from serval_operator.workload.observation import Observed
-from serval_operator.workload.readiness import Blocked
 
 STORM = 3
 """Refused pods within `WINDOW` that are no accident. With those under way meanwhile they are five at most."""

@@ -10,17 +10,17 @@ import asyncio
 from dataclasses import dataclass
 from typing import Any
 
-from serval_operator.constants import AUTOSCALER_NAMESPACE, AUTOSCALER_STATUS
-from serval_operator.runtime.kube_api import (
+from serval_operator.api.resources import (
     ACCESS_REVIEWS,
     CONFIG_MAPS,
     DEVICE_CLASSES,
     NODE_CLAIMS,
     NODES,
     PODS,
-    KubeApi,
     Resource,
 )
+from serval_operator.constants import AUTOSCALER_NAMESPACE, AUTOSCALER_STATUS
+from serval_operator.runtime.kube_api import KubeApi
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,24 +7,23 @@ import logging
 from collections.abc import Coroutine, Sequence
 from typing import Any, Protocol
 
+from serval_operator.api.conditions import Blocked
 from serval_operator.api.naming import Key, Manifest
-from serval_operator.api.snapshots import ChildView, Identity, ModelView
-from serval_operator.api.text import scrub
-from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError
-from serval_operator.kinds.model_deployment.desired import Children
-from serval_operator.reasons import CHILD_REFUSED, NAMESPACE_TERMINATING
-from serval_operator.runtime.kube_api import (
+from serval_operator.api.observation import Observed
+from serval_operator.api.resources import (
     AUTOSCALERS,
     DEPLOYMENTS,
     DISRUPTION_BUDGETS,
     SERVICES,
-    KubeApi,
-    Object,
+    Children,
     Resource,
 )
-from serval_operator.workload.drift import Action, conflict, decide
-from serval_operator.workload.observation import Observed
-from serval_operator.workload.readiness import Blocked
+from serval_operator.api.snapshots import ChildView, Identity, ModelView
+from serval_operator.api.text import scrub
+from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError
+from serval_operator.reasons import CHILD_REFUSED, NAMESPACE_TERMINATING
+from serval_operator.runtime.drift import Action, conflict, decide
+from serval_operator.runtime.kube_api import KubeApi, Object
 
 _TERMINATING = "is being terminated"
 """Words of the API server when it refuses an object in a namespace that is being deleted."""

@@ -12,6 +12,18 @@ from typing import Any
 
 from serval_operator.api.cache_entry import KeptModel, keep_model
 from serval_operator.api.naming import Key, Place
+from serval_operator.api.nodes import NodeView
+from serval_operator.api.resources import (
+    AUTOSCALERS,
+    CONTROLLER_REVISIONS,
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    MODEL_DEPLOYMENTS,
+    NODES,
+    PODS,
+    SERVICES,
+    Resource,
+)
 from serval_operator.api.snapshots import (
     AutoscalerView,
     DeploymentView,
@@ -28,20 +40,8 @@ from serval_operator.api.snapshots import (
     parse_revision,
     parse_service,
 )
-from serval_operator.cluster.nodes import NodeView
 from serval_operator.constants import CHILD_SELECTOR, LABEL_MANAGED_BY, MANAGED_BY, MODEL_DEPLOYMENT
-from serval_operator.runtime.kube_api import (
-    AUTOSCALERS,
-    CONTROLLER_REVISIONS,
-    DEPLOYMENTS,
-    DISRUPTION_BUDGETS,
-    MODEL_DEPLOYMENTS,
-    NODES,
-    PODS,
-    SERVICES,
-    Object,
-    Resource,
-)
+from serval_operator.runtime.kube_api import Object
 from serval_operator.runtime.node_store import NodeStore
 from serval_operator.runtime.store import Store
 

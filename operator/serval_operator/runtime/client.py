@@ -18,10 +18,11 @@ import aiohttp
 import orjson
 from yarl import URL
 
+from serval_operator.api.resources import Resource
 from serval_operator.constants import FIELD_MANAGER
 from serval_operator.errors import Conflict, Fenced, Forbidden, Gone, Invalid, KubeError, Transient
 from serval_operator.runtime.authentication import CONNECT_SECONDS, Connection
-from serval_operator.runtime.kube_api import Listing, Object, Resource
+from serval_operator.runtime.kube_api import Listing, Object
 
 APPLY = "application/apply-patch+yaml"
 """JSON is YAML: the manifest goes out as JSON under the type that the API server knows."""

@@ -10,11 +10,12 @@ from datetime import UTC, datetime
 from typing import Protocol
 
 from serval_operator.api.conditions import format_time
+from serval_operator.api.resources import EVENTS
 from serval_operator.api.snapshots import ModelView
 from serval_operator.api.text import scrub
 from serval_operator.constants import API_VERSION, EVENT_COMPONENT
 from serval_operator.errors import Conflict, KubeError
-from serval_operator.runtime.kube_api import EVENTS, KubeApi, Object
+from serval_operator.runtime.kube_api import KubeApi, Object
 
 REPEAT_SECONDS = 600.0
 """The same event about the same object is not posted again within this time."""

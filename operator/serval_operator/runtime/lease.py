@@ -14,9 +14,10 @@ from collections.abc import Awaitable, Callable, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from serval_operator.api.resources import LEASES
 from serval_operator.constants import MAX_LEASE_SECONDS
 from serval_operator.errors import Conflict, KubeError, LeaseLost
-from serval_operator.runtime.kube_api import LEASES, KubeApi, Object
+from serval_operator.runtime.kube_api import KubeApi, Object
 
 GIVE_UP = 2 / 3
 """Part of the Lease's seconds after which a holder that cannot renew gives up. The rest covers requests that

@@ -9,10 +9,11 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, Protocol, TypeVar
 
 from serval_operator.api.naming import Key
+from serval_operator.api.resources import MODEL_DEPLOYMENTS, Resource
 from serval_operator.errors import KubeError
 from serval_operator.runtime.cache import SELECTORS, Cache
 from serval_operator.runtime.client import Converted
-from serval_operator.runtime.kube_api import MODEL_DEPLOYMENTS, Object, Resource
+from serval_operator.runtime.kube_api import Object
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 10.0

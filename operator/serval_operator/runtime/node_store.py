@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from serval_operator.api.naming import Key, Place
+from serval_operator.api.nodes import NodeView, parse_node, shape
 from serval_operator.api.unstructured import mapping
-from serval_operator.cluster.nodes import NodeView, parse_node, shape
 from serval_operator.runtime.store import Store
 
 SWEEP_SECONDS = 0.5

@@ -13,7 +13,7 @@ from typing import Any
 
 import aiohttp
 
-from serval_operator.runtime.kube_api import Resource
+from serval_operator.api.resources import Resource
 
 
 class WatchMonitor:

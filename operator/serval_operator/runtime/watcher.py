@@ -19,12 +19,13 @@ import orjson
 from yarl import URL
 
 from serval_operator.api.naming import Key
+from serval_operator.api.resources import Resource
 from serval_operator.api.unstructured import mapping, whole
 from serval_operator.errors import Gone, KubeError, Transient
 from serval_operator.runtime.authentication import CONNECT_SECONDS, Connection
 from serval_operator.runtime.cache import SELECTORS, Cache
 from serval_operator.runtime.client import answered_with
-from serval_operator.runtime.kube_api import Object, Resource
+from serval_operator.runtime.kube_api import Object
 
 INACTIVITY_SECONDS = 130.0
 """A watch that is silent for so long is renewed. The API server sends a bookmark each minute; of a kind that

@@ -8,6 +8,9 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from serval_operator.api.naming import Key
+from serval_operator.api.nodes import NodeView
+from serval_operator.api.observation import Observed
+from serval_operator.api.resources import EVENTS
 from serval_operator.api.snapshots import (
     AutoscalerView,
     DeploymentView,
@@ -19,11 +22,9 @@ from serval_operator.api.snapshots import (
     ServiceView,
     parse_pod_warning,
 )
-from serval_operator.cluster.nodes import NodeView
 from serval_operator.errors import Forbidden
 from serval_operator.pods.pod_state import is_silent
-from serval_operator.runtime.kube_api import EVENTS, KubeApi
-from serval_operator.workload.observation import Observed
+from serval_operator.runtime.kube_api import KubeApi
 
 _log = logging.getLogger(__name__)
 

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from serval_operator.api.conditions import Condition
+from serval_operator.api.conditions import Blocked, Condition
+from serval_operator.api.observation import Observed
 from serval_operator.api.snapshots import PodView
 from serval_operator.api.text import scrub
 from serval_operator.constants import (
@@ -47,7 +48,6 @@ from serval_operator.reasons import (
     UNSCHEDULABLE,
     VOLUME_FAILED,
 )
-from serval_operator.workload.observation import Observed
 
 REFUSALS_COUNT_FOR = timedelta(seconds=90)
 """How long a refused pod explains why its successor is not running yet."""
@@ -65,14 +65,6 @@ _FORBIDDEN_POD = re.compile(r'^pods "[^"]*" is forbidden: ')
 _QUOTA_WORDS = ("quota", "maximum ", "minimum ", "max limit to request ratio")
 """Of ResourceQuota and LimitRange."""
 _STEPS = ((SCHEDULED, Stage.SCHEDULE), (MODEL_FETCHED, Stage.FETCH), (MODEL_LOADED, Stage.LOAD))
-
-
-@dataclass(frozen=True, slots=True)
-class Blocked:
-    """What keeps the operator from making the children: an invalid spec, a conflict, a refusal."""
-
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,10 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serval_operator.api.blocks import AUTO, REVERT, AskedStrategy, OnFailure
+from serval_operator.api.blocks import AUTO, IN_PLACE, REVERT, SURGE, AskedStrategy, OnFailure, Strategy
+from serval_operator.api.conditions import Blocked
+from serval_operator.api.observation import Observed
 from serval_operator.api.snapshots import PodView, RevisionView
-from serval_operator.kinds.model_deployment.effective_spec import IN_PLACE, SURGE, Strategy
 from serval_operator.pods.pod_state import Stage, Verdict, is_permanent
 from serval_operator.pods.refused_pod_backoff import Damping
 from serval_operator.pods.start_deadline import time_left
@@ -23,8 +24,6 @@ from serval_operator.reasons import (
     STALLING_REASONS,
     START_DEADLINE_EXCEEDED,
 )
-from serval_operator.workload.observation import Observed
-from serval_operator.workload.readiness import Blocked
 from serval_operator.workload.revision_history import last_served
 
 RESTARTS = 3

@@ -6,16 +6,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from serval_operator.api.blocks import IN_PLACE
+from serval_operator.api.conditions import Blocked
+from serval_operator.api.observation import Observed
 from serval_operator.api.snapshots import PodView
 from serval_operator.cluster.capacity import CapacityVerdict, Supply, judge_capacity, refuses
-from serval_operator.kinds.model_deployment.desired import Aim
-from serval_operator.kinds.model_deployment.effective_spec import IN_PLACE
+from serval_operator.cluster.node_fit import Request
 from serval_operator.pods.refused_pod_backoff import Damping, plan_damping
 from serval_operator.reasons import CAPACITY_UNKNOWN
 from serval_operator.workload.accelerator_status import waiting_pods
-from serval_operator.workload.observation import Observed
-from serval_operator.workload.readiness import Blocked
-from serval_operator.workload.rollout import Rollout, heading, plan_rollout
+from serval_operator.workload.rollout import Rollout, Wish, heading, plan_rollout
 
 WAITING_AGAIN = 30.0
 """Seconds until what holds up a waiting pod is looked at again. Strangers' devices send us no event."""
@@ -64,7 +64,7 @@ class Decider:
         self._supplier = supplier
         self._hide_foreign = hide_foreign
 
-    async def decide(self, observed: Observed, aim: Aim, *, crowd: int = 0) -> Decision:
+    async def decide(self, observed: Observed, wish: Wish, request: Request, *, crowd: int = 0) -> Decision:
         """Decide from one observation.
 
         Parameters
@@ -78,17 +78,17 @@ class Decider:
             Something transient.
         """
         in_place = observed.deployment is not None and not observed.deployment.surge
-        waits = waiting_pods(observed, revision=aim.revision, wanted=aim.wanted, in_place=in_place)
+        waits = waiting_pods(observed, revision=wish.revision, wanted=wish.wanted, in_place=in_place)
         verdict, refused = None, None
-        if waits and aim.request.resource_name:
-            verdict = await self._judge(observed, aim, waits)
-        elif not observed.living() and aim.wanted and aim.request.resource_name:
-            verdict, refused = await self._first(observed, aim)
-        head = heading(observed, aim.wish, observed.revisions)
-        damping = plan_damping(observed, revision=head.revision, wanted=aim.wanted)
+        if waits and request.resource_name:
+            verdict = await self._judge(observed, request, waits)
+        elif not observed.living() and wish.wanted and request.resource_name:
+            verdict, refused = await self._first(observed, request)
+        head = heading(observed, wish, observed.revisions)
+        damping = plan_damping(observed, revision=head.revision, wanted=wish.wanted)
         rollout = plan_rollout(
             observed,
-            aim.wish,
+            wish,
             records=observed.revisions,
             fits=verdict.fits if verdict else None,
             capacity_asked=bool(verdict and waits),
@@ -97,10 +97,10 @@ class Decider:
         )
         if rollout.needs.capacity:
             # Anew: who counts on a device that was taken a second ago stops nothing, and gets nothing.
-            free = await self._judge(observed, aim, (), fresh=True)
+            free = await self._judge(observed, request, (), fresh=True)
             rollout = plan_rollout(
                 observed,
-                aim.wish,
+                wish,
                 records=observed.revisions,
                 fits=free.fits,
                 capacity_asked=True,
@@ -112,28 +112,28 @@ class Decider:
             rollout=rollout,
             damping=damping,
             verdict=verdict if waits or refused else None,
-            lacking=len(waits) if waits else aim.wanted,
+            lacking=len(waits) if waits else wish.wanted,
             again=min((pause for pause in pauses if pause is not None), default=None),
         )
 
-    async def _first(self, observed: Observed, aim: Aim) -> tuple[CapacityVerdict, Blocked | None]:
+    async def _first(self, observed: Observed, request: Request) -> tuple[CapacityVerdict, Blocked | None]:
         """Judge before the first pod is made: not whether a device is free, but whether there is one."""
         verdict = judge_capacity(
-            aim.request,
-            await self._supplier.supply(aim.request.resource_name, with_holds=False),
+            request,
+            await self._supplier.supply(request.resource_name, with_holds=False),
             namespace=observed.model.namespace,
             hide_foreign=self._hide_foreign,
         )
-        if verdict.reason == CAPACITY_UNKNOWN or not refuses(aim.request, verdict):
+        if verdict.reason == CAPACITY_UNKNOWN or not refuses(request, verdict):
             return verdict, None
         return verdict, Blocked(verdict.reason, verdict.message)
 
     async def _judge(
-        self, observed: Observed, aim: Aim, waits: Sequence[PodView], *, fresh: bool = False
+        self, observed: Observed, request: Request, waits: Sequence[PodView], *, fresh: bool = False
     ) -> CapacityVerdict:
-        name = aim.request.resource_name
+        name = request.resource_name
         return judge_capacity(
-            aim.request,
+            request,
             await self._supplier.supply(name, with_holds=True, waiting=waits, fresh=fresh),
             namespace=observed.model.namespace,
             hide_foreign=self._hide_foreign,

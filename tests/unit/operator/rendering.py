@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from serval_operator.api.blocks import IN_PLACE, SURGE
 from serval_operator.api.naming import Manifest
 from serval_operator.api.snapshots import ModelView
-from serval_operator.kinds.model_deployment.effective_spec import IN_PLACE, SURGE, Resolved
+from serval_operator.kinds.model_deployment.effective_spec import Resolved
 from serval_operator.kinds.model_deployment.manifests.deployment import deployment, pod_template
 from serval_operator.kinds.model_deployment.revision_key import revision_key
 

@@ -7,15 +7,24 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from serval_contract.schemes import OCI
-from serval_operator.api.blocks import Rollout
-from serval_operator.api.capabilities import asked_capabilities
+from serval_operator.api.blocks import IN_PLACE, SURGE, Rollout, Strategy
+from serval_operator.api.capabilities import DEVICE_REPORT, asked_capabilities
 from serval_operator.api.facts import Facts
 from serval_operator.api.naming import Manifest, digest
-from serval_operator.api.snapshots import DeploymentView, ModelView, RevisionView
+from serval_operator.api.nodes import NodeView
+from serval_operator.api.observation import Observed
+from serval_operator.api.resources import (
+    AUTOSCALERS,
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    SERVICES,
+    Children,
+    Resource,
+)
+from serval_operator.api.snapshots import DeploymentView, ModelView, PodView, RevisionView
 from serval_operator.cluster.node_fit import Request
-from serval_operator.cluster.nodes import NodeView
 from serval_operator.config import Configuration
-from serval_operator.kinds.model_deployment.effective_spec import IN_PLACE, SURGE, Resolved, Strategy
+from serval_operator.kinds.model_deployment.effective_spec import Resolved
 from serval_operator.kinds.model_deployment.image_volumes import mounts_model
 from serval_operator.kinds.model_deployment.manifests.autoscaler import autoscaler
 from serval_operator.kinds.model_deployment.manifests.deployment import deployment, pod_template
@@ -25,10 +34,7 @@ from serval_operator.kinds.model_deployment.manifests.service import headless_se
 from serval_operator.kinds.model_deployment.resolve import resolve
 from serval_operator.kinds.model_deployment.revision_key import revision_key
 from serval_operator.kinds.model_deployment.spec import parse_spec
-from serval_operator.runtime.kube_api import AUTOSCALERS, DEPLOYMENTS, DISRUPTION_BUDGETS, SERVICES, Resource
 from serval_operator.workload.rollout import Wish
-
-Children = tuple[tuple[Resource, Manifest], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +154,12 @@ def outdated(aim: Aim, kept: RevisionView | None) -> bool:
 def template_of(aim: Aim, key: str, kept: RevisionView | None) -> dict[str, Any]:
     """Pod template of a revision: as it was rendered when the revision was made, else as it would be now."""
     return aim.template if kept is None or kept.key != key else kept.template()
+
+
+def reporting(aim: Aim, observed: Observed) -> Sequence[PodView]:
+    """Pods of the newest revision that hold a device and report what they run on."""
+    applies = bool(aim.request.resource_name) and DEVICE_REPORT.name in aim.facts.capabilities
+    return observed.newest(aim.revision) if applies else ()
 
 
 def running(aim: Aim, kept: RevisionView | None) -> Facts:

@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final, Literal
+from typing import Any
 
 from serval_operator.api.blocks import AUTO, DISABLED, Rollout, WhenUnavailable
 from serval_operator.api.capabilities import RAW_SCORE
 from serval_operator.config import FetchSettings, FrontSettings, Runtime
 from serval_operator.kinds.model_deployment.spec import ModelSpec
-
-Strategy = Literal["Surge", "InPlace"]
-"""How a change goes out: a new pod beside the old ones first, or in the place of an old one."""
-SURGE: Final = "Surge"
-IN_PLACE: Final = "InPlace"
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from serval_operator.api.nodes import NodeView, mounts_images
 from serval_operator.api.snapshots import RevisionView
 from serval_operator.api.unstructured import mapping, mappings
 from serval_operator.cluster.node_fit import Request, missing_labels, untolerated
-from serval_operator.cluster.nodes import NodeView, mounts_images
 from serval_operator.kinds.model_deployment.effective_spec import Resolved
 
 

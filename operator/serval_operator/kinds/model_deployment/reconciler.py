@@ -10,8 +10,10 @@ import logging
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from serval_operator.api.conditions import Condition, find
+from serval_operator.api.conditions import Blocked, Condition, find
 from serval_operator.api.naming import Key
+from serval_operator.api.observation import Observed
+from serval_operator.api.resources import MODEL_DEPLOYMENTS
 from serval_operator.api.snapshots import ModelView, PodView
 from serval_operator.config import Configuration
 from serval_operator.constants import (
@@ -26,6 +28,7 @@ from serval_operator.kinds.model_deployment.desired import (
     children,
     halted,
     outdated,
+    reporting,
     running,
     take_aim,
     template_of,
@@ -43,11 +46,10 @@ from serval_operator.pods.start_deadline import overdue
 from serval_operator.pods.startup_latency import phases
 from serval_operator.reasons import CAPACITY_REASONS, PROGRESSING, UNSCHEDULABLE
 from serval_operator.runtime.applier import Applier, Memory, all_of
-from serval_operator.runtime.kube_api import MODEL_DEPLOYMENTS, KubeApi
+from serval_operator.runtime.kube_api import KubeApi
 from serval_operator.workload.accelerator_status import accelerator_condition, accelerator_status
 from serval_operator.workload.gatherer import Gatherer
-from serval_operator.workload.observation import Observed
-from serval_operator.workload.readiness import Blocked, Readiness, assess
+from serval_operator.workload.readiness import Readiness, assess
 from serval_operator.workload.rollout import failed_now
 from serval_operator.workload.rollout_decider import Decider, Decision, is_in_place
 
@@ -143,7 +145,7 @@ class ModelReconciler:
             status = build_status(observed, readiness, None, "")
             await self._halt(observed)
         else:
-            decision = await self._decider.decide(observed, aim, crowd=len(self.waiting))
+            decision = await self._decider.decide(observed, aim.wish, aim.request, crowd=len(self.waiting))
             blocked, pause = await self._act(observed, aim, decision)
             observed = self._gatherer.observe(model, warnings)
             readiness, status = await self._judge(observed, aim, decision, blocked)
@@ -209,7 +211,7 @@ class ModelReconciler:
             deadline=aim.wish.deadline_seconds if late else None,
             credentials=aim.credentials,
             outdated=outdated(aim, kept),
-            in_use=self._devices.condition(observed, aim),
+            in_use=self._devices.condition(observed.model, reporting(aim, observed), aim.request),
         )
         status = build_status(
             observed,

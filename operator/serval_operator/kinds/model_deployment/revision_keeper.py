@@ -10,6 +10,9 @@ import asyncio
 import logging
 from collections.abc import Iterable, Mapping
 
+from serval_operator.api.conditions import Blocked
+from serval_operator.api.observation import Observed
+from serval_operator.api.resources import CONFIG_MAPS, CONTROLLER_REVISIONS, PODS, SERVICE_ACCOUNTS
 from serval_operator.api.snapshots import ModelView, PodView, RevisionView
 from serval_operator.constants import (
     ANNOTATION_FAILED_MESSAGE,
@@ -23,16 +26,8 @@ from serval_operator.kinds.model_deployment.manifests.revision import revision_r
 from serval_operator.kinds.model_deployment.service_account_policy import judge_service_account
 from serval_operator.pods.pod_state import fetch_result
 from serval_operator.runtime.applier import Memory, refusal
-from serval_operator.runtime.kube_api import (
-    CONFIG_MAPS,
-    CONTROLLER_REVISIONS,
-    PODS,
-    SERVICE_ACCOUNTS,
-    KubeApi,
-)
-from serval_operator.workload.drift import conflict
-from serval_operator.workload.observation import Observed
-from serval_operator.workload.readiness import Blocked
+from serval_operator.runtime.drift import conflict
+from serval_operator.runtime.kube_api import KubeApi
 from serval_operator.workload.revision_history import next_number, surplus
 
 TRUE = "true"

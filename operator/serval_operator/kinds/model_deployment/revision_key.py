@@ -19,9 +19,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from serval_contract.models import TENSORFLOW
-from serval_operator.api.blocks import DISABLED, PREFERRED, Batching, Credentials, Scheduling
+from serval_operator.api.blocks import DISABLED, PREFERRED, Batching, Credentials, Endpoint, Probe, Scheduling
 from serval_operator.api.naming import digest
-from serval_operator.kinds.model_deployment.spec import Accelerator, Endpoint, ModelSource, ModelSpec, Probe
+from serval_operator.kinds.model_deployment.spec import Accelerator, ModelSource, ModelSpec
 
 TOLERATION_OPERATOR = "Equal"
 """What a toleration without an operator does."""

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from serval_operator.api.conditions import Blocked
 from serval_operator.constants import LABEL_ALLOWED
 from serval_operator.reasons import CREDENTIALS_NOT_FOUND, REFERENCE_NOT_PERMITTED
-from serval_operator.workload.readiness import Blocked
 
 ALLOWED = "true"
 

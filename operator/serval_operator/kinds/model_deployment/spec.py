@@ -21,6 +21,8 @@ from serval_operator.api.blocks import (
     Batching,
     Credentials,
     Disruption,
+    Endpoint,
+    Probe,
     RawBytes,
     Rollout,
     Scheduling,
@@ -102,34 +104,6 @@ class Accelerator:
     resource_name: str
     count: int
     when_unavailable: WhenUnavailable = AUTO
-
-
-@dataclass(frozen=True, slots=True)
-class Probe:
-    """Numbers of one probe; None leaves the operator's choice. Seconds."""
-
-    period_seconds: int | None = None
-    timeout_seconds: int | None = None
-    failure_threshold: int | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Endpoint:
-    """How the model is called: `spec.endpoint`.
-
-    Parameters
-    ----------
-    raw_bytes:
-        Whether ``/score`` takes raw bytes; None for "if the runtime supports it".
-    timeout_seconds:
-        Longest time that one request may take, or None for the runtime's own.
-    max_concurrent_requests:
-        Requests in work at once in one replica, or None for no limit.
-    """
-
-    raw_bytes: RawBytes | None = None
-    timeout_seconds: int | None = None
-    max_concurrent_requests: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,16 +7,17 @@ from typing import Any
 
 from serval_contract.ports import PORT_GRPC, PORT_HTTP
 from serval_contract.report import FetchReport
+from serval_operator.api.blocks import Strategy
 from serval_operator.api.capabilities import RAW_SCORE
 from serval_operator.api.conditions import format_time, merge
 from serval_operator.api.facts import Facts
 from serval_operator.api.naming import selector
+from serval_operator.api.observation import Observed
 from serval_operator.api.snapshots import ModelView, PodView
 from serval_operator.constants import MAX_MESSAGE
-from serval_operator.kinds.model_deployment.effective_spec import Resolved, Strategy
+from serval_operator.kinds.model_deployment.effective_spec import Resolved
 from serval_operator.pods.pod_state import Verdict, fetch_result
 from serval_operator.reasons import SERVING
-from serval_operator.workload.observation import Observed
 from serval_operator.workload.readiness import Readiness
 
 Status = dict[str, Any]

@@ -16,20 +16,15 @@ from serval_operator.api.blocks import (
     Batching,
     Credentials,
     Disruption,
+    Endpoint,
     Metric,
+    Probe,
     Rollout,
     Scheduling,
 )
 from serval_operator.constants import RESERVED_METADATA_DOMAINS
 from serval_operator.errors import InvalidSpec
-from serval_operator.kinds.model_deployment.spec import (
-    Accelerator,
-    Endpoint,
-    ModelSource,
-    ModelSpec,
-    Probe,
-    parse_spec,
-)
+from serval_operator.kinds.model_deployment.spec import Accelerator, ModelSource, ModelSpec, parse_spec
 from serval_operator.reasons import INVALID_SPEC, UNSUPPORTED_SPEC
 from unit.crd.schema import CRD_FILE, walk
 

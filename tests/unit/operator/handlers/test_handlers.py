@@ -6,12 +6,12 @@ from pathlib import Path
 import kopf
 import pytest
 
-from serval_operator.runtime import event_handlers as objects
+from serval_operator.informer import event_handlers as objects
+from serval_operator.informer.kopf_informer import operator_settings
+from serval_operator.informer.login import Login
+from serval_operator.informer.no_persistence import NoDiffBase, NoProgress
 from serval_operator.runtime.authentication import Connection, Credentials
 from serval_operator.runtime.cache import SELECTORS, Cache
-from serval_operator.runtime.informer import operator_settings
-from serval_operator.runtime.login import Login
-from serval_operator.runtime.no_persistence import NoDiffBase, NoProgress
 from serval_operator.runtime.watch_health import WatchMonitor
 from serval_operator.settings import Settings
 

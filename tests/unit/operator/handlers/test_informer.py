@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from serval_operator.api.naming import Key
+from serval_operator.api.resources import MODEL_DEPLOYMENTS, NODES, PODS, Resource
 from serval_operator.constants import CHILD_SELECTOR, LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
+from serval_operator.informer.kopf_informer import Informer
 from serval_operator.runtime.authentication import Connection, Credentials
 from serval_operator.runtime.cache import SELECTORS, Cache
-from serval_operator.runtime.informer import Informer
-from serval_operator.runtime.kube_api import MODEL_DEPLOYMENTS, NODES, PODS, Resource
 from serval_operator.runtime.watch_health import WatchMonitor
 from serval_operator.settings import Settings
 from support import gen

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from serval_operator.api.resources import ACCESS_REVIEWS, Resource
 from serval_operator.runtime.access_review import Access, review
-from serval_operator.runtime.kube_api import ACCESS_REVIEWS, Object, Resource
+from serval_operator.runtime.kube_api import Object
 from support.fakes import FakeKubeApi
 
 pytestmark = pytest.mark.unit

@@ -5,9 +5,7 @@ from typing import Any
 import pytest
 
 from serval_operator.api.naming import Key
-from serval_operator.constants import LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
-from serval_operator.runtime.cache import SELECTORS, Cache, watched
-from serval_operator.runtime.kube_api import (
+from serval_operator.api.resources import (
     AUTOSCALERS,
     CONTROLLER_REVISIONS,
     DEPLOYMENTS,
@@ -17,6 +15,8 @@ from serval_operator.runtime.kube_api import (
     PODS,
     SERVICES,
 )
+from serval_operator.constants import LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
+from serval_operator.runtime.cache import SELECTORS, Cache, watched
 from serval_operator.runtime.store import Store
 from support import gen
 from support.clock import FakeClock

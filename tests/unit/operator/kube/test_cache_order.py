@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
 from serval_operator.api.naming import Key
+from serval_operator.api.resources import PODS
 from serval_operator.api.snapshots import PodView, parse_pod
 from serval_operator.constants import LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
 from serval_operator.runtime.cache import Cache
-from serval_operator.runtime.kube_api import PODS
 from serval_operator.runtime.store import Store
 
 NAMES = st.sampled_from(["a", "b"])

@@ -8,10 +8,7 @@ from typing import Any
 import pytest
 from aiohttp import web
 
-from serval_operator.errors import Conflict, Fenced, Forbidden, Gone, Invalid, KubeError, Transient
-from serval_operator.runtime.authentication import Connection, Credentials
-from serval_operator.runtime.client import PAGE, READ_PAUSES, KubeClient, go_json
-from serval_operator.runtime.kube_api import (
+from serval_operator.api.resources import (
     DEPLOYMENTS,
     EVENTS,
     LEASES,
@@ -20,6 +17,9 @@ from serval_operator.runtime.kube_api import (
     PODS,
     Resource,
 )
+from serval_operator.errors import Conflict, Fenced, Forbidden, Gone, Invalid, KubeError, Transient
+from serval_operator.runtime.authentication import Connection, Credentials
+from serval_operator.runtime.client import PAGE, READ_PAUSES, KubeClient, go_json
 from support.apiserver import Answer, Script, cut, hang, objects, raw, refusal
 
 DEPLOYMENT = "/apis/apps/v1/namespaces/vision/deployments/resnet"

@@ -4,10 +4,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
+from serval_operator.api.resources import EVENTS
 from serval_operator.api.snapshots import parse_model
 from serval_operator.errors import Forbidden, Transient
 from serval_operator.runtime.event_recorder import REPEAT_SECONDS, EventRecorder
-from serval_operator.runtime.kube_api import EVENTS
 from support.clock import FakeClock
 from support.fakes import Call, FakeKubeApi
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
+from serval_operator.api.resources import LEASES
 from serval_operator.errors import Conflict, Forbidden, LeaseLost, Transient
-from serval_operator.runtime.kube_api import LEASES
 from serval_operator.runtime.lease import Elector, uptime
 from support.clock import FakeClock, settle
 from support.fakes import Call, FakeKubeApi

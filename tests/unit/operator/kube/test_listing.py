@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from serval_operator.api.naming import Key
+from serval_operator.api.resources import MODEL_DEPLOYMENTS, NODES, PODS, SERVICES
 from serval_operator.constants import LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
 from serval_operator.errors import Forbidden, KubeError, Transient
 from serval_operator.runtime.cache import SELECTORS, Cache
-from serval_operator.runtime.kube_api import MODEL_DEPLOYMENTS, NODES, PODS, SERVICES
 from serval_operator.runtime.lister import COLLECT_SECONDS, Relister
 from support.clock import FakeClock, settle
 from support.fakes import Call, FakeKubeApi

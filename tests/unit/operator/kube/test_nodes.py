@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
+from serval_operator.api.resources import NODES
 from serval_operator.runtime.cache import Cache
-from serval_operator.runtime.kube_api import NODES
 from serval_operator.runtime.node_store import SWEEP_SECONDS, NodeStore, Sweep
 from support.clock import FakeClock
 

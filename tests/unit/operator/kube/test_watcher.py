@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 from serval_operator.api.naming import Key
+from serval_operator.api.resources import NODES, PODS, Resource
 from serval_operator.constants import CHILD_SELECTOR, LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
 from serval_operator.runtime.authentication import Connection, Credentials
 from serval_operator.runtime.cache import Cache
-from serval_operator.runtime.kube_api import NODES, PODS, Resource
 from serval_operator.runtime.store import DELETED, MODIFIED
 from serval_operator.runtime.watch_health import WatchMonitor
 from serval_operator.runtime.watcher import Watcher

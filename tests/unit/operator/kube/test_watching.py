@@ -2,8 +2,8 @@ from __future__ import annotations
 
 import pytest
 
+from serval_operator.api.resources import MODEL_DEPLOYMENTS, NODES, PODS, Resource
 from serval_operator.runtime.authentication import Connection
-from serval_operator.runtime.kube_api import MODEL_DEPLOYMENTS, NODES, PODS, Resource
 from serval_operator.runtime.watch_health import WatchMonitor
 from support.apiserver import Script, raw
 from support.clock import FakeClock

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from serval_operator.api.device_holders import PodHold
 from serval_operator.api.naming import Key
+from serval_operator.api.nodes import NodeView, parse_node
 from serval_operator.cluster.capacity import CapacityVerdict, Growth, Supply, judge_capacity
-from serval_operator.cluster.device_holders import PodHold
 from serval_operator.cluster.node_fit import Request
-from serval_operator.cluster.nodes import NodeView, parse_node
 
 BOARD = "example.com/board"
 NAMESPACE = "vision"

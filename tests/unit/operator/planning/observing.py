@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from serval_operator.api.observation import Observed
 from serval_operator.api.snapshots import (
     parse_deployment,
     parse_model,
@@ -11,7 +12,6 @@ from serval_operator.api.snapshots import (
     parse_pod_warning,
     parse_service,
 )
-from serval_operator.workload.observation import Observed
 from support import gen
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from serval_operator.workload.observation import Observed
-from serval_operator.workload.readiness import Blocked, Readiness, assess
+from serval_operator.api.conditions import Blocked
+from serval_operator.api.observation import Observed
+from serval_operator.workload.readiness import Readiness, assess
 from support import gen
 from unit.operator.planning.observing import observed
 

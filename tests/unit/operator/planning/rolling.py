@@ -12,12 +12,12 @@ from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
 
+from serval_operator.api.conditions import Blocked
 from serval_operator.api.naming import Key
+from serval_operator.api.observation import Observed
 from serval_operator.api.snapshots import PodView, RevisionView, parse_deployment, parse_model, parse_pod
 from serval_operator.pods.pod_state import judge
 from serval_operator.pods.refused_pod_backoff import Damping, plan_damping
-from serval_operator.workload.observation import Observed
-from serval_operator.workload.readiness import Blocked
 from serval_operator.workload.rollout import Rollout, Wish, failed_now, heading, plan_rollout
 from support import gen
 

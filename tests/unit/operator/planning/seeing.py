@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from serval_operator.api.observation import Observed
 from serval_operator.api.snapshots import RevisionView, parse_deployment, parse_model, parse_pod
-from serval_operator.workload.observation import Observed
 from support import gen
 
 

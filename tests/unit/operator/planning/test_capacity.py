@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from serval_operator.api.device_holders import PodHold
 from serval_operator.cluster.capacity import CapacityVerdict, Growth, Holder, Supply, judge_capacity, refuses
-from serval_operator.cluster.device_holders import PodHold
 from serval_operator.reasons import CAPACITY_REASONS, FITS
 from unit.operator.planning.capacity_rows import BOARD, NAMESPACE, hold, judged, node, request
 

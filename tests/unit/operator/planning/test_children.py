@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from serval_operator.api.snapshots import parse_deployment, parse_model
-from serval_operator.workload.drift import Action, conflict, decide
+from serval_operator.runtime.drift import Action, conflict, decide
 from support import gen
 from unit.operator.configuration import resolved
 from unit.operator.rendering import rendered

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from serval_operator.api.conditions import Blocked
 from serval_operator.pods.refused_pod_backoff import (
     LONGEST_PAUSE,
     MOST_DEAD,
@@ -18,7 +19,6 @@ from serval_operator.pods.refused_pod_backoff import (
     is_refused,
     plan_damping,
 )
-from serval_operator.workload.readiness import Blocked
 from support import gen
 from unit.operator.planning.rolling import NEW, NO_DEVICE, OLD, World, running, until, wish
 from unit.operator.planning.seeing import seeing

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serval_operator.planning.health import health
+from serval_operator.api.health import health
 from serval_operator.reasons import REASONS, STALLING_REASONS, Health
 from unit.operator.planning.readiness_rows import ROWS, Row
 

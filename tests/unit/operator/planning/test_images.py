@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from serval_operator.api.nodes import NodeView, parse_node
 from serval_operator.api.snapshots import parse_model, parse_revision
-from serval_operator.cluster.nodes import NodeView, parse_node
 from serval_operator.kinds.model_deployment.image_volumes import mounts_model
 from serval_operator.kinds.model_deployment.manifests.deployment import pod_template
 from serval_operator.kinds.model_deployment.manifests.revision import facts_of, revision_record

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serval_operator.api.conditions import Condition
+from serval_operator.api.conditions import Blocked, Condition
 from serval_operator.reasons import STALLING_REASONS
-from serval_operator.workload.readiness import WAIT_ROOM, Blocked, Readiness, assess
+from serval_operator.workload.readiness import WAIT_ROOM, Readiness, assess
 from support import gen
 from unit.operator.planning.observing import observed
 from unit.operator.planning.readiness_rows import (

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
+from serval_operator.api.conditions import Blocked
+from serval_operator.api.observation import Observed
 from serval_operator.api.snapshots import RevisionView
 from serval_operator.pods.pod_state import judge
 from serval_operator.pods.refused_pod_backoff import Damping
-from serval_operator.workload.observation import Observed
-from serval_operator.workload.readiness import Blocked
 from serval_operator.workload.rollout import (
     RESTARTS,
     Heading,

@@ -8,11 +8,13 @@ from typing import Any
 import pytest
 import yaml
 
-from serval_operator.kinds.model_deployment.effective_spec import IN_PLACE, SURGE, Resolved
+from serval_operator.api.blocks import IN_PLACE, SURGE
+from serval_operator.api.conditions import Blocked
+from serval_operator.api.observation import Observed
+from serval_operator.kinds.model_deployment.effective_spec import Resolved
 from serval_operator.kinds.model_deployment.manifests.revision import facts_of
 from serval_operator.kinds.model_deployment.status import Status, build_status
-from serval_operator.workload.observation import Observed
-from serval_operator.workload.readiness import Blocked, assess
+from serval_operator.workload.readiness import assess
 from support import gen
 from unit.crd.schema import CRD_FILE
 from unit.operator.configuration import resolved

@@ -15,13 +15,13 @@ import aiohttp
 import pytest
 
 from serval_operator.api.naming import Key
+from serval_operator.api.resources import LEASES, MODEL_DEPLOYMENTS
 from serval_operator.config import Configuration, load_configuration
 from serval_operator.controllers import Work
 from serval_operator.errors import Fenced, KubeError, LeaseLost, ServalError
 from serval_operator.manager import Operator
 from serval_operator.runtime.authentication import Connection, Credentials
 from serval_operator.runtime.cache import SELECTORS
-from serval_operator.runtime.kube_api import LEASES, MODEL_DEPLOYMENTS
 from serval_operator.settings import Settings
 from support.watchable import Watchable, watchable
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from serval_operator.runtime.kube_api import MODEL_DEPLOYMENTS, PODS
+from serval_operator.api.resources import MODEL_DEPLOYMENTS, PODS
 from support import gen
 from unit.operator.configuration import CONFIGURATION
 from unit.operator.reconcile.world import KEY, MOST_PAUSES, PLACE, World

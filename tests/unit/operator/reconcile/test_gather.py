@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from serval_operator.api.resources import EVENTS, MODEL_DEPLOYMENTS, PODS
 from serval_operator.errors import Forbidden, Transient
-from serval_operator.runtime.kube_api import EVENTS, MODEL_DEPLOYMENTS, PODS
 from serval_operator.workload.rollout_decider import WAITING_AGAIN
 from support import gen
 from unit.operator.reconcile.world import PLACE, World

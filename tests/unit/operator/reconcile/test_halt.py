@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serval_operator.runtime.kube_api import AUTOSCALERS, DEPLOYMENTS
+from serval_operator.api.resources import AUTOSCALERS, DEPLOYMENTS
 from support import gen
 from unit.operator.reconcile.world import World
 

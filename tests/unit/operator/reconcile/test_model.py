@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 
 from serval_operator.api.naming import pin_name
+from serval_operator.api.resources import DEPLOYMENTS, MODEL_DEPLOYMENTS, PODS, SERVICES
 from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError, Transient
 from serval_operator.kinds.model_deployment.reconciler import RETRY_REFUSED
 from serval_operator.runtime.cache import Cache
-from serval_operator.runtime.kube_api import DEPLOYMENTS, MODEL_DEPLOYMENTS, PODS, SERVICES
 from support import gen
 from unit.operator.reconcile.world import PLACE, World
 

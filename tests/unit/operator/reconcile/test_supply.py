@@ -7,13 +7,13 @@ from typing import Any
 
 import pytest
 
+from serval_operator.api.nodes import NodeView
+from serval_operator.api.resources import CONFIG_MAPS, DEVICE_CLASSES, EVENTS, NODE_CLAIMS, PODS
 from serval_operator.api.snapshots import PodView, parse_pod
 from serval_operator.cluster.capacity import Supply
 from serval_operator.cluster.capacity_reader import FEW_NODES, GROWTH_KEPT, HOLDS_KEPT, ClusterSupplier
-from serval_operator.cluster.nodes import NodeView
 from serval_operator.errors import Forbidden, KubeError, Transient
 from serval_operator.runtime.access_review import Access
-from serval_operator.runtime.kube_api import CONFIG_MAPS, DEVICE_CLASSES, EVENTS, NODE_CLAIMS, PODS
 from support import gen
 from support.fakes import Call, FakeKubeApi
 from unit.operator.planning.capacity_rows import BOARD, node

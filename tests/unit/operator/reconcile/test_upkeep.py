@@ -8,13 +8,9 @@ from typing import Any
 import pytest
 
 from serval_operator.api.naming import pin_name
+from serval_operator.api.resources import CONFIG_MAPS, PODS, SERVICE_ACCOUNTS
 from serval_operator.errors import Conflict, Forbidden
 from serval_operator.kinds.model_deployment.reconciler import RETRY_REFUSED
-from serval_operator.runtime.kube_api import (
-    CONFIG_MAPS,
-    PODS,
-    SERVICE_ACCOUNTS,
-)
 from support import gen
 from unit.operator.reconcile.world import World, roll, served
 

@@ -9,13 +9,7 @@ from typing import Any
 
 from serval_operator.api.conditions import Condition, find
 from serval_operator.api.naming import Key
-from serval_operator.api.snapshots import ModelView, PodView
-from serval_operator.cluster.capacity import Supply
-from serval_operator.config import Configuration
-from serval_operator.kinds.model_deployment.reconciler import ModelReconciler
-from serval_operator.pods.device_prober import Devices
-from serval_operator.runtime.cache import SELECTORS, Cache
-from serval_operator.runtime.kube_api import (
+from serval_operator.api.resources import (
     CONTROLLER_REVISIONS,
     DEPLOYMENTS,
     MODEL_DEPLOYMENTS,
@@ -24,6 +18,12 @@ from serval_operator.runtime.kube_api import (
     SERVICES,
     Resource,
 )
+from serval_operator.api.snapshots import ModelView, PodView
+from serval_operator.cluster.capacity import Supply
+from serval_operator.config import Configuration
+from serval_operator.kinds.model_deployment.reconciler import ModelReconciler
+from serval_operator.pods.device_prober import Devices
+from serval_operator.runtime.cache import SELECTORS, Cache
 from serval_operator.workload.gatherer import Gatherer
 from serval_operator.workload.rollout_decider import Decider
 from support import gen

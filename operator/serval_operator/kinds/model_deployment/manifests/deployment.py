@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from serval_operator.api.blocks import Rollout
+from serval_operator.api.blocks import IN_PLACE, SURGE, Rollout, Strategy
 from serval_operator.api.naming import Manifest, pin_name, selector
 from serval_operator.api.snapshots import ModelView
 from serval_operator.constants import (
@@ -17,7 +17,7 @@ from serval_operator.constants import (
     LABEL_OWNER_UID,
     LABEL_REVISION,
 )
-from serval_operator.kinds.model_deployment.effective_spec import IN_PLACE, SURGE, Resolved, Strategy
+from serval_operator.kinds.model_deployment.effective_spec import Resolved
 from serval_operator.kinds.model_deployment.manifests.metadata import child, labels
 from serval_operator.kinds.model_deployment.manifests.pod import pod_spec
 

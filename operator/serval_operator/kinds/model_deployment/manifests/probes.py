@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from serval_contract.ports import PORT_GRPC, PORT_HTTP
+from serval_operator.api.blocks import Probe
 from serval_operator.kinds.model_deployment.effective_spec import Resolved
 from serval_operator.kinds.model_deployment.manifests.containers import PRE_STOP, container_ports
-from serval_operator.kinds.model_deployment.spec import Probe
 
 STARTUP = Probe(period_seconds=1, timeout_seconds=2, failure_threshold=1800)
 """Asks every second, so that Ready comes as soon as the model answers, for half an hour."""

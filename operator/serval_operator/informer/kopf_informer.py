@@ -12,14 +12,14 @@ import aiohttp
 import kopf
 
 from serval_operator.api.naming import Key
+from serval_operator.api.resources import Resource
 from serval_operator.constants import GROUP
 from serval_operator.errors import ServalError
-from serval_operator.runtime import event_handlers as objects
+from serval_operator.informer import event_handlers as objects
+from serval_operator.informer.login import Login
+from serval_operator.informer.no_persistence import NoDiffBase, NoProgress
 from serval_operator.runtime.authentication import CONNECT_SECONDS, Connection
 from serval_operator.runtime.cache import SELECTORS, Cache
-from serval_operator.runtime.kube_api import Resource
-from serval_operator.runtime.login import Login
-from serval_operator.runtime.no_persistence import NoDiffBase, NoProgress
 from serval_operator.runtime.watcher import CLIENT_SLACK_SECONDS, INACTIVITY_SECONDS
 from serval_operator.settings import Settings
 

@@ -12,8 +12,8 @@ from typing import Any
 import kopf
 
 from serval_operator.api.naming import Key
+from serval_operator.api.resources import Resource
 from serval_operator.runtime.cache import Cache
-from serval_operator.runtime.kube_api import Resource
 
 
 def register(

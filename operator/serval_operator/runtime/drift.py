@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from enum import Enum
 
+from serval_operator.api.conditions import Blocked
 from serval_operator.api.naming import Manifest
 from serval_operator.api.snapshots import ChildView, DeploymentView, Identity, ModelView
 from serval_operator.constants import ANNOTATION_APPLIED
 from serval_operator.reasons import PROGRESSING, RESOURCE_CONFLICT
-from serval_operator.workload.readiness import Blocked
 
 
 class Action(Enum):

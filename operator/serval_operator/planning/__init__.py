@@ -1,1 +1,0 @@
-"""Decisions: pure functions of one frozen observation."""
