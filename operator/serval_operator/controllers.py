@@ -24,6 +24,7 @@ from serval_operator.runtime.lister import Relister
 from serval_operator.runtime.metrics import Metrics
 from serval_operator.runtime.node_store import Sweep
 from serval_operator.runtime.pod_metrics import HttpProber
+from serval_operator.runtime.publisher import Publisher
 from serval_operator.runtime.watch_health import WatchMonitor
 from serval_operator.runtime.watcher import Watcher
 from serval_operator.runtime.work_queue import WorkQueue, resync
@@ -225,8 +226,7 @@ def _reconciler(
         Decider(supplier, hide_foreign=settings.hide_foreign_holders),
         cache,
         configuration,
-        EventRecorder(client, metrics),
+        Publisher(client, MODEL_DEPLOYMENTS, cache, EventRecorder(client, metrics), time.monotonic),
         metrics,
         devices,
-        time.monotonic,
     )

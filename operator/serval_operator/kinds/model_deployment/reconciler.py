@@ -7,20 +7,16 @@ after another do no more than one.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
-from serval_operator.api.conditions import Blocked, Condition, find
+from serval_operator.api.conditions import Blocked, Condition
 from serval_operator.api.naming import Key
 from serval_operator.api.observation import Observed
-from serval_operator.api.resources import MODEL_DEPLOYMENTS
-from serval_operator.api.snapshots import ModelView, PodView
+from serval_operator.api.snapshots import PodView
 from serval_operator.config import Configuration
 from serval_operator.constants import (
     ACCELERATOR_IN_USE,
-    API_VERSION,
-    EVENT_RECOVERED,
-    READY,
 )
 from serval_operator.errors import InvalidSpec
 from serval_operator.kinds.model_deployment.desired import (
@@ -37,16 +33,15 @@ from serval_operator.kinds.model_deployment.revision_keeper import Upkeep
 from serval_operator.kinds.model_deployment.status import (
     Status,
     build_status,
-    names_holders,
-    only_words_differ,
 )
 from serval_operator.pods.device_prober import Devices
 from serval_operator.pods.pod_state import judge
 from serval_operator.pods.start_deadline import overdue
 from serval_operator.pods.startup_latency import phases
-from serval_operator.reasons import CAPACITY_REASONS, PROGRESSING, UNSCHEDULABLE
+from serval_operator.reasons import CAPACITY_REASONS, UNSCHEDULABLE
 from serval_operator.runtime.applier import Applier, Memory, all_of
 from serval_operator.runtime.kube_api import KubeApi
+from serval_operator.runtime.publisher import Judgement, Publisher
 from serval_operator.workload.accelerator_status import accelerator_condition, accelerator_status
 from serval_operator.workload.gatherer import Gatherer
 from serval_operator.workload.readiness import Readiness, assess
@@ -55,18 +50,7 @@ from serval_operator.workload.rollout_decider import Decider, Decision, is_in_pl
 
 RETRY_REFUSED = 10.0
 """Seconds until children that the API server refused, or that a stranger blocks, are tried again."""
-WORDS_EVERY = 30.0
-"""Seconds between two writes of a status in which nothing but the words about devices in use changed: who
-holds them changes with every pod of the cluster."""
-
 _log = logging.getLogger(__name__)
-
-
-class Recorder(Protocol):
-    """Posts Kubernetes Events about a custom resource. Never fails."""
-
-    async def event(self, model: ModelView, kind: str, reason: str, message: str) -> None:
-        """Post an event; ``kind`` is ``Normal`` or ``Warning``."""
 
 
 class Meter(Protocol):
@@ -82,11 +66,6 @@ class Meter(Protocol):
 class ModelReconciler:
     """Brings one ModelDeployment at a time to what its spec says.
 
-    Parameters
-    ----------
-    clock:
-        Monotonic seconds.
-
     Attributes
     ----------
     waiting:
@@ -100,23 +79,20 @@ class ModelReconciler:
         decider: Decider,
         memory: Memory,
         configuration: Configuration,
-        recorder: Recorder,
+        publisher: Publisher,
         meter: Meter,
         devices: Devices,
-        clock: Callable[[], float],
     ) -> None:
         self._api = api
         self._gatherer = gatherer
         self._decider = decider
         self._memory = memory
         self._configuration = configuration
-        self._recorder = recorder
+        self._publisher = publisher
         self._meter = meter
         self._devices = devices
-        self._clock = clock
         self._applier = Applier(api, memory)
         self._upkeep = Upkeep(api, memory)
-        self._written: dict[Key, float] = {}
         self._ready_pods: dict[Key, set[str]] = {}
         self.waiting: set[Key] = set()
 
@@ -148,9 +124,11 @@ class ModelReconciler:
             decision = await self._decider.decide(observed, aim.wish, aim.request, crowd=len(self.waiting))
             blocked, pause = await self._act(observed, aim, decision)
             observed = self._gatherer.observe(model, warnings)
-            readiness, status = await self._judge(observed, aim, decision, blocked)
+            readiness, status = self._judge(observed, aim, decision, blocked)
             pauses += [pause, decision.again, _deadline(observed, aim), await self._give_up(observed, aim)]
-        pauses.append(await self._publish(observed, status, readiness))
+        self._measure(key, observed, readiness)
+        judgement = Judgement(status, readiness.conditions, told=(ACCELERATOR_IN_USE,))
+        pauses.append(await self._publisher.publish(model, judgement))
         pauses.append(self._gatherer.patience(key))
         return min((pause for pause in pauses if pause is not None), default=None)
 
@@ -180,6 +158,7 @@ class ModelReconciler:
         in_use |= {pod.revision for pod in observed.pods}
         if observed.deployment:
             in_use.add(observed.deployment.revision)
+        await self._upkeep.pin(model, aim, observed)
         await self._upkeep.tidy(observed, in_use=in_use, trim=decision.damping.trim)
         return (blocked, RETRY_REFUSED) if blocked else (rollout.blocked, None)
 
@@ -191,7 +170,7 @@ class ModelReconciler:
         if asked and held and kept:
             await self._applier.apply(model, halted(model, held, kept), observed)
 
-    async def _judge(
+    def _judge(
         self, observed: Observed, aim: Aim, decision: Decision, blocked: Blocked | None
     ) -> tuple[Readiness, Status]:
         """What there is to say now."""
@@ -222,7 +201,7 @@ class ModelReconciler:
             facts=running(aim, observed.revision(carried)),
             strategy=decision.rollout.strategy,
             accelerator=accelerator_status(aim.request, decision.verdict, lacking=decision.lacking),
-            pinned=await self._upkeep.pin(observed.model, aim, observed),
+            pinned=self._upkeep.is_pinned(observed.model, aim),
         )
         return readiness, status
 
@@ -237,62 +216,6 @@ class ModelReconciler:
             return None
         # A record that is gone is made anew once the watch has told so.
         return 0.0 if await self._upkeep.give_up(kept, failure) else None
-
-    async def _publish(self, observed: Observed, status: Status, readiness: Readiness) -> float | None:
-        """Write the status if it differs, then tell; seconds after which a change of words is due."""
-        model = observed.model
-        key = model.key
-        self._measure(key, observed, readiness)
-        if status == model.status:
-            return None
-        now = self._clock()
-        due = self._written.get(key, now - WORDS_EVERY) + WORDS_EVERY
-        if names_holders(status) and now < due and only_words_differ(model.status, status):
-            return due - now
-        if await self._write_status(model, status):
-            self._written[key] = now
-            await self._tell(model, readiness)
-            await self._warn(model, readiness.in_use)
-        return None
-
-    async def _write_status(self, model: ModelView, status: Status) -> bool:
-        """Write the status; whether it was written."""
-        manifest = {
-            "apiVersion": API_VERSION,
-            "kind": model.key.kind,
-            "metadata": {
-                "name": model.name,
-                "namespace": model.namespace,
-                "uid": model.uid,
-                # A judgement of what has changed meanwhile is refused, and made anew.
-                "resourceVersion": model.resource_version,
-            },
-            "status": status,
-        }
-        stored = await self._api.apply_status(MODEL_DEPLOYMENTS, manifest)
-        if stored is None:
-            return False
-        self._memory.remember(MODEL_DEPLOYMENTS, stored)
-        return True
-
-    async def _tell(self, model: ModelView, readiness: Readiness) -> None:
-        """Post an event when `Ready` changed its reason; after the status is stored, so that both agree."""
-        before = find(model.status.get("conditions") or (), READY)
-        now = readiness.ready
-        if before.get("reason") == now.reason:
-            return
-        _log.info("ready=%s reason=%s message=%s", now.status, now.reason, now.message)
-        if now.reason != PROGRESSING:
-            kind = "Normal" if now.status == "True" else "Warning"
-            await self._recorder.event(model, kind, now.reason, now.message)
-        elif before.get("status") == "False" and before.get("reason"):
-            await self._recorder.event(model, "Normal", EVENT_RECOVERED, now.message)
-
-    async def _warn(self, model: ModelView, in_use: Condition | None) -> None:
-        """Post an event when a model turns out to run on the CPU: `Ready` is silent about it."""
-        before = find(model.status.get("conditions") or (), ACCELERATOR_IN_USE)
-        if in_use and in_use.status == "False" and before.get("status") != "False":
-            await self._recorder.event(model, "Warning", in_use.reason, in_use.message)
 
     def _measure(self, key: Key, observed: Observed, readiness: Readiness) -> None:
         reason = readiness.ready.reason
@@ -311,8 +234,9 @@ class ModelReconciler:
     def _forget(self, key: Key) -> None:
         self._gatherer.forget(key)
         self._applier.forget(key)
+        self._upkeep.forget(key)
         self._devices.forget(key)
-        self._written.pop(key, None)
+        self._publisher.forget(key)
         self._ready_pods.pop(key, None)
         self.waiting.discard(key)
         self._meter.conditions(key, ())

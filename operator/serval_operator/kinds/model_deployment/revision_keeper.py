@@ -11,6 +11,7 @@ import logging
 from collections.abc import Iterable, Mapping
 
 from serval_operator.api.conditions import Blocked
+from serval_operator.api.naming import Key
 from serval_operator.api.observation import Observed
 from serval_operator.api.resources import CONFIG_MAPS, CONTROLLER_REVISIONS, PODS, SERVICE_ACCOUNTS
 from serval_operator.api.snapshots import ModelView, PodView, RevisionView
@@ -43,6 +44,7 @@ class Upkeep:
     def __init__(self, api: KubeApi, memory: Memory) -> None:
         self._api = api
         self._memory = memory
+        self._pinned: dict[Key, tuple[str, str]] = {}
 
     async def barred(self, model: ModelView, aim: Aim, observed: Observed) -> Blocked | None:
         """Why the pods of a new revision may not run as the ServiceAccount that the spec names.
@@ -103,27 +105,38 @@ class Upkeep:
             record, {ANNOTATION_FAILED_REASON: failure.reason, ANNOTATION_FAILED_MESSAGE: failure.message}
         )
 
-    async def pin(self, model: ModelView, aim: Aim, observed: Observed) -> bool:
-        """Bind replicas to come to the version that the first one found; whether they are bound."""
-        if aim.resolved.spec.model.version is not None:
-            return False
-        known = model.status.get("model") or {}
-        if known.get("pinned") and model.status.get("revision") == aim.revision:
-            return True
+    async def pin(self, model: ModelView, aim: Aim, observed: Observed) -> None:
+        """Bind replicas to come to the version that the first one found."""
+        if aim.resolved.spec.model.version is not None or self.is_pinned(model, aim):
+            return
         record = observed.revision(aim.revision)
         results = (fetch_result(pod) for pod in observed.newest(aim.revision))
         found = next((one for one in results if one and one.version is not None and one.digest), None)
         if record is None or found is None or found.version is None:
-            return False
+            return
         manifest = pin(model, record, version=found.version, digest=found.digest)
         try:
             await self._api.create(CONFIG_MAPS, manifest)
         except Conflict:
-            return True
+            # It is there already: it was made before a restart, or before the status could be written.
+            pass
         except (Forbidden, Invalid) as error:
             _log.warning("replicas cannot be bound to version %d: %s", found.version, error.message)
+            return
+        self._pinned[model.key] = (model.uid, aim.revision)
+
+    def is_pinned(self, model: ModelView, aim: Aim) -> bool:
+        """Whether replicas to come are bound to one version and digest."""
+        if aim.resolved.spec.model.version is not None:
             return False
-        return True
+        if self._pinned.get(model.key) == (model.uid, aim.revision):
+            return True
+        known = model.status.get("model") or {}
+        return bool(known.get("pinned")) and model.status.get("revision") == aim.revision
+
+    def forget(self, key: Key) -> None:
+        """Forget an object that is gone."""
+        self._pinned.pop(key, None)
 
     async def tidy(self, observed: Observed, *, in_use: Iterable[str], trim: Iterable[PodView]) -> None:
         """Drop revisions beyond the history, and dead pods; a failure here costs nothing but a log line."""

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from serval_contract.ports import PORT_GRPC, PORT_HTTP
@@ -81,21 +80,6 @@ def build_status(
         "servingRevision": _serving(model, readiness, revision),
     }
     return status | {field: value for field, value in optional.items() if value}
-
-
-def names_holders(status: Mapping[str, Any]) -> bool:
-    """Whether a status tells who holds the devices that pods wait for."""
-    return bool((status.get("accelerator") or {}).get("holders"))
-
-
-def only_words_differ(known: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
-    """Whether two statuses differ in nothing but messages and the details of devices that pods wait for."""
-    return _without_words(known) == _without_words(status)
-
-
-def _without_words(status: Mapping[str, Any]) -> Status:
-    conditions = [{**one, "message": ""} for one in status.get("conditions") or ()]
-    return {**status, "conditions": conditions, "accelerator": None}
 
 
 def _serving(model: ModelView, readiness: Readiness, revision: str) -> str:

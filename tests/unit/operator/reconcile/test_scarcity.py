@@ -9,7 +9,7 @@ import pytest
 from serval_operator.api.device_holders import PodHold
 from serval_operator.api.resources import NODES, PODS
 from serval_operator.cluster.capacity import Growth, Supply
-from serval_operator.kinds.model_deployment.reconciler import WORDS_EVERY
+from serval_operator.runtime.publisher import WORDS_EVERY
 from serval_operator.workload.rollout_decider import WAITING_AGAIN
 from support import gen
 from unit.operator.reconcile.world import KEY, World

@@ -24,6 +24,7 @@ from serval_operator.config import Configuration
 from serval_operator.kinds.model_deployment.reconciler import ModelReconciler
 from serval_operator.pods.device_prober import Devices
 from serval_operator.runtime.cache import SELECTORS, Cache
+from serval_operator.runtime.publisher import Publisher
 from serval_operator.workload.gatherer import Gatherer
 from serval_operator.workload.rollout_decider import Decider
 from support import gen
@@ -98,10 +99,9 @@ class World:
             Decider(self, hide_foreign=False),
             self.cache,
             self.configuration,
-            self,
+            Publisher(self.api, MODEL_DEPLOYMENTS, self.cache, self, lambda: self.seconds),
             self,
             Devices(self, self.woken.append, self.pause),
-            lambda: self.seconds,
         )
         return self.reconciler
 

@@ -1,0 +1,160 @@
+"""Publishes a judgement: the status in one write if it differs, then Events, and metrics in any case."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from serval_operator.api.conditions import Condition, find
+from serval_operator.api.naming import Key
+from serval_operator.api.resources import Resource
+from serval_operator.api.snapshots import ModelView
+from serval_operator.constants import EVENT_RECOVERED, READY
+from serval_operator.reasons import PROGRESSING
+from serval_operator.runtime.applier import Memory
+from serval_operator.runtime.kube_api import KubeApi
+
+Status = dict[str, Any]
+WORDS_EVERY = 30.0
+"""Seconds between two writes of a status in which nothing but the words about devices in use changed: who
+holds them changes with every pod of the cluster."""
+
+_log = logging.getLogger(__name__)
+
+
+class Recorder(Protocol):
+    """Posts Kubernetes Events about a custom resource. Never fails."""
+
+    async def event(self, model: ModelView, kind: str, reason: str, message: str) -> None:
+        """Post an event; ``kind`` is ``Normal`` or ``Warning``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What there is to say about an object now.
+
+    Parameters
+    ----------
+    status:
+        The whole status, as it should be stored.
+    conditions:
+        Its conditions without times; `Ready` is among them.
+    told:
+        Types of conditions beside `Ready` of which an Event tells when they turn False.
+    """
+
+    status: Status
+    conditions: tuple[Condition, ...]
+    told: tuple[str, ...] = ()
+
+    def condition(self, kind: str) -> Condition | None:
+        """A condition; None where it does not apply."""
+        return next((one for one in self.conditions if one.type == kind), None)
+
+
+class Publisher:
+    """Writes the statuses of one kind and posts Events about them.
+
+    Parameters
+    ----------
+    clock:
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        resource: Resource,
+        memory: Memory,
+        recorder: Recorder,
+        clock: Callable[[], float],
+    ) -> None:
+        self._api = api
+        self._resource = resource
+        self._memory = memory
+        self._recorder = recorder
+        self._clock = clock
+        self._written: dict[Key, float] = {}
+
+    async def publish(self, model: ModelView, judgement: Judgement) -> float | None:
+        """Write the status if it differs, then post Events; seconds after which a change of words is due.
+
+        Raises
+        ------
+        KubeError
+            The status could not be written.
+        """
+        status = judgement.status
+        if status == model.status:
+            return None
+        now = self._clock()
+        due = self._written.get(model.key, now - WORDS_EVERY) + WORDS_EVERY
+        if now < due and names_holders(status) and only_words_differ(model.status, status):
+            return due - now
+        if await self._write(model, status):
+            self._written[model.key] = now
+            await self._tell(model, judgement)
+        return None
+
+    def forget(self, key: Key) -> None:
+        """Forget an object that is gone."""
+        self._written.pop(key, None)
+
+    async def _write(self, model: ModelView, status: Status) -> bool:
+        """Write the status; whether it was written."""
+        manifest = {
+            "apiVersion": self._resource.api_version,
+            "kind": self._resource.kind,
+            "metadata": {
+                "name": model.name,
+                "namespace": model.namespace,
+                "uid": model.uid,
+                # A judgement of an object that has changed since is refused, and the object judged again.
+                "resourceVersion": model.resource_version,
+            },
+            "status": status,
+        }
+        stored = await self._api.apply_status(self._resource, manifest)
+        if stored is None:
+            return False
+        self._memory.remember(self._resource, stored)
+        return True
+
+    async def _tell(self, model: ModelView, judgement: Judgement) -> None:
+        """Post Events about what changed; after the status is stored, so that both agree."""
+        before = model.status.get("conditions") or ()
+        ready = judgement.condition(READY)
+        if ready:
+            await self._tell_ready(model, find(before, READY), ready)
+        for kind in judgement.told:
+            now = judgement.condition(kind)
+            if now and now.status == "False" and find(before, kind).get("status") != "False":
+                await self._recorder.event(model, "Warning", now.reason, now.message)
+
+    async def _tell_ready(self, model: ModelView, before: Mapping[str, Any], now: Condition) -> None:
+        """Post an Event when `Ready` changed its reason."""
+        if before.get("reason") == now.reason:
+            return
+        _log.info("ready=%s reason=%s message=%s", now.status, now.reason, now.message)
+        if now.reason != PROGRESSING:
+            kind = "Normal" if now.status == "True" else "Warning"
+            await self._recorder.event(model, kind, now.reason, now.message)
+        elif before.get("status") == "False" and before.get("reason"):
+            await self._recorder.event(model, "Normal", EVENT_RECOVERED, now.message)
+
+
+def names_holders(status: Mapping[str, Any]) -> bool:
+    """Whether a status says what holds the devices that pods wait for."""
+    return bool((status.get("accelerator") or {}).get("holders"))
+
+
+def only_words_differ(known: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
+    """Whether two statuses differ only in messages and in the details of devices that pods wait for."""
+    return _without_words(known) == _without_words(status)
+
+
+def _without_words(status: Mapping[str, Any]) -> Status:
+    conditions = [{**one, "message": ""} for one in status.get("conditions") or ()]
+    return {**status, "conditions": conditions, "accelerator": None}
