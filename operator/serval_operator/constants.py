@@ -9,8 +9,6 @@ GROUP: Final = "serval.dev"
 VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 MODEL_DEPLOYMENT: Final = "ModelDeployment"
-KINDS: Final = (MODEL_DEPLOYMENT,)
-"""Kinds of the group that this operator reconciles."""
 FIELD_MANAGER: Final = "serval-operator"
 EVENT_COMPONENT: Final = "serval-operator"
 CONFIG_API_VERSION: Final = "config.serval.dev/v1alpha1"

@@ -8,13 +8,12 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 
-from serval_operator.api.naming import Key, Place
-from serval_operator.api.resources import MODEL_DEPLOYMENTS
+from serval_operator.api.naming import Key
 from serval_operator.cluster.capacity_reader import ClusterSupplier
 from serval_operator.config import Configuration
 from serval_operator.informer.kopf_informer import Informer
-from serval_operator.kinds.model_deployment.reconciler import ModelReconciler
-from serval_operator.pods.device_prober import Devices
+from serval_operator.kinds.kind import Context
+from serval_operator.registry import KINDS
 from serval_operator.runtime.access_review import Access
 from serval_operator.runtime.authentication import Connection
 from serval_operator.runtime.cache import Cache, watched
@@ -23,14 +22,11 @@ from serval_operator.runtime.event_recorder import EventRecorder
 from serval_operator.runtime.lister import Relister
 from serval_operator.runtime.metrics import Metrics
 from serval_operator.runtime.node_store import Sweep
-from serval_operator.runtime.pod_metrics import HttpProber
-from serval_operator.runtime.publisher import Publisher
+from serval_operator.runtime.reconciler import Reconciler
 from serval_operator.runtime.watch_health import WatchMonitor
 from serval_operator.runtime.watcher import Watcher
 from serval_operator.runtime.work_queue import WorkQueue, resync
 from serval_operator.settings import Settings
-from serval_operator.workload.gatherer import Gatherer
-from serval_operator.workload.rollout_decider import Decider
 
 STALLED_SECONDS = 300.0
 """With work to do, no reconcile has ended for so long, or one has run for so long: something hangs. Each
@@ -72,34 +68,47 @@ class Work:
         self._settings = settings
         namespaces = settings.watch_namespaces or (None,)
         loop = asyncio.get_running_loop()
-        self._kinds = watched(nodes=access.nodes)
-        self.cache = Cache(Sweep(self._nodes_changed, loop).ask)
-        devices = Devices(HttpProber(), self._wake)
-        self._reconciler = _reconciler(
-            settings, configuration, client, self.cache, metrics, access, now, devices
+        kinds = tuple(kind.resource for kind in KINDS)
+        self._watched = watched(kinds, nodes=access.nodes)
+        self.cache = Cache(kinds, Sweep(self._nodes_changed, loop).ask)
+        context = Context(
+            settings=settings,
+            configuration=configuration,
+            api=client,
+            cache=self.cache,
+            metrics=metrics,
+            recorder=EventRecorder(client, metrics),
+            supplier=ClusterSupplier(client, self.cache, access, now, time.monotonic),
+            now=now,
+            clock=time.monotonic,
+            wake=self._enqueue,
+        )
+        self._reconciler = Reconciler(
+            self.cache, {kind.resource.kind: kind.controller(context) for kind in KINDS}
         )
         self.queue = WorkQueue(
             self._reconciler.reconcile,
             workers=settings.workers,
             meter=metrics,
             clock=loop,
-            is_known=self._is_known,
+            is_known=self.cache.is_judged,
         )
         self._relister = Relister(
             client,
             self.cache,
-            self._kinds,
+            self._watched,
+            kinds,
             namespaces,
-            self.queue.add,
+            self._enqueue,
             metrics,
             interval=settings.relist_seconds,
         )
-        self._monitor = WatchMonitor(self._kinds, namespaces, self._relister.gap)
+        self._monitor = WatchMonitor(self._watched, namespaces, self._relister.gap)
         self._informer = Informer(
             connection,
             self.cache,
-            (MODEL_DEPLOYMENTS,),
-            self.queue.add,
+            kinds,
+            self._enqueue,
             settings,
             self._monitor.trace(),
             on_started,
@@ -107,9 +116,9 @@ class Work:
         self._watcher = Watcher(
             connection,
             self.cache,
-            [kind for kind in self._kinds if kind != MODEL_DEPLOYMENTS],
+            [kind for kind in self._watched if kind not in kinds],
             namespaces,
-            self.queue.add,
+            self._enqueue,
             self._relister,
             seconds=settings.watch_timeout_seconds,
             backoffs=settings.watch_backoffs,
@@ -130,11 +139,11 @@ class Work:
 
     def start(self) -> list[asyncio.Task[None]]:
         """Start what runs for ever, once the cache is filled."""
-        keys = self.cache.models.owners()
-        _log.info("serving %d ModelDeployments", len(keys))
+        keys = self.cache.owners()
+        _log.info("reconciling %d objects", len(keys))
         for key in keys:
             self.queue.add(key)
-        resyncing = resync(self.queue, self.cache.models.owners, self._settings.resync_seconds)
+        resyncing = resync(self.queue, self.cache.owners, self._settings.resync_seconds)
         self._working = True
         return [
             asyncio.create_task(self.queue.run(), name="work"),
@@ -170,18 +179,14 @@ class Work:
         silent = self._monitor.silent()
         return f"not watching yet: {', '.join(silent)}" if silent else None
 
-    def _is_known(self, key: Key) -> bool:
-        """Whether a ModelDeployment has been judged before."""
-        model = self.cache.models.get(Place(key.namespace, key.name))
-        return model is None or model.judged
-
-    def _wake(self, key: Key) -> None:
-        """Let one look again about which there is something new."""
-        self.queue.add(key)
+    def _enqueue(self, key: Key) -> None:
+        """Let an object look again; objects of ours that another operator reconciles are left alone."""
+        if self._reconciler.knows(key):
+            self.queue.add(key)
 
     def _nodes_changed(self) -> None:
         """Let those look again that wait for a place on a node."""
-        for key in tuple(self._reconciler.waiting):
+        for key in self._reconciler.waiting():
             self.queue.add(key)
 
     def _publish(self, metrics: Metrics) -> None:
@@ -205,28 +210,5 @@ class Work:
             "cached_objects",
             "Objects in the cache.",
             "resource",
-            lambda: {kind.plural: len(self.cache.store(kind)) for kind in self._kinds},
+            lambda: {kind.plural: len(self.cache.store(kind)) for kind in self._watched},
         )
-
-
-def _reconciler(
-    settings: Settings,
-    configuration: Configuration,
-    client: KubeClient,
-    cache: Cache,
-    metrics: Metrics,
-    access: Access,
-    now: Callable[[], datetime],
-    devices: Devices,
-) -> ModelReconciler:
-    supplier = ClusterSupplier(client, cache, access, now, time.monotonic)
-    return ModelReconciler(
-        client,
-        Gatherer(client, cache, now),
-        Decider(supplier, hide_foreign=settings.hide_foreign_holders),
-        cache,
-        configuration,
-        Publisher(client, MODEL_DEPLOYMENTS, cache, EventRecorder(client, metrics), time.monotonic),
-        metrics,
-        devices,
-    )

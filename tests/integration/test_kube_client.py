@@ -13,7 +13,7 @@ import yaml
 
 from serval_lab import Lab
 from serval_operator.api.resources import MODEL_DEPLOYMENTS, SERVICES, Resource
-from serval_operator.api.snapshots import parse_model
+from serval_operator.api.snapshots import parse_owner
 from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError
 from serval_operator.runtime import client as client_module
 from serval_operator.runtime.authentication import load_connection
@@ -205,7 +205,7 @@ async def test_a_service_account_as_in_a_pod(
 
 
 async def test_an_event_is_accepted_and_shown(client: KubeClient, cluster: Cluster, namespace: str) -> None:
-    model = parse_model(cluster.create(model_deployment("resnet", namespace)))
+    model = parse_owner(cluster.create(model_deployment("resnet", namespace)))
     metrics = Metrics()
     recorder = EventRecorder(client, metrics)
     await recorder.event(model, "Warning", "CrashLoop", "x" * 5000)

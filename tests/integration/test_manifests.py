@@ -11,7 +11,7 @@ import yaml
 
 from serval_lab import Lab
 from serval_operator.api.naming import Manifest
-from serval_operator.api.snapshots import ModelView, parse_model, parse_revision
+from serval_operator.api.snapshots import OwnerView, parse_owner, parse_revision
 from serval_operator.kinds.model_deployment.manifests.autoscaler import autoscaler
 from serval_operator.kinds.model_deployment.manifests.pin import pin
 from serval_operator.kinds.model_deployment.manifests.revision import facts_of, revision_record
@@ -72,21 +72,21 @@ def lacking(wanted: Any, found: Any, path: str = "") -> list[str]:
 
 
 @pytest.fixture
-def owner(cluster: Cluster, namespace: str) -> ModelView:
-    return parse_model(cluster.create(model_deployment("digits", namespace, **SCALED)))
+def owner(cluster: Cluster, namespace: str) -> OwnerView:
+    return parse_owner(cluster.create(model_deployment("digits", namespace, **SCALED)))
 
 
 FACTS = facts_of(resolved())
 
 
-def record(owner: ModelView, template: dict[str, Any]) -> dict[str, Any]:
+def record(owner: OwnerView, template: dict[str, Any]) -> dict[str, Any]:
     """A ControllerRevision with a template."""
     return revision_record(owner, key="0123456789", template=template, facts=FACTS, number=1)
 
 
 class TestRevision:
     def test_keeps_a_template_as_it_was_and_nobody_can_change_it(
-        self, control_plane: Lab, cluster: Cluster, owner: ModelView
+        self, control_plane: Lab, cluster: Cluster, owner: OwnerView
     ) -> None:
         (deployment,) = yaml.safe_load_all((GOLDENS / "everything.yaml").read_text(encoding="utf-8"))
         template = deployment["spec"]["template"]
@@ -99,7 +99,7 @@ class TestRevision:
         )
         assert "field is immutable" in refused.stderr
 
-    def test_takes_its_pin_along(self, cluster: Cluster, owner: ModelView) -> None:
+    def test_takes_its_pin_along(self, cluster: Cluster, owner: OwnerView) -> None:
         space = owner.namespace
         kept = cluster.create(record(owner, {"spec": {}}))
         made = cluster.create(pin(owner, parse_revision(kept), version=3, digest=gen.DIGEST))
@@ -108,7 +108,7 @@ class TestRevision:
         cluster.until_gone("ConfigMap", space, made["metadata"]["name"])
 
 
-def test_the_autoscaler_sets_the_replicas_of_the_model_deployment(cluster: Cluster, owner: ModelView) -> None:
+def test_the_autoscaler_sets_the_replicas_of_the_model_deployment(cluster: Cluster, owner: OwnerView) -> None:
     """With nothing measured yet, it lifts one replica to the fewest that are allowed."""
     space = owner.namespace
     made = autoscaler(owner, resolved(**SCALED).spec)

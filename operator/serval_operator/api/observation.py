@@ -10,7 +10,7 @@ from serval_operator.api.snapshots import (
     AutoscalerView,
     DeploymentView,
     DisruptionView,
-    ModelView,
+    OwnerView,
     PodView,
     PodWarning,
     RevisionView,
@@ -39,7 +39,7 @@ class Observed:
         Its kept revisions, in no order.
     """
 
-    model: ModelView
+    model: OwnerView
     deployment: DeploymentView | None
     services: Mapping[str, ServiceView]
     pods: Sequence[PodView]

@@ -43,7 +43,6 @@ from serval_operator.constants import (
     LABEL_REGION,
     LABEL_REVISION,
     LABEL_ZONE,
-    MODEL_DEPLOYMENT,
 )
 
 _NOTHING = (0, "0", "0%")
@@ -79,9 +78,16 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class ModelView(Identity):
-    """A ModelDeployment: its generation, spec and status as they are."""
+class OwnerView(Identity):
+    """A custom resource of ours: its generation, spec and status as they are.
 
+    Parameters
+    ----------
+    kind:
+        Kind of the custom resource.
+    """
+
+    kind: str
     generation: int
     spec: Mapping[str, Any]
     status: Mapping[str, Any]
@@ -89,7 +95,7 @@ class ModelView(Identity):
     @property
     def key(self) -> Key:
         """Its own key."""
-        return Key(MODEL_DEPLOYMENT, self.namespace, self.name)
+        return Key(self.kind, self.namespace, self.name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -255,11 +261,12 @@ class PodWarning:
     last_seen: datetime | None
 
 
-def parse_model(obj: Mapping[str, Any]) -> ModelView:
-    """View of a ModelDeployment."""
-    meta = mapping(obj, "metadata")
-    return ModelView(
-        **identity(meta, owner=Key(MODEL_DEPLOYMENT, *place_of(meta))),
+def parse_owner(obj: Mapping[str, Any]) -> OwnerView:
+    """View of a custom resource of ours. Its manifest names its kind."""
+    meta, kind = mapping(obj, "metadata"), str(obj.get("kind", ""))
+    return OwnerView(
+        **identity(meta, owner=Key(kind, *place_of(meta))),
+        kind=kind,
         generation=whole(meta.get("generation")),
         spec=mapping(obj, "spec"),
         status=mapping(obj, "status"),

@@ -19,7 +19,6 @@ from serval_operator.constants import (
     ANNOTATION_APPLIED,
     FIELD_MANAGER,
     GROUP,
-    KINDS,
     LABEL_KIND,
     LABEL_NAME,
 )
@@ -61,7 +60,7 @@ def place_of(meta: Mapping[str, Any]) -> Place:
 def labelled_owner(meta: Mapping[str, Any]) -> Key | None:
     """Key of the custom resource that the labels of an object name; None if they name none of ours."""
     kind, name = label(meta, LABEL_KIND), label(meta, LABEL_NAME)
-    if kind not in KINDS or not name:
+    if not kind or not name:
         return None
     return Key(sys.intern(kind), sys.intern(str(meta.get("namespace", ""))), sys.intern(name))
 
@@ -145,9 +144,9 @@ def since(found: Mapping[str, Any]) -> datetime | None:
 
 
 def _owner(meta: Mapping[str, Any], controller: Mapping[str, Any]) -> Key | None:
-    """Key of the controller if it is of one of our kinds. Other groups have kinds of the same names."""
+    """Key of the controller if it is of our group. Other groups have kinds of the same names."""
     group, kind = str(controller.get("apiVersion", "")).partition("/")[0], str(controller.get("kind", ""))
-    if group != GROUP or kind not in KINDS:
+    if group != GROUP:
         return None
     return Key(kind, str(meta.get("namespace", "")), str(controller.get("name", "")))
 

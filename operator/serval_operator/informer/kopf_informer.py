@@ -19,7 +19,7 @@ from serval_operator.informer import event_handlers as objects
 from serval_operator.informer.login import Login
 from serval_operator.informer.no_persistence import NoDiffBase, NoProgress
 from serval_operator.runtime.authentication import CONNECT_SECONDS, Connection
-from serval_operator.runtime.cache import SELECTORS, Cache
+from serval_operator.runtime.cache import Cache, selector
 from serval_operator.runtime.watcher import CLIENT_SLACK_SECONDS, INACTIVITY_SECONDS
 from serval_operator.settings import Settings
 
@@ -46,9 +46,6 @@ def operator_settings(settings: Settings) -> kopf.OperatorSettings:
     ours.watching.connect_timeout = CONNECT_SECONDS
     ours.watching.inactivity_timeout = INACTIVITY_SECONDS
     ours.watching.chunk_size = PAGE
-    for resource, selector in SELECTORS.items():
-        if selector:
-            ours.watching.label_selectors[resource.group, resource.version, resource.plural] = selector
     ours.queueing.idle_timeout = IDLE_SECONDS
     ours.networking.request_timeout = settings.request_timeout_seconds
     ours.networking.connect_timeout = CONNECT_SECONDS
@@ -82,6 +79,10 @@ class Informer:
         on_started: Callable[[], None],
     ) -> None:
         self._settings = operator_settings(settings)
+        for resource in kinds:
+            if labels := selector(resource):
+                what = (resource.group, resource.version, resource.plural)
+                self._settings.watching.label_selectors[what] = labels
         self._namespaces: Sequence[str] = settings.watch_namespaces
         self._on_started = on_started
         self._stop = asyncio.Event()

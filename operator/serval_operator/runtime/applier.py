@@ -18,7 +18,7 @@ from serval_operator.api.resources import (
     Children,
     Resource,
 )
-from serval_operator.api.snapshots import ChildView, Identity, ModelView
+from serval_operator.api.snapshots import ChildView, Identity, OwnerView
 from serval_operator.api.text import scrub
 from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError
 from serval_operator.reasons import CHILD_REFUSED, NAMESPACE_TERMINATING
@@ -46,7 +46,7 @@ class Applier:
         self._memory = memory
         self._settled: dict[Key, dict[str, str]] = {}
 
-    async def apply(self, model: ModelView, children: Children, observed: Observed) -> Blocked | None:
+    async def apply(self, model: OwnerView, children: Children, observed: Observed) -> Blocked | None:
         """Apply what is due, all children side by side; the first thing that blocks is returned.
 
         Raises
@@ -67,7 +67,7 @@ class Applier:
         self._settled.pop(key, None)
 
     async def _child(
-        self, model: ModelView, resource: Resource, manifest: Manifest, observed: Observed
+        self, model: OwnerView, resource: Resource, manifest: Manifest, observed: Observed
     ) -> Blocked | None:
         name = manifest["metadata"]["name"]
         slot = f"{resource.kind}/{name}"
@@ -82,7 +82,7 @@ class Applier:
             return None
         return await self._apply(model.key, slot, resource, manifest, seen.uid if seen else "")
 
-    async def _look(self, model: ModelView, resource: Resource, name: str) -> Identity | None:
+    async def _look(self, model: OwnerView, resource: Resource, name: str) -> Identity | None:
         """Look for the object itself before the first apply, which would adopt another owner's."""
         live = await self._api.get(resource, model.namespace, name)
         return None if live is None else self._memory.remember(resource, live)
@@ -162,7 +162,7 @@ def _seen(observed: Observed, resource: Resource, name: str) -> ChildView | None
     }[resource]
 
 
-def _surplus(model: ModelView, children: Children, observed: Observed) -> list[tuple[Resource, ChildView]]:
+def _surplus(model: OwnerView, children: Children, observed: Observed) -> list[tuple[Resource, ChildView]]:
     """Children of ours that nothing asks for any more."""
     wanted = {resource for resource, _ in children}
     optional = ((AUTOSCALERS, observed.autoscaler), (DISRUPTION_BUDGETS, observed.disruption))

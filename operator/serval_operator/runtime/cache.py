@@ -7,10 +7,11 @@ delete something reads it live.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
-from serval_operator.api.cache_entry import KeptModel, keep_model
+from serval_operator.api.cache_entry import CachedOwner, cache_owner
 from serval_operator.api.naming import Key, Place
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.resources import (
@@ -18,21 +19,14 @@ from serval_operator.api.resources import (
     CONTROLLER_REVISIONS,
     DEPLOYMENTS,
     DISRUPTION_BUDGETS,
-    MODEL_DEPLOYMENTS,
     NODES,
     PODS,
     SERVICES,
     Resource,
 )
 from serval_operator.api.snapshots import (
-    AutoscalerView,
-    DeploymentView,
-    DisruptionView,
     Identity,
-    ModelView,
-    PodView,
-    RevisionView,
-    ServiceView,
+    OwnerView,
     parse_autoscaler,
     parse_deployment,
     parse_disruption,
@@ -40,33 +34,38 @@ from serval_operator.api.snapshots import (
     parse_revision,
     parse_service,
 )
-from serval_operator.constants import CHILD_SELECTOR, LABEL_MANAGED_BY, MANAGED_BY, MODEL_DEPLOYMENT
+from serval_operator.constants import CHILD_SELECTOR, LABEL_MANAGED_BY, MANAGED_BY
 from serval_operator.runtime.kube_api import Object
 from serval_operator.runtime.node_store import NodeStore
 from serval_operator.runtime.store import Store
 
-SELECTORS: Mapping[Resource, str] = {
-    MODEL_DEPLOYMENTS: "",
-    CONTROLLER_REVISIONS: CHILD_SELECTOR,
-    DEPLOYMENTS: CHILD_SELECTOR,
-    SERVICES: CHILD_SELECTOR,
-    AUTOSCALERS: CHILD_SELECTOR,
-    DISRUPTION_BUDGETS: CHILD_SELECTOR,
-    PODS: CHILD_SELECTOR,
-    NODES: "",
+CHILDREN: Mapping[Resource, Callable[[Mapping[str, Any]], Identity]] = {
+    CONTROLLER_REVISIONS: parse_revision,
+    DEPLOYMENTS: parse_deployment,
+    SERVICES: parse_service,
+    AUTOSCALERS: parse_autoscaler,
+    DISRUPTION_BUDGETS: parse_disruption,
+    PODS: parse_pod,
 }
-"""The kinds that can be watched, and the label selector that each is listed and watched with."""
+"""Kinds of objects that belong to custom resources, each with the snapshot that is kept of it."""
 
 
-def watched(*, nodes: bool) -> tuple[Resource, ...]:
-    """The kinds that are watched.
+def selector(resource: Resource) -> str:
+    """Label selector that a kind is listed and watched with; empty for all of the kind."""
+    return CHILD_SELECTOR if resource in CHILDREN else ""
+
+
+def watched(kinds: Sequence[Resource], *, nodes: bool) -> tuple[Resource, ...]:
+    """What is watched: the custom resources, what belongs to them, and nodes.
 
     Parameters
     ----------
+    kinds:
+        Kinds of custom resources.
     nodes:
         Whether the operator may watch nodes.
     """
-    return tuple(kind for kind in SELECTORS if nodes or kind != NODES)
+    return (*kinds, *CHILDREN, *([NODES] if nodes else []))
 
 
 class Cache:
@@ -74,6 +73,8 @@ class Cache:
 
     Parameters
     ----------
+    kinds:
+        Kinds of custom resources.
     on_nodes_changed:
         Called when a node came, went, or offers something else.
     clock:
@@ -87,27 +88,19 @@ class Cache:
 
     def __init__(
         self,
+        kinds: Sequence[Resource],
         on_nodes_changed: Callable[[], None] = lambda: None,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         ours = (LABEL_MANAGED_BY, MANAGED_BY)
-        self.models: Store[KeptModel] = Store(keep_model, clock=clock)
-        self._deployments: Store[DeploymentView] = Store(parse_deployment, label=ours, clock=clock)
-        self._services: Store[ServiceView] = Store(parse_service, label=ours, clock=clock)
-        self._pods: Store[PodView] = Store(parse_pod, label=ours, clock=clock)
-        self._revisions: Store[RevisionView] = Store(parse_revision, label=ours, clock=clock)
-        self._autoscalers: Store[AutoscalerView] = Store(parse_autoscaler, label=ours, clock=clock)
-        self._disruptions: Store[DisruptionView] = Store(parse_disruption, label=ours, clock=clock)
+        self._owners: dict[str, Store[CachedOwner]] = {
+            resource.kind: Store(partial(cache_owner, resource.kind), clock=clock) for resource in kinds
+        }
         self._nodes = NodeStore(on_nodes_changed, clock=clock)
         self._stores: dict[Resource, Store[Any]] = {
-            MODEL_DEPLOYMENTS: self.models,
-            CONTROLLER_REVISIONS: self._revisions,
-            DEPLOYMENTS: self._deployments,
-            SERVICES: self._services,
-            AUTOSCALERS: self._autoscalers,
-            DISRUPTION_BUDGETS: self._disruptions,
-            PODS: self._pods,
+            **{resource: self._owners[resource.kind] for resource in kinds},
+            **{resource: Store(parse, label=ours, clock=clock) for resource, parse in CHILDREN.items()},
             NODES: self._nodes,
         }
         self.synced = False
@@ -116,34 +109,28 @@ class Cache:
         """The store of a kind."""
         return self._stores[resource]
 
-    def model(self, key: Key) -> ModelView | None:
-        """The ModelDeployment of a key."""
-        kept = self.models.get(_place(key)) if key.kind == MODEL_DEPLOYMENT else None
-        return kept.view() if kept else None
+    def owners(self) -> tuple[Key, ...]:
+        """Keys of all custom resources."""
+        return tuple(key for store in self._owners.values() for key in store.owners())
 
-    def deployment(self, key: Key) -> DeploymentView | None:
-        """The Deployment of a key's name, whatever owns it."""
-        return self._deployments.get(_place(key))
+    def owner(self, key: Key) -> OwnerView | None:
+        """The custom resource of a key; None if it is gone, or its kind is not one of ours."""
+        entry = self._entry(key)
+        return entry.view() if entry else None
 
-    def services(self, key: Key) -> tuple[ServiceView, ...]:
-        """Services that belong to the object of a key."""
-        return self._services.by_owner(key)
+    def is_judged(self, key: Key) -> bool:
+        """Whether the status of a custom resource says anything yet. One that is gone counts as judged."""
+        entry = self._entry(key)
+        return entry is None or entry.judged
 
-    def pods(self, key: Key) -> tuple[PodView, ...]:
-        """Pods that belong to the object of a key, and to predecessors of its name."""
-        return self._pods.by_owner(key)
+    def named(self, resource: Resource, key: Key) -> Identity | None:
+        """The child of a kind that has the name of the custom resource, whatever owns it."""
+        found: Identity | None = self._stores[resource].get(Place(key.namespace, key.name))
+        return found
 
-    def revisions(self, key: Key) -> tuple[RevisionView, ...]:
-        """Revisions that belong to the object of a key, and to predecessors of its name."""
-        return self._revisions.by_owner(key)
-
-    def autoscaler(self, key: Key) -> AutoscalerView | None:
-        """The HorizontalPodAutoscaler of a key's name, whatever owns it."""
-        return self._autoscalers.get(_place(key))
-
-    def disruption(self, key: Key) -> DisruptionView | None:
-        """The PodDisruptionBudget of a key's name, whatever owns it."""
-        return self._disruptions.get(_place(key))
+    def owned(self, resource: Resource, key: Key) -> tuple[Any, ...]:
+        """Children of a kind that belong to a custom resource, or to a predecessor of its name."""
+        return self._stores[resource].by_owner(key)
 
     def nodes(self) -> tuple[NodeView, ...]:
         """All nodes; none where they are not watched."""
@@ -152,12 +139,11 @@ class Cache:
     def remember(self, resource: Resource, obj: Object) -> Identity | None:
         """Take an object as the API server returned it to a write or read; gives its view.
 
-        None for nodes and ModelDeployments, of which none belongs to a ModelDeployment.
+        None for nodes and custom resources, which belong to no custom resource.
         """
         view = self.store(resource).remember(obj)
         return view if isinstance(view, Identity) else None
 
-
-def _place(key: Key) -> Place:
-    """Where the children lie that have the name of their owner."""
-    return Place(key.namespace, key.name)
+    def _entry(self, key: Key) -> CachedOwner | None:
+        store = self._owners.get(key.kind)
+        return store.get(Place(key.namespace, key.name)) if store else None

@@ -6,7 +6,7 @@ from enum import Enum
 
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.naming import Manifest
-from serval_operator.api.snapshots import ChildView, DeploymentView, Identity, ModelView
+from serval_operator.api.snapshots import ChildView, DeploymentView, Identity, OwnerView
 from serval_operator.constants import ANNOTATION_APPLIED
 from serval_operator.reasons import PROGRESSING, RESOURCE_CONFLICT
 
@@ -20,7 +20,7 @@ class Action(Enum):
     """It differs: apply, naming its uid."""
 
 
-def conflict(model: ModelView, slot: str, seen: Identity) -> Blocked | None:
+def conflict(model: OwnerView, slot: str, seen: Identity) -> Blocked | None:
     """Why a child must not be touched; None where it is ours.
 
     Parameters

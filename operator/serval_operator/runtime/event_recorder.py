@@ -11,7 +11,7 @@ from typing import Protocol
 
 from serval_operator.api.conditions import format_time
 from serval_operator.api.resources import EVENTS
-from serval_operator.api.snapshots import ModelView
+from serval_operator.api.snapshots import OwnerView
 from serval_operator.api.text import scrub
 from serval_operator.constants import API_VERSION, EVENT_COMPONENT
 from serval_operator.errors import Conflict, KubeError
@@ -58,7 +58,7 @@ class EventRecorder:
         self._now = now
         self._posted: dict[str, float] = {}
 
-    async def event(self, model: ModelView, kind: str, reason: str, message: str) -> None:
+    async def event(self, model: OwnerView, kind: str, reason: str, message: str) -> None:
         """Post an event.
 
         Parameters
@@ -85,7 +85,7 @@ class EventRecorder:
             self._meter.event_failed()
             _log.warning("event %s not posted: %s", reason, error)
 
-    def _manifest(self, model: ModelView, kind: str, reason: str, text: str, digest: str) -> Object:
+    def _manifest(self, model: OwnerView, kind: str, reason: str, text: str, digest: str) -> Object:
         moment = self._now()
         # One name per event and stretch of time, so that a restarted operator does not repeat itself.
         stretch = int(moment.timestamp() // REPEAT_SECONDS)

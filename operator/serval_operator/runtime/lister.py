@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Collection, Sequence
 from typing import Any, Protocol, TypeVar
 
 from serval_operator.api.naming import Key
-from serval_operator.api.resources import MODEL_DEPLOYMENTS, Resource
+from serval_operator.api.resources import Resource
 from serval_operator.errors import KubeError
-from serval_operator.runtime.cache import SELECTORS, Cache
+from serval_operator.runtime.cache import Cache, selector
 from serval_operator.runtime.client import Converted
 from serval_operator.runtime.kube_api import Object
 
@@ -59,6 +59,8 @@ class Relister:
     ----------
     kinds:
         What to list.
+    owners:
+        Those of them that own others: they are listed first, and always.
     namespaces:
         Namespaces to list; a single None for all.
     enqueue:
@@ -72,6 +74,7 @@ class Relister:
         lister: Lister,
         cache: Cache,
         kinds: Sequence[Resource],
+        owners: Collection[Resource],
         namespaces: Sequence[str | None],
         enqueue: Callable[[Key], None],
         meter: ListingMeter,
@@ -82,6 +85,7 @@ class Relister:
         self._lister = lister
         self._cache = cache
         self._kinds = tuple(kinds)
+        self._owners = frozenset(owners)
         self._namespaces = tuple(namespaces)
         self._enqueue = enqueue
         self._meter = meter
@@ -151,9 +155,9 @@ class Relister:
             self._everything_at = self._next()
         else:
             await self._sleep(COLLECT_SECONDS)
-        # ModelDeployments first, and always: what was a child of one that is gone is missed by nobody, and
+        # Custom resources first, and always: what was a child of one that is gone is missed by nobody, and
         # a reconcile that does not know so would make it anew.
-        due = [kind for kind in self._kinds if kind in self._gaps or kind == MODEL_DEPLOYMENTS]
+        due = [kind for kind in self._kinds if kind in self._gaps or kind in self._owners]
         self._wake.clear()
         self._gaps.clear()
         return due
@@ -182,7 +186,7 @@ class Relister:
         for namespace in resource.places(self._namespaces):
             before = store.newest
             found = await self._lister.list_as(
-                store.parse, resource, namespace, label_selector=SELECTORS[resource]
+                store.parse, resource, namespace, label_selector=selector(resource)
             )
             changed |= store.replace(found.items, found.resource_version, namespace, before=before)
         return changed

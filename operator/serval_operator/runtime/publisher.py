@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from serval_operator.api.conditions import Condition, find
 from serval_operator.api.naming import Key
 from serval_operator.api.resources import Resource
-from serval_operator.api.snapshots import ModelView
+from serval_operator.api.snapshots import OwnerView
 from serval_operator.constants import EVENT_RECOVERED, READY
 from serval_operator.reasons import PROGRESSING
 from serval_operator.runtime.applier import Memory
@@ -27,7 +27,7 @@ _log = logging.getLogger(__name__)
 class Recorder(Protocol):
     """Posts Kubernetes Events about a custom resource. Never fails."""
 
-    async def event(self, model: ModelView, kind: str, reason: str, message: str) -> None:
+    async def event(self, model: OwnerView, kind: str, reason: str, message: str) -> None:
         """Post an event; ``kind`` is ``Normal`` or ``Warning``."""
 
 
@@ -78,7 +78,7 @@ class Publisher:
         self._clock = clock
         self._written: dict[Key, float] = {}
 
-    async def publish(self, model: ModelView, judgement: Judgement) -> float | None:
+    async def publish(self, model: OwnerView, judgement: Judgement) -> float | None:
         """Write the status if it differs, then post Events; seconds after which a change of words is due.
 
         Raises
@@ -102,7 +102,7 @@ class Publisher:
         """Forget an object that is gone."""
         self._written.pop(key, None)
 
-    async def _write(self, model: ModelView, status: Status) -> bool:
+    async def _write(self, model: OwnerView, status: Status) -> bool:
         """Write the status; whether it was written."""
         manifest = {
             "apiVersion": self._resource.api_version,
@@ -122,7 +122,7 @@ class Publisher:
         self._memory.remember(self._resource, stored)
         return True
 
-    async def _tell(self, model: ModelView, judgement: Judgement) -> None:
+    async def _tell(self, model: OwnerView, judgement: Judgement) -> None:
         """Post Events about what changed; after the status is stored, so that both agree."""
         before = model.status.get("conditions") or ()
         ready = judgement.condition(READY)
@@ -133,7 +133,7 @@ class Publisher:
             if now and now.status == "False" and find(before, kind).get("status") != "False":
                 await self._recorder.event(model, "Warning", now.reason, now.message)
 
-    async def _tell_ready(self, model: ModelView, before: Mapping[str, Any], now: Condition) -> None:
+    async def _tell_ready(self, model: OwnerView, before: Mapping[str, Any], now: Condition) -> None:
         """Post an Event when `Ready` changed its reason."""
         if before.get("reason") == now.reason:
             return

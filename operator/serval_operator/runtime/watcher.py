@@ -23,7 +23,7 @@ from serval_operator.api.resources import Resource
 from serval_operator.api.unstructured import mapping, whole
 from serval_operator.errors import Gone, KubeError, Transient
 from serval_operator.runtime.authentication import CONNECT_SECONDS, Connection
-from serval_operator.runtime.cache import SELECTORS, Cache
+from serval_operator.runtime.cache import Cache, selector
 from serval_operator.runtime.client import answered_with
 from serval_operator.runtime.kube_api import Object
 
@@ -177,9 +177,9 @@ class _Watch:
             "resourceVersion": str(self.version),
             "timeoutSeconds": str(seconds),
         }
-        selector = SELECTORS[self.kind]
-        if selector:
-            query["labelSelector"] = selector
+        labels = selector(self.kind)
+        if labels:
+            query["labelSelector"] = labels
         return f"{self.kind.path(self.place)}?{urlencode(query)}"
 
 

@@ -5,27 +5,36 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Protocol
+from typing import Any, Protocol, TypeVar
 
 from serval_operator.api.naming import Key
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.observation import Observed
-from serval_operator.api.resources import EVENTS
+from serval_operator.api.resources import (
+    AUTOSCALERS,
+    CONTROLLER_REVISIONS,
+    DEPLOYMENTS,
+    DISRUPTION_BUDGETS,
+    EVENTS,
+    PODS,
+    SERVICES,
+    Resource,
+)
 from serval_operator.api.snapshots import (
     AutoscalerView,
     DeploymentView,
     DisruptionView,
-    ModelView,
+    Identity,
+    OwnerView,
     PodView,
     PodWarning,
-    RevisionView,
-    ServiceView,
     parse_pod_warning,
 )
 from serval_operator.errors import Forbidden
 from serval_operator.pods.pod_state import is_silent
 from serval_operator.runtime.kube_api import KubeApi
 
+_View = TypeVar("_View")
 _log = logging.getLogger(__name__)
 
 FIRST_LOOK = timedelta(seconds=2)
@@ -39,26 +48,11 @@ LONGEST_PAUSE = 30.0
 class Seen(Protocol):
     """The part of the cache that gathering reads."""
 
-    def model(self, key: Key) -> ModelView | None:
-        """The ModelDeployment of a key."""
+    def named(self, resource: Resource, key: Key) -> Identity | None:
+        """The child of a kind that has the name of its owner, whatever owns it."""
 
-    def deployment(self, key: Key) -> DeploymentView | None:
-        """The Deployment of that name."""
-
-    def services(self, key: Key) -> Sequence[ServiceView]:
-        """Services owned by a key's ModelDeployment."""
-
-    def pods(self, key: Key) -> Sequence[PodView]:
-        """Pods whose labels name a key."""
-
-    def revisions(self, key: Key) -> Sequence[RevisionView]:
-        """Revisions kept of a key's ModelDeployment."""
-
-    def autoscaler(self, key: Key) -> AutoscalerView | None:
-        """The HorizontalPodAutoscaler of that name."""
-
-    def disruption(self, key: Key) -> DisruptionView | None:
-        """The PodDisruptionBudget of that name."""
+    def owned(self, resource: Resource, key: Key) -> Sequence[Any]:
+        """Children of a kind that belong to a key, or to a predecessor of its name."""
 
     def nodes(self) -> Sequence[NodeView]:
         """All nodes; none where they are not watched."""
@@ -78,36 +72,34 @@ class Gatherer:
         self._looks: dict[Key, dict[str, int]] = {}
         self._stopping: dict[Key, datetime] = {}
 
-    def model(self, key: Key) -> ModelView | None:
-        """The ModelDeployment, or None when it is gone."""
-        return self._seen.model(key)
-
     def nodes(self) -> Sequence[NodeView]:
         """All nodes; none where they are not watched."""
         return self._seen.nodes()
 
-    def observe(self, model: ModelView, warnings: Mapping[str, Sequence[PodWarning]]) -> Observed:
+    def observe(self, model: OwnerView, warnings: Mapping[str, Sequence[PodWarning]]) -> Observed:
         """Freeze what the cache holds now."""
         key = model.key
         self._note_stopping(key)
         return Observed(
             model=model,
-            deployment=self._seen.deployment(key),
-            services={service.name: service for service in self._seen.services(key)},
+            deployment=_only(DeploymentView, self._seen.named(DEPLOYMENTS, key)),
+            services={service.name: service for service in self._seen.owned(SERVICES, key)},
             pods=tuple(sorted(self._pods(model), key=lambda pod: pod.name)),
             now=self._now(),
             warnings=warnings,
             making_room=self._room_comes(key) is not None,
-            revisions=tuple(one for one in self._seen.revisions(key) if one.owner_uid == model.uid),
-            autoscaler=self._seen.autoscaler(key),
-            disruption=self._seen.disruption(key),
+            revisions=tuple(
+                one for one in self._seen.owned(CONTROLLER_REVISIONS, key) if one.owner_uid == model.uid
+            ),
+            autoscaler=_only(AutoscalerView, self._seen.named(AUTOSCALERS, key)),
+            disruption=_only(DisruptionView, self._seen.named(DISRUPTION_BUDGETS, key)),
         )
 
-    def _pods(self, model: ModelView) -> list[PodView]:
+    def _pods(self, model: OwnerView) -> list[PodView]:
         """Pods of this very object: those of a deleted predecessor of its name say nothing about it."""
-        return [pod for pod in self._seen.pods(model.key) if pod.owner_uid == model.uid]
+        return [pod for pod in self._seen.owned(PODS, model.key) if pod.owner_uid == model.uid]
 
-    async def warnings(self, model: ModelView) -> tuple[dict[str, tuple[PodWarning, ...]], float | None]:
+    async def warnings(self, model: OwnerView) -> tuple[dict[str, tuple[PodWarning, ...]], float | None]:
         """Warning events of silent pods, and the seconds after which to look again (None: no need).
 
         Raises
@@ -145,7 +137,9 @@ class Gatherer:
 
     def patience(self, key: Key) -> float | None:
         """Seconds until a pod without a place can hope for a predecessor's no more; None: there is none."""
-        waits = any(pod.unschedulable and not pod.node for pod in self._seen.pods(key) if not pod.deleting)
+        waits = any(
+            pod.unschedulable and not pod.node for pod in self._seen.owned(PODS, key) if not pod.deleting
+        )
         return self._room_comes(key) if waits else None
 
     def forget(self, key: Key) -> None:
@@ -154,7 +148,7 @@ class Gatherer:
         self._stopping.pop(key, None)
 
     def _note_stopping(self, key: Key) -> None:
-        if any(pod.deleting and pod.node for pod in self._seen.pods(key)):
+        if any(pod.deleting and pod.node for pod in self._seen.owned(PODS, key)):
             self._stopping[key] = self._now()
 
     def _room_comes(self, key: Key) -> float | None:
@@ -167,3 +161,8 @@ class Gatherer:
             return None
         left = (stopping + ROOM_GIVEN_WITHIN - self._now()).total_seconds()
         return left if left > 0 else None
+
+
+def _only(kind: type[_View], view: object) -> _View | None:
+    """A view if it is of this type; the cache has views of one type for each kind of object."""
+    return view if isinstance(view, kind) else None

@@ -9,7 +9,7 @@ import pytest
 
 from serval_contract import fetch_flags, server_flags
 from serval_contract.flags import Flag, Switch
-from serval_operator.api.snapshots import parse_model
+from serval_operator.api.snapshots import parse_owner
 from serval_operator.constants import CONTAINER_FETCH, CONTAINER_FRONT, CONTAINER_SERVER
 from serval_operator.kinds.model_deployment.effective_spec import Resolved
 from serval_serving.fetch.__main__ import read_arguments
@@ -20,7 +20,7 @@ from unit.operator.builders.cases import CASES, FRONT_CASES, IMAGE_CASES
 from unit.operator.configuration import CONFIGURATION, resolved
 from unit.operator.rendering import rendered
 
-MODEL = parse_model(gen.model())
+MODEL = parse_owner(gen.model())
 EVERY: dict[str, Resolved] = {
     **{name: resolved(**spec) for name, spec in CASES.items()},
     **{name: resolved(image_volumes=True, **spec) for name, spec in IMAGE_CASES.items()},

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from serval_operator.api.blocks import IN_PLACE, SURGE
 from serval_operator.api.naming import Manifest
-from serval_operator.api.snapshots import ModelView
+from serval_operator.api.snapshots import OwnerView
 from serval_operator.kinds.model_deployment.effective_spec import Resolved
 from serval_operator.kinds.model_deployment.manifests.deployment import deployment, pod_template
 from serval_operator.kinds.model_deployment.revision_key import revision_key
 
 
-def rendered(model: ModelView, resolved: Resolved) -> Manifest:
+def rendered(model: OwnerView, resolved: Resolved) -> Manifest:
     """The whole Deployment of a resolved spec."""
     key = revision_key(resolved.spec, fronted=resolved.front is not None)
     return deployment(

@@ -21,7 +21,7 @@ from serval_operator.api.resources import (
     Children,
     Resource,
 )
-from serval_operator.api.snapshots import DeploymentView, ModelView, PodView, RevisionView
+from serval_operator.api.snapshots import DeploymentView, OwnerView, PodView, RevisionView
 from serval_operator.cluster.node_fit import Request
 from serval_operator.config import Configuration
 from serval_operator.kinds.model_deployment.effective_spec import Resolved
@@ -81,7 +81,7 @@ class Aim:
 
 
 def take_aim(
-    model: ModelView,
+    model: OwnerView,
     configuration: Configuration,
     records: Sequence[RevisionView] = (),
     nodes: Sequence[NodeView] = (),
@@ -173,7 +173,7 @@ def running(aim: Aim, kept: RevisionView | None) -> Facts:
     return kept.facts() if kept and kept.key != aim.revision else aim.facts
 
 
-def halted(model: ModelView, held: DeploymentView, kept: RevisionView) -> Children:
+def halted(model: OwnerView, held: DeploymentView, kept: RevisionView) -> Children:
     """The Deployment as it is, without pods.
 
     Parameters
@@ -193,7 +193,7 @@ def halted(model: ModelView, held: DeploymentView, kept: RevisionView) -> Childr
 
 
 def children(
-    model: ModelView, aim: Aim, *, template: dict[str, Any], revision: str, replicas: int, strategy: Strategy
+    model: OwnerView, aim: Aim, *, template: dict[str, Any], revision: str, replicas: int, strategy: Strategy
 ) -> Children:
     """Whole manifests of all children but the revisions, in the order of their making."""
     spec = aim.resolved.spec

@@ -13,7 +13,7 @@ from typing import Protocol
 from serval_operator.api.conditions import Blocked, Condition
 from serval_operator.api.naming import Key
 from serval_operator.api.observation import Observed
-from serval_operator.api.snapshots import PodView
+from serval_operator.api.snapshots import OwnerView, PodView
 from serval_operator.config import Configuration
 from serval_operator.constants import (
     ACCELERATOR_IN_USE,
@@ -96,19 +96,15 @@ class ModelReconciler:
         self._ready_pods: dict[Key, set[str]] = {}
         self.waiting: set[Key] = set()
 
-    async def reconcile(self, key: Key) -> float | None:
-        """Reconcile one key; returns the seconds after which to come again, or None.
+    async def reconcile(self, model: OwnerView) -> float | None:
+        """Reconcile one ModelDeployment; returns the seconds after which to come again, or None.
 
         Raises
         ------
         KubeError
             Something transient; the queue tries again with back-off.
         """
-        model = self._gatherer.model(key)
-        if model is None or model.deleting:
-            # Owner references let Kubernetes remove the children; writing now would only bring them back.
-            self._forget(key)
-            return None
+        key = model.key
         warnings, again = await self._gatherer.warnings(model)
         observed = self._gatherer.observe(model, warnings)
         pauses = [again]
@@ -231,7 +227,8 @@ class ModelReconciler:
         # A pod that was ready once stays known, so that one that wavers is not counted again.
         self._ready_pods[key] = {pod.uid for pod in living if pod.ready or pod.uid in (known or ())}
 
-    def _forget(self, key: Key) -> None:
+    def forget(self, key: Key) -> None:
+        """Forget a ModelDeployment that is gone."""
         self._gatherer.forget(key)
         self._applier.forget(key)
         self._upkeep.forget(key)

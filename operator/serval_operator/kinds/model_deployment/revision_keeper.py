@@ -14,7 +14,7 @@ from serval_operator.api.conditions import Blocked
 from serval_operator.api.naming import Key
 from serval_operator.api.observation import Observed
 from serval_operator.api.resources import CONFIG_MAPS, CONTROLLER_REVISIONS, PODS, SERVICE_ACCOUNTS
-from serval_operator.api.snapshots import ModelView, PodView, RevisionView
+from serval_operator.api.snapshots import OwnerView, PodView, RevisionView
 from serval_operator.constants import (
     ANNOTATION_FAILED_MESSAGE,
     ANNOTATION_FAILED_REASON,
@@ -46,7 +46,7 @@ class Upkeep:
         self._memory = memory
         self._pinned: dict[Key, tuple[str, str]] = {}
 
-    async def barred(self, model: ModelView, aim: Aim, observed: Observed) -> Blocked | None:
+    async def barred(self, model: OwnerView, aim: Aim, observed: Observed) -> Blocked | None:
         """Why the pods of a new revision may not run as the ServiceAccount that the spec names.
 
         It is asked once, before the revision is recorded: what runs is not stopped by it.
@@ -59,7 +59,7 @@ class Upkeep:
             return refusal(f"{SERVICE_ACCOUNTS.kind}/{aim.service_account}", error)
         return judge_service_account(aim.service_account, account)
 
-    async def record(self, model: ModelView, aim: Aim, observed: Observed) -> Blocked | None:
+    async def record(self, model: OwnerView, aim: Aim, observed: Observed) -> Blocked | None:
         """Keep the newest revision's template, unless it is kept already; what the API server has against it.
 
         The revision that served until now is marked, so that it can be gone back to.
@@ -105,7 +105,7 @@ class Upkeep:
             record, {ANNOTATION_FAILED_REASON: failure.reason, ANNOTATION_FAILED_MESSAGE: failure.message}
         )
 
-    async def pin(self, model: ModelView, aim: Aim, observed: Observed) -> None:
+    async def pin(self, model: OwnerView, aim: Aim, observed: Observed) -> None:
         """Bind replicas to come to the version that the first one found."""
         if aim.resolved.spec.model.version is not None or self.is_pinned(model, aim):
             return
@@ -125,7 +125,7 @@ class Upkeep:
             return
         self._pinned[model.key] = (model.uid, aim.revision)
 
-    def is_pinned(self, model: ModelView, aim: Aim) -> bool:
+    def is_pinned(self, model: OwnerView, aim: Aim) -> bool:
         """Whether replicas to come are bound to one version and digest."""
         if aim.resolved.spec.model.version is not None:
             return False

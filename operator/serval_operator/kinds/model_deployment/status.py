@@ -12,7 +12,7 @@ from serval_operator.api.conditions import format_time, merge
 from serval_operator.api.facts import Facts
 from serval_operator.api.naming import selector
 from serval_operator.api.observation import Observed
-from serval_operator.api.snapshots import ModelView, PodView
+from serval_operator.api.snapshots import OwnerView, PodView
 from serval_operator.constants import MAX_MESSAGE
 from serval_operator.kinds.model_deployment.effective_spec import Resolved
 from serval_operator.pods.pod_state import Verdict, fetch_result
@@ -82,7 +82,7 @@ def build_status(
     return status | {field: value for field, value in optional.items() if value}
 
 
-def _serving(model: ModelView, readiness: Readiness, revision: str) -> str:
+def _serving(model: OwnerView, readiness: Readiness, revision: str) -> str:
     """The newest revision of which all replicas once answered: the one to go back to."""
     if readiness.ready.reason == SERVING:
         return revision
@@ -126,7 +126,7 @@ def _placement(observed: Observed) -> list[dict[str, Any]]:
     return [nodes[node] for node in sorted(nodes)[:MOST_PLACES]]
 
 
-def _endpoints(model: ModelView, resolved: Resolved, facts: Facts) -> dict[str, str]:
+def _endpoints(model: OwnerView, resolved: Resolved, facts: Facts) -> dict[str, str]:
     host = f"{model.name}.{model.namespace}.svc"
     endpoints = {
         "grpc": f"{host}:{PORT_GRPC}",

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from serval_operator.api.facts import Facts, Placement, parse_facts
-from serval_operator.api.snapshots import parse_model
+from serval_operator.api.snapshots import parse_owner
 from serval_operator.kinds.model_deployment.manifests.deployment import pod_template
 from serval_operator.kinds.model_deployment.manifests.revision import facts_of
 from support import gen
@@ -16,7 +16,7 @@ from unit.operator.configuration import resolved
 
 pytestmark = pytest.mark.unit
 
-MODEL = parse_model(gen.model())
+MODEL = parse_owner(gen.model())
 GPU: dict[str, Any] = {"accelerator": {"profile": "nvidia-gpu", "count": 2}}
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from serval_operator.api.cache_entry import keep_model
+from serval_operator.api.cache_entry import cache_owner
 from serval_operator.api.naming import Key, digest
 from serval_operator.api.snapshots import (
     ChildView,
@@ -20,7 +21,7 @@ from serval_operator.api.snapshots import (
     parse_autoscaler,
     parse_deployment,
     parse_disruption,
-    parse_model,
+    parse_owner,
     parse_pod,
     parse_pod_warning,
     parse_revision,
@@ -32,8 +33,8 @@ from support import gen
 pytestmark = pytest.mark.unit
 
 PARSERS: tuple[Callable[[Mapping[str, Any]], Any], ...] = (
-    parse_model,
-    keep_model,
+    parse_owner,
+    partial(cache_owner, "ModelDeployment"),
     parse_deployment,
     parse_service,
     parse_autoscaler,
@@ -108,6 +109,7 @@ class TestTotal:
         for kept in (
             "ownership",
             "owner",
+            "kind",
             "data",
             "template_digest",
             "content",
@@ -144,7 +146,7 @@ class TestTimes:
 
 class TestModel:
     def test_keeps_spec_and_status(self) -> None:
-        view = parse_model(gen.model(generation=4, status={"revision": "x"}, replicas=3))
+        view = parse_owner(gen.model(generation=4, status={"revision": "x"}, replicas=3))
         assert (view.namespace, view.name, view.uid) == (gen.NAMESPACE, gen.MODEL, gen.MODEL_UID)
         assert (view.generation, view.resource_version) == (4, "100")
         assert view.owner == KEY
@@ -154,7 +156,7 @@ class TestModel:
         assert not view.deleting
 
     def test_knows_when_it_is_being_deleted(self) -> None:
-        assert parse_model(gen.model(gen.MODEL, gen.deleting)).deleting
+        assert parse_owner(gen.model(gen.MODEL, gen.deleting)).deleting
 
 
 class TestChild:

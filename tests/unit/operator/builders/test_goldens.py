@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 import yaml
 
-from serval_operator.api.snapshots import parse_model, parse_revision
+from serval_operator.api.snapshots import parse_owner, parse_revision
 from serval_operator.kinds.model_deployment.manifests.autoscaler import autoscaler
 from serval_operator.kinds.model_deployment.manifests.disruption import disruption_budget
 from serval_operator.kinds.model_deployment.manifests.pin import pin
@@ -41,7 +41,7 @@ def check(name: str, *manifests: dict[str, Any]) -> None:
     assert plain == golden
 
 
-MODEL = parse_model(gen.model())
+MODEL = parse_owner(gen.model())
 
 
 @pytest.mark.parametrize("name", CASES)

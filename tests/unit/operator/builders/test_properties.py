@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from serval_contract.ports import PORT_BEHIND_GRPC, PORT_BEHIND_HTTP
 from serval_operator.api.blocks import Rollout
 from serval_operator.api.naming import digest, headless_name, pin_name
-from serval_operator.api.snapshots import parse_model
+from serval_operator.api.snapshots import parse_owner
 from serval_operator.constants import MAX_NAME
 from serval_operator.kinds.model_deployment.manifests.containers import literal
 from serval_operator.kinds.model_deployment.manifests.deployment import (
@@ -32,7 +32,7 @@ from unit.operator.rendering import rendered
 pytestmark = pytest.mark.unit
 
 Manifest = dict[str, Any]
-MODEL = parse_model(gen.model())
+MODEL = parse_owner(gen.model())
 SELECTOR = gen.labels(gen.MODEL)
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from serval_operator.api.snapshots import parse_model
+from serval_operator.api.snapshots import parse_owner
 from serval_operator.kinds.model_deployment.manifests.autoscaler import autoscaler
 from serval_operator.kinds.model_deployment.manifests.disruption import disruption_budget
 from serval_operator.kinds.model_deployment.spec import parse_spec
@@ -14,7 +14,7 @@ from support import gen
 
 pytestmark = pytest.mark.unit
 
-MODEL = parse_model(gen.model())
+MODEL = parse_owner(gen.model())
 LEAST = {"model": {"uri": "pvc://models/digits"}}
 SCALED = {"autoscaling": {"maxReplicas": 5}, "resources": {"limits": {"cpu": 1}}}
 

@@ -11,9 +11,10 @@ from serval_operator.informer.kopf_informer import operator_settings
 from serval_operator.informer.login import Login
 from serval_operator.informer.no_persistence import NoDiffBase, NoProgress
 from serval_operator.runtime.authentication import Connection, Credentials
-from serval_operator.runtime.cache import SELECTORS, Cache
+from serval_operator.runtime.cache import Cache
 from serval_operator.runtime.watch_health import WatchMonitor
 from serval_operator.settings import Settings
+from support.watched import OWNERS, WATCHED
 
 PACKAGE = Path(__file__).resolve().parents[4] / "operator" / "serval_operator"
 MOST_LINES = 30
@@ -21,7 +22,7 @@ MOST_LINES = 30
 
 def registry() -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
-    objects.register(registry, Cache(), SELECTORS, lambda _: None)
+    objects.register(registry, Cache(OWNERS), WATCHED, lambda _: None)
     Login(connection(), WatchMonitor([], [], lambda _: None).trace()).register(registry)
     return registry
 
@@ -33,7 +34,7 @@ def connection() -> Connection:
 def test_only_event_handlers_and_one_login_are_registered() -> None:
     ours = registry()
     watched = [str(handler.selector) for handler in ours._watching.get_all_handlers()]
-    assert len(watched) == len(SELECTORS)
+    assert len(watched) == len(WATCHED)
     for other in (ours._changing, ours._spawning, ours._indexing, ours._webhooks):
         assert list(other.get_all_handlers()) == []
     assert [handler.id for handler in ours._activities.get_all_handlers()] == ["login"]

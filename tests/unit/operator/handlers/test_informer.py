@@ -12,11 +12,12 @@ from serval_operator.api.resources import MODEL_DEPLOYMENTS, NODES, PODS, Resour
 from serval_operator.constants import CHILD_SELECTOR, LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
 from serval_operator.informer.kopf_informer import Informer
 from serval_operator.runtime.authentication import Connection, Credentials
-from serval_operator.runtime.cache import SELECTORS, Cache
+from serval_operator.runtime.cache import Cache
 from serval_operator.runtime.watch_health import WatchMonitor
 from serval_operator.settings import Settings
 from support import gen
 from support.watchable import Watchable, watchable
+from support.watched import OWNERS, WATCHED, pods
 
 KEY = Key("ModelDeployment", "vision", "resnet")
 QUICK = Settings(watch_backoffs=(0.01,) * 20)
@@ -33,7 +34,7 @@ class Bench:
 
     def __init__(self, cluster: Watchable, settings: Settings = QUICK) -> None:
         self.cluster = cluster
-        self.cache = Cache()
+        self.cache = Cache(OWNERS)
         self.keys: list[Key] = []
         self.gaps: list[Resource] = []
         self.started = asyncio.Event()
@@ -65,7 +66,7 @@ class Bench:
             raise AssertionError(f"{what}: not in time") from None
 
     async def watching(self) -> None:
-        await self.until(lambda: len(self.cluster.watching()) == len(SELECTORS), "all watches")
+        await self.until(lambda: len(self.cluster.watching()) == len(WATCHED), "all watches")
 
     async def end(self) -> None:
         self.informer.stop()
@@ -75,7 +76,7 @@ class Bench:
 
 @pytest.fixture
 async def cluster() -> AsyncIterator[Watchable]:
-    async with watchable(tuple(SELECTORS)) as cluster:
+    async with watchable(WATCHED) as cluster:
         yield cluster
 
 
@@ -91,12 +92,12 @@ async def test_events_reach_the_cache_and_the_queue(bench: Bench) -> None:
     assert bench.keys == []
     api = bench.cluster.api
     api.put(PODS, pod("a"))
-    await bench.until(lambda: bench.cache.pods(KEY), "the pod")
+    await bench.until(lambda: pods(bench.cache, KEY), "the pod")
     assert bench.keys == [KEY]
     api.set_status(PODS, "vision", "a", {"phase": "Running"})
-    await bench.until(lambda: bench.cache.pods(KEY)[0].phase == "Running", "the pod's phase")
+    await bench.until(lambda: pods(bench.cache, KEY)[0].phase == "Running", "the pod's phase")
     api.remove(PODS, "vision", "a")
-    await bench.until(lambda: not bench.cache.pods(KEY), "the pod's end")
+    await bench.until(lambda: not pods(bench.cache, KEY), "the pod's end")
     assert bench.keys == [KEY] * 3
 
 
@@ -105,7 +106,7 @@ async def test_every_watched_kind_has_a_handler(bench: Bench) -> None:
     reference = gen.owner_reference("resnet", "u")
     child = pod("resnet")
     child["metadata"]["ownerReferences"] = [reference]
-    ours = [resource for resource in SELECTORS if resource.namespaced]
+    ours = [resource for resource in WATCHED if resource.namespaced]
     for resource in ours:
         bench.cluster.api.put(resource, child)
     await bench.until(lambda: len(bench.keys) == len(ours), "an event of each kind")
@@ -124,7 +125,7 @@ async def test_what_was_there_before_is_told_if_the_cache_lacks_it(cluster: Watc
     cluster.api.put(PODS, pod("unknown"))
     bench = Bench(cluster)
     bench.cache.store(PODS).observe("ADDED", cluster.api.stored(PODS, "vision", "known") or {})
-    await bench.until(lambda: len(bench.cache.pods(KEY)) == 2, "the other pod")
+    await bench.until(lambda: len(pods(bench.cache, KEY)) == 2, "the other pod")
     await bench.watching()
     assert bench.keys == [KEY]
     await bench.end()
@@ -140,7 +141,7 @@ async def test_kopf_writes_nothing_and_asks_only_for_what_is_ours(bench: Bench) 
     await bench.until(lambda: len(bench.keys) == 4, "all events")
     await bench.end()
     assert {method for method, _, _ in bench.cluster.requests} == {"GET"}
-    assert {path for _, path, _ in bench.cluster.requests} == {kind.path(None) for kind in SELECTORS}
+    assert {path for _, path, _ in bench.cluster.requests} == {kind.path(None) for kind in WATCHED}
     for _, path, query in bench.cluster.requests:
         selector = "" if path.endswith(("modeldeployments", "nodes")) else CHILD_SELECTOR
         assert query.get("labelSelector", "") == selector
@@ -160,21 +161,21 @@ async def test_an_expired_version_is_a_gap(bench: Bench) -> None:
     bench.cluster.deaf = False
     bench.cluster.expire()
     await bench.until(lambda: sorted(kind.plural for kind in bench.gaps) == _all(), "gaps of all kinds")
-    assert len(bench.cache.pods(KEY)) == 1, "kopf did not tell"
+    assert len(pods(bench.cache, KEY)) == 1, "kopf did not tell"
     listing = await bench.cluster.api.list(PODS)
     bench.cache.store(PODS).replace((), listing.resource_version)
-    assert bench.cache.pods(KEY) == ()
+    assert pods(bench.cache, KEY) == ()
 
 
 async def test_a_renewed_watch_goes_on_without_a_gap(bench: Bench) -> None:
     await bench.watching()
-    await bench.until(lambda: len(bench.gaps) == len(SELECTORS), "the first gaps")
+    await bench.until(lambda: len(bench.gaps) == len(WATCHED), "the first gaps")
     bench.cluster.hang_up()
-    await bench.until(lambda: len(bench.cluster.watch_requests()) == 2 * len(SELECTORS), "new watches")
+    await bench.until(lambda: len(bench.cluster.watch_requests()) == 2 * len(WATCHED), "new watches")
     await bench.watching()
     bench.cluster.api.put(PODS, pod("a"))
-    await bench.until(lambda: bench.cache.pods(KEY), "the pod")
-    assert len(bench.gaps) == len(SELECTORS)
+    await bench.until(lambda: pods(bench.cache, KEY), "the pod")
+    assert len(bench.gaps) == len(WATCHED)
 
 
 async def test_after_an_outage_it_does_not_go_on_where_it_was(bench: Bench) -> None:
@@ -182,12 +183,12 @@ async def test_after_an_outage_it_does_not_go_on_where_it_was(bench: Bench) -> N
     bench.cluster.api.put(PODS, pod("a"))
     await bench.watching()
     before = len(bench.cluster.requests)
-    bench.cluster.refuse.extend([503] * len(SELECTORS) + [403] * len(SELECTORS))
+    bench.cluster.refuse.extend([503] * len(WATCHED) + [403] * len(WATCHED))
     bench.cluster.hang_up()
-    watches = 4 * len(SELECTORS)
+    watches = 4 * len(WATCHED)
     await bench.until(lambda: len(bench.cluster.watch_requests()) >= watches, "new watches")
     queries = [query for _, _, query in bench.cluster.requests[before:] if "watch" in query]
-    assert {query["resourceVersion"] for query in queries[2 * len(SELECTORS) :]} == {"1"}
+    assert {query["resourceVersion"] for query in queries[2 * len(WATCHED) :]} == {"1"}
     assert all(query["timeoutSeconds"] for query in queries)
 
 
@@ -199,7 +200,7 @@ async def test_a_failing_api_server_is_asked_again(bench: Bench, code: int) -> N
     await bench.until(lambda: not bench.cluster.refuse, "all refusals")
     await bench.watching()
     bench.cluster.api.put(PODS, pod("a"))
-    await bench.until(lambda: bench.cache.pods(KEY), "the pod")
+    await bench.until(lambda: pods(bench.cache, KEY), "the pod")
 
 
 async def test_an_api_server_that_keeps_failing_ends_it(cluster: Watchable) -> None:
@@ -214,7 +215,7 @@ async def test_an_api_server_that_keeps_failing_ends_it(cluster: Watchable) -> N
 
 async def test_named_namespaces_are_watched_one_by_one(cluster: Watchable) -> None:
     bench = Bench(cluster, replace(QUICK, watch_namespaces=("vision", "speech")))
-    wanted = {kind.path(place) for kind in SELECTORS for place in kind.places(("vision", "speech"))}
+    wanted = {kind.path(place) for kind in WATCHED for place in kind.places(("vision", "speech"))}
     assert NODES.path(None) in wanted
     await bench.until(lambda: not bench.monitor.silent(), "all watches")
     assert {path for _, path, _ in cluster.requests} == wanted
@@ -238,4 +239,4 @@ async def test_it_ends_no_task_but_its_own(bench: Bench) -> None:
 
 
 def _all() -> list[str]:
-    return sorted(kind.plural for kind in SELECTORS)
+    return sorted(kind.plural for kind in WATCHED)

@@ -16,10 +16,11 @@ from serval_operator.api.resources import (
     SERVICES,
 )
 from serval_operator.constants import LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
-from serval_operator.runtime.cache import SELECTORS, Cache, watched
+from serval_operator.runtime.cache import Cache, selector, watched
 from serval_operator.runtime.store import Store
 from support import gen
 from support.clock import FakeClock
+from support.watched import OWNERS, WATCHED, pods
 
 
 def owner(name: str) -> Key:
@@ -51,7 +52,7 @@ def clock() -> FakeClock:
 
 @pytest.fixture
 def store(clock: FakeClock) -> Store[Any]:
-    return Cache(clock=clock).store(PODS)
+    return Cache(OWNERS, clock=clock).store(PODS)
 
 
 def version(store: Store[Any], name: str = "a") -> str | None:
@@ -192,10 +193,10 @@ def test_an_object_that_the_watch_does_not_report_is_not_kept(store: Store[Any])
 
 
 def test_models_need_no_label() -> None:
-    cache = Cache()
+    cache = Cache(OWNERS)
     model = {"metadata": {"namespace": "vision", "name": "resnet", "uid": "u", "resourceVersion": "3"}}
     cache.remember(MODEL_DEPLOYMENTS, model)
-    found = cache.model(OWNER)
+    found = cache.owner(OWNER)
     assert found is not None
     assert found.owner == OWNER
 
@@ -260,7 +261,7 @@ def test_a_cluster_put_back_to_an_older_state_is_believed(store: Store[Any]) -> 
 
 
 def test_the_cache_answers_by_owner() -> None:
-    cache = Cache()
+    cache = Cache(OWNERS)
     reference = gen.owner_reference("resnet", "u")
     child = pod("resnet")
     child["metadata"]["ownerReferences"] = [reference]
@@ -270,20 +271,23 @@ def test_the_cache_answers_by_owner() -> None:
     revision["metadata"]["ownerReferences"] = [reference]
     assert cache.store(CONTROLLER_REVISIONS).observe("ADDED", revision) == (OWNER,)
     cache.store(PODS).observe("ADDED", pod())
-    for found in (cache.deployment(OWNER), cache.autoscaler(OWNER), cache.disruption(OWNER)):
+    for found in (
+        cache.named(DEPLOYMENTS, OWNER),
+        cache.named(AUTOSCALERS, OWNER),
+        cache.named(DISRUPTION_BUDGETS, OWNER),
+    ):
         assert found is not None
         assert found.owner_uid == "u"
-    assert [service.name for service in cache.services(OWNER)] == ["resnet"]
-    assert [one.name for one in cache.revisions(OWNER)] == ["resnet-1"]
-    assert [one.name for one in cache.pods(OWNER)] == ["a"]
-    assert cache.model(OWNER) is None
+    assert [service.name for service in cache.owned(SERVICES, OWNER)] == ["resnet"]
+    assert [one.name for one in cache.owned(CONTROLLER_REVISIONS, OWNER)] == ["resnet-1"]
+    assert [one.name for one in pods(cache, OWNER)] == ["a"]
+    assert cache.owner(OWNER) is None
 
 
 def test_children_are_watched_by_our_label_only() -> None:
-    assert {kind for kind, selector in SELECTORS.items() if not selector} == {MODEL_DEPLOYMENTS, NODES}
-    assert set(SELECTORS.values()) == {"", "app.kubernetes.io/managed-by=serval-operator"}
+    assert {kind for kind in WATCHED if not selector(kind)} == {MODEL_DEPLOYMENTS, NODES}
+    assert {selector(kind) for kind in WATCHED} == {"", "app.kubernetes.io/managed-by=serval-operator"}
 
 
 def test_nodes_are_watched_where_that_is_allowed() -> None:
-    assert watched(nodes=True) == tuple(SELECTORS)
-    assert set(SELECTORS) - set(watched(nodes=False)) == {NODES}
+    assert set(watched(OWNERS, nodes=True)) - set(watched(OWNERS, nodes=False)) == {NODES}

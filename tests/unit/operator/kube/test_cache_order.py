@@ -15,6 +15,7 @@ from serval_operator.api.snapshots import PodView, parse_pod
 from serval_operator.constants import LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
 from serval_operator.runtime.cache import Cache
 from serval_operator.runtime.store import Store
+from support.watched import OWNERS
 
 NAMES = st.sampled_from(["a", "b"])
 
@@ -31,7 +32,7 @@ class Deliveries(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.store = Cache().store(PODS)
+        self.store = Cache(OWNERS).store(PODS)
         self.version = 10
         self.cluster: dict[str, dict[str, Any]] = {}
         self.events: list[tuple[str | None, dict[str, Any]]] = []
@@ -131,7 +132,7 @@ TestDeliveries.settings = settings(max_examples=600, stateful_step_count=40, dea
 
 @given(st.lists(st.integers(1, 50), min_size=1, max_size=30))
 def test_events_in_any_order_leave_the_highest(versions: list[int]) -> None:
-    store = Cache().store(PODS)
+    store = Cache(OWNERS).store(PODS)
     for version in versions:
         store.observe(
             "MODIFIED", {"metadata": {"namespace": "n", "name": "a", "resourceVersion": str(version)}}

@@ -5,14 +5,17 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from serval_operator.api.resources import EVENTS
-from serval_operator.api.snapshots import parse_model
+from serval_operator.api.snapshots import parse_owner
 from serval_operator.errors import Forbidden, Transient
 from serval_operator.runtime.event_recorder import REPEAT_SECONDS, EventRecorder
 from support.clock import FakeClock
 from support.fakes import Call, FakeKubeApi
 
-MODEL = parse_model(
-    {"metadata": {"namespace": "vision", "name": "resnet", "uid": "u-1", "resourceVersion": "5"}}
+MODEL = parse_owner(
+    {
+        "kind": "ModelDeployment",
+        "metadata": {"namespace": "vision", "name": "resnet", "uid": "u-1", "resourceVersion": "5"},
+    }
 )
 NOON = datetime(2026, 1, 1, 12, 0, 1, tzinfo=UTC)
 

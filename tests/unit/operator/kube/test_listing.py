@@ -11,10 +11,11 @@ from serval_operator.api.naming import Key
 from serval_operator.api.resources import MODEL_DEPLOYMENTS, NODES, PODS, SERVICES
 from serval_operator.constants import LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
 from serval_operator.errors import Forbidden, KubeError, Transient
-from serval_operator.runtime.cache import SELECTORS, Cache
+from serval_operator.runtime.cache import Cache
 from serval_operator.runtime.lister import COLLECT_SECONDS, Relister
 from support.clock import FakeClock, settle
 from support.fakes import Call, FakeKubeApi
+from support.watched import OWNERS, WATCHED, pods
 
 KEY = Key("ModelDeployment", "vision", "resnet")
 
@@ -28,13 +29,14 @@ class Setup:
     """A relister on a cluster in memory, on a clock of its own."""
 
     def __init__(self, *namespaces: str | None) -> None:
-        self.api, self.cache, self.clock = FakeKubeApi(), Cache(), FakeClock()
+        self.api, self.cache, self.clock = FakeKubeApi(), Cache(OWNERS), FakeClock()
         self.keys: list[Key] = []
         self.repairs: list[tuple[str, int]] = []
         self.relister = Relister(
             self.api,
             self.cache,
-            tuple(SELECTORS),
+            WATCHED,
+            OWNERS,
             namespaces,
             self.keys.append,
             self,
@@ -70,9 +72,9 @@ async def test_the_first_listing_fills_every_kind(at: Setup) -> None:
     assert not at.cache.synced
     await at.relister.fill(10)
     assert at.cache.synced
-    assert at.cache.models.owners() == (KEY,)
-    assert [view.name for view in at.cache.pods(KEY)] == ["a"]
-    assert at.listed() == [resource.plural for resource in SELECTORS]
+    assert at.cache.owners() == (KEY,)
+    assert [view.name for view in pods(at.cache, KEY)] == ["a"]
+    assert at.listed() == [resource.plural for resource in WATCHED]
     assert at.keys == [], "filling is not a repair"
 
 
@@ -90,7 +92,7 @@ async def test_the_first_listing_is_tried_until_it_succeeds(at: Setup) -> None:
     await at.clock.advance(1.0)
     await filling
     assert at.cache.synced
-    assert at.listed() == 3 * [resource.plural for resource in SELECTORS]
+    assert at.listed() == 3 * [resource.plural for resource in WATCHED]
 
 
 async def test_the_first_listing_says_in_the_end_why_it_failed() -> None:
@@ -100,7 +102,7 @@ async def test_the_first_listing_says_in_the_end_why_it_failed() -> None:
         await asyncio.sleep(0)
 
     setup.relister = Relister(
-        setup.api, setup.cache, [PODS], (None,), setup.keys.append, setup, interval=300, sleep=turn
+        setup.api, setup.cache, [PODS], OWNERS, (None,), setup.keys.append, setup, interval=300, sleep=turn
     )
 
     def fail(_: Call) -> None:
@@ -117,16 +119,18 @@ async def test_each_namespace_is_listed_by_itself() -> None:
     setup.api.put(PODS, pod("a"))
     await setup.relister.fill(10)
     places = {(call.namespace, call.resource.plural) for call in setup.api.calls}
-    inside = {(place, kind.plural) for place in ("vision", "speech") for kind in SELECTORS if kind.namespaced}
+    inside = {(place, kind.plural) for place in ("vision", "speech") for kind in WATCHED if kind.namespaced}
     assert places == {*inside, ("", "nodes")}
     assert [call.resource for call in setup.api.calls].count(NODES) == 1
-    assert len(setup.cache.pods(KEY)) == 1
+    assert len(pods(setup.cache, KEY)) == 1
 
 
 async def test_what_may_not_be_watched_is_not_listed() -> None:
     setup = Setup(None)
     kinds = (MODEL_DEPLOYMENTS, PODS)
-    relister = Relister(setup.api, setup.cache, kinds, (None,), setup.keys.append, setup, interval=300)
+    relister = Relister(
+        setup.api, setup.cache, kinds, OWNERS, (None,), setup.keys.append, setup, interval=300
+    )
     await relister.fill(10)
     assert setup.listed() == ["modeldeployments", "pods"]
 
@@ -134,8 +138,10 @@ async def test_what_may_not_be_watched_is_not_listed() -> None:
 async def test_a_new_node_that_only_a_listing_told_of_is_news() -> None:
     setup = Setup(None)
     news: list[str] = []
-    setup.cache = Cache(lambda: news.append("changed"))
-    relister = Relister(setup.api, setup.cache, [NODES], (None,), setup.keys.append, setup, interval=300)
+    setup.cache = Cache(OWNERS, lambda: news.append("changed"))
+    relister = Relister(
+        setup.api, setup.cache, [NODES], OWNERS, (None,), setup.keys.append, setup, interval=300
+    )
     setup.api.put(NODES, {"metadata": {"name": "gpu-0"}})
     await relister.fill(10)
     assert [node.name for node in setup.cache.nodes()] == ["gpu-0"]
@@ -186,11 +192,11 @@ async def test_a_listing_that_fails_is_repeated(at: Setup) -> None:
 
 async def test_everything_is_listed_in_each_interval() -> None:
     setup = Setup(None)
-    kinds = tuple(SELECTORS)
-    quick = Relister(setup.api, setup.cache, kinds, (None,), setup.keys.append, setup, interval=0.01)
+    kinds = WATCHED
+    quick = Relister(setup.api, setup.cache, kinds, OWNERS, (None,), setup.keys.append, setup, interval=0.01)
     setup.relister = quick
     await quick.fill(10)
-    everything = [resource.plural for resource in SELECTORS]
+    everything = [resource.plural for resource in WATCHED]
     async for _ in running(setup):
         async with asyncio.timeout(10):
             while len(setup.listed()) < 3 * len(everything):  # noqa: ASYNC110 - the fake sets no event

@@ -8,6 +8,7 @@ from serval_operator.api.resources import NODES
 from serval_operator.runtime.cache import Cache
 from serval_operator.runtime.node_store import SWEEP_SECONDS, NodeStore, Sweep
 from support.clock import FakeClock
+from support.watched import OWNERS
 
 
 def node(name: str = "gpu-0", version: int = 1, gpus: int = 2, heartbeat: str = "10:00:00") -> dict[str, Any]:
@@ -66,7 +67,7 @@ def test_a_listing_that_lacks_a_node_is_news(store: NodeStore, news: list[str]) 
 
 
 def test_nodes_in_the_cache() -> None:
-    cache = Cache()
+    cache = Cache(OWNERS)
     assert cache.nodes() == ()
     cache.store(NODES).observe("ADDED", node())
     assert [view.name for view in cache.nodes()] == ["gpu-0"]

@@ -17,6 +17,7 @@ from serval_operator.runtime.store import DELETED, MODIFIED
 from serval_operator.runtime.watch_health import WatchMonitor
 from serval_operator.runtime.watcher import Watcher
 from support.watchable import Watchable, watchable
+from support.watched import OWNERS, pods
 
 pytestmark = pytest.mark.unit
 
@@ -40,7 +41,7 @@ class Bench:
 
     def __init__(self, cluster: Watchable, *namespaces: str) -> None:
         self.cluster = cluster
-        self.cache = Cache()
+        self.cache = Cache(OWNERS)
         self.keys: list[Key] = []
         self.repaired: list[Resource] = []
         self.pauses: list[float] = []
@@ -102,7 +103,7 @@ class Bench:
 
     def names(self) -> set[str]:
         """Pods in the cache."""
-        return {one.name for one in self.cache.pods(KEY)}
+        return {one.name for one in pods(self.cache, KEY)}
 
     async def end(self) -> None:
         if self.running:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from serval_operator.api.observation import Observed
 from serval_operator.api.snapshots import (
     parse_deployment,
-    parse_model,
+    parse_owner,
     parse_pod,
     parse_pod_warning,
     parse_service,
@@ -26,7 +26,7 @@ def observed(
     """What was seen ``now`` seconds after the start: by default all children, and nothing wrong with them."""
     seen = [gen.service(), gen.service(name=f"{gen.MODEL}-headless")] if services is None else services
     return Observed(
-        model=parse_model(model or gen.model()),
+        model=parse_owner(model or gen.model()),
         deployment=parse_deployment(deployment or gen.deployment()),
         services={view.name: view for view in map(parse_service, seen)},
         pods=tuple(map(parse_pod, pods)),

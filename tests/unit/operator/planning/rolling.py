@@ -15,7 +15,7 @@ from random import Random
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.naming import Key
 from serval_operator.api.observation import Observed
-from serval_operator.api.snapshots import PodView, RevisionView, parse_deployment, parse_model, parse_pod
+from serval_operator.api.snapshots import PodView, RevisionView, parse_deployment, parse_owner, parse_pod
 from serval_operator.pods.pod_state import judge
 from serval_operator.pods.refused_pod_backoff import Damping, plan_damping
 from serval_operator.workload.rollout import Rollout, Wish, failed_now, heading, plan_rollout
@@ -168,7 +168,7 @@ class World:
             surge=self.surge,
         )
         return Observed(
-            model=parse_model(gen.model(status={"servingRevision": self.serving})),
+            model=parse_owner(gen.model(status={"servingRevision": self.serving})),
             deployment=seen if self.carried else None,
             services={},
             pods=tuple(map(self._view, self.pods)),

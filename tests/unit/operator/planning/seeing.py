@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from serval_operator.api.observation import Observed
-from serval_operator.api.snapshots import RevisionView, parse_deployment, parse_model, parse_pod
+from serval_operator.api.snapshots import RevisionView, parse_deployment, parse_owner, parse_pod
 from support import gen
 
 
@@ -36,7 +36,7 @@ def seeing(
     """
     deployment = replace(parse_deployment(gen.deployment()), revision=carried, replicas=replicas, surge=surge)
     return Observed(
-        model=parse_model(gen.model(status={"servingRevision": serving})),
+        model=parse_owner(gen.model(status={"servingRevision": serving})),
         deployment=deployment if carried else None,
         services={},
         pods=tuple(map(parse_pod, pods)),

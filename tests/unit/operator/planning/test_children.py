@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from serval_operator.api.snapshots import parse_deployment, parse_model
+from serval_operator.api.snapshots import parse_deployment, parse_owner
 from serval_operator.runtime.drift import Action, conflict, decide
 from support import gen
 from unit.operator.configuration import resolved
@@ -12,7 +12,7 @@ from unit.operator.rendering import rendered
 
 pytestmark = pytest.mark.unit
 
-MODEL = parse_model(gen.model())
+MODEL = parse_owner(gen.model())
 MANIFEST = rendered(MODEL, resolved())
 NEW_MANIFEST = rendered(MODEL, resolved(replicas=2))
 HAND = gen.managed("kubectl-edit", {"f:spec": {"f:replicas": {}}})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from serval_operator.api.snapshots import parse_model, parse_pod
+from serval_operator.api.snapshots import parse_owner, parse_pod
 from serval_operator.cluster.node_fit import Request
 from serval_operator.pods.device_report import (
     LONGEST_SAMPLE,
@@ -87,7 +87,7 @@ class TestReport:
 def told(given: Sequence[Answer], known: gen.Object | None = None) -> tuple[str, str, str] | None:
     """The condition, where these are the answers of the ready pods."""
     pods = [parse_pod(gen.pod(f"digits-{number}", gen.ready())) for number, _ in enumerate(given)]
-    model = parse_model(gen.model(status={"conditions": [known]} if known else {}))
+    model = parse_owner(gen.model(status={"conditions": [known]} if known else {}))
     answers = {pod.uid: answer for pod, answer in zip(pods, given, strict=True)}
     found = in_use_condition(model, pods, answers, REQUEST)
     return (found.status, found.reason, found.message) if found else None

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from serval_operator.api.nodes import NodeView, parse_node
-from serval_operator.api.snapshots import parse_model, parse_revision
+from serval_operator.api.snapshots import parse_owner, parse_revision
 from serval_operator.kinds.model_deployment.image_volumes import mounts_model
 from serval_operator.kinds.model_deployment.manifests.deployment import pod_template
 from serval_operator.kinds.model_deployment.manifests.revision import facts_of, revision_record
@@ -71,7 +71,7 @@ def test_nodes_of_another_architecture_do_not_count() -> None:
 
 @pytest.mark.parametrize("mounted", [True, False])
 def test_what_a_revision_does_stays(mounted: bool) -> None:
-    model = parse_model(gen.model())
+    model = parse_owner(gen.model())
     template: dict[str, Any] = pod_template(model, replace(IMAGE, image_volume=mounted), "key")
     record = parse_revision(
         revision_record(model, key="key", template=template, facts=facts_of(IMAGE), number=1)

@@ -9,9 +9,9 @@ import pytest
 
 from serval_operator.__main__ import main, serve
 from serval_operator.config import load_configuration
-from serval_operator.runtime.cache import SELECTORS
 from serval_operator.settings import Settings
 from support.watchable import watchable
+from support.watched import WATCHED
 
 
 def test_check_config_says_ok(config_file: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -56,7 +56,7 @@ async def test_no_cluster_is_exit_2(config_file: Path, caplog: pytest.LogCapture
 async def test_the_failure_of_a_part_is_logged_and_exit_1(
     config_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    async with watchable(tuple(SELECTORS)) as cluster:
+    async with watchable(WATCHED) as cluster:
         cluster.refuse = [500] * 100_000
         kubeconfig = tmp_path / "kubeconfig"
         named = {"cluster": "c", "user": "u"}

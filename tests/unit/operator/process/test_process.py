@@ -21,9 +21,9 @@ from serval_operator.controllers import Work
 from serval_operator.errors import Fenced, KubeError, LeaseLost, ServalError
 from serval_operator.manager import Operator
 from serval_operator.runtime.authentication import Connection, Credentials
-from serval_operator.runtime.cache import SELECTORS
 from serval_operator.settings import Settings
 from support.watchable import Watchable, watchable
+from support.watched import WATCHED
 
 pytestmark = pytest.mark.unit
 
@@ -107,7 +107,7 @@ class Bench:
 
 @pytest.fixture
 async def bench(config_file: Path) -> AsyncIterator[Bench]:
-    async with watchable(tuple(SELECTORS)) as cluster:
+    async with watchable(WATCHED) as cluster:
         bench = Bench(cluster, load_configuration(config_file))
         yield bench
         for operator in bench.running:
@@ -125,7 +125,7 @@ async def test_it_serves_what_is_there_and_what_comes(bench: Bench) -> None:
     await bench.until(lambda: "reconcile_seconds_count" in operator.metrics.text().decode(), "a reconcile")
     other = {"metadata": {"namespace": "vision", "name": "vgg"}, "spec": {}}
     bench.cluster.api.put(MODEL_DEPLOYMENTS, other)
-    await bench.until(lambda: bench.work().cache.model(OTHER), "the other one")
+    await bench.until(lambda: bench.work().cache.owner(OTHER), "the other one")
     page = (await bench.ask("/metrics"))[1]
     assert 'serval_operator_cached_objects{resource="modeldeployments"} 2.0' in page
     assert "serval_operator_queue_depth 0.0" in page
@@ -298,7 +298,7 @@ async def test_one_that_ends_hands_over_at_once(bench: Bench) -> None:
             await asyncio.sleep(0.005)
     assert await bench.ready() == "ok"
     assert bench.lease()["holderIdentity"] not in (None, holder)
-    assert bench.work().cache.model(KEY) is not None
+    assert bench.work().cache.owner(KEY) is not None
 
 
 async def test_a_lease_that_is_lost_ends_it(bench: Bench) -> None:

@@ -171,7 +171,7 @@ class TestPorts:
             "spec": {"ports": [{"port": 1}]},
         }
         before = world.api.put(SERVICES, theirs)
-        world.reconciler._applier._settled.clear()
+        world.restarted()
         world.cache.store(SERVICES).observe("MODIFIED", self.touched(world))
         self.picky(world)
         with pytest.raises(Conflict):
@@ -181,7 +181,7 @@ class TestPorts:
     @staticmethod
     def touched(world: World) -> gen.Object:
         """Our Service as it was, with a field of somebody else: an apply is due."""
-        (view,) = [one for one in world.cache.services(KEY) if one.name == gen.MODEL]
+        (view,) = [one for one in world.cache.owned(SERVICES, KEY) if one.name == gen.MODEL]
         obj = gen.service(gen.managed("kubectl", {"f:spec": {}}))
         obj["metadata"] |= {"uid": view.uid, "resourceVersion": str(int(view.resource_version) + 1)}
         return obj

@@ -13,6 +13,7 @@ from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError, Tran
 from serval_operator.kinds.model_deployment.reconciler import RETRY_REFUSED
 from serval_operator.runtime.cache import Cache
 from support import gen
+from support.watched import OWNERS
 from unit.operator.reconcile.world import PLACE, World
 
 pytestmark = pytest.mark.unit
@@ -135,7 +136,7 @@ class TestChange:
         world = World()
         await world.reconcile()
         before = world.stored(SERVICES)
-        world.cache = Cache()
+        world.cache = Cache(OWNERS)
         world.cache.store(MODEL_DEPLOYMENTS).observe("ADDED", world.stored(MODEL_DEPLOYMENTS))
         world.restarted()
         assert ("apply", "Service", gen.MODEL) in await world.calls()

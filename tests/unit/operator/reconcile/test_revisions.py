@@ -12,6 +12,7 @@ from serval_operator.kinds.model_deployment.reconciler import RETRY_REFUSED
 from serval_operator.runtime.cache import Cache
 from serval_operator.workload.revision_history import HISTORY
 from support import gen
+from support.watched import OWNERS
 from unit.operator.configuration import CONFIGURATION
 from unit.operator.reconcile.world import World, roll, served
 
@@ -62,7 +63,7 @@ class TestRecord:
     async def test_one_that_is_there_and_was_not_seen_is_no_failure(self) -> None:
         world = World()
         await world.reconcile()
-        world.cache = Cache()
+        world.cache = Cache(OWNERS)
         world.cache.store(MODEL_DEPLOYMENTS).observe("ADDED", world.stored(MODEL_DEPLOYMENTS))
         world.restarted()
         calls = await world.calls()

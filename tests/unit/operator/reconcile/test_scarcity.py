@@ -59,7 +59,7 @@ class TestFirst:
         assert world.told()[:2] == ("False", "NoNodeOffersResource")
         assert world.told("AcceleratorAvailable")[0] == "False"
         assert world.status["replicasSummary"] == "0/1"
-        assert KEY in world.reconciler.waiting
+        assert KEY in world.reconciler.waiting()
         assert world.events == [("Warning", "NoNodeOffersResource")]
 
     async def test_until_there_is_one(self) -> None:
@@ -69,7 +69,7 @@ class TestFirst:
         await world.reconcile()
         assert world.stored_deployment["spec"]["replicas"] == 1
         assert world.told()[1] == "Progressing"
-        assert KEY not in world.reconciler.waiting
+        assert KEY not in world.reconciler.waiting()
 
     @pytest.mark.parametrize(("wish", "replicas"), [("Wait", 1), ("Refuse", 0), ("Auto", 0)])
     async def test_as_the_user_asks(self, wish: str, replicas: int) -> None:
@@ -119,7 +119,7 @@ class TestWaiting:
                 {"kind": "Pod", "namespace": "other", "name": "stranger", "node": "gpu-0", "count": 1}
             ],
         }
-        assert KEY in world.reconciler.waiting
+        assert KEY in world.reconciler.waiting()
 
     async def test_looks_again_by_itself(self) -> None:
         world = await waiting()
@@ -132,7 +132,7 @@ class TestWaiting:
         assert world.told()[:2] == ("True", "Serving")
         assert world.told("AcceleratorAvailable")[:2] == ("True", "Done")
         assert "accelerator" not in world.status
-        assert KEY not in world.reconciler.waiting
+        assert KEY not in world.reconciler.waiting()
 
     async def test_a_node_that_comes_is_told(self) -> None:
         world = await waiting()
@@ -146,7 +146,7 @@ class TestWaiting:
         world.api.remove(PODS, gen.NAMESPACE, "digits-1")
         assert await world.reconcile() is None
         assert "accelerator" not in world.status
-        assert KEY not in world.reconciler.waiting
+        assert KEY not in world.reconciler.waiting()
 
 
 class TestWords:

@@ -18,17 +18,19 @@ from serval_operator.api.resources import (
     SERVICES,
     Resource,
 )
-from serval_operator.api.snapshots import ModelView, PodView
+from serval_operator.api.snapshots import OwnerView, PodView
 from serval_operator.cluster.capacity import Supply
 from serval_operator.config import Configuration
 from serval_operator.kinds.model_deployment.reconciler import ModelReconciler
 from serval_operator.pods.device_prober import Devices
-from serval_operator.runtime.cache import SELECTORS, Cache
+from serval_operator.runtime.cache import Cache, selector
 from serval_operator.runtime.publisher import Publisher
+from serval_operator.runtime.reconciler import Reconciler
 from serval_operator.workload.gatherer import Gatherer
 from serval_operator.workload.rollout_decider import Decider
 from support import gen
 from support.fakes import Call, FakeKubeApi
+from support.watched import OWNERS, WATCHED
 from unit.operator.configuration import CONFIGURATION
 
 PLACE = (gen.NAMESPACE, gen.MODEL)
@@ -73,7 +75,7 @@ class World:
 
     def __init__(self, **spec: Any) -> None:
         self.api = FakeKubeApi()
-        self.cache = Cache()
+        self.cache = Cache(OWNERS)
         self.events: list[Event] = []
         self.states: list[str | None] = []
         self.became_ready: list[dict[str, float]] = []
@@ -90,10 +92,10 @@ class World:
         self.api.put(MODEL_DEPLOYMENTS, gen.model(**spec))
         self.reconciler = self.restarted()
 
-    def restarted(self) -> ModelReconciler:
+    def restarted(self) -> Reconciler:
         """A reconciler that remembers nothing; the next `reconcile` uses it."""
         gatherer = Gatherer(self.api, self.cache, lambda: gen.moment(self.seconds))
-        self.reconciler = ModelReconciler(
+        controller = ModelReconciler(
             self.api,
             gatherer,
             Decider(self, hide_foreign=False),
@@ -103,6 +105,7 @@ class World:
             self,
             Devices(self, self.woken.append, self.pause),
         )
+        self.reconciler = Reconciler(self.cache, {KEY.kind: controller})
         return self.reconciler
 
     async def reconcile(self) -> float | None:
@@ -227,7 +230,7 @@ class World:
 
     # --- Recorder and Meter ---------------------------------------------------------------------------
 
-    async def event(self, model: ModelView, kind: str, reason: str, message: str) -> None:
+    async def event(self, model: OwnerView, kind: str, reason: str, message: str) -> None:
         """Take an event; what it says stands in the status by then."""
         assert model.name == gen.MODEL
         about = "AcceleratorInUse" if reason == "EngineOnCpu" else "Ready"
@@ -245,10 +248,10 @@ class World:
         self.became_ready.append(seconds_by_phase)
 
     def _watch(self, resource: Resource, kind: str, obj: gen.Object) -> None:
-        if self.deaf or resource not in SELECTORS:
+        if self.deaf or resource not in WATCHED:
             return
         labels = obj["metadata"].get("labels") or {}
-        wanted = [one.partition("=") for one in SELECTORS[resource].split(",") if one]
+        wanted = [one.partition("=") for one in selector(resource).split(",") if one]
         if all(labels.get(name) == value for name, _, value in wanted):
             self.cache.store(resource).observe(kind, obj)
 

@@ -7,7 +7,7 @@ from typing import Any, Final
 from serval_contract.metrics import REQUESTS_GAUGE
 from serval_operator.api.blocks import CPU, Metric
 from serval_operator.api.naming import Manifest
-from serval_operator.api.snapshots import ModelView
+from serval_operator.api.snapshots import OwnerView
 from serval_operator.constants import API_VERSION, CONTAINER_SERVER
 from serval_operator.kinds.model_deployment.manifests.metadata import child
 from serval_operator.kinds.model_deployment.spec import ModelSpec
@@ -30,7 +30,7 @@ until then the load still looks too high. Down one at a time, after ten minutes 
 given up may be somebody else's when it is wanted back."""
 
 
-def autoscaler(model: ModelView, spec: ModelSpec) -> Manifest | None:
+def autoscaler(model: OwnerView, spec: ModelSpec) -> Manifest | None:
     """Whole HorizontalPodAutoscaler; None where none is asked for, or while no replica is wanted.
 
     It targets the ModelDeployment and not the Deployment: the autoscaler writes ``spec.replicas`` through the

@@ -7,7 +7,7 @@ from typing import Any
 
 from serval_operator.api.blocks import IN_PLACE, SURGE, Rollout, Strategy
 from serval_operator.api.naming import Manifest, pin_name, selector
-from serval_operator.api.snapshots import ModelView
+from serval_operator.api.snapshots import OwnerView
 from serval_operator.constants import (
     ANNOTATION_AWS_SKIP,
     ANNOTATION_AZURE_SKIP,
@@ -31,7 +31,7 @@ _ROLLING = {
 }
 
 
-def pod_template(model: ModelView, resolved: Resolved, revision: str) -> dict[str, Any]:
+def pod_template(model: OwnerView, resolved: Resolved, revision: str) -> dict[str, Any]:
     """Template of the pods, without the labels of its revision and of its owner's uid.
 
     Parameters
@@ -63,7 +63,7 @@ def _kept_from(resolved: Resolved) -> dict[str, str]:
 
 
 def deployment(
-    model: ModelView,
+    model: OwnerView,
     *,
     template: Mapping[str, Any],
     revision: str,

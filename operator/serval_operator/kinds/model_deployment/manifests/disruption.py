@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from serval_operator.api.blocks import Disruption
 from serval_operator.api.naming import Manifest, selector
-from serval_operator.api.snapshots import ModelView
+from serval_operator.api.snapshots import OwnerView
 from serval_operator.kinds.model_deployment.manifests.metadata import child
 from serval_operator.kinds.model_deployment.spec import ModelSpec
 
 
-def disruption_budget(model: ModelView, spec: ModelSpec) -> Manifest | None:
+def disruption_budget(model: OwnerView, spec: ModelSpec) -> Manifest | None:
     """Whole PodDisruptionBudget; None for one replica that nobody asked a budget for.
 
     It always leaves at least one pod to evict, so that no drain hangs for ever, and pods that do not answer

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from serval_operator.api.naming import Key, Manifest, digest, selector
-from serval_operator.api.snapshots import ModelView
+from serval_operator.api.snapshots import OwnerView
 from serval_operator.constants import (
     ANNOTATION_APPLIED,
     API_VERSION,
@@ -20,7 +20,7 @@ def labels(key: Key) -> dict[str, str]:
     return {**selector(key), LABEL_COMPONENT: COMPONENT_SERVER}
 
 
-def metadata(model: ModelView, name: str) -> dict[str, Any]:
+def metadata(model: OwnerView, name: str) -> dict[str, Any]:
     """Metadata of a child: name, labels, and the custom resource as its owner."""
     return {
         "name": name,
@@ -39,7 +39,7 @@ def metadata(model: ModelView, name: str) -> dict[str, Any]:
     }
 
 
-def child(model: ModelView, name: str, api_version: str, kind: str, spec: Mapping[str, Any]) -> Manifest:
+def child(model: OwnerView, name: str, api_version: str, kind: str, spec: Mapping[str, Any]) -> Manifest:
     """Whole manifest of a child, owned by the custom resource, with a hash of itself as an annotation.
 
     The hash tells later whether this very manifest was applied last. Owner references are left out of it, so

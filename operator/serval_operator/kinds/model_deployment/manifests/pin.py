@@ -6,14 +6,14 @@ from typing import Final
 
 from serval_contract.pin import PIN_FILE, Pin
 from serval_operator.api.naming import Manifest, pin_name
-from serval_operator.api.snapshots import ModelView, RevisionView
+from serval_operator.api.snapshots import OwnerView, RevisionView
 from serval_operator.kinds.model_deployment.manifests.metadata import metadata
 
 REVISION_API: Final = "apps/v1"
 REVISION_KIND: Final = "ControllerRevision"
 
 
-def pin(model: ModelView, record: RevisionView, *, version: int, digest: str) -> Manifest:
+def pin(model: OwnerView, record: RevisionView, *, version: int, digest: str) -> Manifest:
     """Whole ConfigMap, to be created once: it is immutable, as a revision's model is.
 
     The revision's ControllerRevision owns it, so that both go at the same time. Replicas mount it if it is

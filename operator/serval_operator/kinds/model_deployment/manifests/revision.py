@@ -8,7 +8,7 @@ from typing import Any
 from serval_operator.api.capabilities import ADDED_BY_FRONT, RAW_SCORE
 from serval_operator.api.facts import FORMAT, Facts, Placement
 from serval_operator.api.naming import Manifest, revision_name
-from serval_operator.api.snapshots import ModelView
+from serval_operator.api.snapshots import OwnerView
 from serval_operator.constants import LABEL_REVISION
 from serval_operator.kinds.model_deployment.effective_spec import Resolved
 from serval_operator.kinds.model_deployment.manifests.metadata import metadata
@@ -37,7 +37,7 @@ def facts_of(resolved: Resolved) -> Facts:
 
 
 def revision_record(
-    model: ModelView, *, key: str, template: Mapping[str, Any], facts: Facts, number: int
+    model: OwnerView, *, key: str, template: Mapping[str, Any], facts: Facts, number: int
 ) -> Manifest:
     """Whole ControllerRevision, to be created once: its data is immutable.
 

@@ -1,0 +1,72 @@
+"""The reconcile of any kind: hand a key to the controller of its kind, or forget an object that is gone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
+from typing import Protocol
+
+from serval_operator.api.naming import Key
+from serval_operator.api.snapshots import OwnerView
+from serval_operator.runtime.cache import Cache
+
+
+class Controller(Protocol):
+    """Brings objects of one kind, one at a time, to what their specs say.
+
+    It remembers nothing that must not be forgotten: any reconcile may be the first after a restart, and two
+    in a row do no more than one.
+    """
+
+    @property
+    def waiting(self) -> AbstractSet[Key]:
+        """Keys that have to look again when nodes change."""
+
+    async def reconcile(self, owner: OwnerView) -> float | None:
+        """Reconcile one object; returns the seconds after which to come again, or None.
+
+        Raises
+        ------
+        KubeError
+            Something transient; the queue tries again with back-off.
+        """
+
+    def forget(self, key: Key) -> None:
+        """Forget an object that is gone."""
+
+
+class Reconciler:
+    """Reconciles keys of all kinds.
+
+    Parameters
+    ----------
+    controllers:
+        By kind.
+    """
+
+    def __init__(self, cache: Cache, controllers: Mapping[str, Controller]) -> None:
+        self._cache = cache
+        self._controllers = controllers
+
+    async def reconcile(self, key: Key) -> float | None:
+        """Reconcile one key; returns the seconds after which to come again, or None.
+
+        Raises
+        ------
+        KubeError
+            Something transient; the queue tries again with back-off.
+        """
+        controller, owner = self._controllers[key.kind], self._cache.owner(key)
+        if owner is None or owner.deleting:
+            # Owner references let Kubernetes remove the children; a write now would only create them again.
+            controller.forget(key)
+            return None
+        return await controller.reconcile(owner)
+
+    def knows(self, key: Key) -> bool:
+        """Whether a key is of a kind that is reconciled here."""
+        return key.kind in self._controllers
+
+    def waiting(self) -> set[Key]:
+        """Keys that have to look again when nodes change."""
+        return {key for controller in self._controllers.values() for key in controller.waiting}
