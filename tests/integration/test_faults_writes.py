@@ -96,8 +96,9 @@ def end_state(cluster: Cluster, namespace: str) -> dict[str, Any]:
     assert found is not None
     status = found["status"]
     told = {one["type"]: (one["status"], one["reason"]) for one in status["conditions"]}
-    # Names that hold a part of the object's uid are others in each round.
-    made = json.dumps(children(cluster, namespace)).replace(found["metadata"]["uid"][:8], "uid")
+    # The object's uid, and names that contain a part of it, differ in each round.
+    uid = found["metadata"]["uid"]
+    made = json.dumps(children(cluster, namespace)).replace(uid, "uid").replace(uid[:8], "uid")
     return {"children": json.loads(made), "told": told, "replicas": status["replicasSummary"]}
 
 
