@@ -137,7 +137,7 @@ class TestFetch:
         ],
     )
     def test_what_is_wrong_with_the_archive(self, stand: Stand, path: str, reason: str, words: str) -> None:
-        stand.create("wrong", model={**stand.model, "uri": stand.uri(path)})
+        stand.create("wrong", model=stand.tensorflow(path))
         assert words in message(failing(stand, "wrong", reason))
 
     def test_digest(self, stand: Stand) -> None:
@@ -168,7 +168,7 @@ class TestServer:
         serving(stand, "small")
 
     def test_model_that_cannot_be_loaded(self, stand: Stand) -> None:
-        stand.create("damaged", model={**stand.model, "uri": stand.uri("damaged.tar.gz")})
+        stand.create("damaged", model=stand.tensorflow("damaged.tar.gz"))
         assert "did not become available" in message(failing(stand, "damaged", "ModelLoadFailed", 180))
         stand.patch("damaged", model=stand.model)
         serving(stand, "damaged")
