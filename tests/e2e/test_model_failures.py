@@ -162,7 +162,8 @@ class TestServer:
         assert "exit code" in message(failing(stand, "crash", "CrashLoop"))
 
     def test_out_of_memory(self, stand: Stand) -> None:
-        stand.create("small", resources={"limits": {"memory": "64Mi"}})
+        # TensorFlow alone takes more, whatever the model is.
+        stand.create("small", resources={"limits": {"memory": "64Mi"}}, model=stand.tensorflow())
         failing(stand, "small", "OutOfMemory", 180)
         stand.patch("small", resources={"limits": {"memory": "2Gi"}})
         serving(stand, "small")
