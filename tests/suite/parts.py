@@ -42,7 +42,8 @@ UNIT_SERIAL = Part("unit, one at a time", "unit", ("tests/unit", "-m", "serial")
 INTEGRATION = Part("integration", "integration", ("tests/integration",))
 LAB = Part("lab", "lab", (LAB_TESTS,))
 E2E = Part("e2e", "e2e", ("tests/e2e", f"--ignore={LAB_TESTS}"))
-STAGES: tuple[Stage, ...] = ((UNIT,), (UNIT_SERIAL,), (INTEGRATION,), (LAB,), (E2E,))
+STAGES: tuple[Stage, ...] = ((UNIT,), (UNIT_SERIAL,), (INTEGRATION, E2E), (LAB,))
+"""Integration and end-to-end tests mostly wait, each for a cluster of its own, so they share the cores."""
 
 
 def stages(layers: Collection[str]) -> list[Stage]:
