@@ -5,6 +5,7 @@ SHELL := /bin/bash
 
 PY := .venv/bin/python
 READY := .venv/.ready
+SUITE := PYTHONPATH=tests $(PY) -m suite
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  %-16s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,7 +23,13 @@ demo: $(READY) packages ## a real Kubernetes from nothing, the operator, a train
 
 # What takes minutes once is made before the tests, whose own limits are for a warm machine.
 test: verify binaries images ## everything: lint, types, unit, integration (real control plane), e2e (real nodes)
-	@SERVAL_FORBID_SKIPS=1 $(PY) -m pytest tests
+	@SERVAL_FORBID_SKIPS=1 $(SUITE)
+
+test-all: verify binaries images ## the same with nothing sampled or left out: for the night
+	@SERVAL_WHOLE=1 SERVAL_FORBID_SKIPS=1 $(SUITE)
+
+test-lab: $(READY) packages ## the lab's own tests, which `make test` runs when the lab changed; needs root
+	@$(SUITE) lab
 
 verify: lint typecheck generated words ## what needs no cluster and no test
 
@@ -41,14 +48,14 @@ generated: $(READY) ## fail if a generated part is out of date
 words: $(READY) ## fail if the prose of documents or code has more unclear words than allowed
 	@$(PY) tools/words.py
 
-unit: $(READY) ## tables, goldens, properties; seconds to two minutes
-	@$(PY) -m pytest tests/unit
+unit: $(READY) ## tables, goldens, properties; minutes, on two cores
+	@$(SUITE) unit
 
 integration: $(READY) packages ## against etcd, kube-apiserver, controller manager and scheduler
-	@$(PY) -m pytest tests/integration
+	@$(SUITE) integration
 
 e2e: $(READY) packages ## on the real nodes; needs root
-	@$(PY) -m pytest tests/e2e
+	@$(SUITE) e2e
 
 bench: $(READY) packages ## measures the operator and the server; prints tables
 	@$(PY) -m benchmarks
@@ -71,4 +78,4 @@ lab-kubeconfig: $(READY) ## path of the running lab's kubeconfig
 clean: ## remove what was made in the checkout
 	@rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache build dist
 
-.PHONY: help venv packages demo test verify lint typecheck generate generated words unit integration e2e bench binaries images lab-up lab-down lab-kubeconfig clean
+.PHONY: help venv packages demo test test-all test-lab verify lint typecheck generate generated words unit integration e2e bench binaries images lab-up lab-down lab-kubeconfig clean

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -11,9 +11,9 @@ import pytest
 from serval_lab.binaries import ensure
 from serval_lab.pins import ALL
 from serval_lab.settings import Settings
+from suite.results import LAYERS, VARIABLE, collected, count_lines, layer_of, sampled_lines
+from support import whole
 
-LAYERS = ("unit", "integration", "e2e")
-ROOT = Path(__file__).resolve().parent.parent
 FORBID_SKIPS = "SERVAL_FORBID_SKIPS"
 
 
@@ -31,32 +31,33 @@ def helm() -> Path:
     return ensure([pin], Settings.from_environment(), print).path("helm")
 
 
-def layer_of(item: pytest.Item) -> str:
-    """Layer of a test: the folder under tests/ that it lies in."""
-    return item.path.relative_to(ROOT / "tests").parts[0]
+@pytest.fixture
+def sampled(record_property: Callable[[str, object], None]) -> Callable[[int, int, str], None]:
+    """Records how many of its cases a test ran; the summary names tests that did not run all of them."""
+    return lambda ran, total, what: whole.note(record_property, ran, total, what)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Mark each test with its layer, and run the cheap layers first."""
     for item in items:
-        item.add_marker(getattr(pytest.mark, layer_of(item)))
-    items.sort(key=lambda item: LAYERS.index(layer_of(item)))
+        item.add_marker(getattr(pytest.mark, layer_of(item.nodeid)))
+    items.sort(key=lambda item: LAYERS.index(layer_of(item.nodeid)))
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many tests of each layer really ran."""
-    counts = {outcome: Counter[str]() for outcome in ("passed", "failed", "skipped")}
-    for outcome, counter in counts.items():
-        for report in terminalreporter.stats.get(outcome, []):
-            counter[Path(report.nodeid).parts[1] if report.nodeid.startswith("tests/") else "?"] += 1
+    """Say how many tests of each layer really ran, and which of them ran a sample."""
+    results = collected(terminalreporter.stats)
     terminalreporter.section("layers")
-    for layer in LAYERS:
-        numbers = ", ".join(f"{counter[layer]} {outcome}" for outcome, counter in counts.items())
-        terminalreporter.write_line(f"{layer}: {numbers}")
+    for line in (*count_lines(results), *sampled_lines(results)):
+        terminalreporter.write_line(line)
 
 
 def pytest_sessionfinish(session: pytest.Session) -> None:
     """Where every part must run (`make test`), a skipped test is a failure."""
     reporter = session.config.pluginmanager.get_plugin("terminalreporter")
-    if os.environ.get(FORBID_SKIPS) and reporter is not None and reporter.stats.get("skipped"):
+    if reporter is None:
+        return  # a worker of pytest-xdist: its controller has the reports
+    if os.environ.get(FORBID_SKIPS) and reporter.stats.get("skipped"):
         session.exitstatus = pytest.ExitCode.TESTS_FAILED
+    if os.environ.get(VARIABLE):
+        collected(reporter.stats).dump(Path(os.environ[VARIABLE]))

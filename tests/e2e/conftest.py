@@ -14,11 +14,13 @@ from examples.demo.model import TrainedModel, trained_model
 
 from e2e.stand import (
     ARCHIVE,
+    BOTH,
     CA_CONFIG_MAP,
     LIKE_OFFICIAL,
     OPERATOR_NODE,
     PULLS_ALWAYS,
     RESTRICTED,
+    TENSORFLOW_ARCHIVE,
     Stand,
     empty_archive,
     evil_archive,
@@ -29,7 +31,7 @@ from serval_lab.cleanup import leftovers
 from serval_lab.images import Images, build_images
 from serval_lab.services import write_image
 from support.chart import CHART, NAMESPACE, RELEASE
-from support.cluster import Cluster
+from support.cluster import Cluster, Object
 from support.plane import unused
 from support.store import ModelStore
 from support.wait import until
@@ -37,6 +39,9 @@ from support.wait import until
 LAB = "SERVAL_TEST_LAB"
 """Variable with another name for the lab: runs with different names may go on side by side."""
 NODE_GRACE = 8.0
+GRACE = 1
+"""Seconds of grace of pods that a test leaves behind."""
+ONNX_TRAINER = Path(__file__).resolve().parents[2] / "examples" / "digits" / "export_onnx.py"
 HPA_PERIOD = 3.0
 NO_IMAGE = "no-image"
 NO_PROGRAM = "no-program"
@@ -68,7 +73,13 @@ def cluster(cluster_lab: Lab) -> Iterator[Cluster]:
 
 @pytest.fixture(scope="session")
 def model() -> TrainedModel:
-    """The digits model, trained or from the cache."""
+    """The digits in ONNX, trained or from the cache; an image is its pixels."""
+    return trained_model(Settings.from_environment().cache / "demo", print, ONNX_TRAINER)
+
+
+@pytest.fixture(scope="session")
+def tensorflow_model() -> TrainedModel:
+    """The digits in TensorFlow, trained or from the cache; an image is a PNG."""
     return trained_model(Settings.from_environment().cache / "demo", print)
 
 
@@ -86,7 +97,7 @@ def installed(cluster_lab: Lab, images: Images) -> Lab:
 def chart_values(lab: Lab, images: Images) -> dict[str, Any]:
     """Values of the chart: the lab's images, and runtimes that fail in ways that the tests need."""
     operator_tag, server_tag = (ref.rpartition(":")[2] for ref in (images.operator, images.server))
-    broken = {"frameworks": ["TensorFlow"], "capabilities": ["grpc-predict"]}
+    broken = {"frameworks": BOTH, "capabilities": ["grpc-predict"]}
     return {
         "image": {"registry": lab.registry, "tag": operator_tag},
         "serverImage": {"registry": lab.registry, "tag": server_tag},
@@ -98,7 +109,7 @@ def chart_values(lab: Lab, images: Images) -> dict[str, Any]:
             "crash": {**broken, "images": {"default": images.operator}},
             NO_PROGRAM: {**broken, "images": {"default": broken_image(lab)}},
             PULLS_ALWAYS: {
-                "frameworks": ["TensorFlow"],
+                "frameworks": BOTH,
                 "images": {"default": images.server},
                 "capabilities": ["grpc-predict", "rest-predict", "raw-score", "metrics"],
                 "imagePullPolicy": "Always",
@@ -122,7 +133,9 @@ def broken_image(lab: Lab) -> str:
 
 
 @pytest.fixture
-def store(cluster_lab: Lab, cluster: Cluster, model: TrainedModel) -> Iterator[ModelStore]:
+def store(
+    cluster_lab: Lab, cluster: Cluster, model: TrainedModel, tensorflow_model: TrainedModel
+) -> Iterator[ModelStore]:
     """A model store in a namespace of its own."""
     created = cluster.create(
         {"apiVersion": "v1", "kind": "Namespace", "metadata": {"generateName": "e2e-", "labels": RESTRICTED}}
@@ -132,7 +145,8 @@ def store(cluster_lab: Lab, cluster: Cluster, model: TrainedModel) -> Iterator[M
     store = ModelStore(cluster_lab.host, namespace)
     store.answers |= {
         ARCHIVE: model.archive,
-        "damaged.tar.gz": without(model.archive, "variables"),
+        TENSORFLOW_ARCHIVE: tensorflow_model.archive,
+        "damaged.tar.gz": without(tensorflow_model.archive, "variables"),
         "denied.tar.gz": 403,
         "empty.tar.gz": empty_archive(),
         "evil.tar.gz": evil_archive(),
@@ -141,13 +155,37 @@ def store(cluster_lab: Lab, cluster: Cluster, model: TrainedModel) -> Iterator[M
         cluster.create(manifest)
     store.start()
     yield store
-    # Pods hold devices that the next test needs, so their end is waited for. The namespace's own end is not:
-    # its controller looks again only after half of the longest grace period.
     for made in cluster.list("ModelDeployment", namespace):
         cluster.delete("ModelDeployment", namespace, made["metadata"]["name"])
-    until(f"the end of the pods in {namespace}", lambda: not cluster.list("Pod", namespace), limit=120)
+    # Garbage collection comes first: a ReplicaSet that is still there makes pods in place of deleted ones.
+    until(f"the ReplicaSets gone from {namespace}", lambda: not cluster.list("ReplicaSet", namespace), 60)
+    until(f"the end of the pods in {namespace}", lambda: not hurried(cluster, namespace), limit=120)
     cluster.delete("Namespace", None, namespace)
     store.stop()
+
+
+def hurried(cluster: Cluster, namespace: str) -> list[Object]:
+    """Delete the pods of a namespace without their long grace, and return those that are worth a wait.
+
+    No client sends requests any more, so there is nothing to drain. A pod that holds a device is worth a
+    wait, as the next test needs the device. The end of the namespace is not: its controller looks again only
+    after half of the longest grace period.
+    """
+    found = []
+    for pod in cluster.list("Pod", namespace):
+        metadata = pod["metadata"]
+        if metadata.get("deletionGracePeriodSeconds", GRACE + 1) > GRACE:
+            cluster.delete("Pod", namespace, metadata["name"], gracePeriodSeconds=GRACE)
+            found.append(pod)
+        elif holds_device(pod):
+            found.append(pod)
+    return found
+
+
+def holds_device(pod: Object) -> bool:
+    """Whether a pod asks for more than CPU and memory."""
+    limits = (one.get("resources", {}).get("limits", {}) for one in pod["spec"]["containers"])
+    return any("/" in resource for one in limits for resource in one)
 
 
 @pytest.fixture

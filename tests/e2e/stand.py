@@ -20,6 +20,11 @@ PULLS_ALWAYS = "pulls-always"
 LIKE_OFFICIAL = "like-official"
 """Runtime that stands for TensorFlow's official image, which cannot be had here: our own without extras."""
 ARCHIVE = "digits.tar.gz"
+"""In the store: the digits as an ONNX model, which a server loads within a second."""
+TENSORFLOW_ARCHIVE = "digits-tensorflow.tar.gz"
+"""The digits as a SavedModel, for tests of what only TensorFlow does: it takes seconds to import."""
+BOTH = ["TensorFlow", "ONNX"]
+"""Frameworks of runtimes that are to fail, or serve, whatever the model is."""
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 
 
@@ -31,7 +36,7 @@ class Stand:
     namespace:
         Pod Security "restricted" is enforced in it.
     store:
-        Serves the model's archive as `ARCHIVE`.
+        Serves `ARCHIVE` and `TENSORFLOW_ARCHIVE`.
     """
 
     def __init__(self, cluster: Cluster, namespace: str, store: ModelStore) -> None:
@@ -42,8 +47,12 @@ class Stand:
 
     @property
     def model(self) -> dict[str, Any]:
-        """The good model."""
-        return {"uri": self.uri(ARCHIVE), "caConfigMapRef": {"name": CA_CONFIG_MAP, "key": CA_KEY}}
+        """The good model, in ONNX."""
+        return {**self.tensorflow(ARCHIVE), "framework": "ONNX"}
+
+    def tensorflow(self, archive: str = TENSORFLOW_ARCHIVE) -> dict[str, Any]:
+        """A model in TensorFlow: the good one, or what another archive of the store holds."""
+        return {"uri": self.uri(archive), "caConfigMapRef": {"name": CA_CONFIG_MAP, "key": CA_KEY}}
 
     def uri(self, path: str, **where: int) -> str:
         """Address of a path in the store."""

@@ -19,8 +19,8 @@ SCORES = {"rawBytes": "Enabled"}
 
 @pytest.fixture
 def fronted(stand: Stand) -> Object:
-    """The digits model behind a front, Ready."""
-    stand.create("fronted", runtime=RUNTIME, endpoint=SCORES, resources=SMALL)
+    """The digits model in TensorFlow behind a front, Ready."""
+    stand.create("fronted", runtime=RUNTIME, endpoint=SCORES, resources=SMALL, model=stand.tensorflow())
     return stand.serving("fronted")
 
 
@@ -42,21 +42,21 @@ def rolled(stand: Stand) -> Object:
 
 
 def test_adds_what_the_server_lacks(
-    stand: Stand, fronted: Object, model: TrainedModel, cluster_lab: Lab
+    stand: Stand, fronted: Object, tensorflow_model: TrainedModel, cluster_lab: Lab
 ) -> None:
     assert fronted["status"]["endpoints"]["scoring"] == f"http://fronted.{stand.namespace}.svc/score"
     shown = cluster_lab.kubectl("-n", stand.namespace, "get", "pods", "--no-headers").stdout
     (row,) = [line.split() for line in shown.splitlines() if line.startswith("fronted-")]
     assert row[1:3] == ["2/2", "Running"]
-    images = model.images[:64]
+    images = tensorflow_model.images[:64]
     assert by_http(f"http://{address(stand)}", images).accuracy(images) >= 0.95
     assert by_grpc(f"{address(stand)}:8500", "fronted", images).accuracy(images) >= 0.95
 
 
 def test_a_rollout_behind_a_front_loses_no_request(
-    stand: Stand, fronted: Object, model: TrainedModel
+    stand: Stand, fronted: Object, tensorflow_model: TrainedModel
 ) -> None:
-    with steady_load(stand, "fronted", model) as load:
+    with steady_load(stand, "fronted", tensorflow_model) as load:
         load.until_answers(10)
         stand.patch("fronted", podMetadata={"annotations": {"example.com/roll": "1"}})
         rolled(stand)
@@ -66,15 +66,15 @@ def test_a_rollout_behind_a_front_loses_no_request(
 
 
 def test_comes_to_a_model_that_serves_and_goes_again(
-    stand: Stand, model: TrainedModel, cluster_lab: Lab
+    stand: Stand, tensorflow_model: TrainedModel, cluster_lab: Lab
 ) -> None:
-    stand.create("fronted", runtime=RUNTIME, resources=SMALL)
+    stand.create("fronted", runtime=RUNTIME, resources=SMALL, model=stand.tensorflow())
     before = stand.serving("fronted")
     assert "scoring" not in before["status"]["endpoints"]
     stand.patch("fronted", endpoint=SCORES)
     after = rolled(stand)
     assert after["status"]["revision"] != before["status"]["revision"]
-    images = model.images[:8]
+    images = tensorflow_model.images[:8]
     assert by_http(f"http://{address(stand)}", images).accuracy(images) >= 0.5
     stand.patch("fronted", endpoint=None)
     again = rolled(stand)
@@ -84,7 +84,7 @@ def test_comes_to_a_model_that_serves_and_goes_again(
 
 
 def test_a_server_behind_that_fails_is_named(stand: Stand) -> None:
-    damaged = {**stand.model, "uri": stand.uri("damaged.tar.gz")}
+    damaged = stand.tensorflow("damaged.tar.gz")
     stand.create("fronted", runtime=RUNTIME, endpoint=SCORES, model=damaged)
     cr = stand.cluster.until_condition(stand.namespace, "fronted", "Ready", "False", "ModelLoadFailed", 120)
     assert "did not become available" in condition(cr, "Ready")["message"]

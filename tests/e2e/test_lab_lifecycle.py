@@ -25,10 +25,7 @@ from serval_lab.procs import Process, kill_all, marked
 from serval_lab.services import resolve, write_image
 from serval_lab.wait import wait_for
 
-pytestmark = [
-    pytest.mark.e2e,
-    pytest.mark.skipif(os.geteuid() != 0, reason="nodes are namespaces of the kernel and need root"),
-]
+pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="nodes are namespaces of the kernel and need root")
 
 GPU = "nvidia.com/gpu"
 FPGA = "amd.com/xilinx_u250"

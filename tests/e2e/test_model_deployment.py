@@ -41,23 +41,23 @@ def pods(stand: Stand, name: str) -> list[Object]:
 
 @pytest.fixture
 def digits(stand: Stand) -> Object:
-    """The digits model on two GPUs, Ready."""
-    stand.create("digits", replicas=2, accelerator=GPU, resources=SMALL)
+    """The digits model in TensorFlow on two GPUs, Ready."""
+    stand.create("digits", replicas=2, accelerator=GPU, resources=SMALL, model=stand.tensorflow())
     return stand.cluster.until_condition(stand.namespace, "digits", "Ready", "True", "Serving", READY_LIMIT)
 
 
 def test_from_apply_to_scores_to_nothing(
-    stand: Stand, digits: Object, model: TrainedModel, cluster_lab: Lab
+    stand: Stand, digits: Object, tensorflow_model: TrainedModel, cluster_lab: Lab
 ) -> None:
     _status_tells_all(digits)
     _each_replica_holds_a_gpu(stand)
     _it_tells_what_it_runs_on(stand)
     _kubectl_shows_it(stand, cluster_lab)
     host = address(stand, "digits")
-    images = model.images[:64]
+    images = tensorflow_model.images[:64]
     assert by_grpc(f"{host}:8500", "digits", images).accuracy(images) >= 0.95
     assert by_http(f"http://{host}", images).accuracy(images) >= 0.95
-    _the_command_finds_it(stand, model, cluster_lab)
+    _the_command_finds_it(stand, tensorflow_model, cluster_lab)
     _suspended_and_resumed(stand)
     stand.cluster.delete("ModelDeployment", stand.namespace, "digits")
     for kind, name in (("Deployment", "digits"), ("Service", "digits"), ("Service", "digits-headless")):
@@ -204,7 +204,9 @@ def test_serves_from_a_persistent_volume(stand: Stand, model: TrainedModel, clus
         {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": metadata, "spec": claim}
     )
     try:
-        stand.create("stored", model={"uri": "pvc://models/digits"}, **stand.on_node("cpu-0"))
+        stand.create(
+            "stored", model={"uri": "pvc://models/digits", "framework": "ONNX"}, **stand.on_node("cpu-0")
+        )
         cr = stand.cluster.until_condition(stand.namespace, "stored", "Ready", "True", "Serving", READY_LIMIT)
         assert cr["status"]["modelSummary"] == "stored/1"
         image = model.images[0]

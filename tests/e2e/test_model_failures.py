@@ -150,7 +150,7 @@ class TestFetch:
         ],
     )
     def test_what_is_wrong_with_the_archive(self, stand: Stand, path: str, reason: str, words: str) -> None:
-        stand.create("wrong", model={**stand.model, "uri": stand.uri(path)})
+        stand.create("wrong", model=stand.tensorflow(path))
         assert words in message(failing(stand, "wrong", reason))
 
     @provokes("ModelDigestMismatch", "another archive than the pinned one")
@@ -180,14 +180,15 @@ class TestServer:
 
     @provokes("OutOfMemory", "too little memory")
     def test_out_of_memory(self, stand: Stand) -> None:
-        stand.create("small", resources={"limits": {"memory": "64Mi"}})
+        # TensorFlow alone takes more, whatever the model is.
+        stand.create("small", resources={"limits": {"memory": "64Mi"}}, model=stand.tensorflow())
         failing(stand, "small", "OutOfMemory", 180)
         stand.patch("small", resources={"limits": {"memory": "2Gi"}})
         serving(stand, "small")
 
     @provokes("ModelLoadFailed", "a model without its variables")
     def test_model_that_cannot_be_loaded(self, stand: Stand) -> None:
-        stand.create("damaged", model={**stand.model, "uri": stand.uri("damaged.tar.gz")})
+        stand.create("damaged", model=stand.tensorflow("damaged.tar.gz"))
         assert "did not become available" in message(failing(stand, "damaged", "ModelLoadFailed", 180))
         stand.patch("damaged", model=stand.model)
         serving(stand, "damaged")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from e2e.stand import ARCHIVE, Stand
+from e2e.stand import ARCHIVE, LIKE_OFFICIAL, Stand
 from serval_lab import Lab
 from support.cluster import Object, condition
 from support.ledger import provokes
@@ -71,9 +71,7 @@ def test_what_the_configuration_lacks(
 
 @provokes("UnsupportedSpec", "a model that the runtime cannot serve")
 def test_a_framework_that_the_runtime_does_not_serve(stand: Stand) -> None:
-    stand.create(
-        "odd", resources=SMALL, runtime={"name": "crash"}, model={**stand.model, "framework": "ONNX"}
-    )
+    stand.create("odd", resources=SMALL, runtime={"name": LIKE_OFFICIAL})
     assert "serval" in message(stand.failing("odd", "UnsupportedSpec", limit=10))
     assert not stand.pods("odd")
     stand.patch("odd", runtime=None)

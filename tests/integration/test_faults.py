@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from support import kubelet as states
+from support import whole
 from support.cluster import Cluster
 from support.kubelet import Kubelet
 from support.models import model_deployment
@@ -17,8 +18,13 @@ from support.operator import OperatorProcess
 from support.wait import until
 
 OPERATOR_USER = "system:serviceaccount:serval-system:"
-QUIET_SECONDS = 60
+ROUNDS = 20
+SAMPLED_ROUNDS = 6
+QUIET_SECONDS, QUIET_RESYNC = 60, 20
+SHORT_QUIET_SECONDS, SHORT_QUIET_RESYNC = 25, 10
+"""What is watched in a run that is not whole; the operator takes no shorter time between two resyncs."""
 Record = Callable[[str, object], None]
+Sampled = Callable[[int, int, str], None]
 Factory = Callable[..., OperatorProcess]
 NAMES = ("one", "two", "three")
 
@@ -49,7 +55,10 @@ def test_killed_at_random_moments_it_always_reaches_the_same_end(
     namespace: str,
     operator_factory: Factory,
     record_property: Record,
+    sampled: Sampled,
 ) -> None:
+    rounds = whole.amount(SAMPLED_ROUNDS, ROUNDS)
+    sampled(rounds, ROUNDS, "kills")
     seed = random.randrange(2**32)
     rng = random.Random(seed)
     record_property("seed", seed)
@@ -62,7 +71,7 @@ def test_killed_at_random_moments_it_always_reaches_the_same_end(
         }
     )
     process = operator_factory("killed")
-    for round_number in range(20):
+    for round_number in range(rounds):
         process.start(wait=rng.random() < 0.5)
         for name in NAMES:
             spec = {
@@ -108,10 +117,14 @@ def test_twenty_models_at_rest_cost_no_write(
     kubelet: Kubelet,
     audit_log: Path,
     operator_factory: Factory,
+    sampled: Sampled,
 ) -> None:
-    # A resync every 20 s, so that several fall into the watched span.
+    quiet = whole.amount(SHORT_QUIET_SECONDS, QUIET_SECONDS)
+    sampled(quiet, QUIET_SECONDS, "seconds")
+    # Several resyncs fall into the watched span.
+    resync = whole.amount(SHORT_QUIET_RESYNC, QUIET_RESYNC)
     begin = audit_log.stat().st_size
-    process = operator_factory("quiet", SERVAL_RESYNC_SECONDS="20").start()
+    process = operator_factory("quiet", SERVAL_RESYNC_SECONDS=str(resync)).start()
     names = [f"quiet-{number}" for number in range(20)]
     for name in names:
         cluster.create(model_deployment(name, namespace))
@@ -124,7 +137,7 @@ def test_twenty_models_at_rest_cost_no_write(
     busy = requests_since(audit_log, begin)
     assert busy["patch deployments"] >= len(names), "the audit log does not tell the operator's requests"
     # Watching that nothing happens is the one thing that takes its time.
-    time.sleep(QUIET_SECONDS)
+    time.sleep(quiet)
     assert requests_since(audit_log, start) == Counter(), "the operator sent requests while nothing changed"
     process.stop()
 

@@ -74,7 +74,8 @@ class TestVerdicts:
         waits = cr["status"]["accelerator"]
         assert waits["resourceName"] == RESOURCE
         assert waits["free"] == 0
-        assert waits["holders"] == [{"namespace": namespace, "name": "first", "node": "board-a", "count": 1}]
+        holder = {"kind": "ModelDeployment", "namespace": namespace, "name": "first"}
+        assert waits["holders"] == [{**holder, "node": "board-a", "count": 1}]
         cluster.patch("ModelDeployment", namespace, "first", {"spec": {"replicas": 0}})
         (pod,) = until("the first pod stops", lambda: cluster.list("Pod", namespace, "serval.dev/name=first"))
         until("stopping", lambda: not kubelet.pods("first"))

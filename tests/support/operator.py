@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +12,7 @@ import urllib3
 import yaml
 
 from serval_operator.api.capabilities import CAPABILITIES, DEVICE_REPORT
+from support.ports import free_port
 from support.wait import until
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -58,14 +58,6 @@ CONFIGURATION = {
         {"name": "spot", "resourceName": "example.com/spot", "scalable": True},
     ],
 }
-
-
-def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 class OperatorProcess:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -18,6 +17,7 @@ import urllib3
 from serval_lab.binaries import ensure
 from serval_lab.pins import ALL
 from serval_lab.settings import Settings
+from support.ports import free_port
 from support.wait import until
 
 USER, PASSWORD = "robot", "of-the-test"
@@ -83,8 +83,7 @@ def running(folder: Path, *, ca: Path, certificate: Path, key: Path) -> Iterator
     """Run the registry with its data in `folder`; the certificate must be for 127.0.0.1."""
     (pin,) = (binary for binary in ALL if binary.name == "registry")
     program = ensure([pin], Settings.from_environment(), print).path("registry")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        host = f"127.0.0.1:{free.getsockname()[1]}"
+    host = f"127.0.0.1:{free_port()}"
     (folder / "htpasswd").write_text(_HTPASSWD)
     config = {
         "version": "0.1",

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
 import time
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from serval_serving.cli import main
 from serval_serving.cli.cluster import Cluster, Kube
 from serval_serving.cli.errors import CliError
 from serval_serving.cli.forward import Forward, port_forward
+from support.ports import free_port
 from unit.serving.client.servers import Model, RestSite, grpc_server, rest_server
 
 Capture = pytest.CaptureFixture[str]
@@ -102,8 +102,7 @@ def test_else_a_port_is_forwarded(
 ) -> None:
     site = RestSite()
     site.answer("/score", (200, [[0.0, 1.0]]))
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        closed = free.getsockname()[1]
+    closed = free_port()
     _serve(api, "127.0.0.1", closed)
     with rest_server(site) as url:
         port = url.rpartition(":")[2]

@@ -1,7 +1,6 @@
 from __future__ import annotations
 
 import os
-import socket
 import subprocess
 import sys
 import threading
@@ -17,6 +16,7 @@ from serval_serving import client
 from serval_serving.client import GrpcClient, ServingError, Tls
 from serval_serving.client.calls import grpc_target
 from serval_serving.models.savedmodel import TensorInfo
+from support.ports import free_port
 from support.wait import until
 from unit.serving.client.servers import Model, grpc_server
 from unit.serving.fetch.tls import HOST, make_pki
@@ -111,15 +111,13 @@ def test_time_is_limited(served: GrpcClient, model: Model) -> None:
 
 
 def test_nobody_there() -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     with GrpcClient(f"127.0.0.1:{port}", timeout=5) as absent, pytest.raises(client.UnavailableError):
         absent.predict({"images": b"x"})
 
 
 def test_server_that_comes_late_is_found(model: Model) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     started = threading.Event()
     with ExitStack() as stack:
 

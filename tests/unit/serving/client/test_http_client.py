@@ -13,6 +13,7 @@ from serval_serving import client
 from serval_serving.client import HttpClient, ServingError
 from serval_serving.client.calls import SILENCE_SECONDS
 from serval_serving.models.savedmodel import TensorInfo
+from support.ports import free_port
 from unit.serving.client.servers import RestSite, rest_server
 from unit.serving.fetch.clocks import Clock
 from unit.serving.fetch.tls import Pki, Site, content, make_pki, serving
@@ -163,8 +164,7 @@ def test_slow_server(site: RestSite) -> None:
 
 
 def test_nobody_there(clock: Clock) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        url = f"http://127.0.0.1:{free.getsockname()[1]}"
+    url = f"http://127.0.0.1:{free_port()}"
     with (
         HttpClient(url, clock=clock, sleep=clock.sleep) as absent,
         pytest.raises(client.UnavailableError, match="refused"),

@@ -12,6 +12,7 @@ import urllib3
 from serval_serving.fetch.addresses import REFUSED, AddressPolicy
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.guard import MAX_HEAD_BYTES, Guard, proxying
+from support.ports import free_port
 from unit.serving.fetch.conftest import Network
 from unit.serving.fetch.tls import HOST, Pki, Site, content
 
@@ -109,8 +110,7 @@ def test_exempt_host_and_no_other(network: Network) -> None:
 
 
 def test_failures_are_named(network: Network) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     guard = Guard(network.resolve, OPEN)
     with proxying(guard) as address, urllib3.ProxyManager(address) as client:
         assert client.request("GET", f"http://{HOST}:{port}/", retries=False).status == 502

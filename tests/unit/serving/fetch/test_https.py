@@ -20,6 +20,7 @@ from serval_serving.fetch.retry import BACKOFF_SECONDS
 from serval_serving.fetch.settings import FetchSettings, Surroundings
 from serval_serving.fetch.sources import parse_https
 from serval_serving.fetch.transport import Transport, tls_context
+from support.ports import free_port
 from unit.serving.fetch.builders import MEGABYTE, below, model_files, tar, zipped
 from unit.serving.fetch.clocks import Clock
 from unit.serving.fetch.conftest import Network
@@ -257,8 +258,7 @@ def test_dns_failure_is_named(settings: Settings, clock: Clock, code: int, words
 
 
 def test_refused_connection_is_named(settings: Settings, surroundings: Surroundings, clock: Clock) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     error = fails(settings(f"https://{HOST}:{port}/m"), surroundings)
     assert (error.reason, error.permanent) == ("ModelSourceUnavailable", False)
     assert "connection refused" in error.message

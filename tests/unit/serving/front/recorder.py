@@ -13,7 +13,7 @@ import numpy as np
 
 from serval_serving.wire import messages, rpc
 from serval_serving.wire.tensors import from_array, to_array
-from unit.serving.server.processes import free_port
+from support.ports import free_port
 
 Answer = Callable[[bytes, Any], Any]
 AVAILABLE, LOADING = 30, 20

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 from onnx import TensorProto, helper, numpy_helper
 from onnx.external_data_helper import convert_model_to_external_data
 
+from serval_serving.models import onnxmodel
 from serval_serving.models.onnxmodel import (
     MAX_DEPTH,
     MAX_FIELDS,
@@ -20,6 +22,7 @@ from serval_serving.models.onnxmodel import (
     read_onnx_signature,
 )
 from serval_serving.models.savedmodel import ModelInvalid, TensorInfo
+from support.whole import amount
 from unit.serving.engines import onnx_models
 from unit.serving.fetch.builders import chunk, number
 
@@ -156,12 +159,21 @@ def nested(depth: int) -> bytes:
         (onnx_models.half_plus_two().SerializeToString()[:-1], "damaged.*ends inside a"),
         (number(1, 8) + number(7, 7), "holds a number"),
         (nested(MAX_DEPTH + 2), "nested more than"),
-        (number(99, 1) * (MAX_FIELDS + 1), "more fields"),
     ],
 )
 def test_what_is_wrong_is_named(data: bytes, words: str) -> None:
     with pytest.raises(ModelInvalid, match=words):
         parse_onnx(data)
+
+
+def test_more_fields_than_any_model_needs(
+    monkeypatch: pytest.MonkeyPatch, sampled: Callable[[int, int, str], None]
+) -> None:
+    limit = amount(100_000, MAX_FIELDS)
+    sampled(limit, MAX_FIELDS, "fields")
+    monkeypatch.setattr(onnxmodel, "MAX_FIELDS", limit)
+    with pytest.raises(ModelInvalid, match="more fields"):
+        parse_onnx(number(99, 1) * (limit + 1))
 
 
 def test_long_attributes_cost_no_fields() -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -10,6 +11,7 @@ from typing import Any
 import grpc
 import pytest
 
+from serval_lab.locks import lock
 from unit.serving.server.grpc_calls import Predict, predictor
 from unit.serving.server.processes import DIRECT, FAKE, FRONT, REAL, Server, front_of, running
 from unit.serving.wire.official import stubs
@@ -40,18 +42,28 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture(scope="session")
 def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Base paths of small SavedModels: zoo, pair, tf1, broken, absent."""
-    base = tmp_path_factory.mktemp("models")
-    script = Path(__file__).with_name("make_models.py")
+    """Base paths of small SavedModels: zoo, pair, tf1, broken, absent. Made once for all workers."""
+    own = tmp_path_factory.getbasetemp()
+    base = (own.parent if "PYTEST_XDIST_WORKER" in os.environ else own) / "models"
+    with lock(base.with_suffix(".lock"), "the worker that makes the models", MAKE_SECONDS):
+        if not base.is_dir():
+            _make_models(base)
+    return base
+
+
+def _make_models(base: Path) -> None:
+    """Make them; the folder has its name once it is complete."""
+    partial = base.with_suffix(".partial")
+    partial.mkdir()
     done = subprocess.run(
-        [sys.executable, str(script), str(base)],
+        [sys.executable, str(Path(__file__).with_name("make_models.py")), str(partial)],
         capture_output=True,
         text=True,
         timeout=MAKE_SECONDS,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    return base
+    partial.rename(base)
 
 
 @pytest.fixture(scope="session")

@@ -15,6 +15,8 @@ from pathlib import Path
 import grpc
 import urllib3
 
+from support.ports import free_port
+
 START_SECONDS = 90.0
 STOP_SECONDS = 30.0
 STEP_SECONDS = 0.02
@@ -25,13 +27,6 @@ FAKE = (str(Path(__file__).with_name("fake_server.py")),)
 DIRECT = "direct"
 FRONT = "front"
 """Ways to a server, for tests that hold for both."""
-
-
-def free_port() -> int:
-    """A port that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def wait_until(what: str, condition: Callable[[], bool], seconds: float = START_SECONDS) -> None:

@@ -1,7 +1,8 @@
-"""Ten thousand malformed requests, as messages, tensors, JSON and HTTP, against one live server.
+"""Malformed requests, as messages, tensors, JSON and HTTP, against one live server.
 
 No answer may blame the server where the request is at fault, the process must outlive all of them and must
-not grow. The examples are the same in every run; `SERVAL_FUZZ_SEED=<n>` tries others.
+not grow. The examples are the same in every run; `SERVAL_FUZZ_SEED=<n>` tries others. `make test` sends a
+tenth of them, `make test-all` sends ten thousand.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,12 +22,14 @@ from hypothesis import strategies as st
 
 from serval_serving.wire import messages, rpc
 from serval_serving.wire.tensors import from_array
+from support.whole import amount
 from unit.serving.server.grpc_calls import floats
 from unit.serving.server.processes import REAL, Server, running
 from unit.serving.server.rest_calls import ask
 from unit.serving.wire.official import stubs
 
-EXAMPLES = 2_500
+ALL = 2_500
+EXAMPLES = amount(250, ALL)
 LIMIT = 20.0
 GROWTH_BYTES = 64 * 1024 * 1024
 NEVER_RIGHT = {
@@ -91,8 +94,15 @@ def resident(server: Server) -> int:
 
 
 @pytest.fixture(autouse=True)
-def steady(server: Server, channel: grpc.Channel) -> Iterator[None]:
+def steady(
+    request: pytest.FixtureRequest,
+    server: Server,
+    channel: grpc.Channel,
+    sampled: Callable[[int, int, str], None],
+) -> Iterator[None]:
     """Some requests to fill what is filled once; then the process must stay as large as it is."""
+    if request.node.get_closest_marker("hypothesis"):
+        sampled(EXAMPLES, ALL, "requests")
     for _ in range(200):
         call(channel, rpc.PREDICT, valid_predict().SerializeToString())
         ask(server, {"signature_name": "half_plus_two", "instances": [1.0]})

@@ -221,6 +221,7 @@ BAD = {
 }
 
 
+@pytest.mark.serial
 @pytest.mark.parametrize("case", BAD)
 def test_bad_tensors_are_refused_at_once(case: str) -> None:
     made, error, text = BAD[case]
@@ -252,6 +253,7 @@ def test_every_error_is_a_value_error() -> None:
     assert issubclass(TensorError, ValueError)
 
 
+@pytest.mark.serial
 def test_a_large_image_is_written_without_a_loop() -> None:
     array = np.zeros((1, 224, 224, 3), dtype=np.float32)
     started = time.thread_time()
