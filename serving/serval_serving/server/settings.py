@@ -87,7 +87,7 @@ class Settings:
     max_concurrent_requests:
         Predictions in progress at once, waiting ones included; more are refused. 0 for no limit.
     engine_threads:
-        Predictions inside the engine at once; 0 for one per CPU.
+        Predictions inside one engine at once; 0 for one per CPU.
     """
 
     port: int = PORT_GRPC
