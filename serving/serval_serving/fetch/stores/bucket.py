@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 from serval_contract.reasons import MODEL_ACCESS_DENIED
 from serval_contract.schemes import Scheme
 from serval_serving.fetch.bring import SINGLE, Brought, from_file
-from serval_serving.fetch.cached import through_cache
+from serval_serving.fetch.cache.client import through_cache
 from serval_serving.fetch.credentials import Access, Values, read_secret
 from serval_serving.fetch.digest import file_sha256
 from serval_serving.fetch.errors import FetchError, not_found, too_large, unavailable, written_badly

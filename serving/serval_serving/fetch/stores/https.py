@@ -9,7 +9,7 @@ from typing import ClassVar, Final, Self
 
 from serval_contract import schemes
 from serval_serving.fetch.bring import SINGLE, Brought, from_file
-from serval_serving.fetch.cached import through_cache
+from serval_serving.fetch.cache.client import through_cache
 from serval_serving.fetch.https import Downloader
 from serval_serving.fetch.progress import human
 from serval_serving.fetch.settings import Work
