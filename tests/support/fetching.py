@@ -11,10 +11,10 @@ import pytest
 
 from serval_contract.models import TENSORFLOW
 from serval_contract.report import FetchReport
-from serval_serving.fetch.addresses import REFUSED, AddressPolicy, system_resolve
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
-from serval_serving.fetch.frameworks import FRAMEWORKS
+from serval_serving.fetch.model.frameworks import FRAMEWORKS
+from serval_serving.fetch.safety.address_policy import REFUSED, AddressPolicy, system_resolve
 from serval_serving.fetch.settings import FetchSettings, Surroundings
 from unit.serving.fetch.builders import MEGABYTE, write
 

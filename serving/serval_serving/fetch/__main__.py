@@ -18,14 +18,14 @@ from serval_contract import fetch_flags as flags
 from serval_contract.models import MAX_VERSION, TENSORFLOW
 from serval_contract.paths import RESERVED_NAMES, SOURCE_DIR
 from serval_contract.schemes import PREFIXES
-from serval_serving.fetch.digest import file_sha256
 from serval_serving.fetch.errors import FetchError, unavailable
+from serval_serving.fetch.failure_memo import Verdict
 from serval_serving.fetch.fetcher import Fetcher
-from serval_serving.fetch.frameworks import FRAMEWORKS
-from serval_serving.fetch.models_folder import Batching
+from serval_serving.fetch.model.digest import file_sha256
+from serval_serving.fetch.model.frameworks import FRAMEWORKS
+from serval_serving.fetch.model.models_folder import Batching
 from serval_serving.fetch.report import failure_of, write_termination_message
 from serval_serving.fetch.settings import FetchSettings, Surroundings
-from serval_serving.fetch.verdict import Verdict
 
 DEFAULT_MAX_SECONDS: Final = 1800.0
 TERMINATION_LOG: Final = Path("/dev/termination-log")

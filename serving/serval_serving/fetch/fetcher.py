@@ -9,11 +9,11 @@ from typing import Final
 from serval_contract.pin import Pin
 from serval_contract.reasons import MODEL_NOT_FOUND
 from serval_contract.report import FetchReport
-from serval_serving.fetch.bring import Brought
-from serval_serving.fetch.digest import folder_content
+from serval_serving.fetch.acquire import Brought
 from serval_serving.fetch.errors import FetchError, invalid
-from serval_serving.fetch.models_folder import ModelsFolder
-from serval_serving.fetch.pin import compare, missed, read_pin
+from serval_serving.fetch.model.digest import folder_content
+from serval_serving.fetch.model.models_folder import ModelsFolder
+from serval_serving.fetch.model.version_pin import compare, missed, read_pin
 from serval_serving.fetch.progress import human
 from serval_serving.fetch.report import report_of
 from serval_serving.fetch.settings import FetchSettings, Surroundings, Work

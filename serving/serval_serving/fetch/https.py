@@ -14,8 +14,8 @@ import urllib3
 from serval_serving.fetch.errors import denied, not_found, too_large, unavailable, written_badly
 from serval_serving.fetch.progress import Deadline, Progress, human
 from serval_serving.fetch.retry import retrying
+from serval_serving.fetch.safety.transport import Transport
 from serval_serving.fetch.sources import HttpsSource, parse_https, public_uri
-from serval_serving.fetch.transport import Transport
 
 MAX_REDIRECTS: Final = 5
 CHUNK_BYTES: Final = 1 << 18

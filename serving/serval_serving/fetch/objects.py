@@ -19,12 +19,12 @@ from obstore.store import ObjectStore
 
 from serval_serving.fetch.credentials import Access
 from serval_serving.fetch.errors import FetchError, denied, not_found, rejected, unavailable
-from serval_serving.fetch.guard import Guard, proxying
 from serval_serving.fetch.https import is_passing
+from serval_serving.fetch.model.versions import Listing
 from serval_serving.fetch.retry import retrying
+from serval_serving.fetch.safety.egress_guard import Guard, proxying
+from serval_serving.fetch.safety.transport import CONNECT_SECONDS, READ_SECONDS, USER_AGENT
 from serval_serving.fetch.settings import Work
-from serval_serving.fetch.transport import CONNECT_SECONDS, READ_SECONDS, USER_AGENT
-from serval_serving.fetch.versions import Listing
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig

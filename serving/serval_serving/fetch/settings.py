@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serval_contract.reasons import MODEL_DIGEST_MISMATCH
-from serval_serving.fetch.addresses import AddressPolicy, Resolve, system_resolve
-from serval_serving.fetch.budget import Budget
 from serval_serving.fetch.errors import FetchError
-from serval_serving.fetch.frameworks import Framework
-from serval_serving.fetch.models_folder import Batching
+from serval_serving.fetch.model.frameworks import Framework
+from serval_serving.fetch.model.models_folder import Batching
+from serval_serving.fetch.model.versions import Wanted
 from serval_serving.fetch.progress import Clock, Deadline, Progress
-from serval_serving.fetch.transport import Transport, tls_context
-from serval_serving.fetch.versions import Wanted
+from serval_serving.fetch.safety.address_policy import AddressPolicy, Resolve, system_resolve
+from serval_serving.fetch.safety.limits import Budget
+from serval_serving.fetch.safety.transport import Transport, tls_context
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from serval_contract.schemes import Scheme
-from serval_serving.fetch.bring import Brought
+from serval_serving.fetch.acquire import Brought
 from serval_serving.fetch.settings import Work
 
 

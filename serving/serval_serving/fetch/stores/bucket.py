@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from serval_contract.reasons import MODEL_ACCESS_DENIED
 from serval_contract.schemes import Scheme
-from serval_serving.fetch.bring import SINGLE, Brought, from_file
+from serval_serving.fetch.acquire import SINGLE, Brought, from_file
 from serval_serving.fetch.cache.client import through_cache
 from serval_serving.fetch.credentials import Access, Values, read_secret
-from serval_serving.fetch.digest import file_sha256
 from serval_serving.fetch.errors import FetchError, not_found, too_large, unavailable, written_badly
-from serval_serving.fetch.names import place
+from serval_serving.fetch.model.digest import file_sha256
+from serval_serving.fetch.model.versions import Located, locate
 from serval_serving.fetch.objects import Objects, opened
 from serval_serving.fetch.progress import human
 from serval_serving.fetch.retry import retrying
+from serval_serving.fetch.safety.safe_paths import place
 from serval_serving.fetch.settings import Work
 from serval_serving.fetch.sources import bare, path_parts
 from serval_serving.fetch.stores.base import Store
-from serval_serving.fetch.versions import Located, locate
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta

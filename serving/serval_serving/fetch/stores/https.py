@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import ClassVar, Final, Self
 
 from serval_contract import schemes
-from serval_serving.fetch.bring import SINGLE, Brought, from_file
+from serval_serving.fetch.acquire import SINGLE, Brought, from_file
 from serval_serving.fetch.cache.client import through_cache
 from serval_serving.fetch.https import Downloader
 from serval_serving.fetch.progress import human

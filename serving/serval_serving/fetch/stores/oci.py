@@ -10,15 +10,15 @@ from typing import ClassVar, Final, Self
 from serval_contract import schemes
 from serval_contract.models import DIGEST
 from serval_contract.reasons import MODEL_NOT_FOUND
-from serval_serving.fetch.bring import Brought
+from serval_serving.fetch.acquire import Brought
 from serval_serving.fetch.errors import FetchError, not_found
-from serval_serving.fetch.image import from_registry
-from serval_serving.fetch.registry import PULL_SECRET, ImageReference
+from serval_serving.fetch.model.tree import BoundedTree, Linker
+from serval_serving.fetch.model.versions import MAX_WRAPPERS, Located, locate
+from serval_serving.fetch.oci.image import from_registry
+from serval_serving.fetch.oci.registry import PULL_SECRET, ImageReference
 from serval_serving.fetch.settings import Work
 from serval_serving.fetch.sources import AUTHORITY, bare
 from serval_serving.fetch.stores.base import Store
-from serval_serving.fetch.tree import BoundedTree, Linker
-from serval_serving.fetch.versions import MAX_WRAPPERS, Located, locate
 
 DEFAULT_TAG: Final = "latest"
 _REPOSITORY: Final = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*")

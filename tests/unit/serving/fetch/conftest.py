@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from serval_contract.models import TENSORFLOW
-from serval_serving.fetch.addresses import REFUSED, AddressPolicy
-from serval_serving.fetch.frameworks import FRAMEWORKS
+from serval_serving.fetch.model.frameworks import FRAMEWORKS
+from serval_serving.fetch.safety.address_policy import REFUSED, AddressPolicy
 from serval_serving.fetch.settings import FetchSettings, Surroundings
 from unit.serving.fetch.builders import MEGABYTE
 from unit.serving.fetch.clocks import Clock

@@ -10,7 +10,7 @@ from backports import zstd
 from serval_contract.models import ONNX, TENSORFLOW
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
-from serval_serving.fetch.frameworks import FRAMEWORKS
+from serval_serving.fetch.model.frameworks import FRAMEWORKS
 from serval_serving.fetch.settings import FetchSettings, Surroundings
 from unit.serving.engines.onnx_models import half_plus_two
 from unit.serving.fetch.builders import below, model_files, tar, write

@@ -11,15 +11,15 @@ import pytest
 import urllib3
 from backports import zstd
 
-from serval_serving.fetch.addresses import AddressPolicy
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
 from serval_serving.fetch.https import Downloader
 from serval_serving.fetch.progress import Deadline, Progress
 from serval_serving.fetch.retry import BACKOFF_SECONDS
+from serval_serving.fetch.safety.address_policy import AddressPolicy
+from serval_serving.fetch.safety.transport import Transport, tls_context
 from serval_serving.fetch.settings import FetchSettings, Surroundings
 from serval_serving.fetch.sources import parse_https
-from serval_serving.fetch.transport import Transport, tls_context
 from unit.serving.fetch.builders import MEGABYTE, below, model_files, tar, zipped
 from unit.serving.fetch.clocks import Clock
 from unit.serving.fetch.conftest import Network

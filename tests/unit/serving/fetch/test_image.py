@@ -11,7 +11,7 @@ from backports import zstd
 
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
-from serval_serving.fetch.registry import PULL_SECRET, read_login
+from serval_serving.fetch.oci.registry import PULL_SECRET, read_login
 from serval_serving.fetch.settings import FetchSettings, Surroundings
 from unit.serving.fetch.builders import MEGABYTE, below, member, model_files, tar, write
 from unit.serving.fetch.registries import GZIP, INDEX, TAR, ZSTD, Registry, layer_tar, sha256

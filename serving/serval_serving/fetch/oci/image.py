@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from serval_serving.fetch.bring import Brought
+from serval_serving.fetch.acquire import Brought
 from serval_serving.fetch.errors import rejected, too_large
-from serval_serving.fetch.layers import LayerUnpacker
-from serval_serving.fetch.names import place, shown
+from serval_serving.fetch.model.tree import BoundedTree
+from serval_serving.fetch.model.versions import IMAGE_FOLDER, MAX_WRAPPERS, locate
+from serval_serving.fetch.oci.layers import LayerUnpacker
+from serval_serving.fetch.oci.registry import ImageReference, Layer, Registry
 from serval_serving.fetch.progress import human
-from serval_serving.fetch.registry import ImageReference, Layer, Registry
+from serval_serving.fetch.safety.safe_paths import place, shown
 from serval_serving.fetch.settings import Work
-from serval_serving.fetch.tree import BoundedTree
-from serval_serving.fetch.versions import IMAGE_FOLDER, MAX_WRAPPERS, locate
 
 
 def from_registry(work: Work, image: ImageReference, staging: Path) -> Brought:

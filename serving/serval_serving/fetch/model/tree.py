@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from serval_serving.fetch.budget import Budget
 from serval_serving.fetch.errors import denied, rejected, unavailable, written_badly
-from serval_serving.fetch.names import MAX_DEPTH
+from serval_serving.fetch.model.versions import Listing
 from serval_serving.fetch.progress import Deadline, Progress
-from serval_serving.fetch.versions import Listing
+from serval_serving.fetch.safety.limits import Budget
+from serval_serving.fetch.safety.safe_paths import MAX_DEPTH
 
 IGNORED: Final = frozenset({"lost+found"})
 """Made by the file system at a volume's root; never part of a model, and not readable."""

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from serval_serving.fetch.archive import Unpacker, is_archive
+from serval_serving.fetch.model.tree import BoundedTree
+from serval_serving.fetch.model.versions import MAX_WRAPPERS, Located, locate
+from serval_serving.fetch.safety.archive import Unpacker, is_archive
 from serval_serving.fetch.settings import Work
-from serval_serving.fetch.tree import BoundedTree
-from serval_serving.fetch.versions import MAX_WRAPPERS, Located, locate
 
 SINGLE: Final = "single"
 """What a file that has not been looked at is called in the staging folder."""

@@ -8,7 +8,7 @@ import pytest
 
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
-from serval_serving.fetch.pin import read_pin
+from serval_serving.fetch.model.version_pin import read_pin
 from serval_serving.fetch.settings import FetchSettings, Surroundings
 from unit.serving.fetch.builders import below, model_files, write
 

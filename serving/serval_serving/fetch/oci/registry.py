@@ -25,9 +25,9 @@ from serval_serving.fetch.errors import (
 )
 from serval_serving.fetch.https import Downloader, judge
 from serval_serving.fetch.retry import retrying
+from serval_serving.fetch.safety.transport import Transport
 from serval_serving.fetch.settings import Work
 from serval_serving.fetch.sources import HttpsSource, parse_https
-from serval_serving.fetch.transport import Transport
 
 MAX_MANIFEST_BYTES: Final = 4 << 20
 """What registries accept at most."""
