@@ -16,7 +16,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from serval_serving.fetch.progress import human
-from serval_serving.fetch.settings import Work
+from serval_serving.fetch.settings import FetchContext
 
 CONNECT_SECONDS: Final = 5.0
 ANSWER_SECONDS: Final = 60.0
@@ -32,7 +32,7 @@ _REPLY_BYTES: Final = 1 << 16
 _LOG: Final = logging.getLogger("serval.fetch")
 
 
-def through_cache(work: Work, to: Path, download: Callable[[], str]) -> str:
+def through_cache(context: FetchContext, to: Path, download: Callable[[], str]) -> str:
     """Bring the archive with the expected digest to `to`: by the cache if there is one, else by `download`.
 
     Parameters
@@ -50,23 +50,23 @@ def through_cache(work: Work, to: Path, download: Callable[[], str]) -> str:
     FetchError
         What `download` raises.
     """
-    settings = work.settings
+    settings = context.settings
     if not settings.cache or not settings.sha256:
         return download()
     parts = urlsplit(settings.cache)
     connection = http.client.HTTPConnection(parts.hostname or "", parts.port or 80, timeout=CONNECT_SECONDS)
     with closing(connection):
-        if _taken(work, connection, settings.sha256, to):
+        if _taken(context, connection, settings.sha256, to):
             return settings.sha256
         sha256 = download()
         if sha256 == settings.sha256:
-            _give(work, connection, sha256, to)
+            _give(context, connection, sha256, to)
         return sha256
 
 
-def _taken(work: Work, connection: http.client.HTTPConnection, sha256: str, to: Path) -> bool:
+def _taken(context: FetchContext, connection: http.client.HTTPConnection, sha256: str, to: Path) -> bool:
     """Take the archive from the cache; return whether the cache had it and it is the expected one."""
-    left = work.deadline.remaining()
+    left = context.deadline.remaining()
     given_up = left - min(PATIENCE_SECONDS, left / 2)
     try:
         connection.connect()
@@ -75,9 +75,9 @@ def _taken(work: Work, connection: http.client.HTTPConnection, sha256: str, to: 
             connection.request("GET", f"/sha256/{sha256}")
             reply = connection.getresponse()
             if reply.status == http.client.OK:
-                return _saved(work, reply, sha256, to)
+                return _saved(context, reply, sha256, to)
             _discard(reply)
-            if reply.status != http.client.SERVICE_UNAVAILABLE or work.deadline.remaining() < given_up:
+            if reply.status != http.client.SERVICE_UNAVAILABLE or context.deadline.remaining() < given_up:
                 return False
             _LOG.info("another pod of this node is downloading the archive")
     except (OSError, http.client.HTTPException) as error:
@@ -87,7 +87,7 @@ def _taken(work: Work, connection: http.client.HTTPConnection, sha256: str, to: 
         return False
 
 
-def _saved(work: Work, reply: http.client.HTTPResponse, sha256: str, to: Path) -> bool:
+def _saved(context: FetchContext, reply: http.client.HTTPResponse, sha256: str, to: Path) -> bool:
     """Write the archive to `to`; return whether it is the expected one.
 
     Raises
@@ -95,18 +95,18 @@ def _saved(work: Work, reply: http.client.HTTPResponse, sha256: str, to: Path) -
     HTTPException, OSError
         The reply has no length or one over the limit, breaks off, or is too slow.
     """
-    if reply.length is None or reply.length > work.settings.max_bytes:
+    if reply.length is None or reply.length > context.settings.max_bytes:
         raise http.client.HTTPException(f"it offers {reply.length or 'an unknown number of'} bytes")
-    digest, clock = hashlib.sha256(), work.surroundings.clock
+    digest, clock = hashlib.sha256(), context.environment.clock
     slow_from, received = clock() + ANSWER_SECONDS, 0
-    work.progress.start("from the node's cache", reply.length)
+    context.progress.start("from the node's cache", reply.length)
     with to.open("wb") as file:
         # Not `read`: that waits for all bytes of a piece, so a slow sender would not be noticed.
         while reply.length and (piece := reply.read1(_PIECE_BYTES)):
-            work.deadline.check()
+            context.deadline.check()
             digest.update(piece)
             file.write(piece)
-            work.progress.add(len(piece))
+            context.progress.add(len(piece))
             received += len(piece)
             if received < (clock() - slow_from) * LEAST_BYTES_PER_SECOND:
                 raise TimeoutError("it sends too slowly")
@@ -131,13 +131,13 @@ def _discard(reply: http.client.HTTPResponse) -> None:
         raise http.client.HTTPException(f"its reply {reply.status} has a large body")
 
 
-def _give(work: Work, connection: http.client.HTTPConnection, sha256: str, file: Path) -> None:
+def _give(context: FetchContext, connection: http.client.HTTPConnection, sha256: str, file: Path) -> None:
     """Give the archive to the cache, on the connection for which other clients wait.
 
     The model is complete by now, so time for this must not decide about the fetch.
     """
-    seconds = min(GIVE_SECONDS, work.deadline.remaining() / 2)
-    end, clock = work.surroundings.clock() + seconds, work.surroundings.clock
+    seconds = min(GIVE_SECONDS, context.deadline.remaining() / 2)
+    end, clock = context.environment.clock() + seconds, context.environment.clock
 
     def limit() -> None:
         left = end - clock()

@@ -24,7 +24,7 @@ from serval_serving.fetch.cache.server import listening
 from serval_serving.fetch.cache.store import ArchiveStore
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
-from serval_serving.fetch.settings import FetchSettings, Surroundings
+from serval_serving.fetch.settings import Environment, FetchSettings
 from support.wait import until
 from unit.serving.fetch.builders import below, model_files, tar, write
 from unit.serving.fetch.test_main import ENVIRONMENT
@@ -266,62 +266,60 @@ class TestFetch:
         return made
 
     def test_second_pod_downloads_nothing(
-        self, make: Settings, site: Site, surroundings: Surroundings, cache: Cache
+        self, make: Settings, site: Site, environment: Environment, cache: Cache
     ) -> None:
-        assert Fetcher(make("one"), surroundings).run().version == 3
+        assert Fetcher(make("one"), environment).run().version == 3
         assert cache.names() == {sha256(ARCHIVE)}
-        assert Fetcher(make("two"), surroundings).run().version == 3
+        assert Fetcher(make("two"), environment).run().version == 3
         assert len(site.requests) == 1
 
-    def test_parallel_pods_download_once(
-        self, make: Settings, site: Site, surroundings: Surroundings
-    ) -> None:
+    def test_parallel_pods_download_once(self, make: Settings, site: Site, environment: Environment) -> None:
         made = [make(f"pod-{index}") for index in range(6)]
         with ThreadPoolExecutor(6) as pool:
-            found = list(pool.map(lambda one: Fetcher(one, surroundings).run().version, made))
+            found = list(pool.map(lambda one: Fetcher(one, environment).run().version, made))
         assert found == [3] * 6
         assert len(site.requests) == 1
 
-    def test_failure_of_the_first_is_not_shared(self, make: Settings, surroundings: Surroundings) -> None:
+    def test_failure_of_the_first_is_not_shared(self, make: Settings, environment: Environment) -> None:
         with pytest.raises(FetchError, match="ModelNotFound"):
-            Fetcher(make("one", status(404)), surroundings).run()
-        assert Fetcher(make("two"), surroundings).run().version == 3
+            Fetcher(make("one", status(404)), environment).run()
+        assert Fetcher(make("two"), environment).run().version == 3
 
     def test_damaged_file_in_the_cache_is_replaced(
-        self, make: Settings, surroundings: Surroundings, cache: Cache
+        self, make: Settings, environment: Environment, cache: Cache
     ) -> None:
         write(cache.folder, {sha256(ARCHIVE): b"damaged"})
-        assert Fetcher(make("one"), surroundings).run().version == 3
+        assert Fetcher(make("one"), environment).run().version == 3
         assert (cache.folder / sha256(ARCHIVE)).read_bytes() == ARCHIVE
 
     def test_other_archive_at_the_source_is_not_kept(
-        self, make: Settings, surroundings: Surroundings, cache: Cache
+        self, make: Settings, environment: Environment, cache: Cache
     ) -> None:
         with pytest.raises(FetchError, match="ModelDigestMismatch"):
-            Fetcher(make("one", content(tar(below("4", model_files())))), surroundings).run()
+            Fetcher(make("one", content(tar(below("4", model_files())))), environment).run()
         assert cache.names() == set()
 
     def test_without_a_digest_the_cache_is_not_asked(
-        self, make: Settings, surroundings: Surroundings, cache: Cache
+        self, make: Settings, environment: Environment, cache: Cache
     ) -> None:
-        assert Fetcher(make("one", sha256=None), surroundings).run().version == 3
+        assert Fetcher(make("one", sha256=None), environment).run().version == 3
         assert cache.names() == set()
 
-    def test_archive_over_the_limit_is_not_taken(self, make: Settings, surroundings: Surroundings) -> None:
-        Fetcher(make("one"), surroundings).run()
+    def test_archive_over_the_limit_is_not_taken(self, make: Settings, environment: Environment) -> None:
+        Fetcher(make("one"), environment).run()
         with pytest.raises(FetchError, match="ModelTooLarge"):
-            Fetcher(make("two", max_bytes=len(ARCHIVE) - 1), surroundings).run()
+            Fetcher(make("two", max_bytes=len(ARCHIVE) - 1), environment).run()
 
     def test_patience_has_an_end(
         self,
         make: Settings,
         site: Site,
-        surroundings: Surroundings,
+        environment: Environment,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         monkeypatch.setattr("serval_serving.fetch.cache.client.PATIENCE_SECONDS", 0.2)
-        hurried = Surroundings(resolve=surroundings.resolve, policy=surroundings.policy)
+        hurried = Environment(resolve=environment.resolve, policy=environment.policy)
         with serving(tmp_path / "slow", wait_seconds=0.05) as cache, cache.connection() as first:
             first.request("GET", f"/sha256/{sha256(ARCHIVE)}")
             first.getresponse().read()
@@ -334,14 +332,14 @@ class TestFetch:
     def test_broken_cache_costs_a_download(
         self,
         make: Settings,
-        surroundings: Surroundings,
+        environment: Environment,
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
         kind: str,
     ) -> None:
         monkeypatch.setattr("serval_serving.fetch.cache.client.ANSWER_SECONDS", 0.2)
         monkeypatch.setattr("serval_serving.fetch.cache.client.GIVE_SECONDS", 0.2)
-        real_time = Surroundings(resolve=surroundings.resolve, policy=surroundings.policy)
+        real_time = Environment(resolve=environment.resolve, policy=environment.policy)
         with broken(kind) as uri:
             assert Fetcher(make("one", cache=uri), real_time).run().version == 3
         assert "the cache" in caplog.text
