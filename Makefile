@@ -39,11 +39,13 @@ lint: $(READY) ## ruff and the layers
 typecheck: $(READY) ## mypy, strict
 	@.venv/bin/mypy
 
-generate: $(READY) ## write the generated parts of the documents
+generate: $(READY) ## write the generated parts of documents, and the descriptors
 	@$(PY) tools/generate.py
+	@$(PY) tools/descriptors.py
 
-generated: $(READY) ## fail if a generated part is out of date
+generated: $(READY) ## fail if something generated is out of date
 	@$(PY) tools/generate.py --check
+	@$(PY) tools/descriptors.py --check
 
 words: $(READY) ## fail if the prose of documents or code has more unclear words than allowed
 	@$(PY) tools/words.py

@@ -18,6 +18,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 
 from benchmarks.failures import not_provoked, table  # noqa: E402
+from tools.flag_tables import own_flags, shared_flags  # noqa: E402
 
 from serval_operator.reasons import REASONS, STALLING_REASONS  # noqa: E402
 
@@ -72,6 +73,8 @@ def reasons() -> str:
 PARTS = (
     Part("docs/api.md", "reasons", reasons),
     Part("docs/failures.md", "failures that are not provoked", not_provoked),
+    Part("docs/serving.md", "flags of TensorFlow Serving", shared_flags),
+    Part("docs/serving.md", "flags of this server", own_flags),
 )
 
 

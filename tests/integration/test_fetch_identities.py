@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from serval_serving.fetch.addresses import AddressPolicy
+from serval_serving.fetch.safety.address_policy import AddressPolicy
 from support.authority import answering
 from support.fetching import Fetch
 from support.object_stores import ACCESS_KEY_ID, SECRET_ACCESS_KEY, azurite, container, s3_server

@@ -13,8 +13,8 @@ from uuid import uuid4
 
 import pytest
 
-from serval_serving.fetch.addresses import AddressPolicy
 from serval_serving.fetch.errors import FetchError
+from serval_serving.fetch.safety.address_policy import AddressPolicy
 from serval_serving.fetch.stores import bucket as buckets
 from support.fetching import OPEN, Fetch
 from support.object_stores import S3, Bucket, azurite, container, s3_server, sas_token

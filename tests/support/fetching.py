@@ -11,11 +11,11 @@ import pytest
 
 from serval_contract.models import TENSORFLOW
 from serval_contract.report import FetchReport
-from serval_serving.fetch.addresses import REFUSED, AddressPolicy, system_resolve
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
-from serval_serving.fetch.frameworks import FRAMEWORKS
-from serval_serving.fetch.settings import FetchSettings, Surroundings
+from serval_serving.fetch.model.frameworks import FRAMEWORKS
+from serval_serving.fetch.safety.address_policy import REFUSED, AddressPolicy, system_resolve
+from serval_serving.fetch.settings import Environment, FetchSettings
 from unit.serving.fetch.builders import MEGABYTE, write
 
 OPEN = AddressPolicy(entry for entry in REFUSED if entry[0] != "127.0.0.0/8")
@@ -59,13 +59,13 @@ class Fetch:
             values["credentials_dir"] = self.folder / uuid4().hex
             write(values["credentials_dir"], {key: f"{value}\n".encode() for key, value in secret.items()})
         values["dest"].mkdir(exist_ok=True, parents=True)
-        surroundings = Surroundings(
+        environment = Environment(
             clock=time.monotonic,
             sleep=self.slept.append,
             resolve=changes.pop("resolve", system_resolve),
             policy=changes.pop("policy", OPEN),
         )
-        return Fetcher(FetchSettings(**values | changes), surroundings).run()
+        return Fetcher(FetchSettings(**values | changes), environment).run()
 
     def fails(self, uri: str, secret: dict[str, str] | None, **changes: Any) -> FetchError:
         """Return what a fetch fails with, having seen that it left nothing behind."""

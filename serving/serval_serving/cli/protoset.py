@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 
 from serval_serving.cli.errors import NOT_FOUND, OK, CliError
-from serval_serving.wire.services import descriptor_set
+from serval_serving.wire.descriptors import descriptor_set
 
 
 def run(options: argparse.Namespace) -> int:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,6 +97,13 @@ class LoadedModel(Protocol):
     @property
     def device(self) -> str:
         """What it really runs on, such as `GPU` or `CPU`."""
+
+    @property
+    def slots(self) -> threading.Semaphore:
+        """Limits how many runs are in progress at once.
+
+        Engines decide which of their models share it: usually all, since they compete for the same device.
+        """
 
     @property
     def signatures(self) -> Mapping[str, Signature]:

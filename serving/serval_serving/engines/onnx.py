@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import os
 import re
+import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -81,11 +82,14 @@ class OnnxOptions:
         Threads within an operator; 0 lets ONNX Runtime choose.
     inter_op_threads:
         Operators that run at once; 0 or 1 for one after the other.
+    slots:
+        Runs in progress at once, of all models together.
     """
 
     providers: tuple[str, ...] = ()
     intra_op_threads: int = 0
     inter_op_threads: int = 0
+    slots: int = 1
 
 
 def holds_onnx(folder: Path) -> bool:
@@ -121,6 +125,7 @@ class OnnxEngine:
         self._available: list[str] = onnxruntime.get_available_providers()
         self._wanted = self._providers(options.providers)
         self._watch = DeadlineWatch()
+        self._slots = threading.Semaphore(options.slots)
 
     def devices(self) -> Sequence[str]:
         """Name what this build of ONNX Runtime can run models on, as far as it was asked for."""
@@ -148,7 +153,7 @@ class OnnxEngine:
         except Exception as error:
             code, message = _status(error)
             raise ModelLoadError(code, message, permanent=code in _PERMANENT) from error
-        return OnnxSessionModel(self._runtime, session, provider, declared, self._watch)
+        return OnnxSessionModel(self._runtime, session, provider, declared, self._watch, self._slots)
 
     def _providers(self, names: Sequence[str]) -> list[Provider]:
         """Read the wanted providers."""
@@ -211,14 +216,23 @@ class OnnxSessionModel:
         What the model runs on: `CUDA`, `CPU`.
     runtime:
         What runs it, as the metrics say it: `ONNX-CUDA`, `ONNX-OpenVINO`.
+    slots:
+        Limits the runs of all models of the engine.
     """
 
     def __init__(
-        self, runtime: Any, session: Any, provider: Provider, declared: Declared, watch: DeadlineWatch
+        self,
+        runtime: Any,
+        session: Any,
+        provider: Provider,
+        declared: Declared,
+        watch: DeadlineWatch,
+        slots: threading.Semaphore,
     ) -> None:
         self._runtime = runtime
         self._session = session
         self._watch = watch
+        self.slots = slots
         self.device = provider.device
         self.runtime = f"ONNX-{provider}"
         self._definitions = messages.SignatureDefMap()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 import os
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -62,12 +63,15 @@ class SessionOptions:
         Sizes of TensorFlow's two thread pools; 0 lets TensorFlow choose.
     gpu_memory_fraction:
         The most that a process may take of a GPU's memory, 0 for no limit. Memory is taken as needed.
+    slots:
+        Runs in progress at once, of all models together.
     """
 
     tags: tuple[str, ...] = ("serve",)
     intra_op_threads: int = 0
     inter_op_threads: int = 0
     gpu_memory_fraction: float = 0.0
+    slots: int = 1
 
 
 def holds_saved_model(folder: Path) -> bool:
@@ -90,6 +94,7 @@ class TensorFlowEngine:
         self._native: Any = pywrap_tf_session
         self._tf: Any = tf
         self._options = options
+        self._slots = threading.Semaphore(options.slots)
 
     def devices(self) -> Sequence[str]:
         """Name the devices that TensorFlow sees, GPUs first."""
@@ -114,7 +119,7 @@ class TensorFlowEngine:
             with graph.as_default():
                 meta_graph = tf1.saved_model.loader.load(session, list(self._options.tags), str(path))
             device = self.devices()[0].partition(":")[0]
-            return TensorFlowModel(self._tf, self._native, session, meta_graph, device)
+            return TensorFlowModel(self._tf, self._native, session, meta_graph, device, self._slots)
         except Exception as error:
             session.close()
             raise _load_error(self._tf, error) from error
@@ -139,8 +144,17 @@ class TensorFlowModel:
     runtime = "TF1"
     """TensorFlow Serving's own label for models that run in a session."""
 
-    def __init__(self, tensorflow: Any, native: Any, session: Any, meta_graph: Any, device: str) -> None:
+    def __init__(
+        self,
+        tensorflow: Any,
+        native: Any,
+        session: Any,
+        meta_graph: Any,
+        device: str,
+        slots: threading.Semaphore,
+    ) -> None:
         self._tf = tensorflow
+        self.slots = slots
         # The session places on the first device what has a kernel for it, and the rest on the CPU.
         self.device = device
         self._native = native

@@ -18,14 +18,14 @@ from serval_contract import fetch_flags as flags
 from serval_contract.models import MAX_VERSION, TENSORFLOW
 from serval_contract.paths import RESERVED_NAMES, SOURCE_DIR
 from serval_contract.schemes import PREFIXES
-from serval_serving.fetch.digest import file_sha256
 from serval_serving.fetch.errors import FetchError, unavailable
+from serval_serving.fetch.failure_memo import FailureMemo
 from serval_serving.fetch.fetcher import Fetcher
-from serval_serving.fetch.frameworks import FRAMEWORKS
-from serval_serving.fetch.models_folder import Batching
+from serval_serving.fetch.model.digest import file_sha256
+from serval_serving.fetch.model.frameworks import FRAMEWORKS
+from serval_serving.fetch.model.models_folder import Batching
 from serval_serving.fetch.report import failure_of, write_termination_message
-from serval_serving.fetch.settings import FetchSettings, Surroundings
-from serval_serving.fetch.verdict import Verdict
+from serval_serving.fetch.settings import Environment, FetchSettings
 
 DEFAULT_MAX_SECONDS: Final = 1800.0
 TERMINATION_LOG: Final = Path("/dev/termination-log")
@@ -44,12 +44,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # urllib3 quotes whole URIs, and their secrets, in its warnings.
     logging.getLogger("urllib3").setLevel(logging.CRITICAL)
     _arm(settings.max_seconds)
-    return run(settings, Surroundings(), arguments, termination_log, time.time)
+    return run(settings, Environment(), arguments, termination_log, time.time)
 
 
 def run(
     settings: FetchSettings,
-    surroundings: Surroundings,
+    environment: Environment,
     arguments: Sequence[str],
     termination_log: Path,
     now: Callable[[], float],
@@ -60,7 +60,7 @@ def run(
     ----------
     settings:
         What to fetch.
-    surroundings:
+    environment:
         Clock and network.
     arguments:
         The program's arguments; a permanent failure is remembered for these, and for the files they name.
@@ -69,23 +69,23 @@ def run(
     now:
         Wall clock, seconds since the epoch.
     """
-    verdict = Verdict(settings.dest, [*arguments, *_contents(settings)], now)
-    error = verdict.recall()
+    memo = FailureMemo(settings.dest, [*arguments, *_contents(settings)], now)
+    error = memo.recall()
     if error is None:
         try:
             settings.dest.mkdir(parents=True, exist_ok=True)
-            report = Fetcher(settings, surroundings).run()
+            report = Fetcher(settings, environment).run()
         except FetchError as failure:
             error = failure
         except OSError as failure:
             error = unavailable(f"cannot work in {settings.dest}: {failure.strerror or failure}", again=False)
         else:
-            verdict.forget()
+            memo.forget()
             write_termination_message(termination_log, report)
             return 0
         if error.permanent:
             with suppress(OSError):  # a full disk must not hide the failure itself
-                verdict.remember(error)
+                memo.remember(error)
     else:
         _LOG.info("an earlier try failed for good; not trying again yet")
     _LOG.error("%s: %s", error.reason, error.message)

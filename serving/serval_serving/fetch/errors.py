@@ -79,7 +79,7 @@ def skewed(message: str) -> FetchError:
     return FetchError(MODEL_VERSION_SKEW, message, permanent=True)
 
 
-def written_badly(error: OSError, what: str, path: Path) -> FetchError:
+def from_os_error(error: OSError, what: str, path: Path) -> FetchError:
     """Say what an error of the operating system means when `what` was being written under `path`.
 
     A full disk is ``ModelTooLarge``, not permanent, since room may come. A name that no file system takes

@@ -11,11 +11,11 @@ from urllib.parse import urljoin
 
 import urllib3
 
-from serval_serving.fetch.errors import denied, not_found, too_large, unavailable, written_badly
+from serval_serving.fetch.errors import denied, from_os_error, not_found, too_large, unavailable
 from serval_serving.fetch.progress import Deadline, Progress, human
 from serval_serving.fetch.retry import retrying
+from serval_serving.fetch.safety.transport import Transport
 from serval_serving.fetch.sources import HttpsSource, parse_https, public_uri
-from serval_serving.fetch.transport import Transport
 
 MAX_REDIRECTS: Final = 5
 CHUNK_BYTES: Final = 1 << 18
@@ -136,7 +136,7 @@ class Downloader:
                     file.write(chunk)
                     self._progress.add(len(chunk))
         except OSError as error:
-            raise written_badly(error, "the download", to.parent) from error
+            raise from_os_error(error, "the download", to.parent) from error
         return Download(size, digest.hexdigest())
 
 

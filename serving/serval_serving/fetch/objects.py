@@ -19,12 +19,12 @@ from obstore.store import ObjectStore
 
 from serval_serving.fetch.credentials import Access
 from serval_serving.fetch.errors import FetchError, denied, not_found, rejected, unavailable
-from serval_serving.fetch.guard import Guard, proxying
 from serval_serving.fetch.https import is_passing
+from serval_serving.fetch.model.versions import Listing
 from serval_serving.fetch.retry import retrying
-from serval_serving.fetch.settings import Work
-from serval_serving.fetch.transport import CONNECT_SECONDS, READ_SECONDS, USER_AGENT
-from serval_serving.fetch.versions import Listing
+from serval_serving.fetch.safety.egress_guard import Guard, proxying
+from serval_serving.fetch.safety.transport import CONNECT_SECONDS, READ_SECONDS, USER_AGENT
+from serval_serving.fetch.settings import FetchContext
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -65,16 +65,18 @@ class Objects:
         As whom it is reached, for messages.
     guard:
         What connects.
-    work:
+    context:
         The fetch under way.
     """
 
-    def __init__(self, store: ObjectStore, container: str, shown: str, guard: Guard, work: Work) -> None:
+    def __init__(
+        self, store: ObjectStore, container: str, shown: str, guard: Guard, context: FetchContext
+    ) -> None:
         self._store = store
         self._container = container
         self._shown = shown
         self._guard = guard
-        self._work = work
+        self._context = context
 
     def listing(self, path: PurePosixPath) -> Listing:
         """Return the names in the folder `path`. A mark that stands for a folder is no file.
@@ -162,8 +164,8 @@ class Objects:
             with self._explained(path, missing_is_failure=missing_is_failure):
                 return action()
 
-        self._work.deadline.check()
-        return retrying(attempt, self._work.deadline, self._work.surroundings.sleep)
+        self._context.deadline.check()
+        return retrying(attempt, self._context.deadline, self._context.environment.sleep)
 
     @contextmanager
     def _explained(self, path: PurePosixPath, *, missing_is_failure: bool = True) -> Iterator[None]:
@@ -205,7 +207,7 @@ class Objects:
 
 
 @contextmanager
-def opened(work: Work, bucket: Bucket, access: Access) -> Iterator[Objects]:
+def opened(context: FetchContext, bucket: Bucket, access: Access) -> Iterator[Objects]:
     """Open a bucket, with a proxy in front that judges addresses.
 
     Raises
@@ -213,7 +215,7 @@ def opened(work: Work, bucket: Bucket, access: Access) -> Iterator[Objects]:
     FetchError
         ``ModelAccessDenied`` if the credentials or the endpoint are malformed.
     """
-    guard = Guard(work.surroundings.resolve, work.surroundings.policy, access.exempt)
+    guard = Guard(context.environment.resolve, context.environment.policy, access.exempt)
     with proxying(guard) as proxy:
         client: ClientConfig = {
             "proxy_url": proxy,
@@ -221,12 +223,12 @@ def opened(work: Work, bucket: Bucket, access: Access) -> Iterator[Objects]:
             "connect_timeout": timedelta(seconds=CONNECT_SECONDS),
             "read_timeout": timedelta(seconds=READ_SECONDS),
             # Of a whole request; how long a piece may take depends on the line alone.
-            "timeout": timedelta(seconds=work.settings.max_seconds),
+            "timeout": timedelta(seconds=context.settings.max_seconds),
             "user_agent": USER_AGENT,
         }
-        if work.settings.ca_file is not None:
-            client["root_certificate"] = work.authorities()
-        yield Objects(_open(bucket, access, client), bucket.container, access.shown, guard, work)
+        if context.settings.ca_file is not None:
+            client["root_certificate"] = context.authorities()
+        yield Objects(_open(bucket, access, client), bucket.container, access.shown, guard, context)
 
 
 def _open(bucket: Bucket, access: Access, client: ClientConfig) -> ObjectStore:

@@ -1,4 +1,4 @@
-"""What one fetch is told, and what it touches."""
+"""Settings of a fetch, its environment, and the context that all sources share."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from serval_contract.reasons import MODEL_DIGEST_MISMATCH
-from serval_serving.fetch.addresses import AddressPolicy, Resolve, system_resolve
-from serval_serving.fetch.budget import Budget
 from serval_serving.fetch.errors import FetchError
-from serval_serving.fetch.frameworks import Framework
-from serval_serving.fetch.models_folder import Batching
+from serval_serving.fetch.model.frameworks import Framework
+from serval_serving.fetch.model.models_folder import Batching
+from serval_serving.fetch.model.versions import Wanted
 from serval_serving.fetch.progress import Clock, Deadline, Progress
-from serval_serving.fetch.transport import Transport, tls_context
-from serval_serving.fetch.versions import Wanted
+from serval_serving.fetch.safety.address_policy import AddressPolicy, Resolve, system_resolve
+from serval_serving.fetch.safety.limits import Budget
+from serval_serving.fetch.safety.transport import Transport, tls_context
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,8 +80,8 @@ class FetchSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What the fetch touches besides files.
+class Environment:
+    """Clock, name resolution and address policy of a fetch.
 
     Attributes
     ----------
@@ -102,32 +102,32 @@ class Surroundings:
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
-    """One fetch under way: what all sources share.
+class FetchContext:
+    """One fetch in progress: what all sources share.
 
     Attributes
     ----------
-    settings, surroundings:
+    settings, environment:
         As given.
     wanted:
         Framework and version to look for.
     budget:
         What the model's files may take.
     deadline:
-        When the whole must be over.
+        When the whole fetch must be complete.
     progress:
-        Is told of every piece.
+        Counts the bytes.
     """
 
     settings: FetchSettings
-    surroundings: Surroundings
+    environment: Environment
     wanted: Wanted
     budget: Budget
     deadline: Deadline
     progress: Progress
 
     @classmethod
-    def begin(cls, settings: FetchSettings, surroundings: Surroundings, version: int | None) -> Work:
+    def begin(cls, settings: FetchSettings, environment: Environment, version: int | None) -> FetchContext:
         """Start the clock.
 
         Parameters
@@ -137,11 +137,11 @@ class Work:
         """
         return cls(
             settings,
-            surroundings,
+            environment,
             Wanted(settings.framework, version),
             Budget(settings.max_bytes, settings.max_entries),
-            Deadline(surroundings.clock, settings.max_seconds),
-            Progress(surroundings.clock),
+            Deadline(environment.clock, settings.max_seconds),
+            Progress(environment.clock),
         )
 
     def transport(self) -> Transport:
@@ -153,7 +153,7 @@ class Work:
             If the file of authorities cannot be used.
         """
         context = tls_context(self.settings.ca_file)
-        return Transport(context, self.surroundings.resolve, self.surroundings.policy)
+        return Transport(context, self.environment.resolve, self.environment.policy)
 
     def authorities(self) -> str:
         """Return the text of the file of authorities, which must be set.

@@ -12,8 +12,8 @@ from typing import NoReturn
 
 from serval_contract.startup import START_FAILED
 from serval_serving.engines.base import Engine, Loader
-from serval_serving.engines.choice import Choice, EngineChoice
 from serval_serving.engines.onnx import OnnxEngine, OnnxOptions, holds_onnx
+from serval_serving.engines.registry import EngineEntry, EngineRegistry
 from serval_serving.engines.tensorflow import SessionOptions, TensorFlowEngine, holds_saved_model
 from serval_serving.front.lifecycle import FrontServer
 from serval_serving.server import flags, logs
@@ -35,14 +35,15 @@ MakeLoader = Callable[[Settings, int], Loader]
 
 
 def engines(settings: Settings, cpus: int) -> Loader:
-    """Make the choice of engines.
+    """Make the registry of engines.
 
-    A folder with a SavedModel is one, as for TensorFlow Serving, whatever else lies in it.
+    A folder with a SavedModel and ONNX files is a SavedModel, as for TensorFlow Serving: any folder may have
+    ONNX files as assets.
     """
-    return EngineChoice(
+    return EngineRegistry(
         (
-            Choice("SavedModels", holds_saved_model, lambda: tensorflow_engine(settings, cpus)),
-            Choice("ONNX models", holds_onnx, lambda: onnx_engine(settings, cpus)),
+            EngineEntry("SavedModels", 20, holds_saved_model, lambda: tensorflow_engine(settings, cpus)),
+            EngineEntry("ONNX models", 10, holds_onnx, lambda: onnx_engine(settings, cpus)),
         )
     )
 
@@ -56,6 +57,7 @@ def tensorflow_engine(settings: Settings, cpus: int) -> Engine:
             intra_op_threads=settings.tensorflow_intra_op_parallelism or both,
             inter_op_threads=settings.tensorflow_inter_op_parallelism or both,
             gpu_memory_fraction=settings.per_process_gpu_memory_fraction,
+            slots=settings.engine_threads or cpus,
         )
     )
 
@@ -68,6 +70,7 @@ def onnx_engine(settings: Settings, cpus: int) -> Engine:
             providers=settings.onnx_providers,
             intra_op_threads=settings.tensorflow_intra_op_parallelism or both or cpus,
             inter_op_threads=settings.tensorflow_inter_op_parallelism or both,
+            slots=settings.engine_threads or cpus,
         )
     )
 

@@ -6,16 +6,13 @@ unknown argument prints the usage, and the server starts all the same.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from types import MappingProxyType
+from typing import Any, Final
 
-from serval_contract import server_flags as operator_flags
-from serval_serving.server.settings import Settings
-
-_TRUE = frozenset({"true", "1", "t", "yes"})
-_FALSE = frozenset({"false", "0", "f", "no"})
+from serval_serving.server.flag_values import Parse, boolean
+from serval_serving.server.settings import DEFAULTS, FLAGS, Settings
 
 
 class FlagError(ValueError):
@@ -44,190 +41,29 @@ class CommandLine:
     version: bool = False
 
 
-def _bool(text: str) -> bool:
-    value = text.lower()
-    if value not in _TRUE | _FALSE:
-        raise ValueError(text)
-    return value in _TRUE
-
-
-def _natural(text: str) -> int:
-    value = int(text)
-    if value < 0:
-        raise ValueError(text)
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise ValueError(text)
-    return value
-
-
-def _seconds(text: str) -> float:
-    value = float(text)
-    if not 0 <= value < float("inf"):
-        raise ValueError(text)
-    return value
-
-
-def _fraction(text: str) -> float:
-    value = float(text)
-    if not 0 <= value <= 1:
-        raise ValueError(text)
-    return value
-
-
-def _port(text: str) -> int:
-    value = int(text)
-    if not 0 <= value < 65536:
-        raise ValueError(text)
-    return value
-
-
-def _address(text: str) -> str:
-    """Check a `host:port`."""
-    host, colon, port = text.rpartition(":")
-    if text and not (host and colon and port.isdecimal() and 0 < int(port) < 65536):
-        raise ValueError(text)
-    return text
-
-
-def _names(text: str) -> tuple[str, ...]:
-    return tuple(name for name in text.split(",") if name)
-
-
-def _path(text: str) -> Path | None:
-    return Path(text) if text else None
-
-
-def _channel_arguments(text: str) -> tuple[tuple[str, int | str], ...]:
-    """Read `k=v,k=v`; numbers become integers, as gRPC wants them."""
-    arguments: list[tuple[str, int | str]] = []
-    for item in filter(None, text.split(",")):
-        key, equals, value = item.partition("=")
-        if not equals:
-            raise ValueError(item)
-        arguments.append((key, int(value) if value.lstrip("-").isdecimal() else value))
-    return tuple(arguments)
-
-
-_PARSERS: dict[str, Callable[[str], Any]] = {
-    operator_flags.PORT.name: _port,
-    operator_flags.REST_API_PORT.name: _port,
-    "rest_api_num_threads": _natural,
-    operator_flags.REST_API_TIMEOUT_IN_MS.name: _natural,
-    "rest_api_max_body_bytes": _natural,
-    operator_flags.MODEL_NAME.name: str,
-    operator_flags.MODEL_BASE_PATH.name: _path,
-    operator_flags.UPSTREAM.name: _address,
-    operator_flags.UPSTREAM_REST.name: _address,
-    "model_config_file": _path,
-    "model_config_file_poll_wait_seconds": _natural,
-    "allow_version_labels_for_unavailable_models": _bool,
-    "force_allow_any_version_labels_for_unavailable_models": _bool,
-    # Negative numbers look once too, as TensorFlow Serving's source does with anything below 1.
-    "file_system_poll_wait_seconds": int,
-    "max_num_load_retries": _natural,
-    "load_retry_interval_micros": _natural,
-    "enable_model_warmup": _bool,
-    "num_request_iterations_for_warmup": _positive,
-    "saved_model_tags": _names,
-    "tensorflow_session_parallelism": _natural,
-    "tensorflow_intra_op_parallelism": _natural,
-    "tensorflow_inter_op_parallelism": _natural,
-    "per_process_gpu_memory_fraction": _fraction,
-    "onnx_providers": _names,
-    "grpc_max_threads": _natural,
-    "grpc_channel_arguments": _channel_arguments,
-    "grpc_socket_path": str,
-    "enable_reflection": _bool,
-    "ssl_config_file": _path,
-    "rest_api_tls": _bool,
-    "rest_api_enable_cors_support": _bool,
-    "enable_cors_support": _bool,
-    "access_log": _bool,
-    operator_flags.MONITORING_CONFIG_FILE.name: _path,
-    "enable_serialization_as_tensor_content": _bool,
-    "enable_signature_method_name_check": _bool,
-    operator_flags.ENABLE_SCORING.name: _bool,
-    operator_flags.SCORING_OUTPUT.name: str,
-    "enable_batching": _bool,
-    "batching_parameters_file": _path,
-    "enable_per_model_batching_parameters": _bool,
-    "auth_keys": _path,
-    operator_flags.DRAIN_SECONDS.name: _seconds,
-    "max_connection_age_seconds": _seconds,
-    operator_flags.MAX_CONCURRENT_REQUESTS.name: _natural,
-    "engine_threads": _natural,
-}
-
-_IGNORED: dict[str, Callable[[str], Any]] = {
-    "enable_grpc_healthcheck_service": _bool,
-    "enable_profiler": _bool,
-    "flush_filesystem_caches": _bool,
-    "num_load_threads": int,
-    "num_unload_threads": int,
-    "platform_config_file": str,
-    "prefer_tflite_model": _bool,
-    "remove_unused_fields_from_bundle_metagraph": _bool,
-    "resolve_tf_run_options": _bool,
-    "response_tensors_serialization_option": str,
-    "skip_initialize_tpu": _bool,
-    "tensorflow_session_config_file": str,
-    "thread_pool_factory_config_file": str,
-    "use_alts_credentials": _bool,
-    "xla_gpu_jit_level": int,
-}
-
-# What the server behind a front decides; a front that took them would not do what they say.
-_NOT_IN_FRONT = (
-    "model_base_path",
-    "model_config_file",
-    "model_config_file_poll_wait_seconds",
-    "allow_version_labels_for_unavailable_models",
-    "force_allow_any_version_labels_for_unavailable_models",
-    "file_system_poll_wait_seconds",
-    "max_num_load_retries",
-    "load_retry_interval_micros",
-    "enable_model_warmup",
-    "num_request_iterations_for_warmup",
-    "saved_model_tags",
-    "tensorflow_session_parallelism",
-    "tensorflow_intra_op_parallelism",
-    "tensorflow_inter_op_parallelism",
-    "per_process_gpu_memory_fraction",
-    "onnx_providers",
-    "enable_serialization_as_tensor_content",
-    "enable_signature_method_name_check",
-    "enable_batching",
-    "batching_parameters_file",
-    "enable_per_model_batching_parameters",
-    "engine_threads",
-)
-
-# To start without these would serve something else than what was asked for.
-_REFUSED = frozenset({"use_tflite_model"})
-
-_OWN = frozenset(
+IGNORED: Final[Mapping[str, Parse]] = MappingProxyType(
     {
-        "upstream",
-        "upstream_rest",
-        "rest_api_max_body_bytes",
-        "enable_scoring",
-        "scoring_output",
-        "onnx_providers",
-        "auth_keys",
-        "access_log",
-        "enable_reflection",
-        "rest_api_tls",
-        "drain_seconds",
-        "max_connection_age_seconds",
-        "max_concurrent_requests",
-        "engine_threads",
+        "enable_grpc_healthcheck_service": boolean,
+        "enable_profiler": boolean,
+        "flush_filesystem_caches": boolean,
+        "num_load_threads": int,
+        "num_unload_threads": int,
+        "platform_config_file": str,
+        "prefer_tflite_model": boolean,
+        "remove_unused_fields_from_bundle_metagraph": boolean,
+        "resolve_tf_run_options": boolean,
+        "response_tensors_serialization_option": str,
+        "skip_initialize_tpu": boolean,
+        "tensorflow_session_config_file": str,
+        "thread_pool_factory_config_file": str,
+        "use_alts_credentials": boolean,
+        "xla_gpu_jit_level": int,
     }
 )
+"""Flags of TensorFlow Serving that are accepted and have no effect."""
+
+REFUSED: Final = frozenset({"use_tflite_model"})
+"""Flags of TensorFlow Serving that end the start: ignoring them would serve a different model."""
 
 
 def parse(arguments: Sequence[str]) -> CommandLine:
@@ -246,12 +82,12 @@ def parse(arguments: Sequence[str]) -> CommandLine:
     while rest:
         argument = rest.pop(0)
         name, text = _split(argument, rest)
-        if name in _PARSERS:
-            values[name] = _value(name, text, _PARSERS[name])
-        elif name in _IGNORED:
-            _value(name, text, _IGNORED[name])
+        if name in FLAGS:
+            values[name] = _value(name, text, FLAGS[name].parse)
+        elif name in IGNORED:
+            _value(name, text, IGNORED[name])
             ignored.append(name)
-        elif name in _REFUSED:
+        elif name in REFUSED:
             if text not in {"", "false"}:
                 raise FlagError(f"--{name} is not supported by this server")
         elif name == "version":
@@ -266,14 +102,13 @@ def parse(arguments: Sequence[str]) -> CommandLine:
 
 def usage() -> str:
     """List the flags that have an effect, with their defaults."""
-    defaults = Settings()
     lines = [
         "usage: serval-model-server --model_base_path=<folder> [--flag=value ...]",
         "       serval-model-server --upstream=<host:port> [--flag=value ...]",
     ]
-    for name in sorted(_PARSERS):
-        note = " (not of tensorflow_model_server)" if name in _OWN else ""
-        lines.append(f"  --{name}={_spelled(getattr(defaults, name))}{note}")
+    for name, flag in sorted(FLAGS.items()):
+        note = "" if flag.tf_serving else " (not of tensorflow_model_server)"
+        lines.append(f"  --{name}={spelled_default(name)}{note}")
     return "\n".join(lines)
 
 
@@ -284,21 +119,21 @@ def _split(argument: str, rest: list[str]) -> tuple[str, str | None]:
     name, equals, text = argument[2:].partition("=")
     if equals:
         return name, text
-    parser = _PARSERS.get(name) or _IGNORED.get(name)
-    needs_value = name in _REFUSED or (parser is not None and parser is not _bool)
+    parse_value = FLAGS[name].parse if name in FLAGS else IGNORED.get(name)
+    needs_value = name in REFUSED or (parse_value is not None and parse_value is not boolean)
     if needs_value and rest and not rest[0].startswith("--"):
         return name, rest.pop(0)
     return name, None
 
 
-def _value(name: str, text: str | None, parser: Callable[[str], Any]) -> Any:
-    """Read one flag's value."""
+def _value(name: str, text: str | None, parse_value: Parse) -> Any:
+    """Parse one flag's value."""
     if text is None:
-        if parser is _bool:
+        if parse_value is boolean:
             return True
         raise FlagError(f"--{name} needs a value")
     try:
-        return parser(text)
+        return parse_value(text)
     except ValueError:
         raise FlagError(f"--{name} cannot be {text!r}") from None
 
@@ -331,17 +166,21 @@ def _check(settings: Settings) -> None:
 
 def _check_front(settings: Settings) -> None:
     """Refuse what a server without models cannot do."""
-    defaults = Settings()
-    for name in _NOT_IN_FRONT:
-        if getattr(settings, name) != getattr(defaults, name):
+    for name, flag in FLAGS.items():
+        if not flag.with_upstream and getattr(settings, name) != getattr(DEFAULTS, name):
             raise FlagError(
                 f"--{name} cannot be given together with --upstream: the server at {settings.upstream} has "
                 "the models and decides this"
             )
 
 
-def _spelled(value: Any) -> str:
-    """Spell a default as a flag's value."""
+def spelled_default(name: str) -> str:
+    """Return the default of a flag as its value is written."""
+    value = getattr(DEFAULTS, name)
     if value is None:
         return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:g}"
     return ",".join(value) if isinstance(value, tuple) else str(value)

@@ -17,7 +17,7 @@ from serval_serving.server.sockets import close_port, open_connections
 from serval_serving.server.spent import WorkerPool
 from serval_serving.server.tls import Tls
 from serval_serving.wire import rpc
-from serval_serving.wire.services import descriptor_set
+from serval_serving.wire.descriptors import descriptor_set
 from serval_serving.wire.status import StatusError
 
 HEALTH_NAMES = (
@@ -166,7 +166,7 @@ class GrpcServer:
 
 
 def _described() -> DescriptorPool:
-    """Put what reflection tells into a pool of its own: that of the messages knows no services."""
+    """Build a pool for reflection: the predict API and the services of gRPC itself."""
     pool = DescriptorPool()
     known = [health_pb2.DESCRIPTOR.serialized_pb, reflection_pb2.DESCRIPTOR.serialized_pb]
     for file in (*known, *(file.SerializeToString() for file in descriptor_set().file)):

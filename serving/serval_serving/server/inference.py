@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -124,8 +123,6 @@ class Inference(Admission):
         The models by name.
     metrics:
         Where to count.
-    engine_threads:
-        Predictions inside the engine at once. More than one per CPU only adds contention.
     max_concurrent:
         Predictions in progress at once, waiting ones included; 0 for no limit.
     checks_methods:
@@ -140,15 +137,13 @@ class Inference(Admission):
         self,
         models: Mapping[str, ModelManager],
         metrics: Metrics,
-        engine_threads: int,
-        max_concurrent: int = 0,
         *,
+        max_concurrent: int = 0,
         checks_methods: bool = False,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(metrics, max_concurrent, clock)
         self._models = models
-        self._gate = threading.Semaphore(engine_threads)
         self.checks_methods = checks_methods
         self._batching: Batching | None = None
 
@@ -220,7 +215,7 @@ class Inference(Admission):
         deadline: Deadline,
         api: str = PREDICT,
     ) -> list[np.ndarray]:
-        """Run a model once a thread of the engine is free; the outputs come in the order of `aliases`.
+        """Run a model once its engine has a free slot; the outputs come in the order of `aliases`.
 
         `api` is the call that it is for, as the metrics say.
 
@@ -236,14 +231,15 @@ class Inference(Admission):
         left = deadline.left(waited_from)
         if left is not None and left <= 0:
             raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMED_OUT)
-        if not self._gate.acquire(timeout=left):
+        slots = lease.model.slots
+        if not slots.acquire(timeout=left):
             raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMED_OUT)
         try:
             started = self._clock()
             # A wait that took all the time leaves the engine its shortest limit.
             outputs = self.execute(lease, signature, inputs, aliases, deadline.left(started), api)
         finally:
-            self._gate.release()
+            slots.release()
         if deadline.spent is not None:
             deadline.spent.add(started - waited_from, self._clock() - started)
         self._metrics.engine_wait.observe((started - waited_from) * 1e6, lease.name)

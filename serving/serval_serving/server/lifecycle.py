@@ -53,7 +53,6 @@ class ModelServer:
         inference = Inference(
             self._fleet,
             Metrics(self._devices),
-            engine_threads=settings.engine_threads or cpus,
             max_concurrent=settings.max_concurrent_requests,
             checks_methods=settings.enable_signature_method_name_check,
         )

@@ -1,138 +1,198 @@
-"""Settings of the model server. Every field is one flag; see `flags`."""
+"""Settings of the model server: the table of its flags.
+
+Every field is one flag. The parser, the usage and the tables of docs/serving.md are derived from the fields.
+"""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
+from typing import Any, Final
 
 from serval_contract.ports import PORT_GRPC
+from serval_serving.server import flag_values as values
+from serval_serving.server.flag_values import Parse
+
+_FLAG = "flag"
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """What is known of a flag besides its name, type and default.
+
+    Attributes
+    ----------
+    parse:
+        Parses its value.
+    help:
+        What it does, in one sentence of Markdown.
+    tf_serving:
+        Whether TensorFlow Serving has it.
+    with_upstream:
+        Whether it has an effect with `--upstream`. Without: the server behind decides it.
+    """
+
+    parse: Parse
+    help: str
+    tf_serving: bool
+    with_upstream: bool
+
+
+def _shared(default: Any, parse: Parse, text: str) -> Any:
+    """Declare a flag of TensorFlow Serving that concerns ports and requests."""
+    return field(default=default, metadata={_FLAG: Flag(parse, text, tf_serving=True, with_upstream=True)})
+
+
+def _model(default: Any, parse: Parse, text: str) -> Any:
+    """Declare a flag of TensorFlow Serving that concerns models."""
+    return field(default=default, metadata={_FLAG: Flag(parse, text, tf_serving=True, with_upstream=False)})
+
+
+def _own(default: Any, parse: Parse, text: str, *, with_upstream: bool = True) -> Any:
+    """Declare a flag that TensorFlow Serving does not have."""
+    flag = Flag(parse, text, tf_serving=False, with_upstream=with_upstream)
+    return field(default=default, metadata={_FLAG: flag})
 
 
 @dataclass(frozen=True, slots=True)
 class Settings:
-    """What the flags say.
+    """The values of the flags. The help of each field's flag documents it."""
 
-    Attributes
-    ----------
-    port:
-        TCP port of gRPC; 0 for none.
-    rest_api_port:
-        TCP port of HTTP; 0 for none.
-    rest_api_num_threads:
-        Threads that run HTTP requests; 0 for four per CPU.
-    rest_api_timeout_in_ms:
-        Milliseconds until an HTTP request is answered with 504; 0 for never.
-    rest_api_max_body_bytes:
-        Largest body of an HTTP request.
-    model_name, model_base_path:
-        The model's name in requests, and the folder of its version folders.
-    upstream, upstream_rest:
-        Front mode: `host:port` of the gRPC and of the HTTP port of the server that this one stands before.
-        That one has the models; `model_name` says which of them /score and readiness are about.
-    model_config_file, model_config_file_poll_wait_seconds:
-        Text proto ModelServerConfig that names the models instead, and the seconds between two looks at it;
-        0 looks once.
-    allow_version_labels_for_unavailable_models, force_allow_any_version_labels_for_unavailable_models:
-        Whether a new label, or any label, may name a version that does not serve yet.
-    file_system_poll_wait_seconds:
-        Seconds between two looks at the base path; 0 looks once.
-    max_num_load_retries, load_retry_interval_micros:
-        Further tries of a load that failed in a way that may pass, and the time between two.
-    enable_model_warmup, num_request_iterations_for_warmup:
-        Whether a version runs the requests that it brings before it serves, and how often each.
-    saved_model_tags:
-        Tags of the meta graph to load.
-    tensorflow_session_parallelism:
-        Threads of both pools of the engine; 0 for one per CPU.
-    tensorflow_intra_op_parallelism, tensorflow_inter_op_parallelism:
-        The same, each pool by itself.
-    per_process_gpu_memory_fraction:
-        The most to take of a GPU's memory; 0 for no limit.
-    onnx_providers:
-        What runs ONNX models, the preferred one first; empty for CUDA where there is one, else the CPU.
-    grpc_max_threads:
-        Threads that handle RPCs; 0 for four per CPU.
-    grpc_channel_arguments:
-        Further arguments of the gRPC server.
-    grpc_socket_path:
-        Unix socket that gRPC listens on too; empty for none.
-    enable_reflection:
-        Whether gRPC tells callers its API.
-    ssl_config_file, rest_api_tls:
-        Text proto SSLConfig with the certificates of gRPC's port, and whether HTTP uses them too.
-    rest_api_enable_cors_support, enable_cors_support:
-        Whether scripts of other sites' pages may call; the second is the old name.
-    access_log:
-        Whether each request is logged.
-    monitoring_config_file:
-        Text proto MonitoringConfig; without it metrics are served at the default path.
-    enable_serialization_as_tensor_content:
-        Whether outputs of Predict come as `tensor_content` instead of typed fields.
-    enable_signature_method_name_check:
-        Whether signatures are only for what their method names say.
-    enable_scoring:
-        Whether /score answers.
-    scoring_output:
-        The output that /score answers; without it the second in alphabetical order, or the only one.
-    auth_keys:
-        File or folder of the keys of which callers must show one to predict; without it nobody need.
-    enable_batching, batching_parameters_file, enable_per_model_batching_parameters:
-        Whether requests are run in batches; a text proto of how, without it the defaults hold; and whether a
-        version's folder may hold its own.
-    drain_seconds:
-        Seconds that clients have to leave, and requests in progress to finish, after SIGTERM.
-    max_connection_age_seconds:
-        Seconds after which a client is asked to connect anew, so that load spreads over new pods, and so
-        that clients leave a pod that ends without a lost call; 0 for never.
-    max_concurrent_requests:
-        Predictions in progress at once, waiting ones included; more are refused. 0 for no limit.
-    engine_threads:
-        Predictions inside the engine at once; 0 for one per CPU.
-    """
+    port: int = _shared(PORT_GRPC, values.port, "TCP port of gRPC; 0 for none")
+    grpc_socket_path: str = _shared("", str, "Unix socket on which gRPC listens too")
+    grpc_max_threads: int = _shared(0, values.natural, "threads that handle RPCs; 0 for four per CPU")
+    grpc_channel_arguments: tuple[tuple[str, int | str], ...] = _shared(
+        (), values.channel_arguments, "further arguments of the gRPC server, as `key=value,key=value`"
+    )
+    ssl_config_file: Path | None = _shared(
+        None, values.path, "text proto SSLConfig with the certificates of the gRPC port"
+    )
+    rest_api_port: int = _shared(0, values.port, "TCP port of HTTP; 0 for none")
+    rest_api_num_threads: int = _shared(
+        0, values.natural, "threads that run HTTP requests; 0 for four per CPU"
+    )
+    rest_api_timeout_in_ms: int = _shared(
+        30000, values.natural, "time after which an HTTP request is answered with 504; 0 for no limit"
+    )
+    rest_api_enable_cors_support: bool = _shared(
+        False, values.boolean, "whether scripts on pages of other sites may call"
+    )
+    enable_cors_support: bool = _shared(False, values.boolean, "old name of `--rest_api_enable_cors_support`")
+    monitoring_config_file: Path | None = _shared(
+        None, values.path, "text proto MonitoringConfig; without it, metrics are at the default path"
+    )
+    model_name: str = _shared("default", str, "the name of the model in requests")
+    model_base_path: Path | None = _model(None, values.path, "folder with a folder for each version")
+    model_config_file: Path | None = _model(
+        None, values.path, "text proto ModelServerConfig with the models, in place of a base path"
+    )
+    model_config_file_poll_wait_seconds: int = _model(
+        0, values.natural, "time between two reads of that file; 0 for one read"
+    )
+    allow_version_labels_for_unavailable_models: bool = _model(
+        False, values.boolean, "whether a new label may be given to a version that does not serve yet"
+    )
+    force_allow_any_version_labels_for_unavailable_models: bool = _model(
+        False, values.boolean, "the same for any label"
+    )
+    # Negative numbers read once too, as TensorFlow Serving's source does with anything below 1.
+    file_system_poll_wait_seconds: int = _model(
+        1, int, "time between two reads of the base path; 0 for one read"
+    )
+    max_num_load_retries: int = _model(
+        5, values.natural, "further attempts after a load that failed in a way that may pass"
+    )
+    load_retry_interval_micros: int = _model(60_000_000, values.natural, "time between two attempts")
+    enable_model_warmup: bool = _model(
+        True, values.boolean, "whether a version runs the warm-up requests in its folder before it serves"
+    )
+    num_request_iterations_for_warmup: int = _model(1, values.positive, "how often each warm-up request runs")
+    saved_model_tags: tuple[str, ...] = _model(("serve",), values.names, "tags of the meta graph to load")
+    enable_batching: bool = _model(False, values.boolean, "whether requests run in batches")
+    batching_parameters_file: Path | None = _model(
+        None, values.path, "text proto BatchingParameters; without it, the defaults apply"
+    )
+    enable_per_model_batching_parameters: bool = _model(
+        False, values.boolean, "whether the folder of a version may contain its own parameters"
+    )
+    tensorflow_session_parallelism: int = _model(
+        0, values.natural, "threads of both pools of an engine; 0 for one per CPU"
+    )
+    tensorflow_intra_op_parallelism: int = _model(
+        0, values.natural, "threads within an operator; 0 for one per CPU"
+    )
+    tensorflow_inter_op_parallelism: int = _model(
+        0, values.natural, "operators that run at once; 0 for one per CPU with TensorFlow, one with ONNX"
+    )
+    per_process_gpu_memory_fraction: float = _model(
+        0.0, values.fraction, "largest part of the memory of a GPU to allocate; 0 for no limit"
+    )
+    enable_serialization_as_tensor_content: bool = _model(
+        False, values.boolean, "whether outputs of Predict are `tensor_content` in place of typed fields"
+    )
+    enable_signature_method_name_check: bool = _model(
+        False, values.boolean, "whether Predict refuses signatures with another method name"
+    )
+    upstream: str = _own(
+        "",
+        values.address,
+        "`host:port` of the gRPC port of another server that has the models, in place of a base path;"
+        " `--model_name` is the one that `/score` and readiness are about",
+    )
+    upstream_rest: str = _own("", values.address, "`host:port` of its HTTP port")
+    drain_seconds: float = _own(
+        30.0, values.seconds, "time for clients to leave and requests to end after SIGTERM"
+    )
+    max_connection_age_seconds: float = _own(
+        10.0,
+        values.seconds,
+        "a client is asked to reconnect after this time, so that load reaches new pods; 0 for never",
+    )
+    max_concurrent_requests: int = _own(
+        0,
+        values.natural,
+        "largest number of predictions in progress, including waiting ones; more get RESOURCE_EXHAUSTED"
+        " (429); 0 for no limit",
+    )
+    engine_threads: int = _own(
+        0,
+        values.natural,
+        "largest number of predictions inside one engine (TensorFlow and ONNX Runtime each have their own);"
+        " 0 for one per CPU",
+        with_upstream=False,
+    )
+    onnx_providers: tuple[str, ...] = _own(
+        (),
+        values.names,
+        "the providers that run ONNX models, the preferred one first, such as `CUDA,CPU` or `OpenVINO`;"
+        " empty for CUDA if there is one, else the CPU",
+        with_upstream=False,
+    )
+    enable_scoring: bool = _own(True, values.boolean, "whether `/score` answers; if not, 404")
+    scoring_output: str = _own(
+        "", str, "the output of `/score`; empty for the second in alphabetical order, or the only one"
+    )
+    rest_api_max_body_bytes: int = _own(128 * 1024 * 1024, values.natural, "largest HTTP body")
+    auth_keys: Path | None = _own(None, values.path, "file or folder of keys; callers must send one of them")
+    rest_api_tls: bool = _own(
+        False, values.boolean, "whether HTTP uses the certificates of `--ssl_config_file`"
+    )
+    enable_reflection: bool = _own(
+        False,
+        values.boolean,
+        "whether gRPC reflection is on, for tools such as grpcurl; without it, use `serval protoset`",
+    )
+    access_log: bool = _own(
+        False,
+        values.boolean,
+        "one line per request: caller, method, model, status, milliseconds, bytes; never the content",
+    )
 
-    port: int = PORT_GRPC
-    rest_api_port: int = 0
-    rest_api_num_threads: int = 0
-    rest_api_timeout_in_ms: int = 30000
-    rest_api_max_body_bytes: int = 128 * 1024 * 1024
-    model_name: str = "default"
-    model_base_path: Path | None = None
-    upstream: str = ""
-    upstream_rest: str = ""
-    model_config_file: Path | None = None
-    model_config_file_poll_wait_seconds: int = 0
-    allow_version_labels_for_unavailable_models: bool = False
-    force_allow_any_version_labels_for_unavailable_models: bool = False
-    file_system_poll_wait_seconds: int = 1
-    max_num_load_retries: int = 5
-    load_retry_interval_micros: int = 60 * 1000 * 1000
-    enable_model_warmup: bool = True
-    num_request_iterations_for_warmup: int = 1
-    saved_model_tags: tuple[str, ...] = ("serve",)
-    tensorflow_session_parallelism: int = 0
-    tensorflow_intra_op_parallelism: int = 0
-    tensorflow_inter_op_parallelism: int = 0
-    per_process_gpu_memory_fraction: float = 0.0
-    onnx_providers: tuple[str, ...] = ()
-    grpc_max_threads: int = 0
-    grpc_channel_arguments: tuple[tuple[str, int | str], ...] = field(default=())
-    grpc_socket_path: str = ""
-    enable_reflection: bool = False
-    ssl_config_file: Path | None = None
-    rest_api_tls: bool = False
-    rest_api_enable_cors_support: bool = False
-    enable_cors_support: bool = False
-    access_log: bool = False
-    monitoring_config_file: Path | None = None
-    enable_serialization_as_tensor_content: bool = False
-    enable_signature_method_name_check: bool = False
-    enable_scoring: bool = True
-    scoring_output: str = ""
-    auth_keys: Path | None = None
-    enable_batching: bool = False
-    batching_parameters_file: Path | None = None
-    enable_per_model_batching_parameters: bool = False
-    drain_seconds: float = 30.0
-    max_connection_age_seconds: float = 10.0
-    max_concurrent_requests: int = 0
-    engine_threads: int = 0
+
+FLAGS: Final[Mapping[str, Flag]] = MappingProxyType(
+    {one.name: one.metadata[_FLAG] for one in fields(Settings)}
+)
+"""The flags by name, in the order of the table."""
+DEFAULTS: Final = Settings()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serval_serving.wire.schema import build_pool, message_class
+from serval_serving.wire.descriptors import build_pool, message_class
 
 POOL = build_pool()
 """The private pool. One for the process: classes of two pools do not fit together."""
@@ -13,8 +13,6 @@ Feature = message_class(POOL, "tensorflow.Feature")
 Example = message_class(POOL, "tensorflow.Example")
 TensorInfo = message_class(POOL, "tensorflow.TensorInfo")
 SignatureDef = message_class(POOL, "tensorflow.SignatureDef")
-MetaGraphDef = message_class(POOL, "tensorflow.MetaGraphDef")
-SavedModel = message_class(POOL, "tensorflow.SavedModel")
 
 ModelSpec = message_class(POOL, "tensorflow.serving.ModelSpec")
 PredictRequest = message_class(POOL, "tensorflow.serving.PredictRequest")

@@ -130,22 +130,6 @@ class SignatureDef(Message):
     def defaults(self) -> _MessageMap[TensorProto]: ...
     def __init__(self, *, method_name: str = ...) -> None: ...
 
-class MetaGraphDef(Message):
-    class MetaInfoDef(Message):
-        tensorflow_version: str
-        @property
-        def tags(self) -> _Scalars: ...
-
-    @property
-    def meta_info_def(self) -> MetaInfoDef: ...
-    @property
-    def signature_def(self) -> _MessageMap[SignatureDef]: ...
-
-class SavedModel(Message):
-    saved_model_schema_version: int
-    @property
-    def meta_graphs(self) -> _Repeated[MetaGraphDef]: ...
-
 class ModelSpec(Message):
     name: str
     version_label: str

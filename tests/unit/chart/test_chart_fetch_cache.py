@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from serval_serving.fetch import cache
+from serval_serving.fetch.cache.__main__ import command_line
 from unit.chart.rendering import NAMESPACE, Chart, Manifest, configuration, of_kind, only
 
 NAME = "serval-fetch-cache"
@@ -46,7 +47,7 @@ def test_pod_meets_the_restricted_level(chart: Chart) -> None:
         "capabilities": {"drop": ["ALL"]},
     }
     assert container["command"] == ["python3", "-m", cache.__name__]
-    parsed = cache.command_line().parse_args(container["args"])
+    parsed = command_line().parse_args(container["args"])
     assert (parsed.dir, parsed.max_bytes, parsed.port) == (Path("/cache"), 50 * 2**30, 8600)
     assert spec["tolerations"] == [{"operator": "Exists"}]
 

@@ -14,7 +14,7 @@ from serval_contract.models import FRAMEWORKS
 from serval_contract.paths import MODELS_DIR, MONITORING_FILE, RESERVED_NAMES
 from serval_contract.reasons import FETCH_REASONS
 from serval_operator.api.capabilities import CAPABILITIES
-from serval_serving.fetch import frameworks
+from serval_serving.fetch.model import frameworks
 from unit.crd.schema import CRD_FILE, ROOT
 
 CHART = ROOT / "charts" / "serval"

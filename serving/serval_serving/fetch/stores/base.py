@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import ClassVar, Self
 
 from serval_contract.schemes import Scheme
-from serval_serving.fetch.bring import Brought
-from serval_serving.fetch.settings import Work
+from serval_serving.fetch.acquire import Brought
+from serval_serving.fetch.settings import FetchContext
 
 
 class Store(ABC):
@@ -40,7 +40,7 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def bring(self, work: Work, staging: Path) -> Brought:
+    def bring(self, context: FetchContext, staging: Path) -> Brought:
         """Put the wanted version of the model into `staging`, an empty folder.
 
         Raises

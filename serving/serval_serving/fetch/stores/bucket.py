@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 from serval_contract.reasons import MODEL_ACCESS_DENIED
 from serval_contract.schemes import Scheme
-from serval_serving.fetch.bring import SINGLE, Brought, from_file
-from serval_serving.fetch.cached import through_cache
+from serval_serving.fetch.acquire import SINGLE, Brought, from_file
+from serval_serving.fetch.cache.client import through_cache
 from serval_serving.fetch.credentials import Access, Values, read_secret
-from serval_serving.fetch.digest import file_sha256
-from serval_serving.fetch.errors import FetchError, not_found, too_large, unavailable, written_badly
-from serval_serving.fetch.names import place
+from serval_serving.fetch.errors import FetchError, from_os_error, not_found, too_large, unavailable
+from serval_serving.fetch.model.digest import file_sha256
+from serval_serving.fetch.model.versions import Located, locate
 from serval_serving.fetch.objects import Objects, opened
 from serval_serving.fetch.progress import human
 from serval_serving.fetch.retry import retrying
-from serval_serving.fetch.settings import Work
+from serval_serving.fetch.safety.safe_paths import place
+from serval_serving.fetch.settings import FetchContext
 from serval_serving.fetch.sources import bare, path_parts
 from serval_serving.fetch.stores.base import Store
-from serval_serving.fetch.versions import Located, locate
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta
@@ -96,23 +96,23 @@ class BucketStore(Store):
             That of `access`; its keys are those of the one store.
         """
 
-    def bring(self, work: Work, staging: Path) -> Brought:
+    def bring(self, context: FetchContext, staging: Path) -> Brought:
         """Download a version, or one object and make a model of it."""
-        settings = work.settings
+        settings = context.settings
         secret = read_secret(settings.credentials_dir, self.scheme, self.secret_keys)
         identity = os.environ if settings.identity and not secret else None
-        with opened(work, self, self.access(secret, identity)) as objects:
+        with opened(context, self, self.access(secret, identity)) as objects:
             path = PurePosixPath(self.key)
             single = _look(objects, path)
             if single is not None and single["size"]:
-                return _single(work, objects, single, staging)
+                return _single(context, objects, single, staging)
             try:
-                located = locate(objects, path, work.wanted)
+                located = locate(objects, path, context.wanted)
             except FileNotFoundError as error:
                 raise not_found(f"there is nothing at {self.container}/{self.key}") from error
             folder = staging / "downloaded"
             folder.mkdir()
-            _download(work, objects, _planned(work, objects, located.folder, folder))
+            _download(context, objects, _planned(context, objects, located.folder, folder))
             return Brought(Located(folder, located.version))
 
 
@@ -143,19 +143,19 @@ def _look(objects: Objects, path: PurePosixPath) -> ObjectMeta | None:
         return None
 
 
-def _single(work: Work, objects: Objects, meta: ObjectMeta, staging: Path) -> Brought:
+def _single(context: FetchContext, objects: Objects, meta: ObjectMeta, staging: Path) -> Brought:
     """Download one object and make a model of it."""
-    most = work.settings.max_bytes
+    most = context.settings.max_bytes
     if meta["size"] > most:
         raise too_large(f"the file has {human(meta['size'])}; at most {human(most)} are allowed")
     file = staging / SINGLE
 
     def download() -> str:
         file.unlink(missing_ok=True)
-        _download(work, objects, [_Planned(meta, file)])
+        _download(context, objects, [_Planned(meta, file)])
         return file_sha256(file)
 
-    return from_file(work, file, through_cache(work, file, download), staging)
+    return from_file(context, file, through_cache(context, file, download), staging)
 
 
 @dataclass(frozen=True, slots=True)
@@ -166,15 +166,15 @@ class _Planned:
     to: Path
 
 
-def _planned(work: Work, objects: Objects, folder: PurePosixPath, to: Path) -> list[_Planned]:
+def _planned(context: FetchContext, objects: Objects, folder: PurePosixPath, to: Path) -> list[_Planned]:
     """Plan the download of all objects below `folder`, and make the folders for them.
 
     Sizes and numbers are judged by what the store says of the objects, before any is read.
     """
     found: list[_Planned] = []
-    for meta in objects.below(folder, work.settings.max_entries):
-        work.budget.entry()
-        work.budget.grow(meta["size"])
+    for meta in objects.below(folder, context.settings.max_entries):
+        context.budget.entry()
+        context.budget.grow(meta["size"])
         found.append(_Planned(meta, place(str(PurePosixPath(meta["path"]).relative_to(folder)), to)))
     folders = {parent for one in found for parent in one.to.parents if parent.is_relative_to(to)}
     planned = [
@@ -184,15 +184,15 @@ def _planned(work: Work, objects: Objects, folder: PurePosixPath, to: Path) -> l
         and (one.meta["size"] or not objects.marks_folder(PurePosixPath(one.meta["path"])))
     ]
     for path in sorted(folders - {to}):
-        work.budget.entry()
+        context.budget.entry()
         path.mkdir()
     return planned
 
 
-def _download(work: Work, objects: Objects, planned: Iterable[_Planned]) -> None:
+def _download(context: FetchContext, objects: Objects, planned: Iterable[_Planned]) -> None:
     """Read all objects, several at once, and write them where they go."""
     every = list(planned)
-    work.progress.start("downloaded", sum(one.meta["size"] for one in every))
+    context.progress.start("downloaded", sum(one.meta["size"] for one in every))
     stop = threading.Event()
     pool = ThreadPoolExecutor(THREADS, thread_name_prefix="fetch")
     try:
@@ -200,12 +200,12 @@ def _download(work: Work, objects: Objects, planned: Iterable[_Planned]) -> None
             with one.to.open("xb") as file:
                 file.truncate(one.meta["size"])
         parts = [part for one in every for part in _parts(one)]
-        futures = [pool.submit(_part, work, objects, part, stop) for part in parts]
+        futures = [pool.submit(_part, context, objects, part, stop) for part in parts]
         done, _ = wait(futures, return_when=FIRST_EXCEPTION)
         for future in done:
             future.result()
     except OSError as error:
-        raise written_badly(error, "the download", work.settings.dest) from error
+        raise from_os_error(error, "the download", context.settings.dest) from error
     finally:
         stop.set()
         pool.shutdown(cancel_futures=True)
@@ -226,7 +226,7 @@ def _parts(one: _Planned) -> Iterator[_Part]:
         yield _Part(one, start, min(start + PART_BYTES, size))
 
 
-def _part(work: Work, objects: Objects, part: _Part, stop: threading.Event) -> None:
+def _part(context: FetchContext, objects: Objects, part: _Part, stop: threading.Event) -> None:
     """Read one part, again where that may help."""
 
     def attempt() -> None:
@@ -236,13 +236,13 @@ def _part(work: Work, objects: Objects, part: _Part, stop: threading.Event) -> N
             for piece in objects.read(part.of.meta, part.start, part.end):
                 if stop.is_set():
                     return
-                work.deadline.check()
+                context.deadline.check()
                 written += len(piece)
                 if written > part.end:
                     break
                 file.write(piece)
-                work.progress.add(len(piece))
+                context.progress.add(len(piece))
         if written != part.end:
             raise unavailable(f"{part.of.meta['path']}: the store sent another number of bytes than it said")
 
-    retrying(attempt, work.deadline, work.surroundings.sleep)
+    retrying(attempt, context.deadline, context.environment.sleep)

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import ClassVar, Final, Self
 
 from serval_contract import schemes
-from serval_serving.fetch.bring import SINGLE, Brought, from_file
-from serval_serving.fetch.cached import through_cache
+from serval_serving.fetch.acquire import SINGLE, Brought, from_file
+from serval_serving.fetch.cache.client import through_cache
 from serval_serving.fetch.https import Downloader
 from serval_serving.fetch.progress import human
-from serval_serving.fetch.settings import Work
+from serval_serving.fetch.settings import FetchContext
 from serval_serving.fetch.sources import HttpsSource, parse_https
 from serval_serving.fetch.stores.base import Store
 
@@ -37,14 +37,14 @@ class HttpsStore(Store):
         """Read an address."""
         return cls(parse_https(uri))
 
-    def bring(self, work: Work, staging: Path) -> Brought:
+    def bring(self, context: FetchContext, staging: Path) -> Brought:
         """Download the file, and unpack it if it is an archive."""
         downloader = Downloader(
-            work.transport(),
-            max_bytes=work.settings.max_bytes,
-            deadline=work.deadline,
-            progress=work.progress,
-            sleep=work.surroundings.sleep,
+            context.transport(),
+            max_bytes=context.settings.max_bytes,
+            deadline=context.deadline,
+            progress=context.progress,
+            sleep=context.environment.sleep,
         )
         archive = staging / SINGLE
 
@@ -53,7 +53,7 @@ class HttpsStore(Store):
             _LOG.info("downloaded %s, sha256 %s", human(done.size), done.sha256)
             return done.sha256
 
-        return from_file(work, archive, through_cache(work, archive, download), staging)
+        return from_file(context, archive, through_cache(context, archive, download), staging)
 
 
 STORE: Final = HttpsStore

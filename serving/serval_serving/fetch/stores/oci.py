@@ -10,15 +10,15 @@ from typing import ClassVar, Final, Self
 from serval_contract import schemes
 from serval_contract.models import DIGEST
 from serval_contract.reasons import MODEL_NOT_FOUND
-from serval_serving.fetch.bring import Brought
+from serval_serving.fetch.acquire import Brought
 from serval_serving.fetch.errors import FetchError, not_found
-from serval_serving.fetch.image import from_registry
-from serval_serving.fetch.registry import PULL_SECRET, ImageReference
-from serval_serving.fetch.settings import Work
+from serval_serving.fetch.model.tree import BoundedTree, Linker
+from serval_serving.fetch.model.versions import MAX_WRAPPERS, Located, locate
+from serval_serving.fetch.oci.image import from_registry
+from serval_serving.fetch.oci.registry import PULL_SECRET, ImageReference
+from serval_serving.fetch.settings import FetchContext
 from serval_serving.fetch.sources import AUTHORITY, bare
 from serval_serving.fetch.stores.base import Store
-from serval_serving.fetch.tree import BoundedTree, Linker
-from serval_serving.fetch.versions import MAX_WRAPPERS, Located, locate
 
 DEFAULT_TAG: Final = "latest"
 _REPOSITORY: Final = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*")
@@ -51,22 +51,22 @@ class ImageStore(Store):
             raise not_found(words)
         return cls(ImageReference(registry, repository, tag or ("" if digest else DEFAULT_TAG), digest))
 
-    def bring(self, work: Work, staging: Path) -> Brought:
+    def bring(self, context: FetchContext, staging: Path) -> Brought:
         """Link to the version in the mounted image; without a mount, download the layers."""
-        if work.settings.image_mount is None:
-            return from_registry(work, self.image, staging)
-        return self._linked(work, work.settings.image_mount, staging)
+        if context.settings.image_mount is None:
+            return from_registry(context, self.image, staging)
+        return self._linked(context, context.settings.image_mount, staging)
 
-    def _linked(self, work: Work, mount: Path, staging: Path) -> Brought:
+    def _linked(self, context: FetchContext, mount: Path, staging: Path) -> Brought:
         """Link to a version below `mount`; the server sees the image at the same place."""
         tree = BoundedTree(mount)
         try:
-            located = locate(tree, mount, work.wanted, wrappers=MAX_WRAPPERS)
+            located = locate(tree, mount, context.wanted, wrappers=MAX_WRAPPERS)
         except FileNotFoundError as error:
             text = f"the image {self.image.uri} is not mounted at {mount}"
             raise FetchError(MODEL_NOT_FOUND, text, permanent=False) from error
         linked = staging / "linked"
-        Linker(tree, work.budget, work.deadline, work.progress).copy(located.folder, linked)
+        Linker(tree, context.budget, context.deadline, context.progress).copy(located.folder, linked)
         return Brought(Located(linked, located.version))
 
 

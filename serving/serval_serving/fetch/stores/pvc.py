@@ -8,15 +8,15 @@ from typing import ClassVar, Final, Self
 
 from serval_contract import schemes
 from serval_contract.reasons import MODEL_NOT_FOUND
-from serval_serving.fetch.bring import SINGLE, Brought, from_file
-from serval_serving.fetch.budget import Budget
-from serval_serving.fetch.digest import file_sha256
+from serval_serving.fetch.acquire import SINGLE, Brought, from_file
 from serval_serving.fetch.errors import FetchError, not_found
-from serval_serving.fetch.settings import Work
+from serval_serving.fetch.model.digest import file_sha256
+from serval_serving.fetch.model.tree import BoundedTree, Copier
+from serval_serving.fetch.model.versions import Located, locate
+from serval_serving.fetch.safety.limits import Budget
+from serval_serving.fetch.settings import FetchContext
 from serval_serving.fetch.sources import bare, path_parts
 from serval_serving.fetch.stores.base import Store
-from serval_serving.fetch.tree import BoundedTree, Copier
-from serval_serving.fetch.versions import Located, locate
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,17 +49,17 @@ class ClaimStore(Store):
         """The path inside the volume, for messages."""
         return "/" + "/".join(self.parts)
 
-    def bring(self, work: Work, staging: Path) -> Brought:
+    def bring(self, context: FetchContext, staging: Path) -> Brought:
         """Copy a version, or the content of an archive, out of the claim."""
-        mount = work.settings.pvc_mount
+        mount = context.settings.pvc_mount
         path, tree = mount.joinpath(*self.parts), BoundedTree(mount)
         if tree.has_file(path):
             single = staging / SINGLE
-            whole = Budget(work.settings.max_bytes, 1)
-            Copier(tree, whole, work.deadline, work.progress).copy(path, single)
-            return from_file(work, single, file_sha256(single), staging)
+            whole = Budget(context.settings.max_bytes, 1)
+            Copier(tree, whole, context.deadline, context.progress).copy(path, single)
+            return from_file(context, single, file_sha256(single), staging)
         try:
-            located = locate(tree, path, work.wanted)
+            located = locate(tree, path, context.wanted)
         except FileNotFoundError as error:
             text = f"there is no {self.path} in the volume claim {self.claim}"
             raise FetchError(MODEL_NOT_FOUND, text, permanent=False) from error
@@ -69,7 +69,7 @@ class ClaimStore(Store):
             # Not permanent: it may be copied there at any moment, and looking again costs nothing.
             raise FetchError(MODEL_NOT_FOUND, error.message, permanent=False) from error
         copied = staging / "copied"
-        Copier(tree, work.budget, work.deadline, work.progress).copy(located.folder, copied)
+        Copier(tree, context.budget, context.deadline, context.progress).copy(located.folder, copied)
         return Brought(Located(copied, located.version))
 
 

@@ -56,7 +56,7 @@ def saved_model(
 ) -> bytes:
     if signatures is None:
         signatures = {"serving_default": DIGITS, "__saved_model_init_op": b""}
-    info = chunk(2, "ops") + b"".join(chunk(4, tag) for tag in tags)
+    info = chunk(2, chunk(1, chunk(1, "Op"))) + b"".join(chunk(4, tag) for tag in tags)
     entries = b"".join(chunk(5, chunk(1, name) + chunk(2, body)) for name, body in signatures.items())
     return number(1, 1) + chunk(2, chunk(1, info) + chunk(2, graph) + entries)
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from serval_contract.models import TENSORFLOW
-from serval_serving.fetch.addresses import REFUSED, AddressPolicy
-from serval_serving.fetch.frameworks import FRAMEWORKS
-from serval_serving.fetch.settings import FetchSettings, Surroundings
+from serval_serving.fetch.model.frameworks import FRAMEWORKS
+from serval_serving.fetch.safety.address_policy import REFUSED, AddressPolicy
+from serval_serving.fetch.settings import Environment, FetchSettings
 from unit.serving.fetch.builders import MEGABYTE
 from unit.serving.fetch.clocks import Clock
 from unit.serving.fetch.tls import Pki, Site, make_pki, serving
@@ -53,10 +53,10 @@ def network() -> Network:
 
 
 @pytest.fixture
-def surroundings(clock: Clock, network: Network) -> Surroundings:
+def environment(clock: Clock, network: Network) -> Environment:
     """The real rules, but loopback is allowed: the test's server is there."""
     policy = AddressPolicy(entry for entry in REFUSED if entry[0] != "127.0.0.0/8")
-    return Surroundings(clock=clock, sleep=clock.sleep, resolve=network.resolve, policy=policy)
+    return Environment(clock=clock, sleep=clock.sleep, resolve=network.resolve, policy=policy)
 
 
 @pytest.fixture

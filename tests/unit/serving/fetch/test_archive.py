@@ -12,11 +12,11 @@ from backports import zstd
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serval_serving.fetch.archive import Unpacker
-from serval_serving.fetch.budget import Budget
 from serval_serving.fetch.errors import FetchError
-from serval_serving.fetch.names import MAX_DEPTH
 from serval_serving.fetch.progress import Deadline, Progress
+from serval_serving.fetch.safety.archive import Unpacker
+from serval_serving.fetch.safety.limits import Budget
+from serval_serving.fetch.safety.safe_paths import MAX_DEPTH
 from unit.serving.fetch.builders import MEGABYTE, member, model_files, tar, tar_of, zipped
 from unit.serving.fetch.clocks import Clock
 

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import asyncio
+import gzip
 import hashlib
 import http.client
 import os
@@ -17,10 +19,12 @@ from pathlib import Path
 
 import pytest
 
-from serval_serving.fetch.cache import Server, Store, main
+from serval_serving.fetch.cache.__main__ import main
+from serval_serving.fetch.cache.server import listening
+from serval_serving.fetch.cache.store import ArchiveStore
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
-from serval_serving.fetch.settings import FetchSettings, Surroundings
+from serval_serving.fetch.settings import Environment, FetchSettings
 from support.wait import until
 from unit.serving.fetch.builders import below, model_files, tar, write
 from unit.serving.fetch.test_main import ENVIRONMENT
@@ -50,6 +54,15 @@ class Cache:
     def connection(self) -> closing[http.client.HTTPConnection]:
         return closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=30))
 
+    @contextmanager
+    def upload(self, size: int, begun: bytes = b"") -> Iterator[str]:
+        """Begin to give `size` bytes, and yield the name of the file that they go to."""
+        kept = self.names()
+        with socket.create_connection(("127.0.0.1", self.port)) as peer:
+            head = f"PUT /sha256/{'0' * 64} HTTP/1.1\r\nHost: cache\r\nContent-Length: {size}\r\n\r\n"
+            peer.sendall(head.encode() + begun)
+            yield until("the upload", lambda: self.names() - kept).pop()
+
     def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
         with self.connection() as connection:
             connection.request(method, path, body=body)
@@ -58,13 +71,21 @@ class Cache:
 
 
 @contextmanager
-def serving(folder: Path, wait_seconds: float = 20.0) -> Iterator[Cache]:
-    with Server(("127.0.0.1", 0), Store(folder, MAX_BYTES, wait_seconds)) as server:
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
-        thread.start()
-        yield Cache(folder, server.server_address[1])
-        server.shutdown()
+def serving(folder: Path, wait_seconds: float = 20.0, lead_seconds: float = 300.0) -> Iterator[Cache]:
+    loop = asyncio.new_event_loop()
+    thread = threading.Thread(target=loop.run_forever)
+    thread.start()
+    store = ArchiveStore(folder, MAX_BYTES, wait_seconds, lead_seconds)
+    context = listening(store, "127.0.0.1", 0)
+    try:
+        port = asyncio.run_coroutine_threadsafe(context.__aenter__(), loop).result(10)
+        yield Cache(folder, port)
+        asyncio.run_coroutine_threadsafe(context.__aexit__(None, None, None), loop).result(10)
+    finally:
+        loop.call_soon_threadsafe(loop.stop)
         thread.join(timeout=10)
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
 
 
 @pytest.fixture
@@ -100,7 +121,7 @@ class TestServer:
     def test_start_clears_what_does_not_fit_or_was_not_finished(self, tmp_path: Path) -> None:
         write(tmp_path, {".part-1": b"half", "0" * 64: b"x" * 6000, "1" * 64: b"x" * 6000, "README": b""})
         os.utime(tmp_path / ("0" * 64), (1, 1))
-        Store(tmp_path, MAX_BYTES)
+        ArchiveStore(tmp_path, MAX_BYTES)
         assert {path.name for path in tmp_path.iterdir()} == {"1" * 64, "README"}
 
     @pytest.mark.parametrize(
@@ -140,6 +161,74 @@ class TestServer:
             first.getresponse().read()
             assert cache.ask("GET", path)[0] == 503
 
+    def test_a_leader_may_ask_again(self, cache: Cache) -> None:
+        with cache.connection() as leader:
+            for _ in range(2):
+                leader.request("GET", f"/sha256/{'0' * 64}")
+                reply = leader.getresponse()
+                assert (reply.status, reply.read()) == (404, b"")
+
+    def test_an_idle_leader_is_replaced(self, tmp_path: Path) -> None:
+        path = f"/sha256/{'0' * 64}"
+        with serving(tmp_path / "cache", lead_seconds=0.05) as cache, cache.connection() as idle:
+            idle.request("GET", path)
+            idle.getresponse().read()
+            assert cache.ask("GET", path)[0] == 404
+
+    def test_a_client_that_hung_up_while_it_waited_leads_nothing(self, tmp_path: Path) -> None:
+        path = f"/sha256/{'0' * 64}"
+        with serving(tmp_path / "cache", wait_seconds=5) as cache:
+            with cache.connection() as first:
+                first.request("GET", path)
+                first.getresponse().read()
+                with cache.connection() as second:
+                    second.request("GET", path)
+            assert cache.ask("GET", path)[0] == 404
+
+    def test_an_announced_size_removes_nothing(self, cache: Cache) -> None:
+        data = b"x" * 6000
+        cache.ask("PUT", f"/sha256/{sha256(data)}", data)
+        with cache.upload(MAX_BYTES) as upload:
+            assert cache.names() - {upload} == {sha256(data)}
+            assert cache.ask("GET", f"/sha256/{sha256(data)}") == (200, data)
+
+    def test_uploads_together_have_the_size_of_the_cache(self, cache: Cache) -> None:
+        data = b"x" * 6000
+        with cache.upload(MAX_BYTES, b"y" * 6000) as upload:
+            until("the bytes", lambda: not cache.names() - {upload})
+            assert cache.ask("PUT", f"/sha256/{sha256(data)}", data)[0] == 507
+        until("the end of the upload", lambda: not cache.names())
+        assert cache.ask("PUT", f"/sha256/{sha256(data)}", data)[0] == 201
+
+    def test_a_silent_upload_ends(self, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("serval_serving.fetch.cache.server.PIECE_SECONDS", 0.05)
+        with cache.upload(MAX_BYTES):
+            until("the end of the upload", lambda: not cache.names())
+
+    def test_bytes_are_kept_as_they_are(self, cache: Cache) -> None:
+        data = gzip.compress(b"model")
+        with cache.connection() as connection:
+            headers = {"Content-Encoding": "gzip"}
+            connection.request("PUT", f"/sha256/{sha256(data)}", body=data, headers=headers)
+            assert connection.getresponse().status == 201
+        assert (cache.folder / sha256(data)).read_bytes() == data
+
+    def test_upload_without_a_length(self, cache: Cache) -> None:
+        with cache.connection() as connection:
+            connection.request("PUT", f"/sha256/{sha256(b'x')}", body=iter([b"x"]))
+            assert connection.getresponse().status == 411
+
+    def test_other_methods(self, cache: Cache) -> None:
+        assert cache.ask("DELETE", f"/sha256/{'0' * 64}")[0] == 405
+
+    def test_number_of_connections_is_limited(self, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr("serval_serving.fetch.cache.server.MAX_CONNECTIONS", 1)
+        with cache.connection() as first:
+            first.request("GET", "/healthz")
+            assert first.getresponse().status == 200
+            with pytest.raises(ConnectionError):
+                cache.ask("GET", "/healthz")
+
     def test_program(self, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "serval_serving.fetch.cache", f"--dir={tmp_path}/cache"]
         command += ["--max-bytes=1.5Ki", "--port=0", "--host=127.0.0.1"]
@@ -177,80 +266,82 @@ class TestFetch:
         return made
 
     def test_second_pod_downloads_nothing(
-        self, make: Settings, site: Site, surroundings: Surroundings, cache: Cache
+        self, make: Settings, site: Site, environment: Environment, cache: Cache
     ) -> None:
-        assert Fetcher(make("one"), surroundings).run().version == 3
+        assert Fetcher(make("one"), environment).run().version == 3
         assert cache.names() == {sha256(ARCHIVE)}
-        assert Fetcher(make("two"), surroundings).run().version == 3
+        assert Fetcher(make("two"), environment).run().version == 3
         assert len(site.requests) == 1
 
-    def test_parallel_pods_download_once(
-        self, make: Settings, site: Site, surroundings: Surroundings
-    ) -> None:
+    def test_parallel_pods_download_once(self, make: Settings, site: Site, environment: Environment) -> None:
         made = [make(f"pod-{index}") for index in range(6)]
         with ThreadPoolExecutor(6) as pool:
-            found = list(pool.map(lambda one: Fetcher(one, surroundings).run().version, made))
+            found = list(pool.map(lambda one: Fetcher(one, environment).run().version, made))
         assert found == [3] * 6
         assert len(site.requests) == 1
 
-    def test_failure_of_the_first_is_not_shared(self, make: Settings, surroundings: Surroundings) -> None:
+    def test_failure_of_the_first_is_not_shared(self, make: Settings, environment: Environment) -> None:
         with pytest.raises(FetchError, match="ModelNotFound"):
-            Fetcher(make("one", status(404)), surroundings).run()
-        assert Fetcher(make("two"), surroundings).run().version == 3
+            Fetcher(make("one", status(404)), environment).run()
+        assert Fetcher(make("two"), environment).run().version == 3
 
     def test_damaged_file_in_the_cache_is_replaced(
-        self, make: Settings, surroundings: Surroundings, cache: Cache
+        self, make: Settings, environment: Environment, cache: Cache
     ) -> None:
         write(cache.folder, {sha256(ARCHIVE): b"damaged"})
-        assert Fetcher(make("one"), surroundings).run().version == 3
+        assert Fetcher(make("one"), environment).run().version == 3
         assert (cache.folder / sha256(ARCHIVE)).read_bytes() == ARCHIVE
 
     def test_other_archive_at_the_source_is_not_kept(
-        self, make: Settings, surroundings: Surroundings, cache: Cache
+        self, make: Settings, environment: Environment, cache: Cache
     ) -> None:
         with pytest.raises(FetchError, match="ModelDigestMismatch"):
-            Fetcher(make("one", content(tar(below("4", model_files())))), surroundings).run()
+            Fetcher(make("one", content(tar(below("4", model_files())))), environment).run()
         assert cache.names() == set()
 
     def test_without_a_digest_the_cache_is_not_asked(
-        self, make: Settings, surroundings: Surroundings, cache: Cache
+        self, make: Settings, environment: Environment, cache: Cache
     ) -> None:
-        assert Fetcher(make("one", sha256=None), surroundings).run().version == 3
+        assert Fetcher(make("one", sha256=None), environment).run().version == 3
         assert cache.names() == set()
 
-    def test_archive_over_the_limit_is_not_taken(self, make: Settings, surroundings: Surroundings) -> None:
-        Fetcher(make("one"), surroundings).run()
+    def test_archive_over_the_limit_is_not_taken(self, make: Settings, environment: Environment) -> None:
+        Fetcher(make("one"), environment).run()
         with pytest.raises(FetchError, match="ModelTooLarge"):
-            Fetcher(make("two", max_bytes=len(ARCHIVE) - 1), surroundings).run()
+            Fetcher(make("two", max_bytes=len(ARCHIVE) - 1), environment).run()
 
     def test_patience_has_an_end(
         self,
         make: Settings,
         site: Site,
-        surroundings: Surroundings,
+        environment: Environment,
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("serval_serving.fetch.cached.PATIENCE_SECONDS", 0.2)
-        hurried = Surroundings(resolve=surroundings.resolve, policy=surroundings.policy)
+        monkeypatch.setattr("serval_serving.fetch.cache.client.PATIENCE_SECONDS", 0.2)
+        hurried = Environment(resolve=environment.resolve, policy=environment.policy)
         with serving(tmp_path / "slow", wait_seconds=0.05) as cache, cache.connection() as first:
             first.request("GET", f"/sha256/{sha256(ARCHIVE)}")
             first.getresponse().read()
             assert Fetcher(make("one", cache=cache.uri), hurried).run().version == 3
         assert len(site.requests) == 1
 
-    @pytest.mark.parametrize("kind", ["nobody", "silent", "nonsense", "full"])
+    @pytest.mark.parametrize(
+        "kind", ["absent", "silent", "nonsense", "full", "chunked", "slow", "verbose", "takes nothing"]
+    )
     def test_broken_cache_costs_a_download(
         self,
         make: Settings,
-        surroundings: Surroundings,
+        environment: Environment,
         monkeypatch: pytest.MonkeyPatch,
         caplog: pytest.LogCaptureFixture,
         kind: str,
     ) -> None:
-        monkeypatch.setattr("serval_serving.fetch.cached.ANSWER_SECONDS", 0.2)
+        monkeypatch.setattr("serval_serving.fetch.cache.client.ANSWER_SECONDS", 0.2)
+        monkeypatch.setattr("serval_serving.fetch.cache.client.GIVE_SECONDS", 0.2)
+        real_time = Environment(resolve=environment.resolve, policy=environment.policy)
         with broken(kind) as uri:
-            assert Fetcher(make("one", cache=uri), surroundings).run().version == 3
+            assert Fetcher(make("one", cache=uri), real_time).run().version == 3
         assert "the cache" in caplog.text
 
 
@@ -259,10 +350,14 @@ def broken(kind: str) -> Iterator[str]:
     answers = {
         "nonsense": b"220 smtp ready\r\n\r\n",
         "full": b"HTTP/1.1 507 Insufficient Storage\r\nContent-Length: 0\r\n\r\n",
+        "chunked": b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nmodel\r\n",
+        "slow": b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n",
+        "verbose": b"HTTP/1.1 404 Not Found\r\nContent-Length: 1000000\r\n\r\n" + bytes(1 << 16),
+        "takes nothing": b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n",
     }
     with socket.create_server(("127.0.0.1", 0)) as server:
         port = server.getsockname()[1]
-        if kind == "nobody":
+        if kind == "absent":
             server.close()
             yield f"http://127.0.0.1:{port}"
             return
@@ -275,14 +370,21 @@ def broken(kind: str) -> Iterator[str]:
                     return
                 peers.append(peer)
                 # A client that gives up in the middle of an upload resets the connection.
-                with suppress(ConnectionError):
+                with suppress(OSError):
                     while kind in answers and peer.recv(1 << 16):
                         peer.sendall(answers[kind])
+                        while kind == "slow":
+                            peer.sendall(b"x")
+                            stopped.wait(0.02)
+                        if kind == "takes nothing":
+                            stopped.wait(20)
 
+        stopped = threading.Event()
         peers: list[socket.socket] = []
         thread = threading.Thread(target=answer)
         thread.start()
         yield f"http://127.0.0.1:{port}"
+        stopped.set()
         server.shutdown(socket.SHUT_RDWR)
         for peer in peers:
             peer.close()

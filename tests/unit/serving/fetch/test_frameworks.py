@@ -10,8 +10,8 @@ from backports import zstd
 from serval_contract.models import ONNX, TENSORFLOW
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
-from serval_serving.fetch.frameworks import FRAMEWORKS
-from serval_serving.fetch.settings import FetchSettings, Surroundings
+from serval_serving.fetch.model.frameworks import FRAMEWORKS
+from serval_serving.fetch.settings import Environment, FetchSettings
 from unit.serving.engines.onnx_models import half_plus_two
 from unit.serving.fetch.builders import below, model_files, tar, write
 from unit.serving.fetch.tls import Site, content
@@ -27,20 +27,20 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def fails(settings: FetchSettings, surroundings: Surroundings) -> FetchError:
+def fails(settings: FetchSettings, environment: Environment) -> FetchError:
     with pytest.raises(FetchError) as caught:
-        Fetcher(settings, surroundings).run()
+        Fetcher(settings, environment).run()
     assert not list(settings.dest.iterdir()), "a failure leaves nothing behind"
     return caught.value
 
 
 @pytest.mark.parametrize("file", ["model.onnx", "anything.onnx"])
 def test_onnx_model_in_a_volume(
-    source: Path, settings: Settings, surroundings: Surroundings, file: str
+    source: Path, settings: Settings, environment: Environment, file: str
 ) -> None:
     write(source, {f"net/1/{file}": MODEL, f"net/2/{file}": MODEL, "net/2/labels.txt": b"a b"})
     made = settings("pvc://c/net", framework=FRAMEWORKS[ONNX])
-    fetched = Fetcher(made, surroundings).run()
+    fetched = Fetcher(made, environment).run()
     assert fetched.version == 2
     assert sorted(p.name for p in (made.dest / "digits/2").iterdir()) == sorted([file, "labels.txt"])
     assert [one.name for one in fetched.inputs or ()] == ["x"]
@@ -51,37 +51,35 @@ def test_onnx_model_in_a_volume(
     [MODEL, tar({"3/model.onnx": MODEL}), zstd.compress(tar({"3/model.onnx": MODEL}, mode="w:"))],
     ids=["file", "tar.gz", "tar.zst"],
 )
-def test_onnx_model_over_https(
-    site: Site, settings: Settings, surroundings: Surroundings, data: bytes
-) -> None:
+def test_onnx_model_over_https(site: Site, settings: Settings, environment: Environment, data: bytes) -> None:
     uri = site.serve("/net", content(data))
     made = settings(uri, framework=FRAMEWORKS[ONNX], sha256=hashlib.sha256(data).hexdigest(), version=3)
-    assert Fetcher(made, surroundings).run().version == 3
+    assert Fetcher(made, environment).run().version == 3
     assert (made.dest / "digits/3/model.onnx").read_bytes() == MODEL
     other = settings(uri, framework=FRAMEWORKS[ONNX], sha256="0" * 64, dest=made.dest.parent / "other")
-    assert fails(other, surroundings).reason == "ModelDigestMismatch"
+    assert fails(other, environment).reason == "ModelDigestMismatch"
 
 
 @pytest.mark.parametrize("name", ["digits.tar.gz", "digits"])
-def test_archive_in_a_volume(source: Path, settings: Settings, surroundings: Surroundings, name: str) -> None:
+def test_archive_in_a_volume(source: Path, settings: Settings, environment: Environment, name: str) -> None:
     data = tar(below("digits/6", model_files()))
     write(source, {f"packed/{name}": data})
     made = settings(
         f"pvc://c/packed/{name}", sha256=hashlib.sha256(data).hexdigest(), max_bytes=len(data) + 400
     )
-    assert Fetcher(made, surroundings).run().version == 6
+    assert Fetcher(made, environment).run().version == 6
     assert (
         fails(
-            settings(f"pvc://c/packed/{name}", max_bytes=100, dest=source.parent / "other"), surroundings
+            settings(f"pvc://c/packed/{name}", max_bytes=100, dest=source.parent / "other"), environment
         ).reason
         == "ModelTooLarge"
     )
 
 
-def test_single_onnx_file_in_a_volume(source: Path, settings: Settings, surroundings: Surroundings) -> None:
+def test_single_onnx_file_in_a_volume(source: Path, settings: Settings, environment: Environment) -> None:
     write(source, {"net/any.onnx": MODEL})
     made = settings("pvc://c/net/any.onnx", framework=FRAMEWORKS[ONNX])
-    assert Fetcher(made, surroundings).run().version == 1
+    assert Fetcher(made, environment).run().version == 1
     assert (made.dest / "digits/1/model.onnx").read_bytes() == MODEL
 
 
@@ -103,17 +101,17 @@ def test_single_onnx_file_in_a_volume(source: Path, settings: Settings, surround
 def test_wrong_model_is_named(
     source: Path,
     settings: Settings,
-    surroundings: Surroundings,
+    environment: Environment,
     asked: str,
     files: dict[str, bytes],
     words: str,
 ) -> None:
     write(source, files)
-    error = fails(settings("pvc://c/net", framework=FRAMEWORKS[asked]), surroundings)
+    error = fails(settings("pvc://c/net", framework=FRAMEWORKS[asked]), environment)
     assert (error.reason, error.permanent) == ("ModelInvalid", True)
     assert words in error.message
 
 
-def test_web_page_is_no_onnx_model(site: Site, settings: Settings, surroundings: Surroundings) -> None:
+def test_web_page_is_no_onnx_model(site: Site, settings: Settings, environment: Environment) -> None:
     uri = site.serve("/net", content(b"<!DOCTYPE html><html>"))
-    assert fails(settings(uri, framework=FRAMEWORKS[ONNX]), surroundings).reason == "ModelInvalid"
+    assert fails(settings(uri, framework=FRAMEWORKS[ONNX]), environment).reason == "ModelInvalid"

@@ -11,15 +11,15 @@ import pytest
 import urllib3
 from backports import zstd
 
-from serval_serving.fetch.addresses import AddressPolicy
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
 from serval_serving.fetch.https import Downloader
 from serval_serving.fetch.progress import Deadline, Progress
 from serval_serving.fetch.retry import BACKOFF_SECONDS
-from serval_serving.fetch.settings import FetchSettings, Surroundings
+from serval_serving.fetch.safety.address_policy import AddressPolicy
+from serval_serving.fetch.safety.transport import Transport, tls_context
+from serval_serving.fetch.settings import Environment, FetchSettings
 from serval_serving.fetch.sources import parse_https
-from serval_serving.fetch.transport import Transport, tls_context
 from support.ports import free_port
 from unit.serving.fetch.builders import MEGABYTE, below, model_files, tar, zipped
 from unit.serving.fetch.clocks import Clock
@@ -30,9 +30,9 @@ Settings = Callable[..., FetchSettings]
 ARCHIVE = tar(below("resnet", below("3", model_files())))
 
 
-def fails(settings: FetchSettings, surroundings: Surroundings) -> FetchError:
+def fails(settings: FetchSettings, environment: Environment) -> FetchError:
     with pytest.raises(FetchError) as caught:
-        Fetcher(settings, surroundings).run()
+        Fetcher(settings, environment).run()
     assert not list(settings.dest.iterdir()), "a failure leaves nothing behind"
     return caught.value
 
@@ -49,11 +49,11 @@ def fails(settings: FetchSettings, surroundings: Surroundings) -> FetchError:
     ],
 )
 def test_archive_becomes_the_one_version(
-    site: Site, settings: Settings, surroundings: Surroundings, name: str, data: bytes
+    site: Site, settings: Settings, environment: Environment, name: str, data: bytes
 ) -> None:
     made = settings(site.serve(f"/{name}", content(data)))
     (made.dest / "digits" / "2").mkdir(parents=True)
-    fetched = Fetcher(made, surroundings).run()
+    fetched = Fetcher(made, environment).run()
 
     files = {p.relative_to(made.dest).as_posix(): p for p in made.dest.rglob("*") if p.is_file()}
     assert set(files) == {
@@ -73,13 +73,11 @@ def test_archive_becomes_the_one_version(
     assert [one.name for one in fetched.outputs or ()] == ["classes", "probabilities"]
 
 
-def test_bare_model_takes_the_wanted_number(
-    site: Site, settings: Settings, surroundings: Surroundings
-) -> None:
+def test_bare_model_takes_the_wanted_number(site: Site, settings: Settings, environment: Environment) -> None:
     uri = site.serve("/m.tgz", content(tar(model_files())))
-    assert Fetcher(settings(uri), surroundings).run().version == 1
+    assert Fetcher(settings(uri), environment).run().version == 1
     made = settings(uri, version=7)
-    assert Fetcher(made, surroundings).run().version == 7
+    assert Fetcher(made, environment).run().version == 7
     assert [p.name for p in (made.dest / "digits").iterdir()] == ["7"]
 
 
@@ -100,13 +98,13 @@ def test_bare_model_takes_the_wanted_number(
 def test_status_is_classified(
     site: Site,
     settings: Settings,
-    surroundings: Surroundings,
+    environment: Environment,
     code: int,
     reason: str,
     permanent: bool,
     tries: int,
 ) -> None:
-    error = fails(settings(site.serve("/m", status(code)) + "?sig=SECRET"), surroundings)
+    error = fails(settings(site.serve("/m", status(code)) + "?sig=SECRET"), environment)
     assert (error.reason, error.permanent) == (reason, permanent)
     assert str(code) in error.message
     assert f"{HOST}:{site.port}/m" in error.message
@@ -114,29 +112,29 @@ def test_status_is_classified(
 
 
 def test_passing_errors_are_tried_again(
-    site: Site, settings: Settings, surroundings: Surroundings, clock: Clock
+    site: Site, settings: Settings, environment: Environment, clock: Clock
 ) -> None:
     uri = site.serve("/m", status(503), cut_short(ARCHIVE[:50], len(ARCHIVE)), content(ARCHIVE))
-    assert Fetcher(settings(uri), surroundings).run().version == 3
+    assert Fetcher(settings(uri), environment).run().version == 3
     assert clock.slept == list(BACKOFF_SECONDS[:2])
 
 
 def test_no_pause_beyond_the_time_limit(
-    site: Site, settings: Settings, surroundings: Surroundings, clock: Clock
+    site: Site, settings: Settings, environment: Environment, clock: Clock
 ) -> None:
-    fails(settings(site.serve("/m", status(503)), max_seconds=2.5), surroundings)
+    fails(settings(site.serve("/m", status(503)), max_seconds=2.5), environment)
     assert clock.slept == [1.0]
 
 
 def test_time_is_limited_while_bytes_flow(
-    site: Site, settings: Settings, surroundings: Surroundings, clock: Clock
+    site: Site, settings: Settings, environment: Environment, clock: Clock
 ) -> None:
     def slow() -> float:
         clock.now += 1.0
         return clock.now
 
     uri = site.serve("/m", chunked(b"x" * 1000, 200))
-    hurried = Surroundings(slow, surroundings.sleep, surroundings.resolve, surroundings.policy)
+    hurried = Environment(slow, environment.sleep, environment.resolve, environment.policy)
     error = fails(settings(uri, max_seconds=20.0), hurried)
     assert error.reason == "ModelSourceUnavailable"
     assert "20 s" in error.message
@@ -144,38 +142,36 @@ def test_time_is_limited_while_bytes_flow(
 
 
 @pytest.mark.parametrize("answer", [content(b"x" * 1001), chunked(b"x" * 500, 3)])
-def test_over_the_cap(site: Site, settings: Settings, surroundings: Surroundings, answer: object) -> None:
-    error = fails(settings(site.serve("/m", answer), max_bytes=1000), surroundings)  # type: ignore[arg-type]
+def test_over_the_cap(site: Site, settings: Settings, environment: Environment, answer: object) -> None:
+    error = fails(settings(site.serve("/m", answer), max_bytes=1000), environment)  # type: ignore[arg-type]
     assert (error.reason, error.permanent) == ("ModelTooLarge", True)
     assert len(site.requests) == 1
 
 
 def test_length_over_the_cap_is_not_even_begun(
-    site: Site, settings: Settings, surroundings: Surroundings
+    site: Site, settings: Settings, environment: Environment
 ) -> None:
-    error = fails(settings(site.serve("/m", cut_short(b"x", 10**12))), surroundings)
+    error = fails(settings(site.serve("/m", cut_short(b"x", 10**12))), environment)
     assert error.reason == "ModelTooLarge"
 
 
-def test_digest_is_compared(site: Site, settings: Settings, surroundings: Surroundings) -> None:
+def test_digest_is_compared(site: Site, settings: Settings, environment: Environment) -> None:
     uri = site.serve("/m", content(ARCHIVE))
     right = hashlib.sha256(ARCHIVE).hexdigest()
-    assert Fetcher(settings(uri, sha256=right), surroundings).run().version == 3
-    error = fails(settings(uri, sha256="0" * 64, dest=settings(uri).dest.parent / "other"), surroundings)
+    assert Fetcher(settings(uri, sha256=right), environment).run().version == 3
+    error = fails(settings(uri, sha256="0" * 64, dest=settings(uri).dest.parent / "other"), environment)
     assert (error.reason, error.permanent) == ("ModelDigestMismatch", True)
     assert right in error.message
 
 
-def test_redirects_are_followed_to_a_limit(
-    site: Site, settings: Settings, surroundings: Surroundings
-) -> None:
+def test_redirects_are_followed_to_a_limit(site: Site, settings: Settings, environment: Environment) -> None:
     for index in range(5):
         site.serve(f"/r{index}", status(302, f"/r{index + 1}?sig=SECRET"))
     site.serve("/r5", content(ARCHIVE))
-    assert Fetcher(settings(site.uri("/r0")), surroundings).run().version == 3
+    assert Fetcher(settings(site.uri("/r0")), environment).run().version == 3
     site.serve("/loop", status(307, "/loop"))
     made = settings(site.uri("/loop"), dest=settings(site.uri("/")).dest.parent / "other")
-    error = fails(made, surroundings)
+    error = fails(made, environment)
     assert (error.reason, error.permanent) == ("ModelSourceUnavailable", False)
     assert "redirects" in error.message
 
@@ -195,13 +191,13 @@ def test_redirects_are_followed_to_a_limit(
 def test_each_redirect_is_judged(
     site: Site,
     settings: Settings,
-    surroundings: Surroundings,
+    environment: Environment,
     network: Network,
     location: str | None,
     reason: str,
 ) -> None:
     network.hosts = {"metadata.test": [["169.254.169.254"]], "169.254.169.254": [["169.254.169.254"]]}
-    error = fails(settings(site.serve("/m", status(302, location))), surroundings)
+    error = fails(settings(site.serve("/m", status(302, location))), environment)
     assert error.reason == reason
     assert "SECRET" not in error.message
     assert len(site.requests) == 1
@@ -209,38 +205,36 @@ def test_each_redirect_is_judged(
 
 @pytest.mark.parametrize("address", ["169.254.169.254", "fe80::1", "::ffff:169.254.169.254", "fd00:ec2::254"])
 def test_metadata_addresses_are_never_connected_to(
-    settings: Settings, surroundings: Surroundings, network: Network, address: str
+    settings: Settings, environment: Environment, network: Network, address: str
 ) -> None:
     network.hosts = {HOST: [[address]]}
-    error = fails(settings(f"https://{HOST}/m"), surroundings)
+    error = fails(settings(f"https://{HOST}/m"), environment)
     assert (error.reason, error.permanent) == ("ModelAccessDenied", True)
     assert address in error.message
 
 
-def test_loopback_is_refused_outside_tests(
-    settings: Settings, surroundings: Surroundings, site: Site
-) -> None:
-    strict = Surroundings(surroundings.clock, surroundings.sleep, surroundings.resolve, AddressPolicy())
+def test_loopback_is_refused_outside_tests(settings: Settings, environment: Environment, site: Site) -> None:
+    strict = Environment(environment.clock, environment.sleep, environment.resolve, AddressPolicy())
     error = fails(settings(site.serve("/m", content(ARCHIVE))), strict)
     assert error.reason == "ModelAccessDenied"
     assert not site.requests
 
 
 def test_second_answer_of_the_name_server_changes_nothing(
-    site: Site, settings: Settings, surroundings: Surroundings, network: Network
+    site: Site, settings: Settings, environment: Environment, network: Network
 ) -> None:
     """DNS rebinding: harmless when it is judged, hostile when it is used."""
     network.hosts = {HOST: [["127.0.0.1"], ["169.254.169.254"]]}
-    assert Fetcher(settings(site.serve("/m", content(ARCHIVE))), surroundings).run().version == 3
+    assert Fetcher(settings(site.serve("/m", content(ARCHIVE))), environment).run().version == 3
     assert network.asked == [HOST]
     assert site.requests == [("/m", f"{HOST}:{site.port}")]
 
 
 def test_only_allowed_addresses_of_a_name_are_tried(
-    site: Site, settings: Settings, surroundings: Surroundings, network: Network
+    site: Site, settings: Settings, environment: Environment, network: Network
 ) -> None:
     network.hosts = {HOST: [["169.254.169.254", "::1", "127.0.0.2", "127.0.0.1"]]}
-    assert Fetcher(settings(site.serve("/m", content(ARCHIVE))), surroundings).run().version == 3
+    assert Fetcher(settings(site.serve("/m", content(ARCHIVE))), environment).run().version == 3
 
 
 @pytest.mark.parametrize(
@@ -250,44 +244,44 @@ def test_dns_failure_is_named(settings: Settings, clock: Clock, code: int, words
     def resolve(_host: str, _port: int) -> list[str]:
         raise socket.gaierror(code, "Temporary failure")
 
-    error = fails(settings(f"https://{HOST}/m"), Surroundings(clock, clock.sleep, resolve, AddressPolicy()))
+    error = fails(settings(f"https://{HOST}/m"), Environment(clock, clock.sleep, resolve, AddressPolicy()))
     assert (error.reason, error.permanent) == ("ModelSourceUnavailable", False)
     assert error.message.startswith("DNS:")
     assert words in error.message
     assert len(clock.slept) == 3
 
 
-def test_refused_connection_is_named(settings: Settings, surroundings: Surroundings, clock: Clock) -> None:
+def test_refused_connection_is_named(settings: Settings, environment: Environment, clock: Clock) -> None:
     port = free_port()
-    error = fails(settings(f"https://{HOST}:{port}/m"), surroundings)
+    error = fails(settings(f"https://{HOST}:{port}/m"), environment)
     assert (error.reason, error.permanent) == ("ModelSourceUnavailable", False)
     assert "connection refused" in error.message
     assert len(clock.slept) == 3
 
 
 def test_unknown_authority_is_named(
-    site: Site, settings: Settings, surroundings: Surroundings, clock: Clock
+    site: Site, settings: Settings, environment: Environment, clock: Clock
 ) -> None:
-    error = fails(settings(site.serve("/m", content(ARCHIVE)), ca_file=None), surroundings)
+    error = fails(settings(site.serve("/m", content(ARCHIVE)), ca_file=None), environment)
     assert (error.reason, error.permanent) == ("ModelSourceUnavailable", False)
     assert "certificate" in error.message
     assert not clock.slept, "the same certificate would be refused again"
 
 
-def test_certificate_must_be_for_the_host(site: Site, settings: Settings, surroundings: Surroundings) -> None:
+def test_certificate_must_be_for_the_host(site: Site, settings: Settings, environment: Environment) -> None:
     site.serve("/m", content(ARCHIVE))
-    error = fails(settings(site.uri("/m", host="other.test")), surroundings)
+    error = fails(settings(site.uri("/m", host="other.test")), environment)
     assert "certificate" in error.message
     assert "other.test" in error.message
     assert not site.requests
 
 
-def test_address_instead_of_a_name(site: Site, settings: Settings, surroundings: Surroundings) -> None:
+def test_address_instead_of_a_name(site: Site, settings: Settings, environment: Environment) -> None:
     site.serve("/m", content(ARCHIVE))
-    assert Fetcher(settings(site.uri("/m", host="127.0.0.1")), surroundings).run().version == 3
+    assert Fetcher(settings(site.uri("/m", host="127.0.0.1")), environment).run().version == 3
 
 
-def test_plain_http_server_is_named(settings: Settings, surroundings: Surroundings) -> None:
+def test_plain_http_server_is_named(settings: Settings, environment: Environment) -> None:
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def answer() -> None:
@@ -299,7 +293,7 @@ def test_plain_http_server_is_named(settings: Settings, surroundings: Surroundin
 
         thread = threading.Thread(target=answer)
         thread.start()
-        error = fails(settings(f"https://{HOST}:{server.getsockname()[1]}/m"), surroundings)
+        error = fails(settings(f"https://{HOST}:{server.getsockname()[1]}/m"), environment)
         thread.join(timeout=10)
     assert error.reason == "ModelSourceUnavailable"
     assert error.message.startswith("TLS")
@@ -334,36 +328,36 @@ def test_full_disk_is_named(site: Site, pki: Pki, network: Network, clock: Clock
 
 @pytest.mark.parametrize("text", [None, "no certificate"])
 def test_unusable_ca_file_is_named(
-    settings: Settings, surroundings: Surroundings, tmp_path: Path, text: str | None
+    settings: Settings, environment: Environment, tmp_path: Path, text: str | None
 ) -> None:
     path = tmp_path / "own-ca.pem"
     if text is not None:
         path.write_text(text)
-    error = fails(settings(f"https://{HOST}/m", ca_file=path), surroundings)
+    error = fails(settings(f"https://{HOST}/m", ca_file=path), environment)
     assert (error.reason, error.permanent) == ("ModelSourceUnavailable", False)
     assert "own-ca.pem" in error.message
 
 
 def test_secrets_stay_out_of_the_log(
-    site: Site, settings: Settings, surroundings: Surroundings, caplog: pytest.LogCaptureFixture
+    site: Site, settings: Settings, environment: Environment, caplog: pytest.LogCaptureFixture
 ) -> None:
     site.serve("/m", status(503), status(302, "/n?sig=SECRET"))
     site.serve("/n", content(ARCHIVE))
-    Fetcher(settings(site.uri("/m?sig=SECRET")), surroundings).run()
+    Fetcher(settings(site.uri("/m?sig=SECRET")), environment).run()
     assert "503" in caplog.text
     assert "SECRET" not in "".join(record.getMessage() for record in caplog.records if "fetch" in record.name)
     assert site.requests[0][0] == "/m?sig=SECRET"
 
 
 def test_progress_is_said(
-    site: Site, settings: Settings, surroundings: Surroundings, clock: Clock, caplog: pytest.LogCaptureFixture
+    site: Site, settings: Settings, environment: Environment, clock: Clock, caplog: pytest.LogCaptureFixture
 ) -> None:
     def quick() -> float:
         clock.now += 3.0
         return clock.now
 
     uri = site.serve("/m", content(tar(model_files(b"\x00\x01" * MEGABYTE), mode="w:")))
-    made = Surroundings(quick, surroundings.sleep, surroundings.resolve, surroundings.policy)
+    made = Environment(quick, environment.sleep, environment.resolve, environment.policy)
     Fetcher(settings(uri, max_seconds=1e6), made).run()
     assert "downloaded: " in caplog.text
     assert " MiB of 2.0 MiB (" in caplog.text

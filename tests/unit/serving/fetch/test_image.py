@@ -11,8 +11,8 @@ from backports import zstd
 
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
-from serval_serving.fetch.registry import PULL_SECRET, read_login
-from serval_serving.fetch.settings import FetchSettings, Surroundings
+from serval_serving.fetch.oci.registry import PULL_SECRET, read_login
+from serval_serving.fetch.settings import Environment, FetchSettings
 from unit.serving.fetch.builders import MEGABYTE, below, member, model_files, tar, write
 from unit.serving.fetch.registries import GZIP, INDEX, TAR, ZSTD, Registry, layer_tar, sha256
 from unit.serving.fetch.tls import HOST, Site, content, status
@@ -26,9 +26,9 @@ def registry(site: Site) -> Registry:
     return Registry(site)
 
 
-def fails(settings: FetchSettings, surroundings: Surroundings) -> FetchError:
+def fails(settings: FetchSettings, environment: Environment) -> FetchError:
     with pytest.raises(FetchError) as caught:
-        Fetcher(settings, surroundings).run()
+        Fetcher(settings, environment).run()
     assert not list(settings.dest.iterdir()), "a failure leaves nothing behind"
     return caught.value
 
@@ -56,22 +56,22 @@ def pull_secret(folder: Path, host: str, user: str = "robot", password: str = "p
     ids=["gzip", "tar", "zstd", "at the root", "in a folder"],
 )
 def test_image_becomes_the_one_version(
-    registry: Registry, settings: Settings, surroundings: Surroundings, kind: str, data: bytes
+    registry: Registry, settings: Settings, environment: Environment, kind: str, data: bytes
 ) -> None:
     registry.push((kind, data))
     made = settings(registry.uri())
-    fetched = Fetcher(made, surroundings).run()
+    fetched = Fetcher(made, environment).run()
     assert fetched.version == 3
     assert files(made) == below("3", model_files())
     write(made.pvc_mount, below("m/3", model_files()))
     same = settings("pvc://c/m", dest=made.dest.parent / "same")
-    assert Fetcher(same, surroundings).run().digest == fetched.digest
+    assert Fetcher(same, environment).run().digest == fetched.digest
     pinned = settings(registry.uri(), sha256=fetched.digest.removeprefix("sha256:"))
-    assert Fetcher(pinned, surroundings).run().version == 3
+    assert Fetcher(pinned, environment).run().version == 3
 
 
 def test_operating_system_below_the_model_does_not_count(
-    registry: Registry, settings: Settings, surroundings: Surroundings
+    registry: Registry, settings: Settings, environment: Environment
 ) -> None:
     system = {f"usr/lib/{i}": b"x" for i in range(200)} | {
         "bin": member("bin", tarfile.SYMTYPE, "usr/bin"),
@@ -80,21 +80,21 @@ def test_operating_system_below_the_model_does_not_count(
     }
     registry.push((TAR, layer_tar(system)), (GZIP, MODEL))
     made = settings(registry.uri(), max_entries=20)
-    assert Fetcher(made, surroundings).run().version == 3
+    assert Fetcher(made, environment).run().version == 3
 
 
 def test_links_beside_a_model_at_the_root_are_stepped_over(
-    registry: Registry, settings: Settings, surroundings: Surroundings
+    registry: Registry, settings: Settings, environment: Environment
 ) -> None:
     layer = layer_tar({"latest": member("latest", tarfile.SYMTYPE, "3")} | below("3", model_files()))
     registry.push((TAR, layer))
     made = settings(registry.uri())
-    Fetcher(made, surroundings).run()
+    Fetcher(made, environment).run()
     assert files(made) == below("3", model_files())
 
 
 def test_upper_layers_replace_and_remove(
-    registry: Registry, settings: Settings, surroundings: Surroundings
+    registry: Registry, settings: Settings, environment: Environment
 ) -> None:
     lower = below("models/1", model_files(b"old")) | {
         "models/1/gone": b"",
@@ -110,7 +110,7 @@ def test_upper_layers_replace_and_remove(
     }
     registry.push((TAR, layer_tar(lower)), (TAR, layer_tar(upper)))
     made = settings(registry.uri())
-    Fetcher(made, surroundings).run()
+    Fetcher(made, environment).run()
     assert files(made) == below("1", model_files(b"new") | {"dir/b": b""})
 
 
@@ -127,15 +127,15 @@ def test_upper_layers_replace_and_remove(
     ],
 )
 def test_hostile_layer_is_rejected(
-    registry: Registry, settings: Settings, surroundings: Surroundings, entries: dict[str, bytes], words: str
+    registry: Registry, settings: Settings, environment: Environment, entries: dict[str, bytes], words: str
 ) -> None:
     registry.push((TAR, layer_tar(entries)))
     with pytest.raises(FetchError, match=words) as caught:
-        Fetcher(settings(registry.uri()), surroundings).run()
+        Fetcher(settings(registry.uri()), environment).run()
     assert (caught.value.reason, caught.value.permanent) == ("ModelArtifactRejected", True)
 
 
-def test_files_with_titles(registry: Registry, settings: Settings, surroundings: Surroundings) -> None:
+def test_files_with_titles(registry: Registry, settings: Settings, environment: Environment) -> None:
     """As artifacts have them, which are no images."""
     entries = [
         registry.blob(data)
@@ -144,16 +144,16 @@ def test_files_with_titles(registry: Registry, settings: Settings, surroundings:
     ]
     registry.manifest({"layers": entries}, "v1")
     made = settings(registry.uri())
-    assert Fetcher(made, surroundings).run().version == 5
+    assert Fetcher(made, environment).run().version == 5
     assert files(made) == below("5", model_files())
     entries[0]["annotations"]["org.opencontainers.image.title"] = "../x"
     registry.manifest({"layers": entries}, "v1")
     other = settings(registry.uri(), dest=made.dest.parent / "other")
-    assert fails(other, surroundings).reason == "ModelArtifactRejected"
+    assert fails(other, environment).reason == "ModelArtifactRejected"
 
 
 def test_manifest_of_this_platform(
-    registry: Registry, settings: Settings, surroundings: Surroundings, monkeypatch: pytest.MonkeyPatch
+    registry: Registry, settings: Settings, environment: Environment, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("platform.machine", lambda: "aarch64")
     arm = registry.push((GZIP, MODEL), tag="arm")
@@ -163,65 +163,65 @@ def test_manifest_of_this_platform(
         {"digest": "sha256:" + "1" * 64, "platform": {"os": "unknown", "architecture": "unknown"}},
     ]
     registry.manifest({"mediaType": INDEX, "manifests": entries}, "v1")
-    assert Fetcher(settings(registry.uri()), surroundings).run().version == 3
+    assert Fetcher(settings(registry.uri()), environment).run().version == 3
     registry.manifest({"manifests": [{"digest": arm}]}, "v1")
-    assert Fetcher(settings(registry.uri()), surroundings).run().version == 3
+    assert Fetcher(settings(registry.uri()), environment).run().version == 3
     registry.manifest({"manifests": [entries[0]]}, "v1")
-    error = fails(settings(registry.uri(), dest=settings(registry.uri()).dest.parent / "other"), surroundings)
+    error = fails(settings(registry.uri(), dest=settings(registry.uri()).dest.parent / "other"), environment)
     assert (error.reason, error.permanent) == ("ModelNotFound", True)
     assert error.message.endswith("is not there for linux/arm64")
 
 
-def test_reference_by_digest(registry: Registry, settings: Settings, surroundings: Surroundings) -> None:
+def test_reference_by_digest(registry: Registry, settings: Settings, environment: Environment) -> None:
     digest = registry.push((GZIP, MODEL))
-    assert Fetcher(settings(registry.uri(f"@{digest}")), surroundings).run().version == 3
-    assert Fetcher(settings(registry.uri(f":no-such-tag@{digest}")), surroundings).run().version == 3
+    assert Fetcher(settings(registry.uri(f"@{digest}")), environment).run().version == 3
+    assert Fetcher(settings(registry.uri(f":no-such-tag@{digest}")), environment).run().version == 3
     other = "sha256:" + "0" * 64
     registry.site.serve(f"/v2/team/digits/manifests/{other}", registry._guarded(content(b'{"layers": []}')))
     made = settings(registry.uri(f"@{other}"), dest=settings(registry.uri()).dest.parent / "other")
-    assert fails(made, surroundings).reason == "ModelDigestMismatch"
+    assert fails(made, environment).reason == "ModelDigestMismatch"
 
 
 def test_layer_that_is_another_is_refused(
-    registry: Registry, settings: Settings, surroundings: Surroundings
+    registry: Registry, settings: Settings, environment: Environment
 ) -> None:
     entry = registry.blob(MODEL, content(MODEL[:-1] + b"x")) | {"mediaType": GZIP}
     registry.manifest({"layers": [entry]}, "v1")
-    error = fails(settings(registry.uri()), surroundings)
+    error = fails(settings(registry.uri()), environment)
     assert (error.reason, error.permanent) == ("ModelDigestMismatch", True)
     entry = registry.blob(MODEL, content(MODEL + b"more")) | {"mediaType": GZIP}
     registry.manifest({"layers": [entry]}, "v1")
-    assert fails(settings(registry.uri()), surroundings).reason == "ModelTooLarge"
+    assert fails(settings(registry.uri()), environment).reason == "ModelTooLarge"
 
 
 def test_size_is_judged_before_layers_are_read(
-    registry: Registry, settings: Settings, surroundings: Surroundings
+    registry: Registry, settings: Settings, environment: Environment
 ) -> None:
     entry = registry.blob(MODEL) | {"mediaType": GZIP, "size": 3 * MEGABYTE}
     registry.manifest({"layers": [entry, entry]}, "v1")
-    error = fails(settings(registry.uri()), surroundings)
+    error = fails(settings(registry.uri()), environment)
     assert (error.reason, error.permanent) == ("ModelTooLarge", True)
     assert not [path for path, _ in registry.site.requests if "/blobs/" in path]
 
 
 @pytest.mark.parametrize("basic", [False, True])
 def test_pull_secret(
-    registry: Registry, settings: Settings, surroundings: Surroundings, tmp_path: Path, basic: bool
+    registry: Registry, settings: Settings, environment: Environment, tmp_path: Path, basic: bool
 ) -> None:
     registry.login, registry.basic = ("robot", "pass:word"), basic
     registry.push((GZIP, MODEL))
     secret = pull_secret(tmp_path, registry.host)
-    assert Fetcher(settings(registry.uri(), credentials_dir=secret), surroundings).run().version == 3
+    assert Fetcher(settings(registry.uri(), credentials_dir=secret), environment).run().version == 3
     assert set(registry.scopes) == (set() if basic else {"repository:team/digits:pull"})
     for wrong in (None, pull_secret(tmp_path, registry.host, password="SECRET")):
         made = settings(registry.uri(), credentials_dir=wrong, dest=tmp_path / "other")
-        error = fails(made, surroundings)
+        error = fails(made, environment)
         assert (error.reason, error.permanent) == ("ModelAccessDenied", True)
         assert "SECRET" not in error.message
 
 
 def test_credentials_do_not_follow_a_redirect(
-    registry: Registry, settings: Settings, surroundings: Surroundings
+    registry: Registry, settings: Settings, environment: Environment
 ) -> None:
     seen: list[str | None] = []
 
@@ -233,17 +233,17 @@ def test_credentials_do_not_follow_a_redirect(
     entry = registry.blob(MODEL, status(307, f"https://127.0.0.1:{site.port}/storage")) | {"mediaType": GZIP}
     site.serve("/storage", elsewhere)
     registry.manifest({"layers": [entry]}, "v1")
-    assert Fetcher(settings(registry.uri()), surroundings).run().version == 3
+    assert Fetcher(settings(registry.uri()), environment).run().version == 3
     assert seen == [None]
 
 
 def test_passing_failures_are_tried_again(
-    registry: Registry, settings: Settings, surroundings: Surroundings
+    registry: Registry, settings: Settings, environment: Environment
 ) -> None:
     registry.push((GZIP, MODEL))
     for path in ("/v2/", "/v2/team/digits/manifests/v1", f"/v2/team/digits/blobs/{sha256(MODEL)}", "/token"):
         registry.site.answers[path].insert(0, status(503))
-    assert Fetcher(settings(registry.uri()), surroundings).run().version == 3
+    assert Fetcher(settings(registry.uri()), environment).run().version == 3
 
 
 @pytest.mark.parametrize(
@@ -264,22 +264,22 @@ def test_passing_failures_are_tried_again(
     ],
 )
 def test_damaged_manifest(
-    registry: Registry, settings: Settings, surroundings: Surroundings, document: object, reason: str
+    registry: Registry, settings: Settings, environment: Environment, document: object, reason: str
 ) -> None:
     registry.manifest(document, "v1")  # type: ignore[arg-type]
-    error = fails(settings(registry.uri()), surroundings)
+    error = fails(settings(registry.uri()), environment)
     assert (error.reason, error.permanent) == (reason, True)
 
 
-def test_what_is_not_there(registry: Registry, settings: Settings, surroundings: Surroundings) -> None:
-    error = fails(settings(registry.uri(":v9")), surroundings)
+def test_what_is_not_there(registry: Registry, settings: Settings, environment: Environment) -> None:
+    error = fails(settings(registry.uri(":v9")), environment)
     assert (error.reason, error.permanent) == ("ModelNotFound", True)
     assert f"{HOST}:{registry.site.port}/v2/team/digits/manifests/v9" in error.message
 
 
 @pytest.mark.parametrize("realm", ["http://models.test/token", "file:///etc/passwd", ""])
 def test_authority_must_have_tls(
-    registry: Registry, settings: Settings, surroundings: Surroundings, realm: str
+    registry: Registry, settings: Settings, environment: Environment, realm: str
 ) -> None:
     def challenge(handler: object) -> None:
         handler.send_response(401)  # type: ignore[attr-defined]
@@ -288,7 +288,7 @@ def test_authority_must_have_tls(
         handler.end_headers()  # type: ignore[attr-defined]
 
     registry.site.serve("/v2/", challenge)
-    error = fails(settings(registry.uri()), surroundings)
+    error = fails(settings(registry.uri()), environment)
     assert (error.reason, error.permanent) == ("ModelSourceUnavailable", False)
 
 
@@ -327,30 +327,28 @@ class TestMounted:
     def mount(self, tmp_path: Path) -> Path:
         return write(tmp_path / "image", below("models/digits/3", model_files()) | {"etc/passwd": b""})
 
-    def test_links(self, mount: Path, settings: Settings, surroundings: Surroundings) -> None:
+    def test_links(self, mount: Path, settings: Settings, environment: Environment) -> None:
         made = settings("oci://r.test/team/digits:v1", image_mount=mount)
-        fetched = Fetcher(made, surroundings).run()
+        fetched = Fetcher(made, environment).run()
         assert fetched.version == 3
         assert files(made) == below("3", model_files())
         model = made.dest / "digits" / "3" / "saved_model.pb"
         assert model.readlink() == mount / "models/digits/3/saved_model.pb"
         assert not (made.dest / "digits" / "3" / "variables").is_symlink()
 
-    def test_limits(self, mount: Path, settings: Settings, surroundings: Surroundings) -> None:
+    def test_limits(self, mount: Path, settings: Settings, environment: Environment) -> None:
         made = settings("oci://r.test/team/digits:v1", image_mount=mount, max_bytes=50)
-        assert fails(made, surroundings).reason == "ModelTooLarge"
+        assert fails(made, environment).reason == "ModelTooLarge"
         made = settings("oci://r.test/team/digits:v1", image_mount=mount, max_entries=3)
-        assert fails(made, surroundings).reason == "ModelArtifactRejected"
+        assert fails(made, environment).reason == "ModelArtifactRejected"
 
-    def test_way_out(
-        self, mount: Path, settings: Settings, surroundings: Surroundings, tmp_path: Path
-    ) -> None:
+    def test_way_out(self, mount: Path, settings: Settings, environment: Environment, tmp_path: Path) -> None:
         write(tmp_path, {"secret": b""})
         (mount / "models/digits/3/assets").symlink_to(tmp_path / "secret")
-        error = fails(settings("oci://r.test/team/digits:v1", image_mount=mount), surroundings)
+        error = fails(settings("oci://r.test/team/digits:v1", image_mount=mount), environment)
         assert error.reason == "ModelArtifactRejected"
         assert "leads out of" in error.message
 
-    def test_not_mounted(self, settings: Settings, surroundings: Surroundings, tmp_path: Path) -> None:
-        error = fails(settings("oci://r.test/team/digits:v1", image_mount=tmp_path / "none"), surroundings)
+    def test_not_mounted(self, settings: Settings, environment: Environment, tmp_path: Path) -> None:
+        error = fails(settings("oci://r.test/team/digits:v1", image_mount=tmp_path / "none"), environment)
         assert (error.reason, error.permanent) == ("ModelNotFound", False)

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 
 from serval_serving.fetch.__main__ import main, run
-from serval_serving.fetch.settings import FetchSettings, Surroundings
-from serval_serving.fetch.verdict import KEEP_SECONDS, MARKER
+from serval_serving.fetch.failure_memo import KEEP_SECONDS, MARKER
+from serval_serving.fetch.settings import Environment, FetchSettings
 from serval_serving.server.batch_settings import BatchSettings, read_settings
 from unit.serving.fetch.builders import below, model_files, tar, write
 from unit.serving.fetch.clocks import Clock
@@ -37,12 +37,12 @@ def said(log: Path) -> dict[str, Any]:
 
 
 def test_permanent_failure_is_remembered_for_ten_minutes(
-    site: Site, settings: Settings, surroundings: Surroundings, log: Path
+    site: Site, settings: Settings, environment: Environment, log: Path
 ) -> None:
     made, wall = settings(site.uri("/m") + "?sig=SECRET"), Clock()
     first_line = None
     for _ in range(3):
-        assert run(made, surroundings, ["--uri=x?SECRET"], log, wall) == 1
+        assert run(made, environment, ["--uri=x?SECRET"], log, wall) == 1
         first_line = first_line or said(log)
         assert said(log) == first_line
         assert said(log)["reason"] == "ModelNotFound"
@@ -51,62 +51,60 @@ def test_permanent_failure_is_remembered_for_ten_minutes(
     assert len(site.requests) == 1
     assert "SECRET" not in (made.dest / MARKER).read_text()
 
-    assert run(made, surroundings, ["--uri=y"], log, wall) == 1
+    assert run(made, environment, ["--uri=y"], log, wall) == 1
     assert len(site.requests) == 2, "other arguments are tried at once"
 
     site.serve("/m", content(tar(model_files())))
-    assert run(made, surroundings, ["--uri=y"], log, wall) == 1
+    assert run(made, environment, ["--uri=y"], log, wall) == 1
     wall.now += KEEP_SECONDS
-    assert run(made, surroundings, ["--uri=y"], log, wall) == 0
+    assert run(made, environment, ["--uri=y"], log, wall) == 0
     assert said(log)["ok"] is True
     assert sorted(p.name for p in made.dest.iterdir()) == ["digits", "monitoring.config"]
 
 
 def test_new_credentials_are_tried_at_once(
-    site: Site, settings: Settings, surroundings: Surroundings, log: Path, tmp_path: Path
+    site: Site, settings: Settings, environment: Environment, log: Path, tmp_path: Path
 ) -> None:
     secret = write(tmp_path / "secret", {"password": b"wrong"})
     made = settings(site.serve("/m", status(403)), credentials_dir=secret)
     for _ in range(2):
-        assert run(made, surroundings, [], log, Clock()) == 1
+        assert run(made, environment, [], log, Clock()) == 1
     assert len(site.requests) == 1
     write(secret, {"password": b"right"})
-    assert run(made, surroundings, [], log, Clock()) == 1
+    assert run(made, environment, [], log, Clock()) == 1
     assert len(site.requests) == 2
 
 
 def test_passing_failure_is_not_remembered(
-    site: Site, settings: Settings, surroundings: Surroundings, log: Path
+    site: Site, settings: Settings, environment: Environment, log: Path
 ) -> None:
     made = settings(site.serve("/m", status(400), content(tar(model_files()))))
-    assert run(made, surroundings, [], log, Clock()) == 1
+    assert run(made, environment, [], log, Clock()) == 1
     assert said(log)["permanent"] is False
-    assert run(made, surroundings, [], log, Clock()) == 0
+    assert run(made, environment, [], log, Clock()) == 0
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "null", '{"arguments": 1}', "\xff"])
 def test_strange_marker_is_ignored(
-    site: Site, settings: Settings, surroundings: Surroundings, log: Path, text: str
+    site: Site, settings: Settings, environment: Environment, log: Path, text: str
 ) -> None:
     made = settings(site.serve("/m", content(tar(model_files()))))
     (made.dest / MARKER).write_text(text, encoding="latin-1")
-    assert run(made, surroundings, [], log, Clock()) == 0
+    assert run(made, environment, [], log, Clock()) == 0
 
 
 def test_marker_from_the_future_is_ignored(
-    site: Site, settings: Settings, surroundings: Surroundings, log: Path
+    site: Site, settings: Settings, environment: Environment, log: Path
 ) -> None:
     made = settings(site.uri("/m"))
-    assert run(made, surroundings, [], log, Clock(5000)) == 1
-    assert run(made, surroundings, [], log, Clock(4000)) == 1
+    assert run(made, environment, [], log, Clock(5000)) == 1
+    assert run(made, environment, [], log, Clock(4000)) == 1
     assert len(site.requests) == 2
 
 
-def test_destination_that_cannot_be_written(
-    settings: Settings, surroundings: Surroundings, log: Path
-) -> None:
+def test_destination_that_cannot_be_written(settings: Settings, environment: Environment, log: Path) -> None:
     made = settings("pvc://c/m", dest=Path("/proc"))
-    assert run(made, surroundings, [], log, Clock()) == 1
+    assert run(made, environment, [], log, Clock()) == 1
     assert said(log)["reason"] == "ModelSourceUnavailable"
     assert "/proc" in said(log)["message"]
 

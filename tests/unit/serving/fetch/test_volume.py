@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from serval_serving.fetch.budget import Budget
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
+from serval_serving.fetch.model.tree import BoundedTree, Copier
 from serval_serving.fetch.progress import Deadline, Progress
-from serval_serving.fetch.settings import FetchSettings, Surroundings
-from serval_serving.fetch.tree import BoundedTree, Copier
+from serval_serving.fetch.safety.limits import Budget
+from serval_serving.fetch.settings import Environment, FetchSettings
 from unit.serving.fetch.builders import below, model_files, saved_model, write
 from unit.serving.fetch.clocks import Clock
 
@@ -27,19 +27,19 @@ def source(tmp_path: Path) -> Path:
     return folder
 
 
-def fails(settings: FetchSettings, surroundings: Surroundings) -> FetchError:
+def fails(settings: FetchSettings, environment: Environment) -> FetchError:
     with pytest.raises(FetchError) as caught:
-        Fetcher(settings, surroundings).run()
+        Fetcher(settings, environment).run()
     assert not list(settings.dest.iterdir()), "a failure leaves nothing behind"
     return caught.value
 
 
-def test_highest_version_is_copied(source: Path, settings: Settings, surroundings: Surroundings) -> None:
+def test_highest_version_is_copied(source: Path, settings: Settings, environment: Environment) -> None:
     for version in ("1", "002", "10", "9"):
         write(source, below(f"m/digits/{version}", model_files(version.encode())))
     write(source, {"m/digits/README": b"", "m/digits/draft/x": b""})
     made = settings("pvc://claim/m/digits")
-    fetched = Fetcher(made, surroundings).run()
+    fetched = Fetcher(made, environment).run()
     assert fetched.version == 10
     copied = made.dest / "digits" / "10"
     assert {p.relative_to(copied).as_posix(): p.read_bytes() for p in copied.rglob("*") if p.is_file()} == (
@@ -50,40 +50,40 @@ def test_highest_version_is_copied(source: Path, settings: Settings, surrounding
 
 @pytest.mark.parametrize(("wanted", "version"), [(2, 2), (None, 2)])
 def test_leading_zeros_do_not_count(
-    source: Path, settings: Settings, surroundings: Surroundings, wanted: int | None, version: int
+    source: Path, settings: Settings, environment: Environment, wanted: int | None, version: int
 ) -> None:
     write(source, below("002", model_files()))
-    assert Fetcher(settings("pvc://claim", version=wanted), surroundings).run().version == version
+    assert Fetcher(settings("pvc://claim", version=wanted), environment).run().version == version
 
 
 def test_model_in_a_numbered_folder_keeps_its_number(
-    source: Path, settings: Settings, surroundings: Surroundings
+    source: Path, settings: Settings, environment: Environment
 ) -> None:
     write(source, below("digits/5", model_files()))
-    assert Fetcher(settings("pvc://claim/digits/5"), surroundings).run().version == 5
+    assert Fetcher(settings("pvc://claim/digits/5"), environment).run().version == 5
 
 
-def test_digest_pins_the_files(source: Path, settings: Settings, surroundings: Surroundings) -> None:
+def test_digest_pins_the_files(source: Path, settings: Settings, environment: Environment) -> None:
     write(source, model_files())
     expected = hashlib.sha256()
     for path, data in sorted(model_files().items()):
         expected.update(f"{path}\0{len(data)}\0".encode() + data)
     pinned = settings("pvc://claim/", sha256=expected.hexdigest())
-    assert Fetcher(pinned, surroundings).run().digest == f"sha256:{expected.hexdigest()}"
+    assert Fetcher(pinned, environment).run().digest == f"sha256:{expected.hexdigest()}"
     other = settings("pvc://claim/", sha256="0" * 64, dest=pinned.dest.parent / "other")
-    error = fails(other, surroundings)
+    error = fails(other, environment)
     assert (error.reason, error.permanent) == ("ModelDigestMismatch", True)
 
 
 def test_links_inside_the_volume_are_followed(
-    source: Path, settings: Settings, surroundings: Surroundings
+    source: Path, settings: Settings, environment: Environment
 ) -> None:
     """As Kubernetes builds the volumes of ConfigMaps."""
     write(source, below("..2026/digits/1", model_files()))
     (source / "..data").symlink_to("..2026")
     (source / "digits").symlink_to("..data/digits")
     made = settings("pvc://claim/digits")
-    Fetcher(made, surroundings).run()
+    Fetcher(made, environment).run()
     assert not [p for p in made.dest.rglob("*") if p.is_symlink()]
 
 
@@ -123,26 +123,26 @@ def _escape(source: Path, kind: str) -> None:
     ],
 )
 def test_way_out_of_the_volume_is_rejected(
-    source: Path, settings: Settings, surroundings: Surroundings, kind: str, words: str
+    source: Path, settings: Settings, environment: Environment, kind: str, words: str
 ) -> None:
     _escape(source, kind)
-    error = fails(settings("pvc://claim/m", max_entries=1000), surroundings)
+    error = fails(settings("pvc://claim/m", max_entries=1000), environment)
     assert (error.reason, error.permanent) == ("ModelArtifactRejected", True)
     assert words in error.message
 
 
 def test_link_as_the_path_itself_is_judged(
-    source: Path, settings: Settings, surroundings: Surroundings
+    source: Path, settings: Settings, environment: Environment
 ) -> None:
     (source / "m").symlink_to("../elsewhere")
-    assert fails(settings("pvc://claim/m"), surroundings).reason == "ModelArtifactRejected"
+    assert fails(settings("pvc://claim/m"), environment).reason == "ModelArtifactRejected"
 
 
-def test_limits(source: Path, settings: Settings, surroundings: Surroundings) -> None:
+def test_limits(source: Path, settings: Settings, environment: Environment) -> None:
     write(source, model_files(b"x" * 1000))
-    error = fails(settings("pvc://claim/", max_bytes=500), surroundings)
+    error = fails(settings("pvc://claim/", max_bytes=500), environment)
     assert (error.reason, error.permanent) == ("ModelTooLarge", True)
-    error = fails(settings("pvc://claim/", max_entries=3), surroundings)
+    error = fails(settings("pvc://claim/", max_entries=3), environment)
     assert (error.reason, error.permanent) == ("ModelArtifactRejected", True)
 
 
@@ -169,7 +169,7 @@ def test_limits(source: Path, settings: Settings, surroundings: Surroundings) ->
 def test_what_is_no_model_is_named(
     source: Path,
     settings: Settings,
-    surroundings: Surroundings,
+    environment: Environment,
     uri: str,
     files: dict[str, bytes],
     version: int | None,
@@ -178,26 +178,26 @@ def test_what_is_no_model_is_named(
     words: str,
 ) -> None:
     write(source, files)
-    error = fails(settings(uri, version=version), surroundings)
+    error = fails(settings(uri, version=version), environment)
     assert (error.reason, error.permanent) == (reason, permanent)
     assert words in error.message
 
 
 def test_wrapping_folder_is_not_guessed_in_a_volume(
-    source: Path, settings: Settings, surroundings: Surroundings
+    source: Path, settings: Settings, environment: Environment
 ) -> None:
     write(source, below("only/1", model_files()))
-    assert fails(settings("pvc://claim/"), surroundings).reason == "ModelInvalid"
+    assert fails(settings("pvc://claim/"), environment).reason == "ModelInvalid"
 
 
 def test_server_may_read_what_a_strict_umask_hides(
-    source: Path, settings: Settings, surroundings: Surroundings
+    source: Path, settings: Settings, environment: Environment
 ) -> None:
     write(source, model_files())
     made = settings("pvc://claim/")
     before = os.umask(0o077)
     try:
-        Fetcher(made, surroundings).run()
+        Fetcher(made, environment).run()
     finally:
         os.umask(before)
     modes = {oct(p.stat().st_mode & 0o777) for p in made.dest.rglob("*")}
@@ -236,11 +236,11 @@ def test_link_that_changes_between_look_and_open_leads_nowhere(
 
 
 def test_remains_of_a_killed_run_are_cleared(
-    source: Path, settings: Settings, surroundings: Surroundings
+    source: Path, settings: Settings, environment: Environment
 ) -> None:
     write(source, model_files())
     made = settings("pvc://claim/")
     write(made.dest, {".staging/archive": b"half", "digits/9/saved_model.pb": b"older"})
-    Fetcher(made, surroundings).run()
+    Fetcher(made, environment).run()
     assert sorted(p.name for p in made.dest.iterdir()) == ["digits", "monitoring.config"]
     assert [p.name for p in (made.dest / "digits").iterdir()] == ["1"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -37,8 +38,9 @@ class FakeModel:
     runtime = "fake"
     device = "CPU"
 
-    def __init__(self, behavior: Mapping[str, Any]) -> None:
+    def __init__(self, behavior: Mapping[str, Any], slots: threading.Semaphore | None = None) -> None:
         self._behavior = behavior
+        self.slots = slots or threading.Semaphore(1)
         self.closed = False
         x = TensorSpec("x:0", DataType.DT_FLOAT, (None,))
         y = TensorSpec("y:0", DataType.DT_FLOAT, (None,))
@@ -81,7 +83,8 @@ class FakeEngine:
 
     name = "fake"
 
-    def __init__(self) -> None:
+    def __init__(self, slots: int = 1) -> None:
+        self._slots = threading.Semaphore(slots)
         self.loads: list[Path] = []
         self.models: dict[int, FakeModel] = {}
 
@@ -97,6 +100,6 @@ class FakeEngine:
         if "fail" in behavior:
             permanent = behavior.get("permanent", True)
             raise ModelLoadError(grpc.StatusCode.NOT_FOUND, behavior["fail"], permanent=permanent)
-        model = FakeModel(behavior)
+        model = FakeModel(behavior, self._slots)
         self.models[int(path.name)] = model
         return model

@@ -11,4 +11,4 @@ from serval_serving.server.__main__ import main
 from unit.serving.server.fake_engine import FakeEngine
 
 if __name__ == "__main__":
-    main(sys.argv[1:], lambda _settings, _cpus: FakeEngine())
+    main(sys.argv[1:], lambda settings, cpus: FakeEngine(settings.engine_threads or cpus))

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from serval_serving.engines.base import Signature, TensorSpec
-from serval_serving.fetch.models_folder import Batching as FetchedBatching
+from serval_serving.fetch.model.models_folder import Batching as FetchedBatching
 from serval_serving.models.manager import Lease
 from serval_serving.server.batch_settings import BatchSettings
 from serval_serving.server.batching import Batching, BatchScheduler

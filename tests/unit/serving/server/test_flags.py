@@ -10,7 +10,7 @@ from serval_serving.server import flags
 from serval_serving.server.cpus import usable_cpus
 from serval_serving.server.flags import FlagError, parse
 from serval_serving.server.monitoring import metrics_path
-from serval_serving.server.settings import Settings
+from serval_serving.server.settings import DEFAULTS, FLAGS
 
 BASE = "--model_base_path=/models/m"
 
@@ -120,9 +120,9 @@ def test_addresses(value: str) -> None:
         parse([f"--upstream={value}"])
 
 
-@pytest.mark.parametrize("name", flags._NOT_IN_FRONT)
+@pytest.mark.parametrize("name", [name for name, flag in FLAGS.items() if not flag.with_upstream])
 def test_what_the_server_behind_decides(name: str) -> None:
-    default = getattr(Settings(), name)
+    default = getattr(DEFAULTS, name)
     values: dict[type, str] = {bool: str(not default).lower(), int: "7", float: "0.5"}
     given = f"--{name}={values.get(type(default), '/x')}"
     with pytest.raises(FlagError, match=f"--{name} cannot be given together with --upstream"):
@@ -150,10 +150,22 @@ def test_version_needs_nothing_else() -> None:
     assert parse(["--version"]).version
 
 
-def test_every_setting_is_a_flag_and_stands_in_the_usage() -> None:
-    assert set(flags._PARSERS) == set(Settings.__dataclass_fields__)
-    for name in Settings.__dataclass_fields__:
-        assert f"--{name}=" in flags.usage()
+def test_the_usage_has_every_flag_and_its_default() -> None:
+    lines = flags.usage().splitlines()[2:]
+    assert [line.partition("=")[0] for line in lines] == [f"  --{name}" for name in sorted(FLAGS)]
+    assert "  --port=8500" in lines
+    assert "  --enable_scoring=true (not of tensorflow_model_server)" in lines
+    assert "  --drain_seconds=30 (not of tensorflow_model_server)" in lines
+
+
+@pytest.mark.parametrize("name", FLAGS)
+def test_a_default_is_a_value_of_its_flag(name: str) -> None:
+    assert FLAGS[name].parse(flags.spelled_default(name)) == getattr(DEFAULTS, name)
+
+
+def test_a_flag_is_in_one_table() -> None:
+    tables = [set(FLAGS), set(flags.IGNORED), flags.REFUSED]
+    assert len(set.union(*map(set, tables))) == sum(map(len, tables))
 
 
 # Metrics path.

@@ -35,7 +35,7 @@ def refused(inference: Inference, target: Target) -> tuple[grpc.StatusCode, str]
 
 
 def test_several_models_must_be_named(managers: dict[str, ModelManager]) -> None:
-    inference = Inference(managers, Metrics(), 1)
+    inference = Inference(managers, Metrics())
     invalid = grpc.StatusCode.INVALID_ARGUMENT
     assert refused(inference, Target(None)) == (invalid, "Missing ModelSpec")
     assert refused(inference, Target("")) == (invalid, "ModelSpec has no name specified.")
@@ -44,20 +44,20 @@ def test_several_models_must_be_named(managers: dict[str, ModelManager]) -> None
 
 
 def test_the_only_model_need_not_be_named(managers: dict[str, ModelManager]) -> None:
-    inference = Inference({"one": managers["one"]}, Metrics(), 1)
+    inference = Inference({"one": managers["one"]}, Metrics())
     for target in (Target(None), Target(""), Target("one"), Target("one", 2)):
         with inference.lease(target) as lease:
             assert lease.name == "one"
 
 
 def test_metadata_must_name_a_model_even_if_there_is_one(managers: dict[str, ModelManager]) -> None:
-    inference = Inference({"one": managers["one"]}, Metrics(), 1)
+    inference = Inference({"one": managers["one"]}, Metrics())
     with pytest.raises(StatusError, match="Missing ModelSpec"):
         model_metadata(inference, Target(None), ["signature_def"])
 
 
 def test_a_request_that_is_late_does_not_run(managers: dict[str, ModelManager]) -> None:
-    inference = Inference(managers, Metrics(), 1, clock=lambda: 100.0)
+    inference = Inference(managers, Metrics(), clock=lambda: 100.0)
     with inference.lease(Target("one")) as lease:
         signature = lease.model.signatures["serving_default"]
         with pytest.raises(StatusError) as caught:
@@ -71,7 +71,7 @@ def test_waiting_for_the_engine_ends_with_the_deadline(tmp_path: Path) -> None:
     write_version(tmp_path / "slow", 1, run_seconds=5)
     manager = ModelManager("slow", tmp_path / "slow", FakeEngine(), LoadSettings())
     manager.poll()
-    inference = Inference({"slow": manager}, Metrics(), engine_threads=1)
+    inference = Inference({"slow": manager}, Metrics())
     entered = threading.Event()
 
     def occupy() -> None:
@@ -93,8 +93,30 @@ def test_waiting_for_the_engine_ends_with_the_deadline(tmp_path: Path) -> None:
     thread.join(10)
 
 
+def test_a_busy_engine_delays_only_its_own_models(tmp_path: Path) -> None:
+    shared = FakeEngine(slots=1)
+    managers = {}
+    for name, engine in (("busy", shared), ("neighbor", shared), ("other", FakeEngine(slots=1))):
+        write_version(tmp_path / name, 2)
+        managers[name] = ModelManager(name, tmp_path / name, engine, LoadSettings())
+        managers[name].poll()
+    inference = Inference(managers, Metrics())
+
+    def run(name: str) -> list[float]:
+        with inference.lease(Target(name)) as lease:
+            signature = lease.model.signatures["serving_default"]
+            outputs = inference.run(lease, signature, X, ["y"], inference.deadline(0.05))
+        return list(outputs[0])
+
+    with inference.lease(Target("busy")) as lease, lease.model.slots:
+        assert run("other") == [2.0]
+        with pytest.raises(StatusError, match="Timed out"):
+            run("neighbor")
+    assert run("neighbor") == [2.0]
+
+
 def test_too_many_at_once_are_refused(managers: dict[str, ModelManager]) -> None:
-    inference = Inference(managers, Metrics(), 1, max_concurrent=2)
+    inference = Inference(managers, Metrics(), max_concurrent=2)
     with ExitStack() as stack:
         stack.enter_context(inference.admitted())
         stack.enter_context(inference.admitted())

@@ -81,7 +81,7 @@ def test_work_knows_how_long_it_waited_for_a_thread() -> None:
 
 def test_waiting_for_the_engine_is_no_time_inside_it() -> None:
     clock = Clock()
-    inference = Inference({}, Metrics(), engine_threads=1, clock=clock)
+    inference = Inference({}, Metrics(), clock=clock)
     model = TakingTwo(clock)
     lease = Lease("m", 1, model)
     signature = model.signatures["serving_default"]
@@ -90,7 +90,7 @@ def test_waiting_for_the_engine_is_no_time_inside_it() -> None:
     def ask() -> None:
         inference.run(lease, signature, X, ["y"], Deadline(None, spent))
 
-    with ThreadPoolExecutor(1) as pool, inference._gate:
+    with ThreadPoolExecutor(1) as pool, model.slots:
         asked = pool.submit(ask)
         assert clock.looked.wait(LIMIT)
         clock.now += 3

@@ -71,7 +71,7 @@ def metrics() -> Metrics:
 
 @pytest.fixture
 def warm_up(model: Counting, metrics: Metrics, tmp_path: Path) -> Callable[[], None]:
-    warm = WarmUp(Inference({}, metrics, 1), iterations=2)
+    warm = WarmUp(Inference({}, metrics), iterations=2)
     return lambda: warm(Lease("m", 1, model, tmp_path))
 
 

@@ -32,6 +32,7 @@ MODULES = {
     "feature": "tensorflow.core.example.feature_pb2",
     "tensor": "tensorflow.core.framework.tensor_pb2",
     "meta_graph": "tensorflow.core.protobuf.meta_graph_pb2",
+    "saved_model": "tensorflow.core.protobuf.saved_model_pb2",
 }
 
 

@@ -12,8 +12,8 @@ from typing import Final
 import urllib3
 from urllib3 import exceptions as http
 
-from serval_serving.fetch.addresses import AddressPolicy, Resolve
 from serval_serving.fetch.errors import FetchError, denied, unavailable
+from serval_serving.fetch.safety.address_policy import AddressPolicy, Resolve
 from serval_serving.fetch.sources import HttpsSource
 
 CONNECT_SECONDS: Final = 10.0

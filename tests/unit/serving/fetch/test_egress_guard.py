@@ -9,9 +9,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 import urllib3
 
-from serval_serving.fetch.addresses import REFUSED, AddressPolicy
 from serval_serving.fetch.errors import FetchError
-from serval_serving.fetch.guard import MAX_HEAD_BYTES, Guard, proxying
+from serval_serving.fetch.safety.address_policy import REFUSED, AddressPolicy
+from serval_serving.fetch.safety.egress_guard import MAX_HEAD_BYTES, Guard, proxying
 from support.ports import free_port
 from unit.serving.fetch.conftest import Network
 from unit.serving.fetch.tls import HOST, Pki, Site, content

@@ -8,8 +8,8 @@ import pytest
 
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
-from serval_serving.fetch.pin import read_pin
-from serval_serving.fetch.settings import FetchSettings, Surroundings
+from serval_serving.fetch.model.version_pin import read_pin
+from serval_serving.fetch.settings import Environment, FetchSettings
 from unit.serving.fetch.builders import below, model_files, write
 
 Settings = Callable[..., FetchSettings]
@@ -27,52 +27,52 @@ def source(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def digest(source: Path, settings: Settings, surroundings: Surroundings) -> str:
+def digest(source: Path, settings: Settings, environment: Environment) -> str:
     """The digest of version 1."""
     made = settings("pvc://c/m", version=1, dest=source.parent / "first")
-    return Fetcher(made, surroundings).run().digest
+    return Fetcher(made, environment).run().digest
 
 
-def fails(settings: FetchSettings, surroundings: Surroundings) -> FetchError:
+def fails(settings: FetchSettings, environment: Environment) -> FetchError:
     with pytest.raises(FetchError) as caught:
-        Fetcher(settings, surroundings).run()
+        Fetcher(settings, environment).run()
     assert not list(settings.dest.iterdir()), "a failure leaves nothing behind"
     return caught.value
 
 
 def test_replicas_to_come_take_the_pinned_version(
-    settings: Settings, surroundings: Surroundings, tmp_path: Path, digest: str
+    settings: Settings, environment: Environment, tmp_path: Path, digest: str
 ) -> None:
     made = settings("pvc://c/m", pin_file=pin(tmp_path, 1, digest))
-    assert Fetcher(made, surroundings).run().version == 1
+    assert Fetcher(made, environment).run().version == 1
     without = settings("pvc://c/m", pin_file=tmp_path / "not-yet")
-    assert Fetcher(without, surroundings).run().version == 2
+    assert Fetcher(without, environment).run().version == 2
 
 
 def test_version_that_changed_is_named(
-    source: Path, settings: Settings, surroundings: Surroundings, tmp_path: Path, digest: str
+    source: Path, settings: Settings, environment: Environment, tmp_path: Path, digest: str
 ) -> None:
     write(source, below("m/1", model_files(b"changed")))
-    error = fails(settings("pvc://c/m", pin_file=pin(tmp_path, 1, digest)), surroundings)
+    error = fails(settings("pvc://c/m", pin_file=pin(tmp_path, 1, digest)), environment)
     assert (error.reason, error.permanent) == ("ModelVersionSkew", True)
     assert digest in error.message
     assert "version 1 has the digest sha256:" in error.message
 
 
 def test_version_that_is_gone_is_named(
-    settings: Settings, surroundings: Surroundings, tmp_path: Path, digest: str
+    settings: Settings, environment: Environment, tmp_path: Path, digest: str
 ) -> None:
-    error = fails(settings("pvc://c/m", pin_file=pin(tmp_path, 7, digest)), surroundings)
+    error = fails(settings("pvc://c/m", pin_file=pin(tmp_path, 7, digest)), environment)
     assert (error.reason, error.permanent) == ("ModelVersionSkew", True)
     assert "serve version 7, which is gone" in error.message
     assert "versions found: 2, 1" in error.message
 
 
 def test_version_of_the_spec_comes_first(
-    settings: Settings, surroundings: Surroundings, tmp_path: Path, digest: str
+    settings: Settings, environment: Environment, tmp_path: Path, digest: str
 ) -> None:
     made = settings("pvc://c/m", version=2, pin_file=pin(tmp_path, 1, digest))
-    assert Fetcher(made, surroundings).run().version == 2
+    assert Fetcher(made, environment).run().version == 2
 
 
 @pytest.mark.parametrize(

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from typing import Final
 from urllib.parse import urlsplit
 
-from serval_serving.fetch.addresses import AddressPolicy, Resolve
 from serval_serving.fetch.errors import FetchError, unavailable
+from serval_serving.fetch.safety.address_policy import AddressPolicy, Resolve
+from serval_serving.fetch.safety.transport import CONNECT_SECONDS, allowed_addresses, no_connection
 from serval_serving.fetch.sources import HTTP_PORT
-from serval_serving.fetch.transport import CONNECT_SECONDS, allowed_addresses, no_connection
 
 MAX_HEAD_BYTES: Final = 1 << 16
 IDLE_SECONDS: Final = 120.0

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from serval_serving.fetch.archive import Unpacker, is_archive
-from serval_serving.fetch.settings import Work
-from serval_serving.fetch.tree import BoundedTree
-from serval_serving.fetch.versions import MAX_WRAPPERS, Located, locate
+from serval_serving.fetch.model.tree import BoundedTree
+from serval_serving.fetch.model.versions import MAX_WRAPPERS, Located, locate
+from serval_serving.fetch.safety.archive import Unpacker, is_archive
+from serval_serving.fetch.settings import FetchContext
 
 SINGLE: Final = "single"
 """What a file that has not been looked at is called in the staging folder."""
@@ -31,7 +31,7 @@ class Brought:
     compared: bool = False
 
 
-def from_file(work: Work, file: Path, sha256: str, staging: Path) -> Brought:
+def from_file(context: FetchContext, file: Path, sha256: str, staging: Path) -> Brought:
     """Make a model of a single file in `staging`: unpack an archive, or take it as it is where that can be.
 
     Parameters
@@ -44,15 +44,15 @@ def from_file(work: Work, file: Path, sha256: str, staging: Path) -> Brought:
     FetchError
         If it is not the expected one, holds what is refused, or no such model.
     """
-    framework = work.wanted.framework
+    framework = context.wanted.framework
     if framework.bare_file is not None and not is_archive(file):
-        work.compare(sha256, "the file")
+        context.compare(sha256, "the file")
         folder = staging / "bare"
         folder.mkdir()
         file.rename(folder / framework.bare_file)
-        return Brought(Located(folder, work.wanted.number(folder)), compared=True)
-    work.compare(sha256, "the archive")
+        return Brought(Located(folder, context.wanted.number(folder)), compared=True)
+    context.compare(sha256, "the archive")
     folder = staging / "unpacked"
-    Unpacker(work.budget, work.deadline, work.progress).unpack(file, folder)
+    Unpacker(context.budget, context.deadline, context.progress).unpack(file, folder)
     file.unlink()
-    return Brought(locate(BoundedTree(folder), folder, work.wanted, wrappers=MAX_WRAPPERS), compared=True)
+    return Brought(locate(BoundedTree(folder), folder, context.wanted, wrappers=MAX_WRAPPERS), compared=True)

@@ -25,9 +25,9 @@ from serval_serving.fetch.errors import (
 )
 from serval_serving.fetch.https import Downloader, judge
 from serval_serving.fetch.retry import retrying
-from serval_serving.fetch.settings import Work
+from serval_serving.fetch.safety.transport import Transport
+from serval_serving.fetch.settings import FetchContext
 from serval_serving.fetch.sources import HttpsSource, parse_https
-from serval_serving.fetch.transport import Transport
 
 MAX_MANIFEST_BYTES: Final = 4 << 20
 """What registries accept at most."""
@@ -108,7 +108,7 @@ class Registry:
 
     Parameters
     ----------
-    work:
+    context:
         The fetch under way.
     source:
         The image.
@@ -116,24 +116,24 @@ class Registry:
         Where manifests are put for a moment.
     """
 
-    def __init__(self, work: Work, source: ImageReference, folder: Path) -> None:
+    def __init__(self, context: FetchContext, source: ImageReference, folder: Path) -> None:
         hub = source.registry in _HUB_NAMES
         self._host = _HUB_API if hub else source.registry
         library = hub and "/" not in source.repository
         self._repository = f"library/{source.repository}" if library else source.repository
         self._source = source
-        self._work = work
+        self._context = context
         self._folder = folder
-        self._transport: Transport = work.transport()
-        self._login = read_login(work.settings.credentials_dir, source.registry)
+        self._transport: Transport = context.transport()
+        self._login = read_login(context.settings.credentials_dir, source.registry)
         self._downloader = Downloader(
             self._transport,
-            max_bytes=work.settings.max_bytes,
-            deadline=work.deadline,
-            progress=work.progress,
-            sleep=work.surroundings.sleep,
+            max_bytes=context.settings.max_bytes,
+            deadline=context.deadline,
+            progress=context.progress,
+            sleep=context.environment.sleep,
         )
-        self._challenge = retrying(self._ask, work.deadline, work.surroundings.sleep)
+        self._challenge = retrying(self._ask, context.deadline, context.environment.sleep)
 
     def layers(self) -> list[Layer]:
         """Return the layers of the image for this platform, the lowest first.

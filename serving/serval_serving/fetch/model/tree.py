@@ -16,11 +16,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from serval_serving.fetch.budget import Budget
-from serval_serving.fetch.errors import denied, rejected, unavailable, written_badly
-from serval_serving.fetch.names import MAX_DEPTH
+from serval_serving.fetch.errors import denied, from_os_error, rejected, unavailable
+from serval_serving.fetch.model.versions import Listing
 from serval_serving.fetch.progress import Deadline, Progress
-from serval_serving.fetch.versions import Listing
+from serval_serving.fetch.safety.limits import Budget
+from serval_serving.fetch.safety.safe_paths import MAX_DEPTH
 
 IGNORED: Final = frozenset({"lost+found"})
 """Made by the file system at a volume's root; never part of a model, and not readable."""
@@ -193,7 +193,7 @@ class Copier:
         except FileNotFoundError as error:
             raise unavailable(f"{shown} is gone, or links to nothing", again=False) from error
         except OSError as error:
-            raise written_badly(error, f"the copy of {shown}", to.parent) from error
+            raise from_os_error(error, f"the copy of {shown}", to.parent) from error
 
     def _file(self, source: Opened, path: Path, to: Path) -> None:
         """Copy one file, as long as it was when it was opened."""

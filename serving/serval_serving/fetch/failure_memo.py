@@ -1,4 +1,4 @@
-"""Remembers a permanent failure, so that a restarting container does not fetch for nothing."""
+"""Remembers a permanent failure, so that a restarted container reports it without a new fetch."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import Final
 
 from serval_serving.fetch.errors import FetchError
 
-MARKER: Final = ".fetch-verdict.json"
+MARKER: Final = ".fetch-failure.json"
 KEEP_SECONDS: Final = 600.0
-"""After this the fetch is tried again: what was permanent may have been cured at the source."""
+"""After this time the fetch is tried again: the source may have been corrected."""
 
 
-class Verdict:
+class FailureMemo:
     """The marker of a permanent failure.
 
     Parameters

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from serval_serving.fetch.addresses import AddressPolicy, system_resolve
+from serval_serving.fetch.safety.address_policy import AddressPolicy, system_resolve
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from serval_contract.models import MAX_VERSION
 from serval_serving.fetch.errors import invalid, not_found
-from serval_serving.fetch.frameworks import Framework, wrong_framework
+from serval_serving.fetch.model.frameworks import Framework, wrong_framework
 
 DEFAULT_VERSION: Final = 1
 """Of a model that stands in no numbered folder."""

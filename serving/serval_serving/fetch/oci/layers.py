@@ -7,12 +7,12 @@ import tarfile
 from pathlib import Path
 from typing import Final
 
-from serval_serving.fetch.archive import Unpacker
-from serval_serving.fetch.budget import Budget
 from serval_serving.fetch.errors import rejected
-from serval_serving.fetch.names import place, shown
+from serval_serving.fetch.model.versions import IMAGE_FOLDER
 from serval_serving.fetch.progress import Deadline, Progress
-from serval_serving.fetch.versions import IMAGE_FOLDER
+from serval_serving.fetch.safety.archive import Unpacker
+from serval_serving.fetch.safety.limits import Budget
+from serval_serving.fetch.safety.safe_paths import place, shown
 
 WHITEOUT: Final = ".wh."
 """Begins the name of an entry that removes what lower layers have under the rest of the name."""

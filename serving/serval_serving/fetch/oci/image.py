@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from serval_serving.fetch.bring import Brought
+from serval_serving.fetch.acquire import Brought
 from serval_serving.fetch.errors import rejected, too_large
-from serval_serving.fetch.layers import LayerUnpacker
-from serval_serving.fetch.names import place, shown
+from serval_serving.fetch.model.tree import BoundedTree
+from serval_serving.fetch.model.versions import IMAGE_FOLDER, MAX_WRAPPERS, locate
+from serval_serving.fetch.oci.layers import LayerUnpacker
+from serval_serving.fetch.oci.registry import ImageReference, Layer, Registry
 from serval_serving.fetch.progress import human
-from serval_serving.fetch.registry import ImageReference, Layer, Registry
-from serval_serving.fetch.settings import Work
-from serval_serving.fetch.tree import BoundedTree
-from serval_serving.fetch.versions import IMAGE_FOLDER, MAX_WRAPPERS, locate
+from serval_serving.fetch.safety.safe_paths import place, shown
+from serval_serving.fetch.settings import FetchContext
 
 
-def from_registry(work: Work, image: ImageReference, staging: Path) -> Brought:
+def from_registry(context: FetchContext, image: ImageReference, staging: Path) -> Brought:
     """Download the layers of an image, and stack them in `staging`.
 
     Raises
@@ -23,9 +23,9 @@ def from_registry(work: Work, image: ImageReference, staging: Path) -> Brought:
     FetchError
         If they cannot be had, hold what is refused, or no such model.
     """
-    registry = Registry(work, image, staging)
+    registry = Registry(context, image, staging)
     layers = registry.layers()
-    total, most = sum(layer.size for layer in layers), work.settings.max_bytes
+    total, most = sum(layer.size for layer in layers), context.settings.max_bytes
     if total > most:
         raise too_large(f"the image has {human(total)}; at most {human(most)} are allowed")
     files = [staging / f"layer-{index}" for index in range(len(layers))]
@@ -36,29 +36,31 @@ def from_registry(work: Work, image: ImageReference, staging: Path) -> Brought:
     titled = any(layer.title for layer in layers)
     # An image with an operating system is looked through for the models alone.
     for only in (None,) if titled else (IMAGE_FOLDER, None):
-        _stack(work, layers, files, folder, only)
+        _stack(context, layers, files, folder, only)
         if any(folder.iterdir()):
             break
     for file in files:
         file.unlink(missing_ok=True)
-    return Brought(locate(BoundedTree(folder), folder, work.wanted, wrappers=MAX_WRAPPERS))
+    return Brought(locate(BoundedTree(folder), folder, context.wanted, wrappers=MAX_WRAPPERS))
 
 
-def _stack(work: Work, layers: list[Layer], files: list[Path], folder: Path, only: str | None) -> None:
-    unpacker = LayerUnpacker(work.budget, work.deadline, work.progress, only)
+def _stack(
+    context: FetchContext, layers: list[Layer], files: list[Path], folder: Path, only: str | None
+) -> None:
+    unpacker = LayerUnpacker(context.budget, context.deadline, context.progress, only)
     for layer, file in zip(layers, files, strict=True):
         if layer.title:
-            _file(work, layer, file, folder)
+            _file(context, layer, file, folder)
         else:
             unpacker.unpack(file, folder)
 
 
-def _file(work: Work, layer: Layer, file: Path, folder: Path) -> None:
+def _file(context: FetchContext, layer: Layer, file: Path, folder: Path) -> None:
     """Keep a layer that is a file of its own, under its title."""
     path = place(layer.title, folder)
     if path == folder or path.exists():
         raise rejected(f"{shown(layer.title)} is no name for a layer, or comes twice")
-    work.budget.entry()
-    work.budget.grow(layer.size)
+    context.budget.entry()
+    context.budget.grow(layer.size)
     path.parent.mkdir(parents=True, exist_ok=True)
     file.rename(path)

@@ -20,10 +20,10 @@ from typing import IO, Final
 
 from backports import zstd
 
-from serval_serving.fetch.budget import Budget
-from serval_serving.fetch.errors import rejected, written_badly
-from serval_serving.fetch.names import place, shown
+from serval_serving.fetch.errors import from_os_error, rejected
 from serval_serving.fetch.progress import Deadline, Progress, human
+from serval_serving.fetch.safety.limits import Budget
+from serval_serving.fetch.safety.safe_paths import place, shown
 
 MAX_RATIO: Final = 200
 """Bytes out per byte in. Deflate reaches 1032 on zeros; trained weights hardly shrink."""
@@ -114,7 +114,7 @@ class Unpacker:
         except _DAMAGED as error:
             raise rejected(f"the archive is damaged: {error or type(error).__name__}") from error
         except OSError as error:
-            raise written_badly(error, "an entry of the archive", to) from error
+            raise from_os_error(error, "an entry of the archive", to) from error
 
     def _dispatch(self, file: IO[bytes], to: Path) -> None:
         head = file.read(_HEAD_BYTES)

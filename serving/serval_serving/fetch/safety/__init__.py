@@ -1,0 +1,1 @@
+"""Checks that all sources share: network addresses, names of files, sizes, archives."""
