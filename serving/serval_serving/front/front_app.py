@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from concurrent.futures import Executor
-from contextlib import nullcontext
 from typing import Final
 
 import aiohttp
@@ -19,11 +18,22 @@ from serval_serving.front.score import Scorer
 from serval_serving.front.upstream import UNREACHABLE, Upstream
 from serval_serving.front.watch import ASK_SECONDS
 from serval_serving.server import rest_api, rest_paths
-from serval_serving.server.http_app import REFUSALS, HttpApp, HttpOptions, Work, failed, replied
+from serval_serving.server.http_app import (
+    LOOK,
+    OPEN,
+    HttpApp,
+    HttpOptions,
+    Route,
+    Work,
+    log_name,
+    replied,
+    target_of,
+)
 from serval_serving.server.http_errors import code_of_http
-from serval_serving.server.inference import Admission, Deadline
-from serval_serving.server.keys import HEADER, Keys
-from serval_serving.server.metrics import REST
+from serval_serving.server.inference import Deadline
+from serval_serving.server.keys import HEADER
+from serval_serving.server.metrics import CLASSIFY, PREDICT, REGRESS, REST, RequestMetrics
+from serval_serving.server.pipeline import Call, Endpoint, Pipeline
 from serval_serving.wire import messages
 from serval_serving.wire.status import StatusError
 
@@ -33,7 +43,9 @@ NO_REST: Final = (
 )
 BROKE_OFF: Final = "the reply of the server behind, or its reader, broke off: %s"
 
-_GET: Final = "GET"
+OTHER: Final = Endpoint("Other", REST)
+"""What the REST API does not know; the server behind may."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -48,7 +60,9 @@ class FrontApp(HttpApp):
         `host:port` of its HTTP port; empty where it has none.
     scorer:
         Answers /score.
-    admission, options, pool, keys:
+    metrics:
+        Its own metrics.
+    pipeline, options, pool:
         As for `HttpApp`.
     """
 
@@ -57,15 +71,16 @@ class FrontApp(HttpApp):
         upstream: Upstream,
         rest_address: str,
         scorer: Scorer,
-        admission: Admission,
+        metrics: RequestMetrics,
+        pipeline: Pipeline,
         options: HttpOptions,
         pool: Executor,
-        keys: Keys | None = None,
     ) -> None:
-        super().__init__(admission, options, pool, keys)
+        super().__init__(pipeline, options, pool)
         self._upstream = upstream
         self._rest_address = rest_address
         self._scorer = scorer
+        self._metrics_page = metrics.page
         self._proxy: Proxy | None = None
 
     def application(self) -> web.Application:
@@ -78,91 +93,95 @@ class FrontApp(HttpApp):
         """Name the model that /score is for, and give what scores a body."""
 
         def work(body: bytes, deadline: Deadline) -> bytes:
-            return self._scorer.score(body, deadline.left(self._admission.now()))
+            return self._scorer.score(body, deadline.left(self._pipeline.now()))
 
         return self._scorer.name, work
 
     async def page(self) -> str:
         """Write the metrics: those of the front, and what else the server behind has."""
-        page = self._admission.metrics.page()
+        page = self._metrics_page()
         if self._proxy is None:
             return page
         return pages.joined(page, await self._proxy.text(self._options.metrics_path, ASK_SECONDS))
 
-    async def api(self, request: web.Request) -> web.StreamResponse:
-        """Answer the API under /v1/ with what the server behind answers."""
-        started = self._admission.now()
-        if self._proxy is None:
-            return await self._without_rest(request, started)
-        name, api = _called(request)
-        looks = request.method == _GET
-        response, code, size = await self._passed(self._proxy, request, looks=looks)
-        if looks:
-            self._count_look(request, name, code, started)
-        else:
-            self._count(request, name, api, REST, code, size, started)
-        return response
+    def api(self) -> Sequence[Route]:
+        """List the routes under /v1/: all are passed on, or, without a REST port behind, answered by gRPC."""
+        predicts, looks = (self._pass, self._pass) if self._rest_address else (self._no_rest, self._look)
+        refused = not self._rest_address
+        table = [
+            Route("POST", path, OPEN if refused else Endpoint(api, REST), predicts)
+            for path, api in (
+                (rest_paths.PREDICT, PREDICT),
+                (rest_paths.CLASSIFY, CLASSIFY),
+                (rest_paths.REGRESS, REGRESS),
+            )
+        ]
+        table += [Route("GET", path, LOOK, looks) for path in (rest_paths.STATUS, rest_paths.METADATA)]
+        if not refused:
+            # The server behind refuses what is none of the API's.
+            table += [
+                Route("GET", rest_paths.ANY, LOOK, self._pass),
+                Route("*", rest_paths.ANY, OTHER, self._pass),
+            ]
+        return table
 
     async def _connected(self, _app: web.Application) -> AsyncIterator[None]:
         """Hold the connections to the server behind while the application runs."""
         if self._rest_address:
             # A key is for whoever checks it.
-            self._proxy = Proxy(self._rest_address, {HEADER} if self._keys is not None else ())
+            self._proxy = Proxy(self._rest_address, {HEADER} if self._pipeline.has_keys else ())
         yield
         if self._proxy is not None:
             await self._proxy.close()
 
-    async def _passed(
-        self, proxy: Proxy, request: web.Request, *, looks: bool
-    ) -> tuple[web.StreamResponse, grpc.StatusCode, int]:
-        """Pass a request on; the answer is the reply, its status code, and the size of the request's body."""
-        body = b""
+    async def _pass(self, request: web.Request, call: Call) -> web.StreamResponse:
+        """Answer with what the server behind answers."""
+        call.model = request.match_info.get("name", "")
+        if not call.endpoint.limited:
+            call.name = log_name(request)
         limit = self._options.timeout_seconds
         end = None if limit is None else asyncio.get_running_loop().time() + limit
-        try:
-            if self._keys is not None and not looks:
-                self._keys.check(request.headers.get(HEADER))
+        async with asyncio.timeout_at(end):
+            body = await self.body(request)
+        call.received(len(body))
+        with call.admitted():
             async with asyncio.timeout_at(end):
-                body = await request.read()
-            with nullcontext() if looks else self._admission.admitted():
-                async with asyncio.timeout_at(end):
-                    reply = await self._begun(proxy, request, body)
-                async with reply:
-                    return await _streamed(request, reply), code_of_http(reply.status), len(body)
-        except REFUSALS as error:
-            answer = self._refused(error, len(body))
-            return answer.response(), answer.code, len(body)
+                reply = await self._begun(request, body)
+            async with reply:
+                call.code = code_of_http(reply.status)
+                return await _streamed(request, reply)
 
-    async def _begun(self, proxy: Proxy, request: web.Request, body: bytes) -> aiohttp.ClientResponse:
+    async def _begun(self, request: web.Request, body: bytes) -> aiohttp.ClientResponse:
         """Begin a call of the server behind."""
+        if self._proxy is None:
+            raise StatusError(grpc.StatusCode.UNIMPLEMENTED, NO_REST)
         try:
-            return await proxy.begin(request, body)
+            return await self._proxy.begin(request, body)
         except aiohttp.ClientError as error:
             cause = error.os_error if isinstance(error, aiohttp.ClientConnectorError) else error
             details = UNREACHABLE.format(address=self._rest_address, details=cause)
             raise StatusError(grpc.StatusCode.UNAVAILABLE, details) from error
 
-    async def _without_rest(self, request: web.Request, started: float) -> web.Response:
-        """Answer questions about models by gRPC, so that probes need no second port; refuse the rest."""
-        try:
-            call = rest_paths.parse(request.method, request.rel_url.raw_path)
-        except StatusError as error:
-            return failed(error.code, error.message)
-        if call.method not in {rest_paths.STATUS, rest_paths.METADATA}:
-            return failed(grpc.StatusCode.UNIMPLEMENTED, NO_REST)
-        # Not in the pool of those who predict: probes must not wait for them.
-        code, reply = await asyncio.to_thread(self._attempt, lambda: self._look(call))
-        self._count_look(request, call.target.name or "", code, started)
-        return replied(code, reply)
+    async def _no_rest(self, _request: web.Request, _call: Call) -> web.Response:
+        """Refuse predictions where nothing can pass them on."""
+        raise StatusError(grpc.StatusCode.UNIMPLEMENTED, NO_REST)
 
-    def _look(self, call: rest_paths.Call) -> bytes:
-        """Ask for states or metadata."""
-        spec = messages.ModelSpec(name=call.target.name or "", version_label=call.target.label)
-        if call.target.version is not None:
-            spec.version.value = call.target.version
-        if call.method == rest_paths.STATUS:
+    async def _look(self, request: web.Request, call: Call) -> web.Response:
+        """Answer questions about models by gRPC, so that probes need no second port."""
+        target = target_of(request, call)
+        spec = messages.ModelSpec(name=target.name or "", version_label=target.label)
+        if target.version is not None:
+            spec.version.value = target.version
+
+        def states() -> bytes:
             return rest_api.write_status(self._upstream.status(spec, ASK_SECONDS))
-        return rest_api.write_metadata(self._upstream.metadata(spec, ASK_SECONDS))
+
+        def metadata() -> bytes:
+            return rest_api.write_metadata(self._upstream.metadata(spec, ASK_SECONDS))
+
+        work = metadata if "_metadata" in request.match_info else states
+        # Not in the pool of those who predict: probes must not wait for them.
+        return replied(await asyncio.to_thread(call.run, work), call)
 
 
 async def _streamed(request: web.Request, reply: aiohttp.ClientResponse) -> web.StreamResponse:
@@ -178,12 +197,3 @@ async def _streamed(request: web.Request, reply: aiohttp.ClientResponse) -> web.
         if request.transport is not None:
             request.transport.abort()
     return response
-
-
-def _called(request: web.Request) -> tuple[str, str]:
-    """Read a path for the metrics: the model's name and the method; what cannot be read has neither."""
-    try:
-        call = rest_paths.parse(request.method, request.rel_url.raw_path)
-    except StatusError:
-        return "", request.method
-    return call.target.name or "", call.method.capitalize()

@@ -15,6 +15,7 @@ from serval_serving.front.watch import Watch
 from serval_serving.server.inference import Admission
 from serval_serving.server.keys import Keys
 from serval_serving.server.metrics import RequestMetrics
+from serval_serving.server.pipeline import Pipeline
 from serval_serving.server.ports import Ports
 from serval_serving.server.settings import Settings
 
@@ -45,15 +46,16 @@ class FrontServer:
         self._upstream = upstream = Upstream(settings.upstream)
         self._watch = watch = Watch(upstream, name, self._report)
         signatures = Signatures(upstream)
-        admission = Admission(RequestMetrics(), settings.max_concurrent_requests)
+        metrics = RequestMetrics()
         keys = Keys(settings.auth_keys) if settings.auth_keys else None
+        pipeline = Pipeline(Admission(metrics, settings.max_concurrent_requests), keys)
         scorer = Scorer(upstream, name, watch, signatures, settings.scoring_output)
         self._ports = Ports(
             settings,
             THREADS,
-            [Relay(upstream, Requests(name, watch, signatures), admission, keys)],
+            [Relay(upstream, Requests(name, watch, signatures), pipeline)],
             lambda options, pool: FrontApp(
-                upstream, settings.upstream_rest, scorer, admission, options, pool, keys
+                upstream, settings.upstream_rest, scorer, metrics, pipeline, options, pool
             ),
         )
 

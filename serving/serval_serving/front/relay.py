@@ -12,11 +12,11 @@ import grpc
 from serval_serving.front.aliases import restore
 from serval_serving.front.requests import Request, Requests
 from serval_serving.front.upstream import Upstream
-from serval_serving.server import access
-from serval_serving.server.inference import Admission
-from serval_serving.server.keys import HEADER, Keys
+from serval_serving.server.grpc_calls import answer, time_left
+from serval_serving.server.keys import HEADER
 from serval_serving.server.metrics import GRPC
-from serval_serving.server.services import time_left
+from serval_serving.server.pipeline import Call, Endpoint, Pipeline
+from serval_serving.server.spent import waited
 from serval_serving.wire import rpc
 from serval_serving.wire.services import METHODS
 from serval_serving.wire.status import StatusError
@@ -26,13 +26,17 @@ STREAMED: Final = "{path} answers no single message, and this front passes on no
 _OWN_SERVICES: Final = "/grpc."
 """Health checks and reflection are about this server."""
 
-_PREDICTIONS: Final = {
-    method.path: method.name for method in (rpc.PREDICT, rpc.CLASSIFY, rpc.REGRESS, rpc.MULTI_INFERENCE)
+_ENDPOINTS: Final = {
+    **{
+        method.path: Endpoint(method.name, GRPC)
+        for method in (rpc.PREDICT, rpc.CLASSIFY, rpc.REGRESS, rpc.MULTI_INFERENCE)
+    },
+    **{
+        method.path: Endpoint(method.name, GRPC, open=True, limited=False, counted=False)
+        for method in (rpc.GET_MODEL_METADATA, rpc.GET_MODEL_STATUS)
+    },
 }
-"""Calls that are counted and limited, and what the metrics call them."""
-
-_OPEN: Final = frozenset({rpc.GET_MODEL_METADATA.path, rpc.GET_MODEL_STATUS.path})
-"""Calls that want no key."""
+"""Predictions, and calls that need no key. All others need a key, and are not counted."""
 
 _HOP: Final = frozenset({"user-agent", "content-type", "te", "connection", "host"})
 _RESERVED: Final = "grpc-"
@@ -51,21 +55,16 @@ class Relay(grpc.GenericRpcHandler):  # type: ignore[misc]
         The server behind.
     requests:
         Makes requests ready for it.
-    admission:
-        Counts and limits.
-    keys:
-        What callers must show; None for nothing.
+    pipeline:
+        Takes the calls through the common steps.
     """
 
-    def __init__(
-        self, upstream: Upstream, requests: Requests, admission: Admission, keys: Keys | None = None
-    ) -> None:
+    def __init__(self, upstream: Upstream, requests: Requests, pipeline: Pipeline) -> None:
         self._upstream = upstream
         self._requests = requests
-        self._admission = admission
-        self._keys = keys
+        self._pipeline = pipeline
         # A key is for whoever checks it.
-        self._dropped = _HOP | {HEADER} if keys is not None else _HOP
+        self._dropped = _HOP | {HEADER} if pipeline.has_keys else _HOP
         self._known = {method.path: self._handler(method.path) for method in METHODS}
 
     def service(self, handler_call_details: Any) -> Any:
@@ -77,50 +76,32 @@ class Relay(grpc.GenericRpcHandler):  # type: ignore[misc]
 
     def _handler(self, path: str) -> Any:
         """Make what handles a method."""
-        api = _PREDICTIONS.get(path)
-        if api is None:
-            return grpc.unary_unary_rpc_method_handler(partial(self._pass, path))
-        return grpc.unary_unary_rpc_method_handler(partial(self._predict, path, api))
+        endpoint = _ENDPOINTS.get(path) or Endpoint(path, GRPC, limited=False, counted=False)
+        return grpc.unary_unary_rpc_method_handler(partial(self._answer, path, endpoint))
 
-    def _pass(self, path: str, data: bytes, context: Any) -> bytes:
-        """Answer a call that is no prediction."""
-        try:
-            if path not in _OPEN:
-                self._check_key(context)
-        except StatusError as error:
-            context.abort(error.code, error.message)
-        request = self._requests.prepared(path, data, time_left(context))
-        return _ended(context, *self._forward(path, request, context))
+    def _answer(self, path: str, endpoint: Endpoint, data: bytes, context: Any) -> bytes:
+        """Answer a call."""
 
-    def _predict(self, path: str, api: str, data: bytes, context: Any) -> bytes:
-        """Answer a prediction, and count it."""
-        admission, metrics = self._admission, self._admission.metrics
-        started = admission.now()
-        request = Request(self._requests.name, data)
-        reply = b""
-        try:
-            self._check_key(context)
-            with admission.admitted():
-                request = self._requests.prepared(path, data, time_left(context))
-                reply, code, details = self._forward(path, request, context)
-        except StatusError as error:
-            code, details = error.code, error.message
-        seconds = admission.now() - started
-        metrics.ended(request.model, code)
-        if code is grpc.StatusCode.OK:
-            metrics.request_latency.observe(seconds * 1e6, request.model, api, GRPC)
-            metrics.request_bytes.add(request.model, GRPC, amount=len(data))
-        if access.enabled():
-            access.note(context.peer(), api, request.model, code, seconds, len(data))
-        return _ended(context, reply, code, details)
+        def forward(call: Call) -> bytes:
+            request = self._requests.prepared(path, data, time_left(context))
+            call.model = request.model
+            return self._forward(path, request, context)
 
-    def _check_key(self, context: Any) -> None:
-        """Check the caller's key, where one is wanted."""
-        if self._keys is not None:
-            self._keys.check(dict(context.invocation_metadata()).get(HEADER))
+        def steps(call: Call) -> bytes:
+            call.received(len(data), waited())
+            return call.run(lambda: forward(call))
 
-    def _forward(self, path: str, request: Request, context: Any) -> tuple[bytes, grpc.StatusCode, str]:
-        """Make the call; the answer is its reply, its status and the status' text."""
+        name = self._requests.name
+        return answer(self._pipeline, endpoint, context, steps, model=name, cut=False)
+
+    def _forward(self, path: str, request: Request, context: Any) -> bytes:
+        """Make the call and return its reply.
+
+        Raises
+        ------
+        StatusError
+            The status of the call.
+        """
         metadata = _passed(context.invocation_metadata(), self._dropped)
         call, replies = self._called(path, request, context, metadata)
         if self._upstream.never_took(call):
@@ -133,10 +114,10 @@ class Relay(grpc.GenericRpcHandler):  # type: ignore[misc]
         if ending:
             context.set_trailing_metadata(ending)
         if code is not grpc.StatusCode.OK:
-            return b"", code, self._upstream.told(code, details)
+            raise StatusError(code, self._upstream.told(code, details))
         if len(replies) != 1:
-            return b"", grpc.StatusCode.UNIMPLEMENTED, STREAMED.format(path=path)
-        return restore(replies[0], request.outputs), code, details
+            raise StatusError(grpc.StatusCode.UNIMPLEMENTED, STREAMED.format(path=path))
+        return restore(replies[0], request.outputs)
 
     def _called(
         self, path: str, request: Request, context: Any, metadata: Metadata
@@ -150,13 +131,6 @@ class Relay(grpc.GenericRpcHandler):  # type: ignore[misc]
         with suppress(grpc.RpcError):
             replies.extend(call)
         return call, replies
-
-
-def _ended(context: Any, reply: bytes, code: grpc.StatusCode, details: str) -> bytes:
-    """End a call with its reply, or with its status."""
-    if code is not grpc.StatusCode.OK:
-        context.abort(code, details)
-    return reply
 
 
 def _passed(metadata: Iterable[tuple[str, str | bytes]], dropped: frozenset[str]) -> Metadata:
