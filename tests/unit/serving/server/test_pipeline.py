@@ -15,9 +15,9 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from serval_serving.front.front_app import FrontApp
-from serval_serving.front.relay import Relay
 from serval_serving.models.fleet import Fleet
+from serval_serving.proxy.grpc_proxy import GrpcProxy
+from serval_serving.proxy.proxy_app import ProxyApp
 from serval_serving.server.access import LOGGER
 from serval_serving.server.http_app import HttpApp, HttpOptions, Route
 from serval_serving.server.inference import Admission, Inference
@@ -291,7 +291,7 @@ def test_only_these_rpcs_are_open(keys: Path) -> None:
 
 def test_a_proxy_opens_no_other_rpc(keys: Path) -> None:
     pipeline = Pipeline(Admission(RequestMetrics()), Keys(keys))
-    relay = Relay(cast("Any", None), cast("Any", Named()), pipeline)
+    relay = GrpcProxy(cast("Any", None), cast("Any", Named()), pipeline)
     service = "/tensorflow.serving.PredictionService/"
     paths = [f"{service}{name}" for name in ("Predict", "Classify", "GetModelMetadata", "New")]
     opened = [path for path in (*paths, "/any.Service/Method") if is_open(relay.service(Details(path)))]
@@ -299,7 +299,7 @@ def test_a_proxy_opens_no_other_rpc(keys: Path) -> None:
 
 
 class Named:
-    """Requests of a model."""
+    """RequestRewriter of a model."""
 
     name = "m"
 
@@ -317,7 +317,7 @@ def front_app(keys: Path, rest: str) -> HttpApp:
     metrics = RequestMetrics()
     pipeline = Pipeline(Admission(metrics), Keys(keys))
     nothing = cast("Any", None)
-    return FrontApp(nothing, rest, nothing, metrics, pipeline, options(), ThreadPoolExecutor(1))
+    return ProxyApp(nothing, rest, nothing, metrics, pipeline, options(), ThreadPoolExecutor(1))
 
 
 def closed(routes: Iterator[Route]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The HTTP application of a front: /score and metrics of its own, the REST API of the server behind."""
+"""The HTTP application of the proxy: its own `/score` and metrics, and the upstream's REST API."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ import aiohttp
 import grpc
 from aiohttp import web
 
-from serval_serving.front import pages
-from serval_serving.front.proxy import Proxy, headed
-from serval_serving.front.score import Scorer
-from serval_serving.front.upstream import UNREACHABLE, Upstream
-from serval_serving.front.watch import ASK_SECONDS
+from serval_serving.proxy import metrics_merge
+from serval_serving.proxy.http_forwarder import HttpForwarder, headed
+from serval_serving.proxy.upstream import UNREACHABLE, Upstream
+from serval_serving.proxy.upstream_health import ASK_SECONDS
+from serval_serving.proxy.upstream_score import UpstreamScorer
 from serval_serving.server import rest_api, rest_paths
 from serval_serving.server.http_app import (
     LOOK,
@@ -44,18 +44,18 @@ NO_REST: Final = (
 BROKE_OFF: Final = "the reply of the server behind, or its reader, broke off: %s"
 
 OTHER: Final = Endpoint("Other", REST)
-"""What the REST API does not know; the server behind may."""
+"""What the REST API does not know; the upstream server may."""
 
 _log = logging.getLogger(__name__)
 
 
-class FrontApp(HttpApp):
-    """/score, metrics, and the REST API of the server behind.
+class ProxyApp(HttpApp):
+    """/score, metrics, and the REST API of the upstream server.
 
     Parameters
     ----------
     upstream:
-        The server behind.
+        The upstream server.
     rest_address:
         `host:port` of its HTTP port; empty where it has none.
     scorer:
@@ -70,7 +70,7 @@ class FrontApp(HttpApp):
         self,
         upstream: Upstream,
         rest_address: str,
-        scorer: Scorer,
+        scorer: UpstreamScorer,
         metrics: RequestMetrics,
         pipeline: Pipeline,
         options: HttpOptions,
@@ -81,7 +81,7 @@ class FrontApp(HttpApp):
         self._rest_address = rest_address
         self._scorer = scorer
         self._metrics_page = metrics.page
-        self._proxy: Proxy | None = None
+        self._proxy: HttpForwarder | None = None
 
     def application(self) -> web.Application:
         """Make the aiohttp application."""
@@ -98,11 +98,11 @@ class FrontApp(HttpApp):
         return self._scorer.name, work
 
     async def page(self) -> str:
-        """Write the metrics: those of the front, and what else the server behind has."""
+        """Write the metrics: those of the proxy, and what else the upstream server has."""
         page = self._metrics_page()
         if self._proxy is None:
             return page
-        return pages.joined(page, await self._proxy.text(self._options.metrics_path, ASK_SECONDS))
+        return metrics_merge.joined(page, await self._proxy.text(self._options.metrics_path, ASK_SECONDS))
 
     def api(self) -> Sequence[Route]:
         """List the routes under /v1/: all are passed on, or, without a REST port behind, answered by gRPC."""
@@ -118,7 +118,7 @@ class FrontApp(HttpApp):
         ]
         table += [Route("GET", path, LOOK, looks) for path in (rest_paths.STATUS, rest_paths.METADATA)]
         if not refused:
-            # The server behind refuses what is none of the API's.
+            # The upstream server refuses what is none of the API's.
             table += [
                 Route("GET", rest_paths.ANY, LOOK, self._pass),
                 Route("*", rest_paths.ANY, OTHER, self._pass),
@@ -126,16 +126,16 @@ class FrontApp(HttpApp):
         return table
 
     async def _connected(self, _app: web.Application) -> AsyncIterator[None]:
-        """Hold the connections to the server behind while the application runs."""
+        """Hold the connections to the upstream server while the application runs."""
         if self._rest_address:
             # A key is for whoever checks it.
-            self._proxy = Proxy(self._rest_address, {HEADER} if self._pipeline.has_keys else ())
+            self._proxy = HttpForwarder(self._rest_address, {HEADER} if self._pipeline.has_keys else ())
         yield
         if self._proxy is not None:
             await self._proxy.close()
 
     async def _pass(self, request: web.Request, call: Call) -> web.StreamResponse:
-        """Answer with what the server behind answers."""
+        """Answer with what the upstream server answers."""
         call.model = request.match_info.get("name", "")
         if not call.endpoint.limited:
             call.name = log_name(request)
@@ -152,7 +152,7 @@ class FrontApp(HttpApp):
                 return await _streamed(request, reply)
 
     async def _begun(self, request: web.Request, body: bytes) -> aiohttp.ClientResponse:
-        """Begin a call of the server behind."""
+        """Begin a call of the upstream server."""
         if self._proxy is None:
             raise StatusError(grpc.StatusCode.UNIMPLEMENTED, NO_REST)
         try:

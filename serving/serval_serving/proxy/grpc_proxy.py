@@ -1,4 +1,4 @@
-"""Passes gRPC calls on: bytes in, bytes out, with the caller's deadline, metadata and cancellation."""
+"""Forwards gRPC calls: bytes in, bytes out, with the caller's deadline, metadata and cancellation."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import grpc
 
-from serval_serving.front.aliases import restore
-from serval_serving.front.requests import Request, Requests
-from serval_serving.front.upstream import Upstream
+from serval_serving.proxy.request_rewriter import Request, RequestRewriter
+from serval_serving.proxy.tensor_names import restore
+from serval_serving.proxy.upstream import Upstream
 from serval_serving.server.grpc_calls import answer, time_left
 from serval_serving.server.keys import HEADER
 from serval_serving.server.metrics import GRPC
@@ -46,20 +46,20 @@ _STATUS_DETAILS: Final = "grpc-status-details-bin"
 Metadata = list[tuple[str, str | bytes]]
 
 
-class Relay(grpc.GenericRpcHandler):  # type: ignore[misc]
-    """Answers every unary method of any service with what the server behind answers.
+class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Answers every unary method of any service with what the upstream server answers.
 
     Parameters
     ----------
     upstream:
-        The server behind.
+        The upstream server.
     requests:
         Makes requests ready for it.
     pipeline:
         Takes the calls through the common steps.
     """
 
-    def __init__(self, upstream: Upstream, requests: Requests, pipeline: Pipeline) -> None:
+    def __init__(self, upstream: Upstream, requests: RequestRewriter, pipeline: Pipeline) -> None:
         self._upstream = upstream
         self._requests = requests
         self._pipeline = pipeline
