@@ -150,8 +150,7 @@ class Call:
         except StatusError:
             raise
         except Exception as error:
-            _log.exception("a request failed unexpectedly")
-            raise StatusError(grpc.StatusCode.INTERNAL, INTERNAL) from error
+            raise _unforeseen(error) from error
         finally:
             if spent is not None:
                 self.times = spent.told(self._admission.now() - self._ready)
@@ -193,27 +192,30 @@ class Pipeline:
         Returns
         -------
         The reply, or why there is none.
-
-        Notes
-        -----
-        Other errors than statuses and time-outs only come from a message that never arrived completely. They
-        go to the protocol's server, and are not counted.
         """
         try:
             self._check_key(call)
             reply = steps(call)
-        except (StatusError, TimeoutError) as error:
+        except StatusError as error:
             return self._failed(call, error)
+        except Exception as error:  # noqa: BLE001  every failure must get a status
+            return self._failed(call, _unforeseen(error))
         self._note(call)
         return reply
 
     async def answer_async(self, call: Call, steps: Callable[[Call], Awaitable[_T]]) -> _T | StatusError:
-        """Do the same as `answer` in an event loop."""
+        """Do the same as `answer` in an event loop, where a time-out ends the steps.
+
+        Other errors than these and statuses come from a message that never arrived completely. They go to the
+        HTTP server, and are not counted.
+        """
         try:
             self._check_key(call)
             reply = await steps(call)
-        except (StatusError, TimeoutError) as error:
+        except StatusError as error:
             return self._failed(call, error)
+        except TimeoutError:
+            return self._failed(call, StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMED_OUT))
         self._note(call)
         return reply
 
@@ -222,10 +224,8 @@ class Pipeline:
         if self._keys is not None and not call.endpoint.open:
             self._keys.check(call.caller.header(HEADER))
 
-    def _failed(self, call: Call, error: StatusError | TimeoutError) -> StatusError:
+    def _failed(self, call: Call, error: StatusError) -> StatusError:
         """Count a request that failed, and return its status."""
-        if not isinstance(error, StatusError):
-            error = StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMED_OUT)
         call.code = error.code
         self._note(call)
         return error
@@ -242,3 +242,9 @@ class Pipeline:
             metrics.request_bytes.add(call.model, endpoint.entrypoint, amount=call.size)
         if access.enabled():
             access.note(call.caller.peer(), call.name, call.model, code, seconds, call.size)
+
+
+def _unforeseen(error: Exception) -> StatusError:
+    """Write an error to the log, and return what the caller is told of it."""
+    _log.error("a request failed unexpectedly", exc_info=error)
+    return StatusError(grpc.StatusCode.INTERNAL, INTERNAL)

@@ -188,6 +188,18 @@ def test_failures_of_the_work_become_a_status_and_are_counted_once(
     assert steps.metrics.in_flight() == 0
 
 
+def test_a_message_that_cannot_be_read_is_a_failure_too(caplog: pytest.LogCaptureFixture) -> None:
+    steps = Steps(None)
+    call = steps.pipeline.call(CLOSED, Asking())
+
+    def unreadable(_call: Call) -> str:
+        raise ValueError("secret")
+
+    assert status(steps.pipeline.answer(call, unreadable)) == (grpc.StatusCode.INTERNAL, INTERNAL)
+    assert steps.counted() == [':tensorflow:serving:request_count{model_name="",status="INTERNAL"} 1']
+    assert [record.exc_info is not None for record in caplog.records] == [True]
+
+
 def test_the_deadline_begins_with_the_request() -> None:
     steps = Steps(None)
     seen: list[float | None] = []
