@@ -106,23 +106,21 @@ class ProxyApp(HttpApp):
 
     def api(self) -> Sequence[Route]:
         """List the routes under /v1/: all are passed on, or, without a REST port behind, answered by gRPC."""
-        predicts, looks = (self._pass, self._pass) if self._rest_address else (self._no_rest, self._look)
-        refused = not self._rest_address
+        passes = bool(self._rest_address)
+        predicts, looks = (self._pass, self._pass) if passes else (self._no_rest, self._look)
+        predictions = (
+            (rest_paths.PREDICT, PREDICT),
+            (rest_paths.CLASSIFY, CLASSIFY),
+            (rest_paths.REGRESS, REGRESS),
+        )
         table = [
-            Route("POST", path, OPEN if refused else Endpoint(api, REST), predicts)
-            for path, api in (
-                (rest_paths.PREDICT, PREDICT),
-                (rest_paths.CLASSIFY, CLASSIFY),
-                (rest_paths.REGRESS, REGRESS),
-            )
+            Route("POST", path, Endpoint(api, REST) if passes else OPEN, predicts)
+            for path, api in predictions
         ]
         table += [Route("GET", path, LOOK, looks) for path in (rest_paths.STATUS, rest_paths.METADATA)]
-        if not refused:
+        if passes:
             # The upstream server refuses what is none of the API's.
-            table += [
-                Route("GET", rest_paths.ANY, LOOK, self._pass),
-                Route("*", rest_paths.ANY, OTHER, self._pass),
-            ]
+            table.append(Route("*", rest_paths.ANY, OTHER, self._pass))
         return table
 
     async def _connected(self, _app: web.Application) -> AsyncIterator[None]:
