@@ -63,7 +63,7 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._upstream = upstream
         self._requests = requests
         self._pipeline = pipeline
-        # A key is for whoever checks it.
+        # The key is not forwarded by the server that checks it.
         self._dropped = _HOP | {HEADER} if pipeline.has_keys else _HOP
         self._known = {method.path: self._handler(method.path) for method in METHODS}
 

@@ -29,7 +29,7 @@ _HOP: Final = frozenset(
         "content-length",
     }
 )
-"""Headers about one connection, and those that are made anew for the next."""
+"""Headers about one connection, and those that are set again for the next one."""
 _ENCODING: Final = "content-encoding"
 _LENGTH: Final = "Content-Length"
 _OURS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")

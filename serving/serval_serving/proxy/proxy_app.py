@@ -119,14 +119,14 @@ class ProxyApp(HttpApp):
         ]
         table += [Route("GET", path, LOOK, looks) for path in (rest_paths.STATUS, rest_paths.METADATA)]
         if passes:
-            # The upstream server refuses what is none of the API's.
+            # The upstream server refuses unknown paths.
             table.append(Route("*", rest_paths.ANY, OTHER, self._pass))
         return table
 
     async def _connected(self, _app: web.Application) -> AsyncIterator[None]:
         """Hold the connections to the upstream server while the application runs."""
         if self._rest_address:
-            # A key is for whoever checks it.
+            # The key is not forwarded by the server that checks it.
             self._proxy = HttpForwarder(self._rest_address, {HEADER} if self._pipeline.has_keys else ())
         yield
         if self._proxy is not None:

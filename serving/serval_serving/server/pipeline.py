@@ -164,7 +164,7 @@ class Pipeline:
     admission:
         Limits the requests in progress; its metrics count them.
     keys:
-        The keys that open what is not open; None if no key is required.
+        The keys for endpoints that are not open; None if no key is required.
     """
 
     def __init__(self, admission: Admission, keys: Keys | None = None) -> None:

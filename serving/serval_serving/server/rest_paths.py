@@ -24,7 +24,7 @@ CLASSIFY: Final = _MODEL + "{_classify:(?i::classify)}"
 REGRESS: Final = _MODEL + "{_regress:(?i::regress)}"
 
 ANY: Final = "/{_v1:(?i:v1)}/{_rest:.*}"
-"""Whatever else is under `PREFIX`."""
+"""All other paths under `PREFIX`."""
 
 _MAX_DIGITS: Final = len(str(MAX_VERSION))
 _NAMELESS: Final = re.compile(r"/v1/models(/versions/\d+|/labels/[^/:]+)?(/metadata)?", re.I)
