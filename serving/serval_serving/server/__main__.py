@@ -15,7 +15,7 @@ from serval_serving.engines.base import Engine, Loader
 from serval_serving.engines.onnx import OnnxEngine, OnnxOptions, holds_onnx
 from serval_serving.engines.registry import EngineEntry, EngineRegistry
 from serval_serving.engines.tensorflow import SessionOptions, TensorFlowEngine, holds_saved_model
-from serval_serving.front.lifecycle import FrontServer
+from serval_serving.proxy.proxy_server import ProxyServer
 from serval_serving.server import flags, logs
 from serval_serving.server.cpus import usable_cpus
 from serval_serving.server.lifecycle import ModelServer
@@ -108,9 +108,9 @@ def _serve(settings: Settings, make_loader: MakeLoader) -> None:
     """Make the server, and run it until a signal comes."""
     cpus = usable_cpus()
     _log.info("cpus=%d", cpus)
-    server: ModelServer | FrontServer
+    server: ModelServer | ProxyServer
     if settings.upstream:
-        server = FrontServer(settings)
+        server = ProxyServer(settings)
     else:
         server = ModelServer(settings, make_loader(settings, cpus), cpus)
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -1,69 +1,81 @@
-"""The HTTP side: routes, time-outs, connection age. What blocks runs in a pool of threads."""
+"""The HTTP side: a table of routes, time-outs, connection age. What blocks runs in a pool of threads."""
 
 from __future__ import annotations
 
 import asyncio
-import logging
 import weakref
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
-import grpc
 from aiohttp import web
 
-from serval_serving.engines.base import TIMED_OUT
-from serval_serving.server import access, rest_paths
+from serval_serving.server import rest_paths
 from serval_serving.server import score as scoring
-from serval_serving.server.http_errors import error_body, http_code
-from serval_serving.server.inference import Admission, Deadline
-from serval_serving.server.keys import HEADER, Keys
-from serval_serving.server.metrics import SCORE
-from serval_serving.server.spent import Spent
+from serval_serving.server.http_errors import BodyTooLargeError, error_body, http_status
+from serval_serving.server.inference import Deadline, Target
+from serval_serving.server.metrics import PREDICT, REST, SCORE
+from serval_serving.server.pipeline import Call, Endpoint, Pipeline
 from serval_serving.wire.status import StatusError
-from serval_serving.wire.timing import TOLD, WANTED
+from serval_serving.wire.timing import TOLD
 
-HEALTH_PATH = "/healthz"
-INTERNAL = "The server failed on this request; its log has the details."
-TOO_LARGE = "The body is larger than %d bytes."
+HEALTH_PATH: Final = "/healthz"
+ANY_PATH: Final = "/{_path:.*}"
 
-CORS_HEADERS = {
+CORS_HEADERS: Final = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
     "Access-Control-Allow-Headers": "Content-Type, Authorization",
 }
 
-JSON = "application/json"
-_TOO_LARGE_STATUS = 413
-REFUSALS = (web.HTTPRequestEntityTooLarge, StatusError, TimeoutError)
-"""What ends a request before its work is done: too large a body, a key or a limit, too little time."""
+JSON: Final = "application/json"
 
 Work = Callable[[bytes, Deadline], bytes]
 """Makes the body of a reply from that of a request; it blocks."""
 
-_log = logging.getLogger(__name__)
+OPEN: Final = Endpoint("", "", open=True, limited=False, counted=False)
+"""Routes that say nothing of a model and run none: health, metrics, refusals."""
+
+LOOK: Final = Endpoint("Look", REST, open=True, limited=False)
+"""Questions about a model."""
 
 
-class Answer(NamedTuple):
-    """How a request ended.
+class Route(NamedTuple):
+    """A line of the table of routes.
 
-    That is a status, the reply's body, the request's bytes, an HTTP status of its own, and the words that
-    tell where the time went.
+    Attributes
+    ----------
+    method, path:
+        What it matches, as aiohttp writes it; the method `*` for all.
+    endpoint:
+        Its steps in the pipeline.
+    answer:
+        Makes the reply.
     """
 
-    code: grpc.StatusCode
-    reply: bytes
-    size: int = 0
-    status: int = 0
-    times: str = ""
+    method: str
+    path: str
+    endpoint: Endpoint
+    answer: Callable[[web.Request, Call], Awaitable[web.StreamResponse]]
 
-    def response(self) -> web.Response:
-        """Make the reply."""
-        status = self.status or http_code(self.code)
-        headers = {TOLD: self.times} if self.times else None
-        return web.Response(status=status, body=self.reply, content_type=JSON, headers=headers)
+
+class HttpCaller:
+    """The sender of an HTTP request."""
+
+    __slots__ = ("_request",)
+
+    def __init__(self, request: web.Request) -> None:
+        self._request = request
+
+    def peer(self) -> str | None:
+        """Return the address."""
+        return self._request.remote
+
+    def header(self, name: str) -> str | None:
+        """Return the value of a header; None if it is absent."""
+        return self._request.headers.get(name)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,23 +121,20 @@ class HttpOptions:
 class HttpApp(ABC):
     """The HTTP application of one server.
 
+    Every request goes through the pipeline, with the endpoint of its route; what no route lists is refused.
+
     Parameters
     ----------
-    admission:
-        Counts requests and admits them.
+    pipeline:
+        Takes the requests through the common steps.
     options:
         How requests are handled.
     pool:
         Threads for what blocks.
-    keys:
-        What callers must show to predict; None for nothing.
     """
 
-    def __init__(
-        self, admission: Admission, options: HttpOptions, pool: Executor, keys: Keys | None = None
-    ) -> None:
-        self._admission = admission
-        self._keys = keys
+    def __init__(self, pipeline: Pipeline, options: HttpOptions, pool: Executor) -> None:
+        self._pipeline = pipeline
         self._options = options
         self._pool = pool
         self._draining = False
@@ -146,24 +155,76 @@ class HttpApp(ABC):
         """Write the metrics."""
 
     @abstractmethod
-    async def api(self, request: web.Request) -> web.StreamResponse:
-        """Answer the API under /v1/."""
+    def api(self) -> Sequence[Route]:
+        """List the routes under /v1/."""
+
+    def routes(self) -> Iterator[Route]:
+        """List all routes. The first one that matches answers."""
+        yield Route("*", HEALTH_PATH, OPEN, self._health)
+        if self._options.metrics_path:
+            yield Route("HEAD", self._options.metrics_path, OPEN, self._metrics)
+            yield Route("GET", self._options.metrics_path, OPEN, self._metrics)
+        if self._options.scoring:
+            yield Route("POST", scoring.PATH, Endpoint(PREDICT, SCORE), self._score)
+            yield Route("*", scoring.PATH, OPEN, self._score_refused)
+        if self._options.cors:
+            yield Route("OPTIONS", ANY_PATH, OPEN, self._preflight)
+        yield from self.api()
+        yield Route("*", ANY_PATH, OPEN, self._unlisted)
 
     def application(self) -> web.Application:
         """Make the aiohttp application."""
         app = web.Application(client_max_size=self._options.max_body_bytes)
-        app.router.add_route("*", HEALTH_PATH, self._health)
-        if self._options.metrics_path:
-            app.router.add_get(self._options.metrics_path, self._metrics)
-        if self._options.scoring:
-            app.router.add_route("*", scoring.PATH, self._score)
-        app.router.add_route("*", "/{path:.*}", self._rest)
+        for route in self.routes():
+            app.router.add_route(route.method, route.path, self._handler(route))
         app.on_response_prepare.append(self._before_reply)
         return app
 
     def drain(self) -> None:
         """Ask every client to connect elsewhere after its next reply. Call it in the loop's thread."""
         self._draining = True
+
+    def _handler(self, route: Route) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
+        """Make what takes the requests of a route through the pipeline."""
+        endpoint = route.endpoint
+        seconds = self._options.timeout_seconds if endpoint.limited else None
+
+        async def handle(request: web.Request) -> web.StreamResponse:
+            call = self._pipeline.call(endpoint, HttpCaller(request), seconds)
+            response = await self._pipeline.answer_async(call, lambda call: route.answer(request, call))
+            return _failed(response, call) if isinstance(response, StatusError) else response
+
+        return handle
+
+    async def body(self, request: web.Request) -> bytes:
+        """Read the body of a request.
+
+        Raises
+        ------
+        BodyTooLargeError
+            It is larger than the limit.
+        """
+        try:
+            return await request.read()
+        except web.HTTPRequestEntityTooLarge as error:
+            raise BodyTooLargeError(self._options.max_body_bytes) from error
+
+    async def run(self, request: web.Request, call: Call, work: Work) -> web.Response:
+        """Read the body and answer with what the work makes of it in a thread of the pool, in time.
+
+        Raises
+        ------
+        StatusError
+            What the work raises, or the body is too large.
+        TimeoutError
+            The time is over; the thread goes on.
+        """
+        async with asyncio.timeout(self._options.timeout_seconds):
+            body = await self.body(request)
+            call.received(len(body))
+            loop = asyncio.get_running_loop()
+            reply = await loop.run_in_executor(self._pool, call.run, lambda: work(body, call.deadline))
+        return replied(reply, call)
 
     async def _before_reply(self, request: web.Request, response: web.StreamResponse) -> None:
         """Close connections that are old, and all of them while draining; allow pages to read replies."""
@@ -179,129 +240,71 @@ class HttpApp(ABC):
         limit = self._options.max_connection_age_seconds
         if limit <= 0 or request.transport is None:
             return False
-        now = self._admission.now()
+        now = self._pipeline.now()
         return now - self._since.setdefault(request.transport, now) >= limit
 
-    async def _health(self, _request: web.Request) -> web.Response:
+    async def _health(self, _request: web.Request, _call: Call) -> web.Response:
         """Answer that the loop runs; nothing else is asked."""
         return web.Response(text="ok")
 
-    async def _metrics(self, _request: web.Request) -> web.Response:
+    async def _metrics(self, _request: web.Request, _call: Call) -> web.Response:
         """Answer the metrics."""
         page = await self.page()
         return web.Response(body=page.encode(), headers={"Content-Type": "text/plain; version=0.0.4"})
 
-    async def _score(self, request: web.Request) -> web.Response:
-        """Answer /score with the words of the script that it stands in for."""
+    async def _score(self, request: web.Request, call: Call) -> web.Response:
+        """Answer /score."""
+        call.model, work = self.scorer()
+        return await self.run(request, call, work)
+
+    async def _score_refused(self, request: web.Request, _call: Call) -> web.Response:
+        """Refuse other methods of /score with the words of the script that it replaces."""
         if request.method == "GET":
             return web.Response(status=405, text=scoring.GET_REFUSED)
-        if request.method != "POST":
-            return web.Response(status=500, text=scoring.OTHERS_REFUSED)
-        try:
-            name, work = self.scorer()
-        except StatusError as error:
-            return failed(error.code, error.message)
-        return await self._run(request, name, "Predict", SCORE, work)
+        return web.Response(status=500, text=scoring.OTHERS_REFUSED)
 
-    async def _rest(self, request: web.Request) -> web.StreamResponse:
-        """Answer the API under /v1/; there is nothing else."""
+    async def _preflight(self, _request: web.Request, _call: Call) -> web.Response:
+        """Let browsers ask whether they may call; the headers of every reply say it."""
+        return web.Response()
+
+    async def _unlisted(self, request: web.Request, _call: Call) -> web.Response:
+        """Refuse what no route lists."""
         path = request.rel_url.raw_path
-        if self._options.cors and request.method == "OPTIONS":
-            return web.Response()
-        if not path.lower().startswith(rest_paths.PREFIX):
-            return web.Response(status=404, text="Not Found")
-        return await self.api(request)
-
-    async def _run(
-        self,
-        request: web.Request,
-        name: str,
-        api: str,
-        entrypoint: str,
-        work: Work,
-    ) -> web.Response:
-        """Do the work with a request's body, and count it."""
-        started = self._admission.now()
-        answer = await self._answer(request, work)
-        self._count(request, name, api, entrypoint, answer.code, answer.size, started)
-        return answer.response()
-
-    def _count(
-        self,
-        request: web.Request,
-        name: str,
-        api: str,
-        entrypoint: str,
-        code: grpc.StatusCode,
-        size: int,
-        started: float,
-    ) -> None:
-        """Count a prediction that ended, and note it in the access log."""
-        metrics = self._admission.metrics
-        seconds = self._admission.now() - started
-        metrics.ended(name, code)
-        if code is grpc.StatusCode.OK:
-            metrics.request_latency.observe(seconds * 1e6, name, api, entrypoint)
-            metrics.request_bytes.add(name, entrypoint, amount=size)
-        access.note(request.remote, f"{entrypoint}/{api}", name, code, seconds, size)
-
-    def _count_look(self, request: web.Request, name: str, code: grpc.StatusCode, started: float) -> None:
-        """The same for a question about a model."""
-        self._admission.metrics.ended(name, code)
-        call = f"GET{request.rel_url.raw_path}"
-        access.note(request.remote, call, name, code, self._admission.now() - started, 0)
-
-    async def _answer(self, request: web.Request, work: Work) -> Answer:
-        """Check the key, read the body, do the work in a thread, and answer in time."""
-        admission = self._admission
-        spent = Spent() if WANTED in request.headers else None
-        deadline = admission.deadline(self._options.timeout_seconds, spent)
-
-        def admitted() -> bytes:
-            if spent is not None:
-                spent.add(admission.now() - arrived)
-            with admission.admitted():
-                return work(body, deadline)
-
-        body = b""
-        try:
-            if self._keys is not None:
-                self._keys.check(request.headers.get(HEADER))
-            async with asyncio.timeout(self._options.timeout_seconds):
-                body = await request.read()
-                arrived = admission.now()
-                loop = asyncio.get_running_loop()
-                code, reply = await loop.run_in_executor(self._pool, self._attempt, admitted)
-        except REFUSALS as error:
-            return self._refused(error, len(body))
-        times = "" if spent is None else spent.told(admission.now() - arrived)
-        return Answer(code, reply, len(body), times=times)
-
-    def _refused(self, error: Exception, size: int = 0) -> Answer:
-        """Make the answer of a request that failed before its work was done."""
-        if isinstance(error, web.HTTPRequestEntityTooLarge):
-            message = TOO_LARGE % self._options.max_body_bytes
-            return Answer(grpc.StatusCode.INVALID_ARGUMENT, error_body(message), status=_TOO_LARGE_STATUS)
-        if isinstance(error, StatusError):
-            return Answer(error.code, error_body(error.message))
-        return Answer(grpc.StatusCode.DEADLINE_EXCEEDED, error_body(TIMED_OUT), size)
-
-    def _attempt(self, work: Callable[[], bytes]) -> tuple[grpc.StatusCode, bytes]:
-        """Do the work; every failure becomes a status and a body."""
-        try:
-            return grpc.StatusCode.OK, work()
-        except StatusError as error:
-            return error.code, error_body(error.message)
-        except Exception:  # noqa: BLE001  every failure must get a status
-            _log.exception("a request failed unexpectedly")
-            return grpc.StatusCode.INTERNAL, error_body(INTERNAL)
+        if path.lower().startswith(rest_paths.PREFIX):
+            raise rest_paths.refusal(request.method, path)
+        return web.Response(status=404, text="Not Found")
 
 
-def replied(code: grpc.StatusCode, body: bytes) -> web.Response:
-    """Make the reply of a status and a body of JSON."""
-    return web.Response(status=http_code(code), body=body, content_type=JSON)
+def target_of(request: web.Request, call: Call) -> Target:
+    """Say which model a request under /v1/ is for, and note that for the metrics.
+
+    Raises
+    ------
+    StatusError
+        INVALID_ARGUMENT: the version is too large a number.
+    """
+    call.model = request.match_info["name"]
+    if not call.endpoint.limited:
+        call.name = log_name(request)
+    return rest_paths.target_of(request.match_info)
 
 
-def failed(code: grpc.StatusCode, message: str) -> web.Response:
-    """Make the reply that says what went wrong."""
-    return replied(code, error_body(message))
+def log_name(request: web.Request) -> str:
+    """Return what the access log calls a question about a model: its whole path."""
+    return f"{request.method}{request.rel_url.raw_path}"
+
+
+def replied(body: bytes, call: Call) -> web.Response:
+    """Make a reply of JSON."""
+    return _response(200, body, call)
+
+
+def _failed(failure: StatusError, call: Call) -> web.Response:
+    """Make the reply of a request that failed."""
+    return _response(http_status(failure), error_body(failure.message), call)
+
+
+def _response(status: int, body: bytes, call: Call) -> web.Response:
+    """Make a reply of JSON, with the times that the caller asked for."""
+    headers = {TOLD: call.times} if call.times else None
+    return web.Response(status=status, body=body, content_type=JSON, headers=headers)

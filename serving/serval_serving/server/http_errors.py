@@ -6,6 +6,11 @@ import json
 
 import grpc
 
+from serval_serving.wire.status import StatusError
+
+TOO_LARGE = "The body is larger than %d bytes."
+_TOO_LARGE_STATUS = 413
+
 _CODES = {
     grpc.StatusCode.OK: 200,
     grpc.StatusCode.CANCELLED: 499,
@@ -26,9 +31,22 @@ _CODES = {
 _STATUSES = {status: code for code, status in reversed(_CODES.items())} | {500: grpc.StatusCode.INTERNAL}
 
 
-def http_code(code: grpc.StatusCode) -> int:
-    """Map a status code as TensorFlow Serving does."""
-    return _CODES.get(code, 500)
+class BodyTooLargeError(StatusError):
+    """The body of a request is larger than the limit; HTTP has a status of its own for that.
+
+    Parameters
+    ----------
+    limit:
+        Bytes.
+    """
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(grpc.StatusCode.INVALID_ARGUMENT, TOO_LARGE % limit)
+
+
+def http_status(error: StatusError) -> int:
+    """Give the HTTP status of a failure, as TensorFlow Serving maps codes."""
+    return _TOO_LARGE_STATUS if isinstance(error, BodyTooLargeError) else _CODES.get(error.code, 500)
 
 
 def code_of_http(status: int) -> grpc.StatusCode:

@@ -16,6 +16,7 @@ from serval_serving.server.inference import Inference
 from serval_serving.server.keys import Keys
 from serval_serving.server.metrics import Metrics
 from serval_serving.server.model_app import ModelApp
+from serval_serving.server.pipeline import Pipeline
 from serval_serving.server.ports import Ports
 from serval_serving.server.reload import ConfigFileWatch, read_file
 from serval_serving.server.services import Services
@@ -60,12 +61,13 @@ class ModelServer:
         self._warm_up = WarmUp(inference, settings.num_request_iterations_for_warmup)
         typed = not settings.enable_serialization_as_tensor_content
         keys = Keys(settings.auth_keys) if settings.auth_keys else None
-        services = Services(inference, self._fleet, keys, typed=typed)
+        pipeline = Pipeline(inference, keys)
+        services = Services(inference, self._fleet, pipeline, typed=typed)
         self._ports = Ports(
             settings,
             _THREADS_PER_CPU * cpus,
             services.handlers(),
-            lambda options, pool: ModelApp(inference, options, pool, keys),
+            lambda options, pool: ModelApp(inference, pipeline, options, pool),
         )
 
     def stop(self) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable, Sequence
 from concurrent.futures import Executor
+from functools import partial
 
 from aiohttp import web
 
 from serval_serving.server import rest_api, rest_paths, score
-from serval_serving.server.http_app import HttpApp, HttpOptions, Work, failed, replied
+from serval_serving.server.http_app import LOOK, HttpApp, HttpOptions, Route, Work, replied, target_of
 from serval_serving.server.inference import Deadline, Inference, Target
-from serval_serving.server.keys import Keys
-from serval_serving.server.metrics import REST
-from serval_serving.wire.status import StatusError
+from serval_serving.server.metrics import CLASSIFY, PREDICT, REGRESS, REST
+from serval_serving.server.pipeline import Call, Endpoint, Pipeline
+
+Predicts = Callable[[Inference, Target, bytes, Deadline], bytes]
+Looks = Callable[[Inference, Target], bytes]
 
 
 class ModelApp(HttpApp):
@@ -21,14 +25,14 @@ class ModelApp(HttpApp):
     ----------
     inference:
         What answers.
-    options, pool, keys:
+    pipeline, options, pool:
         As for `HttpApp`.
     """
 
     def __init__(
-        self, inference: Inference, options: HttpOptions, pool: Executor, keys: Keys | None = None
+        self, inference: Inference, pipeline: Pipeline, options: HttpOptions, pool: Executor
     ) -> None:
-        super().__init__(inference, options, pool, keys)
+        super().__init__(pipeline, options, pool)
         self._inference = inference
 
     def scorer(self) -> tuple[str, Work]:
@@ -43,24 +47,30 @@ class ModelApp(HttpApp):
         """Write the metrics."""
         return self._inference.metrics.page()
 
-    async def api(self, request: web.Request) -> web.StreamResponse:
-        """Answer the API under /v1/."""
-        try:
-            call = rest_paths.parse(request.method, request.rel_url.raw_path)
-        except StatusError as error:
-            return failed(error.code, error.message)
-        name = call.target.name or ""
+    def api(self) -> Sequence[Route]:
+        """List the routes under /v1/."""
+        return (
+            Route("POST", rest_paths.PREDICT, Endpoint(PREDICT, REST), self._predicts(rest_api.predict)),
+            Route("POST", rest_paths.CLASSIFY, Endpoint(CLASSIFY, REST), self._predicts(rest_api.classify)),
+            Route("POST", rest_paths.REGRESS, Endpoint(REGRESS, REST), self._predicts(rest_api.regress)),
+            Route("GET", rest_paths.STATUS, LOOK, self._looks(rest_api.status)),
+            Route("GET", rest_paths.METADATA, LOOK, self._looks(rest_api.metadata)),
+        )
 
-        def work(body: bytes, deadline: Deadline) -> bytes:
-            return rest_api.answer(self._inference, call, body, deadline)
+    def _predicts(self, method: Predicts) -> Callable[[web.Request, Call], Awaitable[web.Response]]:
+        """Make what answers one method of the API."""
 
-        if request.method == "GET":
-            return self._look(request, name, work)
-        return await self._run(request, name, call.method.capitalize(), REST, work)
+        async def answer(request: web.Request, call: Call) -> web.Response:
+            target = target_of(request, call)
+            return await self.run(request, call, partial(method, self._inference, target))
 
-    def _look(self, request: web.Request, name: str, work: Work) -> web.Response:
-        """Answer a question about a model: cheap, so the loop does it, and probes wait for no thread."""
-        started = self._inference.now()
-        code, reply = self._attempt(lambda: work(b"", Deadline()))
-        self._count_look(request, name, code, started)
-        return replied(code, reply)
+        return answer
+
+    def _looks(self, method: Looks) -> Callable[[web.Request, Call], Awaitable[web.Response]]:
+        """Make what answers questions: cheap, so the loop does it, and probes wait for no thread."""
+
+        async def answer(request: web.Request, call: Call) -> web.Response:
+            target = target_of(request, call)
+            return replied(call.run(lambda: method(self._inference, target)), call)
+
+        return answer

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 from google.protobuf import json_format
@@ -11,34 +12,44 @@ from serval_serving.server import examples, json_examples, json_predict, json_va
 from serval_serving.server.binding import bind_inputs
 from serval_serving.server.inference import Deadline, Inference, Target
 from serval_serving.server.metadata import SIGNATURE_DEF, model_metadata, model_status
-from serval_serving.server.rest_paths import CLASSIFY, METADATA, PREDICT, STATUS, Call
 from serval_serving.wire import messages
 from serval_serving.wire.status import invalid
 
 TOO_DEEP = "JSON Parse error: lists or objects are nested too deeply"
 
 
-def answer(inference: Inference, call: Call, body: bytes, deadline: Deadline) -> bytes:
-    """Answer one call with the JSON of its reply.
+def status(inference: Inference, target: Target) -> bytes:
+    """Answer which versions of a model there are, and in which state.
 
     Raises
     ------
     StatusError
-        As the call's gRPC twin does.
+        As GetModelStatus does.
     """
-    if call.method == PREDICT:
-        return _predict(inference, call, body, deadline)
-    if call.method == STATUS:
-        return write_status(model_status(inference, call.target))
-    if call.method == METADATA:
-        return write_metadata(model_metadata(inference, call.target, [SIGNATURE_DEF]))
-    return _score(inference, call, body, deadline)
+    return write_status(model_status(inference, target))
 
 
-def _predict(inference: Inference, call: Call, body: bytes, deadline: Deadline) -> bytes:
-    """Answer predict."""
+def metadata(inference: Inference, target: Target) -> bytes:
+    """Answer the signatures of a version.
+
+    Raises
+    ------
+    StatusError
+        As GetModelMetadata does.
+    """
+    return write_metadata(model_metadata(inference, target, [SIGNATURE_DEF]))
+
+
+def predict(inference: Inference, target: Target, body: bytes, deadline: Deadline) -> bytes:
+    """Answer predict.
+
+    Raises
+    ------
+    StatusError
+        As Predict does.
+    """
     document = json_values.parse(body)
-    with inference.lease(call.target) as lease:
+    with inference.lease(target) as lease:
         signature = json_predict.find_signature(lease.model.signatures, json_predict.signature_name(document))
         inference.check_method(signature)
         try:
@@ -51,18 +62,38 @@ def _predict(inference: Inference, call: Call, body: bytes, deadline: Deadline) 
     return json_predict.write_reply(dict(zip(aliases, results, strict=True)), rows=rows)
 
 
-def _score(inference: Inference, call: Call, body: bytes, deadline: Deadline) -> bytes:
-    """Answer classify or regress."""
+def classify(inference: Inference, target: Target, body: bytes, deadline: Deadline) -> bytes:
+    """Answer classify.
+
+    Raises
+    ------
+    StatusError
+        As Classify does.
+    """
+    target, given = _examples(target, body)
+    return json_examples.write_classes(examples.classify(inference, target, given, deadline).result)
+
+
+def regress(inference: Inference, target: Target, body: bytes, deadline: Deadline) -> bytes:
+    """Answer regress.
+
+    Raises
+    ------
+    StatusError
+        As Regress does.
+    """
+    target, given = _examples(target, body)
+    return json_examples.write_values(examples.regress(inference, target, given, deadline).result)
+
+
+def _examples(target: Target, body: bytes) -> tuple[Target, messages.Input]:
+    """Read a body that holds examples: the target with its signature, and the examples."""
     document = json_values.parse(body)
-    signature = json_predict.signature_name(document)
-    target = Target(call.target.name, call.target.version, call.target.label, signature)
+    target = replace(target, signature=json_predict.signature_name(document))
     try:
-        given = json_examples.read_input(document)
+        return target, json_examples.read_input(document)
     except RecursionError as error:
         raise invalid(TOO_DEEP) from error
-    if call.method == CLASSIFY:
-        return json_examples.write_classes(examples.classify(inference, target, given, deadline).result)
-    return json_examples.write_values(examples.regress(inference, target, given, deadline).result)
 
 
 def write_status(response: messages.GetModelStatusResponse) -> bytes:

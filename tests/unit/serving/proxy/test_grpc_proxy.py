@@ -13,7 +13,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serval_serving.wire import messages, rpc
 from serval_serving.wire.tensors import from_array, to_array
-from unit.serving.front.recorder import OUTPUTS, TENSOR, Recorder
+from unit.serving.proxy.recorder import OUTPUTS, TENSOR, Recorder
 from unit.serving.server.grpc_calls import LIMIT, in_flight, refused
 from unit.serving.server.processes import Server, wait_until
 

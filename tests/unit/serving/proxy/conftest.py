@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from unit.serving.front.recorder import Recorder
+from unit.serving.proxy.recorder import Recorder
 from unit.serving.server.processes import REAL, Server, running
 
 

@@ -1,4 +1,4 @@
-"""Names of tensors, such as `images:0`, where the server behind the front knows a signature's aliases only.
+"""Names of tensors, such as `images:0`, where the upstream server knows a signature's aliases only.
 
 Clients of Azure's accelerated models name tensors. They get what `serval_serving.server.binding` gives them:
 all outputs under both their names, or those of the output filter under the names in it.
@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 from serval_serving.engines.base import Signature
-from serval_serving.front.parts import (
+from serval_serving.proxy.message_split import (
     INPUTS,
     OUTPUT_FILTER,
     OUTPUTS,

@@ -1,4 +1,4 @@
-"""Messages of the predict API as parts: names are read, tensors stay bytes."""
+"""Splits messages of the predict API into fields: names are read, tensors stay bytes."""
 
 from __future__ import annotations
 

@@ -9,8 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serval_serving.engines.base import Signature, TensorSpec
-from serval_serving.front.aliases import names_tensors, rename, restore
-from serval_serving.front.parts import (
+from serval_serving.proxy.message_split import (
     INPUTS,
     OUTPUT_FILTER,
     UNREADABLE,
@@ -19,6 +18,7 @@ from serval_serving.front.parts import (
     spec_of,
     with_name,
 )
+from serval_serving.proxy.tensor_names import names_tensors, rename, restore
 from serval_serving.wire import messages
 
 NAMES = st.text(max_size=200)

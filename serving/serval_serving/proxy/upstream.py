@@ -1,4 +1,4 @@
-"""The predict server behind the front: its channel, and what the front asks of it for itself."""
+"""The predict upstream server the proxy: its channel, and the calls that the proxy makes for itself."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OPTIONS: Final[tuple[tuple[str, int], ...]] = (
     ("grpc.per_rpc_retry_buffer_size", 64 << 20),
     # It is on this machine, whatever proxy the environment names for others.
     ("grpc.enable_http_proxy", 0),
-    # It starts beside the front, or starts again: look for it often.
+    # It starts beside the proxy, or starts again: look for it often.
     ("grpc.initial_reconnect_backoff_ms", 100),
     ("grpc.max_reconnect_backoff_ms", 1000),
     # Calls that pass through run in the thread that has the request, and can be cancelled from another. A
@@ -39,8 +39,8 @@ _BROKEN: Final = (
 """How gRPC's own words begin where there is no connection, or none any more."""
 _REMOVED: Final = "Stream removed"
 _SENT_OFF: Final = "GOAWAY received"
-"""In gRPC's words about a call that came just when the server had asked the front to connect anew. A server
-that does so ends what it has taken before it closes, so it never took this one. Where the front was still
+"""In gRPC's words about a call that came just when the server had asked the proxy to connect anew. A server
+that does so ends what it has taken before it closes, so it never took this one. Where the proxy was still
 sending, gRPC does not see that, and does not send the call again by itself."""
 
 
@@ -112,7 +112,7 @@ class Upstream:
         self._channel.close()
 
     def _ask(self, call: Any, request: Any, seconds: float | None) -> Any:
-        """Make a call of the front's own."""
+        """Make a call of the proxy's own."""
         try:
             return call(request, timeout=seconds)
         except grpc.RpcError as error:

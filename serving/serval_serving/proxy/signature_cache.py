@@ -1,4 +1,4 @@
-"""The signatures of the models of the server behind the front; they are asked for once per version."""
+"""The signatures of the upstream server's models; each version is requested once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import grpc
 from google.protobuf.message import DecodeError
 
 from serval_serving.engines.base import Signature, signature_of
-from serval_serving.front.upstream import Upstream
+from serval_serving.proxy.upstream import Upstream
 from serval_serving.server.metadata import SIGNATURE_DEF
 from serval_serving.wire import messages
 from serval_serving.wire.errors import TensorError
@@ -23,8 +23,8 @@ Found = Mapping[str, Signature]
 _KEPT: Final = 32
 
 
-class Signatures:
-    """Signatures by model and version.
+class SignatureCache:
+    """SignatureCache by model and version.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""`/score` before another server: raw bytes in, Predict there, the bare JSON array of one output out."""
+"""`/score` before another server: raw bytes in, Predict upstream, the bare JSON array of one output out."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ import grpc
 import numpy as np
 
 from serval_serving.engines.base import DEFAULT_SIGNATURE
-from serval_serving.front.signatures import Signatures
-from serval_serving.front.upstream import Upstream
-from serval_serving.front.watch import Watch
+from serval_serving.proxy.signature_cache import SignatureCache
+from serval_serving.proxy.upstream import Upstream
+from serval_serving.proxy.upstream_health import UpstreamHealth
 from serval_serving.server.binding import find_signature
 from serval_serving.server.score import asked, written
 from serval_serving.wire import messages
@@ -21,7 +21,7 @@ from serval_serving.wire.tensors import to_array, write_array
 NO_OUTPUT: Final = "The server behind this front gave no output {output} that can be read."
 
 
-class Scorer:
+class UpstreamScorer:
     """Scores bodies with the newest version of one model.
 
     Parameters
@@ -30,7 +30,7 @@ class Scorer:
         The server that has it.
     name:
         The model.
-    watch:
+    health:
         Knows its versions.
     signatures:
         Know what they take.
@@ -39,11 +39,16 @@ class Scorer:
     """
 
     def __init__(
-        self, upstream: Upstream, name: str, watch: Watch, signatures: Signatures, output: str = ""
+        self,
+        upstream: Upstream,
+        name: str,
+        health: UpstreamHealth,
+        signatures: SignatureCache,
+        output: str = "",
     ) -> None:
         self.name = name
         self._upstream = upstream
-        self._watch = watch
+        self._health = health
         self._signatures = signatures
         self._output = output
 
@@ -62,14 +67,14 @@ class Scorer:
             if error.code is not grpc.StatusCode.NOT_FOUND:
                 raise
         # The version went since the server was last asked, as it does when a newer one took over.
-        self._watch.look()
+        self._health.look()
         return self._score(self._newest(), body, seconds)
 
     def _newest(self) -> int:
         """Say which version to score with."""
-        version = self._watch.latest
+        version = self._health.latest
         if version is None:
-            raise StatusError(grpc.StatusCode.UNAVAILABLE, self._watch.why)
+            raise StatusError(grpc.StatusCode.UNAVAILABLE, self._health.why)
         return version
 
     def _score(self, version: int, body: bytes, seconds: float | None) -> bytes:

@@ -9,7 +9,7 @@ import pytest
 
 from serval_serving.wire import rpc
 from unit.serving.fetch.tls import make_pki
-from unit.serving.front.recorder import OUTPUTS, TENSOR, Recorder
+from unit.serving.proxy.recorder import OUTPUTS, TENSOR, Recorder
 from unit.serving.server.processes import Server
 from unit.serving.server.test_azure import azure
 from unit.serving.server.test_tls import inline

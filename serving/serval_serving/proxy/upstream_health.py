@@ -1,4 +1,4 @@
-"""Whether the server behind the front serves the model: it is asked again and again, for the probes."""
+"""Polls whether the upstream server serves the model, for the probes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import threading
 from collections.abc import Callable
 from typing import Final
 
-from serval_serving.front.upstream import Upstream
+from serval_serving.proxy.upstream import Upstream
 from serval_serving.wire import messages
 from serval_serving.wire.status import StatusError
 
@@ -21,7 +21,7 @@ _AVAILABLE: Final = 30
 _log = logging.getLogger(__name__)
 
 
-class Watch:
+class UpstreamHealth:
     """Asks for the states of one model.
 
     Parameters

@@ -1,4 +1,4 @@
-"""What of a request the front must know, and what it adds for the server behind. The rest passes through."""
+"""Reads what the proxy must know of a request, and adds what the upstream server needs."""
 
 from __future__ import annotations
 
@@ -6,10 +6,18 @@ from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 from serval_serving.engines.base import DEFAULT_SIGNATURE
-from serval_serving.front.aliases import names_tensors, rename
-from serval_serving.front.parts import INPUTS, OUTPUT_FILTER, UNREADABLE, Part, read, spec_of, with_name
-from serval_serving.front.signatures import Signatures
-from serval_serving.front.watch import Watch
+from serval_serving.proxy.message_split import (
+    INPUTS,
+    OUTPUT_FILTER,
+    UNREADABLE,
+    Part,
+    read,
+    spec_of,
+    with_name,
+)
+from serval_serving.proxy.signature_cache import SignatureCache
+from serval_serving.proxy.tensor_names import names_tensors, rename
+from serval_serving.proxy.upstream_health import UpstreamHealth
 from serval_serving.wire import messages, rpc
 from serval_serving.wire.status import StatusError
 
@@ -20,12 +28,12 @@ _READ: Final = _FILLED | {rpc.GET_MODEL_METADATA.path}
 
 
 class Request(NamedTuple):
-    """A request as it goes to the server behind.
+    """A request as it goes to the upstream server.
 
     Attributes
     ----------
     model:
-        The model's name; the front's own where a request is for none, or does not say.
+        The model's name; the proxy's own where a request is for none, or does not say.
     data:
         The message.
     outputs:
@@ -37,22 +45,22 @@ class Request(NamedTuple):
     outputs: Mapping[str, Sequence[str]] = {}
 
 
-class Requests:
+class RequestRewriter:
     """Reads requests and adds to them.
 
     Parameters
     ----------
     name:
         The model that requests without a name are for.
-    watch:
+    health:
         Knows its versions.
     signatures:
         Know which tensors have which aliases.
     """
 
-    def __init__(self, name: str, watch: Watch, signatures: Signatures) -> None:
+    def __init__(self, name: str, health: UpstreamHealth, signatures: SignatureCache) -> None:
         self.name = name
-        self._watch = watch
+        self._health = health
         self._signatures = signatures
 
     def prepared(self, path: str, data: bytes, seconds: float | None) -> Request:
@@ -107,6 +115,6 @@ class Requests:
             which.version.value = spec.version.value
         elif spec.version_label:
             which.version_label = spec.version_label
-        elif model == self.name and self._watch.latest is not None:
-            which.version.value = self._watch.latest
+        elif model == self.name and self._health.latest is not None:
+            which.version.value = self._health.latest
         return which

@@ -1,4 +1,4 @@
-"""The HTTP port of the server behind the front: requests are sent on, replies come as they are."""
+"""Forwards HTTP requests to the upstream server, and its replies unchanged."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ _HOP: Final = frozenset(
         "content-length",
     }
 )
-"""Headers about one connection, and those that are made anew for the next."""
+"""Headers about one connection, and those that are set again for the next one."""
 _ENCODING: Final = "content-encoding"
 _LENGTH: Final = "Content-Length"
 _OURS: Final = ("User-Agent", "Accept", "Accept-Encoding", "Content-Type")
 """Headers that the client would add to those of the caller."""
 
 
-class Proxy:
+class HttpForwarder:
     """Sends requests on. Made in the loop that it is used in.
 
     Parameters

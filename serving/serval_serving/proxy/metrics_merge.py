@@ -1,4 +1,4 @@
-"""Pages of metrics: the front's own, and behind it what the server behind has under other names."""
+"""Merges the page of the upstream server's metrics into the proxy's own."""
 
 from __future__ import annotations
 

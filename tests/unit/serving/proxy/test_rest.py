@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 import urllib3
 
-from serval_serving.front.pages import joined
+from serval_serving.proxy.metrics_merge import joined
 from serval_serving.wire import rpc
 from support.ports import free_port
-from unit.serving.front.pages_server import PagesServer, Told
-from unit.serving.front.recorder import AVAILABLE, Recorder
+from unit.serving.proxy.pages_server import PagesServer, Told
+from unit.serving.proxy.recorder import AVAILABLE, Recorder
 from unit.serving.server.processes import REAL, Server, running
 from unit.serving.server.rest_calls import METRICS
 

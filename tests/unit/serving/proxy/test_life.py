@@ -16,7 +16,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from serval_serving.wire import rpc
-from unit.serving.front.recorder import AVAILABLE, LOADING, Recorder
+from unit.serving.proxy.recorder import AVAILABLE, LOADING, Recorder
 from unit.serving.server.fake_engine import write_version
 from unit.serving.server.grpc_calls import in_flight, refused
 from unit.serving.server.processes import FAKE, Server, front_of, running, wait_until

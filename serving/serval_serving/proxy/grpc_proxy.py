@@ -1,0 +1,142 @@
+"""Forwards gRPC calls: bytes in, bytes out, with the caller's deadline, metadata and cancellation."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Final
+
+import grpc
+
+from serval_serving.proxy.request_rewriter import Request, RequestRewriter
+from serval_serving.proxy.tensor_names import restore
+from serval_serving.proxy.upstream import Upstream
+from serval_serving.server.grpc_calls import answer, time_left
+from serval_serving.server.keys import HEADER
+from serval_serving.server.metrics import GRPC
+from serval_serving.server.pipeline import Call, Endpoint, Pipeline
+from serval_serving.server.spent import waited
+from serval_serving.wire import rpc
+from serval_serving.wire.services import METHODS
+from serval_serving.wire.status import StatusError
+
+STREAMED: Final = "{path} answers no single message, and this front passes on nothing else."
+
+_OWN_SERVICES: Final = "/grpc."
+"""Health checks and reflection are about this server."""
+
+_ENDPOINTS: Final = {
+    **{
+        method.path: Endpoint(method.name, GRPC)
+        for method in (rpc.PREDICT, rpc.CLASSIFY, rpc.REGRESS, rpc.MULTI_INFERENCE)
+    },
+    **{
+        method.path: Endpoint(method.name, GRPC, open=True, limited=False, counted=False)
+        for method in (rpc.GET_MODEL_METADATA, rpc.GET_MODEL_STATUS)
+    },
+}
+"""Predictions, and calls that need no key. All others need a key, and are not counted."""
+
+_HOP: Final = frozenset({"user-agent", "content-type", "te", "connection", "host"})
+_RESERVED: Final = "grpc-"
+_STATUS_DETAILS: Final = "grpc-status-details-bin"
+"""The one reserved name that servers, not gRPC, fill: the details of an error."""
+
+Metadata = list[tuple[str, str | bytes]]
+
+
+class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
+    """Answers every unary method of any service with what the upstream server answers.
+
+    Parameters
+    ----------
+    upstream:
+        The upstream server.
+    requests:
+        Makes requests ready for it.
+    pipeline:
+        Takes the calls through the common steps.
+    """
+
+    def __init__(self, upstream: Upstream, requests: RequestRewriter, pipeline: Pipeline) -> None:
+        self._upstream = upstream
+        self._requests = requests
+        self._pipeline = pipeline
+        # The key is not forwarded by the server that checks it.
+        self._dropped = _HOP | {HEADER} if pipeline.has_keys else _HOP
+        self._known = {method.path: self._handler(method.path) for method in METHODS}
+
+    def service(self, handler_call_details: Any) -> Any:
+        """Find what handles a call; None leaves it to others."""
+        path: str = handler_call_details.method
+        if path.startswith(_OWN_SERVICES):
+            return None
+        return self._known.get(path) or self._handler(path)
+
+    def _handler(self, path: str) -> Any:
+        """Make what handles a method."""
+        endpoint = _ENDPOINTS.get(path) or Endpoint(path, GRPC, limited=False, counted=False)
+        return grpc.unary_unary_rpc_method_handler(partial(self._answer, path, endpoint))
+
+    def _answer(self, path: str, endpoint: Endpoint, data: bytes, context: Any) -> bytes:
+        """Answer a call."""
+
+        def forward(call: Call) -> bytes:
+            request = self._requests.prepared(path, data, time_left(context))
+            call.model = request.model
+            return self._forward(path, request, context)
+
+        def steps(call: Call) -> bytes:
+            call.received(len(data), waited())
+            return call.run(lambda: forward(call))
+
+        name = self._requests.name
+        return answer(self._pipeline, endpoint, context, steps, model=name, cut=False)
+
+    def _forward(self, path: str, request: Request, context: Any) -> bytes:
+        """Make the call and return its reply.
+
+        Raises
+        ------
+        StatusError
+            The status of the call.
+        """
+        metadata = _passed(context.invocation_metadata(), self._dropped)
+        call, replies = self._called(path, request, context, metadata)
+        if self._upstream.never_took(call):
+            call, replies = self._called(path, request, context, metadata)
+        code, details = call.code(), call.details() or ""
+        begun = _passed(call.initial_metadata() or (), _HOP)
+        if begun:
+            context.send_initial_metadata(begun)
+        ending = _passed(call.trailing_metadata() or (), _HOP)
+        if ending:
+            context.set_trailing_metadata(ending)
+        if code is not grpc.StatusCode.OK:
+            raise StatusError(code, self._upstream.told(code, details))
+        if len(replies) != 1:
+            raise StatusError(grpc.StatusCode.UNIMPLEMENTED, STREAMED.format(path=path))
+        return restore(replies[0], request.outputs)
+
+    def _called(
+        self, path: str, request: Request, context: Any, metadata: Metadata
+    ) -> tuple[Any, list[bytes]]:
+        """Call once, and wait for the end; the call that ended, and its replies."""
+        call = self._upstream.begin(path, request.data, time_left(context), metadata)
+        if not context.add_callback(call.cancel):
+            call.cancel()
+        replies: list[bytes] = []
+        # The call itself is the error, and says what went wrong.
+        with suppress(grpc.RpcError):
+            replies.extend(call)
+        return call, replies
+
+
+def _passed(metadata: Iterable[tuple[str, str | bytes]], dropped: frozenset[str]) -> Metadata:
+    """Give the metadata that are the peers' own, and not gRPC's or of this one connection."""
+    return [
+        (key, value)
+        for key, value in metadata
+        if key not in dropped and (not key.startswith(_RESERVED) or key == _STATUS_DETAILS)
+    ]
