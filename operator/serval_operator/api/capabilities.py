@@ -18,8 +18,8 @@ from serval_contract.server_flags import (
     ENABLE_SCORING,
     MAX_CONCURRENT_REQUESTS,
 )
+from serval_operator.api.blocks.endpoint import ENABLED
 from serval_operator.api.model import ModelSpec
-from serval_operator.api.spec_blocks import ENABLED
 
 
 def _never(_spec: ModelSpec) -> bool:
@@ -83,7 +83,7 @@ BATCHING: Final = Capability(
     "batching",
     f"takes `{ENABLE_BATCHING(True)}` and `{BATCHING_PARAMETERS_FILE.option}`",
     field="spec.runtime.batching",
-    asked=lambda spec: spec.batching is not None,
+    asked=lambda spec: spec.runtime.batching is not None,
 )
 CAPABILITIES: Final[Mapping[str, Capability]] = MappingProxyType(
     {

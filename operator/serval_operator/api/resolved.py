@@ -6,9 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
+from serval_operator.api.blocks.endpoint import DISABLED
+from serval_operator.api.blocks.names import AUTO
+from serval_operator.api.blocks.rollout import Rollout
+from serval_operator.api.blocks.scheduling import WhenUnavailable
 from serval_operator.api.capabilities import RAW_SCORE
 from serval_operator.api.model import ModelSpec
-from serval_operator.api.spec_blocks import AUTO, DISABLED, Rollout, WhenUnavailable
 from serval_operator.config import FetchSettings, FrontSettings, Runtime
 
 Strategy = Literal["Surge", "InPlace"]

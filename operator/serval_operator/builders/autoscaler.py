@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Any, Final
 
 from serval_contract.metrics import REQUESTS_GAUGE
+from serval_operator.api.blocks.rollout import CPU, Metric
 from serval_operator.api.model import ModelSpec
 from serval_operator.api.naming import Manifest
-from serval_operator.api.spec_blocks import CPU, Metric
 from serval_operator.api.views import ModelView
 from serval_operator.builders.metadata import child
 from serval_operator.constants import API_VERSION, CONTAINER_SERVER

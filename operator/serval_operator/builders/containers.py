@@ -6,8 +6,7 @@ from typing import Any, Final
 
 from serval_contract import server_flags as flags
 from serval_contract.paths import MODELS_DIR
-from serval_operator.api.model import Endpoint
-from serval_operator.api.spec_blocks import DISABLED
+from serval_operator.api.blocks.endpoint import DISABLED, Endpoint
 
 CONTAINER_SECURITY: Final[dict[str, Any]] = {
     "allowPrivilegeEscalation": False,

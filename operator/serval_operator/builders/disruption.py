@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from serval_operator.api.blocks.rollout import Disruption
 from serval_operator.api.model import ModelSpec
 from serval_operator.api.naming import Manifest, selector
-from serval_operator.api.spec_blocks import Disruption
 from serval_operator.api.views import ModelView
 from serval_operator.builders.metadata import child
 

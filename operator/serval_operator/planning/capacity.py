@@ -12,10 +12,10 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
+from serval_operator.api.blocks.scheduling import REFUSE, WAIT
 from serval_operator.api.holders import PodHold
 from serval_operator.api.naming import Key
 from serval_operator.api.nodes import NodeView
-from serval_operator.api.spec_blocks import REFUSE, WAIT
 from serval_operator.planning.fitting import Fit, Request, fit, missing_labels, trouble, untolerated
 from serval_operator.reasons import (
     ACCELERATOR_BUSY,

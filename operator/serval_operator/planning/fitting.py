@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
+from serval_operator.api.blocks.names import AUTO
+from serval_operator.api.blocks.scheduling import WhenUnavailable
 from serval_operator.api.nodes import NodeView, Taint
-from serval_operator.api.spec_blocks import AUTO, WhenUnavailable
 from serval_operator.constants import LABEL_ARCH
 
 _STATE_TAINTS: Final = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")

@@ -10,8 +10,9 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from serval_operator.api.blocks.names import AUTO
+from serval_operator.api.blocks.rollout import REVERT, AskedStrategy, OnFailure
 from serval_operator.api.resolved import IN_PLACE, SURGE, Strategy
-from serval_operator.api.spec_blocks import AUTO, REVERT, AskedStrategy, OnFailure
 from serval_operator.api.views import PodView, RevisionView
 from serval_operator.planning.damping import Damping
 from serval_operator.planning.deadline import time_left

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from serval_contract.schemes import OCI
+from serval_operator.api.blocks.rollout import Rollout
 from serval_operator.api.capabilities import asked_capabilities
 from serval_operator.api.facts import Facts
 from serval_operator.api.model import parse_spec
@@ -14,7 +15,6 @@ from serval_operator.api.naming import Manifest, digest
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.resolved import IN_PLACE, SURGE, Resolved, Strategy
 from serval_operator.api.shape import revision_key
-from serval_operator.api.spec_blocks import Rollout
 from serval_operator.api.views import DeploymentView, ModelView, RevisionView
 from serval_operator.builders.autoscaler import autoscaler
 from serval_operator.builders.deployment import deployment, pod_template

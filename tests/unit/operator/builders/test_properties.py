@@ -10,9 +10,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serval_contract.ports import PORT_BEHIND_GRPC, PORT_BEHIND_HTTP
+from serval_operator.api.blocks.rollout import Rollout
 from serval_operator.api.model import parse_spec
 from serval_operator.api.naming import digest, headless_name, pin_name
-from serval_operator.api.spec_blocks import Rollout
 from serval_operator.api.views import parse_model
 from serval_operator.builders.containers import literal
 from serval_operator.builders.deployment import NO_DEADLINE_SECONDS, deployment, pod_template
