@@ -21,7 +21,7 @@ from serval_operator.constants import RESERVED_METADATA_DOMAINS
 from serval_operator.errors import InvalidSpec
 from serval_operator.reasons import INVALID_SPEC, UNSUPPORTED_SPEC
 from unit.crd.schema import CRD_FILE, walk
-from unit.operator.builders.cases import FULL, TOLERATION
+from unit.operator.builders.cases import FULL
 
 pytestmark = pytest.mark.unit
 
@@ -96,8 +96,7 @@ class TestFields:
     def test_the_full_spec_has_every_field_of_the_crd(self) -> None:
         """So that a field that the CRD gains must be mapped, or stand above with a reason."""
         plain = {path for path, child in walk(spec_schema()) if not path.endswith(("{}", "[]"))}
-        toleration = {f".scheduling.tolerations[].{field}" for field in (*TOLERATION, "tolerationSeconds")}
-        assert plain - set_fields(FULL) - toleration == set(NOT_IN_FULL)
+        assert plain - set_fields(FULL) == set(NOT_IN_FULL)
 
     @pytest.mark.parametrize("path", sorted(set_fields(FULL) - {""}))
     def test_every_field_matters(self, path: str) -> None:

@@ -175,7 +175,7 @@ FULL: dict[str, Any] = {
     },
     "scheduling": {
         "nodeSelector": {"pool": "gpu"},
-        "tolerations": [TOLERATION],
+        "tolerations": [{**TOLERATION, "effect": "NoExecute", "tolerationSeconds": 30}],
         "topologySpread": "Required",
         "priorityClassName": "high",
         "runtimeClassName": "nvidia",
