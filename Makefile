@@ -32,10 +32,10 @@ lint: $(READY) ## ruff and the layers
 typecheck: $(READY) ## mypy, strict
 	@.venv/bin/mypy
 
-generate: $(READY) ## write the generated parts of the documents
+generate: $(READY) ## write the CRDs, their copies in the chart and the generated parts of the documents
 	@$(PY) tools/generate.py
 
-generated: $(READY) ## fail if a generated part is out of date
+generated: $(READY) ## fail if a generated file or part is out of date
 	@$(PY) tools/generate.py --check
 
 words: $(READY) ## fail if the prose of documents or code has more unclear words than allowed
