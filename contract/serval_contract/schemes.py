@@ -2,7 +2,7 @@
 
 The operator checks addresses by `Scheme.pattern`, and the CEL rules of the CRD are made from it. The patterns
 use only syntax that Python and RE2 (CEL) share. The fetcher's package `stores` has one module for each scheme,
-named like it, that fetches models from such addresses.
+with its name, that fetches models from such addresses.
 """
 
 from __future__ import annotations

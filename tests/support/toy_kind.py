@@ -51,5 +51,7 @@ TOY_CRD = Crd(
     spec_description="What to play.",
     status=ToyStatus,
     status_description="Progress.",
+    # Tests of other kinds list the category, and kubectl remembers kinds that were deleted meanwhile.
+    categories=(),
     columns=(Column("Steps", ".spec.steps", "Number of steps.", type="integer"),),
 )

@@ -51,6 +51,8 @@ class Crd:
         Meaning of both.
     rules:
         CEL rules of the whole object, such as one for its name.
+    categories:
+        Names under which ``kubectl get`` lists this kind together with others.
     status_default:
         What the API server writes as the status of an object that has none.
     scale:
@@ -67,6 +69,7 @@ class Crd:
     status_description: str
     columns: tuple[Column, ...]
     rules: tuple[Rule, ...] = ()
+    categories: tuple[str, ...] = ("serval",)
     status_default: Mapping[str, Any] = field(default_factory=dict)
     scale: Mapping[str, str] = field(default_factory=dict)
 
@@ -83,7 +86,7 @@ class Crd:
             "plural": self.plural,
             "singular": self.kind.lower(),
             "shortNames": list(self.short_names),
-            "categories": [GROUP.partition(".")[0]],
+            **({"categories": list(self.categories)} if self.categories else {}),
         }
         return {
             "apiVersion": "apiextensions.k8s.io/v1",
