@@ -22,7 +22,6 @@ from serval_operator.api.schema import (
     WholeOrText,
     Words,
     fields_of,
-    walk,
 )
 
 _WIDTH = 110
@@ -59,25 +58,19 @@ def crd_text(crd: Crd) -> str:
 
 
 def field_rows(crd: Crd, *paths: str) -> list[list[str]]:
-    """Return a row for each field below some paths, such as ``spec.model``: path, bounds and meaning."""
+    """Return rows for the fields at and below some paths, such as ``spec.model``: path, bounds, meaning."""
+    starts = tuple(f"`{path}{end}" for path in paths for end in ("`", ".", "["))
     rows = [*_rows(crd.spec, "spec"), *_rows(crd.status, "status")]
-    return [
-        row for row in rows if any(f"{row[0][1:-1]}.".startswith((f"{path}.", f"{path}[")) for path in paths)
-    ]
+    return [row for row in rows if row[0].startswith(starts)]
 
 
-def not_shaping(crd: Crd) -> list[str]:
-    """Return the fields of the spec whose change is no new revision, blocks in place of all their fields."""
-    shaping = {path for path, _, shapes in walk(crd.spec, "spec") if shapes}
-    found: dict[str, None] = {}
-    for path, _, shapes in walk(crd.spec, "spec"):
-        if not shapes:
-            parts = path.replace("[]", "").split(".")
-            prefixes = (".".join(parts[:length]) for length in range(2, len(parts) + 1))
-            found[
-                next(one for one in prefixes if not any(f"{it}.".startswith(f"{one}.") for it in shaping))
-            ] = None
-    return list(found)
+def not_shaping(block: type[Block], path: str) -> Iterator[str]:
+    """Yield the fields of a block whose change is no new revision, and blocks of which none is."""
+    for one in fields_of(block):
+        if not one.about.shapes_pods:
+            yield f"{path}.{one.name}"
+        elif isinstance(one.about, Nested):
+            yield from not_shaping(one.about.block, f"{path}.{one.name}")
 
 
 def _rows(block: type[Block], path: str) -> Iterator[list[str]]:

@@ -24,6 +24,7 @@ from benchmarks.failures import not_provoked, table  # noqa: E402
 from tools.crds import crd_text, field_rows, not_shaping  # noqa: E402
 
 from serval_operator.api.crd import Crd  # noqa: E402
+from serval_operator.api.model import ModelSpec  # noqa: E402
 from serval_operator.api.model_crd import MODEL_DEPLOYMENT_CRD  # noqa: E402
 from serval_operator.constants import GROUP  # noqa: E402
 from serval_operator.reasons import REASONS, STALLING_REASONS  # noqa: E402
@@ -85,7 +86,7 @@ def fields(crd: Crd, *paths: str) -> str:
 
 def no_rollout() -> str:
     """Return the sentence about the fields whose change starts no rollout."""
-    return f"A change of these fields starts no rollout: {_names(not_shaping(MODEL_DEPLOYMENT_CRD))}."
+    return f"A change of these fields starts no rollout: {_names(not_shaping(ModelSpec, 'spec'))}."
 
 
 def _fields(name: str, *paths: str) -> Part:

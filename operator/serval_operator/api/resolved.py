@@ -6,8 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from serval_operator.api.blocks.endpoint import DISABLED
-from serval_operator.api.blocks.names import AUTO
+from serval_operator.api.blocks.names import AUTO, DISABLED
 from serval_operator.api.blocks.rollout import Rollout
 from serval_operator.api.blocks.scheduling import WhenUnavailable
 from serval_operator.api.capabilities import RAW_SCORE

@@ -12,7 +12,7 @@ from typing import Any
 from serval_contract import server_flags as flags
 from serval_contract.paths import BATCHING_FILE, IMAGE_DIR, MODELS_DIR
 from serval_contract.ports import PORT_BEHIND_GRPC, PORT_BEHIND_HTTP, PORT_GRPC, PORT_HTTP
-from serval_operator.api.blocks.endpoint import DISABLED
+from serval_operator.api.blocks.names import DISABLED
 from serval_operator.api.blocks.scheduling import REQUIRED
 from serval_operator.api.capabilities import RAW_SCORE
 from serval_operator.api.naming import Key, selector

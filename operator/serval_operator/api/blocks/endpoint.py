@@ -8,7 +8,6 @@ from typing import Annotated, Final, Literal, get_args
 from serval_operator.api.schema import Block, Nested, Whole, Words
 
 ENABLED: Final = "Enabled"
-DISABLED: Final = "Disabled"
 
 RawBytes = Literal["Enabled", "Disabled"]
 

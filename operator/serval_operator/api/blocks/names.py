@@ -1,4 +1,4 @@
-"""Kinds of names that Kubernetes defines, as descriptions of fields."""
+"""Kinds of names that Kubernetes defines, as descriptions of fields, and words that several fields share."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from serval_operator.api.schema import Rule, Text
 
 AUTO: Final = "Auto"
 """The word of several fields that leaves the choice to the operator."""
+DISABLED: Final = "Disabled"
 _LABEL = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?"
 OBJECT_NAME = rf"{_LABEL}(\\.{_LABEL})*"
 """A DNS subdomain (RFC 1123), as a text of CEL, which needs each backslash twice."""
