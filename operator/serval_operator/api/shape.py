@@ -8,8 +8,8 @@ A key must survive upgrades. Three rules follow:
 - A field that is not set, or set to its default, leaves no trace. A field that a later CRD adds, or fills in
   with a default when an object is next written, changes no key. A default that is named here can therefore
   never change; a field whose default may change counts as soon as it is set.
-- It is computed from the values, grouped under the paths of the fields in the first schema. A field that moves
-  to another place in the spec, or is renamed, keeps its path in the keys, by an entry in `_FORMS`.
+- It is computed from the values, grouped under the paths of the fields in the first schema. A field that
+  moves to another place in the spec, or is renamed, keeps its path in the keys, by an entry in `_FORMS`.
 """
 
 from __future__ import annotations
