@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any, ClassVar, get_type_hints
@@ -308,21 +307,3 @@ def block_schema(block: type[Block]) -> Schema:
         **({"x-kubernetes-validations": rules} if rules else {}),
         "properties": properties,
     }
-
-
-def walk(block: type[Block], path: str, *, shapes_pods: bool = True) -> Iterator[tuple[str, Field, bool]]:
-    """Yield all fields that hold no others, with their paths and whether another value is another revision.
-
-    Parameters
-    ----------
-    path:
-        Path of the block. Items of lists end in ``[]``.
-    """
-    for one in fields_of(block):
-        inner = one.about.item if isinstance(one.about, Items) else one.about
-        below = f"{path}.{one.name}" + ("[]" if inner is not one.about else "")
-        shapes = shapes_pods and one.about.shapes_pods
-        if isinstance(inner, Nested):
-            yield from walk(inner.block, below, shapes_pods=shapes)
-        else:
-            yield f"{path}.{one.name}", one, shapes

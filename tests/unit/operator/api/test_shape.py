@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from copy import deepcopy
 from typing import Any
 
@@ -11,12 +12,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serval_operator.api.model import ModelSpec, parse_spec
-from serval_operator.api.schema import walk
+from serval_operator.api.schema import Block, Items, Nested, fields_of
 from serval_operator.api.shape import revision_key
 from serval_operator.errors import InvalidSpec
 from support import gen
-from unit.crd.schema import CRD_FILE
-from unit.crd.schema import walk as walk_schema
+from unit.crd.schema import CRD_FILE, walk
 from unit.operator.builders.cases import CASES, FULL, HTTPS, SPECS
 
 pytestmark = pytest.mark.unit
@@ -37,6 +37,18 @@ def test_a_front_is_part_of_it() -> None:
     keys = [revision_key(asks, fronted=one) for one in (False, True)]
     assert keys[0] == key(LEAST)
     assert keys[1] != keys[0]
+
+
+def leaves(block: type[Block], path: str = "", *, shapes_pods: bool = True) -> Iterator[tuple[str, bool]]:
+    """Fields that hold no others, with their paths, and whether they shape pods."""
+    for one in fields_of(block):
+        inner = one.about.item if isinstance(one.about, Items) else one.about
+        shapes = shapes_pods and one.about.shapes_pods
+        if isinstance(inner, Nested):
+            below = f"{path}.{one.name}" + ("" if inner is one.about else "[]")
+            yield from leaves(inner.block, below, shapes_pods=shapes)
+        else:
+            yield f"{path}.{one.name}", shapes
 
 
 def model(**fields: Any) -> Spec:
@@ -163,9 +175,7 @@ NOT_IN_FULL = {
     ".scheduling.tolerations[].operator": "FULL has Equal, which leaves no trace",
 }
 """Fields that shape the pods and are tested only by their rows in SHAPES."""
-SHAPED = [
-    path.removeprefix(".") for path, _, shapes in walk(ModelSpec, "") if shapes and path not in NOT_IN_FULL
-]
+SHAPED = [path.removeprefix(".") for path, shapes in leaves(ModelSpec) if shapes and path not in NOT_IN_FULL]
 
 DEFAULTS: tuple[tuple[str, Any], ...] = (
     ("model.name", gen.MODEL),
@@ -239,9 +249,7 @@ def test_what_does_not_shape_them_is_none(spec: Spec, other: Spec) -> None:
 
 def test_these_fields_shape_nothing() -> None:
     """So that a field is excluded from the keys on purpose; each is tested above."""
-    assert {path.removeprefix(".") for path, _, shapes in walk(ModelSpec, "") if not shapes} == set(
-        SHAPES_NOT
-    )
+    assert {path.removeprefix(".") for path, shapes in leaves(ModelSpec) if not shapes} == set(SHAPES_NOT)
 
 
 @pytest.mark.parametrize("path", SHAPED)
@@ -265,9 +273,7 @@ def test_all_defaults_of_the_crd_are_among_them() -> None:
     (version,) = yaml.safe_load(CRD_FILE.read_text(encoding="utf-8"))["spec"]["versions"]
     schema = version["schema"]["openAPIV3Schema"]["properties"]["spec"]
     stored = {
-        (path.removeprefix("."), child["default"])
-        for path, child in walk_schema(schema)
-        if "default" in child
+        (path.removeprefix("."), child["default"]) for path, child in walk(schema) if "default" in child
     }
     assert stored <= {(path, value) for path, value in DEFAULTS if not isinstance(value, list | dict)}
 
