@@ -39,7 +39,7 @@ lint: $(READY) ## ruff and the layers
 typecheck: $(READY) ## mypy, strict
 	@.venv/bin/mypy
 
-generate: $(READY) ## write the generated parts of documents, and the descriptors
+generate: $(READY) ## write what is generated: CRDs and their copies in the chart, descriptors, parts of documents
 	@$(PY) tools/generate.py
 	@$(PY) tools/descriptors.py
 

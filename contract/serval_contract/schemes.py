@@ -1,8 +1,8 @@
 """Where a model may be: the schemes of ``spec.model.uri`` and the form of their addresses.
 
-The operator and the CRD check addresses by `Scheme.pattern`; a unit test compares the CEL rules of the CRD
-with it. The patterns use only syntax that Python and RE2 (CEL) share. The fetcher's package `stores` has one
-module for each scheme, named like it, that fetches models from such addresses.
+The operator checks addresses by `Scheme.pattern`, and the CEL rules of the CRD are made from it. The patterns
+use only syntax that Python and RE2 (CEL) share. The fetcher's package `stores` has one module per scheme, of
+the same name, that fetches models from such addresses.
 """
 
 from __future__ import annotations

@@ -18,7 +18,8 @@ from serval_contract.server_flags import (
     ENABLE_SCORING,
     MAX_CONCURRENT_REQUESTS,
 )
-from serval_operator.api.blocks import ENABLED, Batching, Endpoint
+from serval_operator.api.blocks.endpoint import ENABLED, Endpoint
+from serval_operator.api.blocks.runtime import Runtime
 
 
 class Asking(Protocol):
@@ -29,8 +30,8 @@ class Asking(Protocol):
         """How the model is called."""
 
     @property
-    def batching(self) -> Batching | None:
-        """How the server batches requests."""
+    def runtime(self) -> Runtime:
+        """The server that is asked for, and its settings."""
 
 
 def _never(_spec: Asking) -> bool:
@@ -94,7 +95,7 @@ BATCHING: Final = Capability(
     "batching",
     f"takes `{ENABLE_BATCHING(True)}` and `{BATCHING_PARAMETERS_FILE.option}`",
     field="spec.runtime.batching",
-    asked=lambda spec: spec.batching is not None,
+    asked=lambda spec: spec.runtime.batching is not None,
 )
 CAPABILITIES: Final[Mapping[str, Capability]] = MappingProxyType(
     {

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 
-from serval_operator.api.blocks import REFUSE, WAIT
+from serval_operator.api.blocks.scheduling import REFUSE, WAIT
 from serval_operator.api.device_holders import PodHold
 from serval_operator.api.naming import Key
 from serval_operator.api.nodes import NodeView

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any, Final
 
-from serval_operator.api.blocks import AUTO, WhenUnavailable
+from serval_operator.api.blocks.names import AUTO
+from serval_operator.api.blocks.scheduling import WhenUnavailable
 from serval_operator.api.nodes import NodeView, Taint
 from serval_operator.constants import LABEL_ARCH
 

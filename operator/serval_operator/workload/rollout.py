@@ -10,7 +10,8 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from serval_operator.api.blocks import AUTO, IN_PLACE, REVERT, SURGE, AskedStrategy, OnFailure, Strategy
+from serval_operator.api.blocks.names import AUTO
+from serval_operator.api.blocks.rollout import IN_PLACE, REVERT, SURGE, AskedStrategy, OnFailure, Strategy
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.observation import Observed
 from serval_operator.api.snapshots import PodView, RevisionView

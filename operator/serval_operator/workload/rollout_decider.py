@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from serval_operator.api.blocks import IN_PLACE
+from serval_operator.api.blocks.rollout import IN_PLACE
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.observation import Observed
 from serval_operator.api.snapshots import PodView

@@ -10,7 +10,7 @@ from unit.chart.rendering import CHART, ROOT, Chart, Manifest, of_kind
 def test_chart_carries_the_crds_to_the_byte() -> None:
     copies = {path.name: path.read_bytes() for path in (CHART / "files" / "crds").iterdir()}
     assert copies == {path.name: path.read_bytes() for path in (ROOT / "crds").glob("*.yaml")}, (
-        "copy crds/*.yaml to charts/serval/files/crds/"
+        "run `make generate`"
     )
 
 

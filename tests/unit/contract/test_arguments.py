@@ -39,7 +39,7 @@ def arguments(case: Resolved, container: str) -> list[str]:
 
 def of_the_user(case: Resolved, given: list[str]) -> list[str]:
     """Which of these arguments the spec or the configuration has verbatim."""
-    return [one for one in given if one in (*case.spec.runtime_args, *case.runtime.args)]
+    return [one for one in given if one in (*case.spec.runtime.args, *case.runtime.args)]
 
 
 @ALL
@@ -50,14 +50,14 @@ def test_the_fetcher_understands_what_it_is_told(case: Resolved) -> None:
     assert (found.sha256 or "", found.framework.name) == (model.sha256, model.framework)
     assert (found.max_bytes, found.max_entries) == (case.fetch.max_bytes, case.fetch.max_entries)
     assert found.identity == bool(credentials and credentials.service_account_name)
-    assert (found.ca_file is not None) == bool(model.ca_config_map)
+    assert (found.ca_file is not None) == bool(model.ca_config_map_ref)
     assert (found.image_mount is not None) == case.image_volume
     assert (found.credentials_dir is not None) == bool(
         credentials and credentials.secret_name and not case.image_volume
     )
     assert (found.pin_file is not None) == (model.version is None)
     assert (found.batching and dataclasses.asdict(found.batching)) == (
-        case.spec.batching and dataclasses.asdict(case.spec.batching)
+        case.spec.runtime.batching and dataclasses.asdict(case.spec.runtime.batching)
     )
 
 
@@ -78,7 +78,9 @@ def test_the_server_and_the_front_know_every_flag(case: Resolved, container: str
     assert set(line.unknown) <= set(of_the_user(case, given))
     assert line.ignored == ()
     assert line.settings.model_name == case.spec.model.name
-    assert line.settings.enable_batching == (case.spec.batching is not None and container == CONTAINER_SERVER)
+    assert line.settings.enable_batching == (
+        case.spec.runtime.batching is not None and container == CONTAINER_SERVER
+    )
     assert bool(line.settings.upstream) == (container == CONTAINER_FRONT)
     _check_endpoint(case, line, container)
 

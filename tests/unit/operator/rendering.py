@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serval_operator.api.blocks import IN_PLACE, SURGE
+from serval_operator.api.blocks.rollout import IN_PLACE, SURGE
 from serval_operator.api.naming import Manifest
 from serval_operator.api.snapshots import OwnerView
 from serval_operator.kinds.model_deployment.effective_spec import Resolved

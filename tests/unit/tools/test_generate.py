@@ -17,7 +17,7 @@ FRESH = f"before\n{BEGIN}\n\n1 2 3\n\n{END}\nafter\n"
 
 
 def test_the_documents_are_up_to_date() -> None:
-    assert generate.generate(PARTS, generate.ROOT, check=True) == ""
+    assert generate.generate(PARTS, generate.ROOT, check=True, files=generate.FILES) == ""
 
 
 def test_the_table_of_reasons_has_every_reason_with_its_words() -> None:
@@ -64,8 +64,25 @@ def test_main_fails_a_check_only_where_something_differs(
 ) -> None:
     (tmp_path / "page.md").write_text(STALE)
     monkeypatch.setattr(generate, "PARTS", (PART,))
+    monkeypatch.setattr(generate, "FILES", {})
     monkeypatch.setattr(generate, "ROOT", tmp_path)
     assert generate.main(["--check"]) == 1
     assert "make generate" in capsys.readouterr().err
     assert generate.main([]) == 0
     assert generate.main(["--check"]) == 0
+
+
+def test_a_missing_file_is_a_difference_and_is_written(tmp_path: Path) -> None:
+    files = {"kind.yaml": lambda: "kind: Toy\n"}
+    assert "+kind: Toy\n" in generate.generate([], tmp_path, check=True, files=files)
+    assert not (tmp_path / "kind.yaml").exists()
+    assert generate.generate([], tmp_path, check=False, files=files)
+    assert (tmp_path / "kind.yaml").read_text() == "kind: Toy\n"
+    assert generate.generate([], tmp_path, check=True, files=files) == ""
+
+
+def test_fields_that_start_no_rollout_are_named_by_their_blocks() -> None:
+    text = generate.no_rollout()
+    assert "`spec.autoscaling`, `spec.disruption`" in text
+    assert "`spec.rollout.strategy`" in text
+    assert "trigger" not in text

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from serval_contract.schemes import OCI
-from serval_operator.api.blocks import IN_PLACE, SURGE, Rollout, Strategy
+from serval_operator.api.blocks.rollout import IN_PLACE, SURGE, Rollout, Strategy
 from serval_operator.api.capabilities import DEVICE_REPORT, asked_capabilities
 from serval_operator.api.facts import Facts
 from serval_operator.api.naming import Manifest, digest

@@ -6,7 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from serval_operator.api.blocks import AUTO, DISABLED, Rollout, WhenUnavailable
+from serval_operator.api.blocks.names import AUTO, DISABLED
+from serval_operator.api.blocks.rollout import Rollout
+from serval_operator.api.blocks.scheduling import WhenUnavailable
 from serval_operator.api.capabilities import RAW_SCORE
 from serval_operator.config import FetchSettings, FrontSettings, Runtime
 from serval_operator.kinds.model_deployment.spec import ModelSpec

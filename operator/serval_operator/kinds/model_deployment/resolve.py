@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from serval_operator.api.blocks import AUTO
+from serval_operator.api.blocks.names import AUTO
+from serval_operator.api.blocks.scheduling import Accelerator
 from serval_operator.api.capabilities import FRONT_NEEDS, Capability, asked_capabilities
 from serval_operator.config import Configuration, FrontSettings, Profile, Runtime
 from serval_operator.errors import InvalidSpec
 from serval_operator.kinds.model_deployment.effective_spec import Resolved
-from serval_operator.kinds.model_deployment.spec import Accelerator, ModelSpec
+from serval_operator.kinds.model_deployment.spec import ModelSpec
 from serval_operator.reasons import UNKNOWN_PROFILE, UNKNOWN_RUNTIME, UNSUPPORTED_SPEC
 
 _NO_PROFILE = Profile(name="", resource_name="", node_selector={}, tolerations=(), scalable=False)
@@ -39,7 +40,7 @@ def resolve(spec: ModelSpec, configuration: Configuration) -> Resolved:
         resource_count=accelerator.count if accelerator and resource else 0,
         node_selector={**profile.node_selector, **scheduling.node_selector},
         tolerations=(*profile.tolerations, *scheduling.tolerations),
-        runtime_class=scheduling.runtime_class or profile.runtime_class,
+        runtime_class=scheduling.runtime_class_name or profile.runtime_class,
         scalable=profile.scalable,
         when_unavailable=accelerator.when_unavailable if accelerator else AUTO,
         rollout=spec.rollout,
@@ -60,21 +61,21 @@ def _front(spec: ModelSpec, runtime: Runtime, configuration: Configuration) -> F
 
 
 def _check_priority(spec: ModelSpec, configuration: Configuration) -> None:
-    name, allowed = spec.scheduling.priority_class, configuration.allowed_priority_classes
+    name, allowed = spec.scheduling.priority_class_name, configuration.allowed_priority_classes
     if name and allowed and name not in allowed:
         text = f"`spec.scheduling.priorityClassName` must not be {name}; allowed are: {', '.join(allowed)}"
         raise InvalidSpec(UNSUPPORTED_SPEC, text)
 
 
 def _runtime(spec: ModelSpec, configuration: Configuration) -> Runtime:
-    return _named(spec, configuration) if spec.runtime else _chosen(spec, configuration)
+    return _named(spec, configuration) if spec.runtime.name else _chosen(spec, configuration)
 
 
 def _named(spec: ModelSpec, configuration: Configuration) -> Runtime:
-    runtime = configuration.runtimes.get(spec.runtime)
+    runtime = configuration.runtimes.get(spec.runtime.name)
     if runtime is None:
         known = _known(configuration.runtimes)
-        raise InvalidSpec(UNKNOWN_RUNTIME, f"there is no runtime `{spec.runtime}`; {known}")
+        raise InvalidSpec(UNKNOWN_RUNTIME, f"there is no runtime `{spec.runtime.name}`; {known}")
     if not _serves(runtime, spec.model.framework):
         raise _misfit(f"runtime `{runtime.name}`", runtime, spec.model.framework, configuration)
     return runtime

@@ -8,23 +8,29 @@ A key must survive upgrades. Three rules follow:
 - A field that is not set, or set to its default, leaves no trace. A field that a later CRD adds, or fills in
   with a default when an object is next written, changes no key. A default that is named here can therefore
   never change; a field whose default may change counts as soon as it is set.
-- It is computed from the values, grouped under names that belong to this module. They are the paths of the
-  fields in the first schema. A field that moves to another place in the spec, or is renamed, keeps its group
-  and name here: moving a value changes no key.
+- It is computed from the values, grouped under the paths of the fields in the first schema. A field that
+  moves to another place in the spec, or is renamed, keeps its path in the keys, by an entry in `_FORMS`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
-from serval_contract.models import TENSORFLOW
-from serval_operator.api.blocks import DISABLED, PREFERRED, Batching, Credentials, Endpoint, Probe, Scheduling
+from serval_operator.api.blocks.runtime import EnvVar, Resources
+from serval_operator.api.blocks.source import ConfigMapKey, SecretRef
 from serval_operator.api.naming import digest
-from serval_operator.kinds.model_deployment.spec import Accelerator, ModelSource, ModelSpec
+from serval_operator.api.schema import Block, Field, Items, Nested, fields_of
+from serval_operator.kinds.model_deployment.spec import ModelSpec
 
-TOLERATION_OPERATOR = "Equal"
-"""What a toleration without an operator does."""
+_FORMS: Mapping[type[Block], Callable[[Any], Any]] = {
+    ConfigMapKey: lambda one: [one.name, one.key],
+    EnvVar: lambda one: [one.name, one.value],
+    SecretRef: lambda one: one.name,
+    # Quantities as texts: 2 and "2" ask for the same.
+    Resources: lambda one: _set(requests=_texts(one.requests), limits=_texts(one.limits)),
+}
+"""Blocks that keys contain in another form than by the names of their fields."""
 
 
 def revision_key(spec: ModelSpec, *, fronted: bool = False) -> str:
@@ -35,103 +41,52 @@ def revision_key(spec: ModelSpec, *, fronted: bool = False) -> str:
     fronted:
         Whether a front stands before the runtime's server.
     """
-    return digest(_set(shape=_shape(spec), trigger=spec.rollout.trigger, front=True if fronted else None))
+    values = shape(spec)
+    # Its only field that counts has a place of its own in keys.
+    rollout = values.pop("rollout", {})
+    return digest(_set(shape=values, front=True if fronted else None, **rollout))
 
 
-def _shape(spec: ModelSpec) -> dict[str, Any]:
-    """The fields that shape the pod template; new ones only with a default that leaves no trace."""
+def shape(block: Block) -> Any:
+    """Return the values of a block that shape the pods, as JSON.
+
+    `Description.shapes_pods` says which fields these are, and `Description.no_trace` which of their values
+    are left out.
+    """
+    form = _FORMS.get(type(block))
+    if form:
+        return form(block)
     return _set(
-        model=_model(spec.model),
-        runtime=_set(
-            name=spec.runtime,
-            args=list(spec.runtime_args),
-            env=[list(variable) for variable in spec.runtime_env],
-            batching=_batching(spec.batching) if spec.batching else None,
-        ),
-        resources=_resources(spec.resources),
-        accelerator=_accelerator(spec.accelerator) if spec.accelerator else None,
-        scheduling=_scheduling(spec.scheduling),
-        endpoint=_endpoint(spec.endpoint),
-        probes=_set(
-            startup=_probe(spec.startup), readiness=_probe(spec.readiness), liveness=_probe(spec.liveness)
-        ),
-        imagePullSecrets=list(spec.image_pull_secrets),
-        podMetadata=_set(labels=dict(spec.pod_labels), annotations=dict(spec.pod_annotations)),
+        **{
+            one.name: _value(one, getattr(block, one.attribute))
+            for one in fields_of(type(block))
+            if one.about.shapes_pods
+        }
     )
 
 
-def _model(model: ModelSource) -> dict[str, Any]:
-    credentials = model.credentials or Credentials()
-    return _set(
-        uri=model.uri,
-        name=model.name,
-        version=model.version,
-        framework=_unless(TENSORFLOW, model.framework),
-        sha256=model.sha256,
-        caConfigMapRef=list(model.ca_config_map or ()),
-        credentials=_set(
-            secretRef=credentials.secret_name, serviceAccountName=credentials.service_account_name
-        ),
-    )
+def _value(one: Field, value: Any) -> Any:
+    """The value of a field, or None where it leaves no trace."""
+    if (value == one.default and not one.required) or value in one.about.no_trace:
+        return None
+    if isinstance(value, Block):
+        return shape(value)
+    if isinstance(one.about, Items) and isinstance(one.about.item, Nested):
+        block = one.about.item.block
+        return [shape(item) if isinstance(item, Block) else _written(block, item) for item in value]
+    if isinstance(value, Mapping):
+        return dict(value)
+    return list(value) if isinstance(value, tuple) else value
 
 
-def _resources(resources: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
-    """Quantities as texts: 2 and "2" ask for the same."""
-    sides = {side: {name: str(amount) for name, amount in asked.items()} for side, asked in resources.items()}
-    return _set(**sides)
+def _written(block: type[Block], item: Mapping[str, Any]) -> dict[str, Any]:
+    """An item that is kept as it is written, without what leaves no trace."""
+    dropped = {one.name: one.about.no_trace for one in fields_of(block)}
+    return _set(**{name: value for name, value in item.items() if value not in dropped.get(name, ())})
 
 
-def _accelerator(accelerator: Accelerator) -> dict[str, Any]:
-    return _set(
-        profile=accelerator.profile,
-        resourceName=accelerator.resource_name,
-        count=_unless(1, accelerator.count),
-    )
-
-
-def _batching(batching: Batching) -> dict[str, Any]:
-    return _set(
-        maxBatchSize=batching.max_batch_size,
-        timeoutMicros=batching.timeout_micros,
-        maxEnqueued=batching.max_enqueued,
-    )
-
-
-def _scheduling(scheduling: Scheduling) -> dict[str, Any]:
-    return _set(
-        nodeSelector=dict(scheduling.node_selector),
-        tolerations=[_toleration(one) for one in scheduling.tolerations],
-        topologySpread=_unless(PREFERRED, scheduling.topology_spread),
-        priorityClassName=scheduling.priority_class,
-        runtimeClassName=scheduling.runtime_class,
-        schedulerName=scheduling.scheduler,
-    )
-
-
-def _toleration(toleration: Mapping[str, Any]) -> dict[str, Any]:
-    return _set(**{**toleration, "operator": _unless(TOLERATION_OPERATOR, toleration.get("operator"))})
-
-
-def _endpoint(endpoint: Endpoint) -> dict[str, Any]:
-    return _set(
-        # Enabled is what the runtime does anyway, or the reason for a front, which counts by itself.
-        rawBytes=DISABLED if endpoint.raw_bytes == DISABLED else None,
-        timeoutSeconds=endpoint.timeout_seconds,
-        maxConcurrentRequests=endpoint.max_concurrent_requests,
-    )
-
-
-def _probe(probe: Probe) -> dict[str, Any]:
-    return _set(
-        periodSeconds=probe.period_seconds,
-        timeoutSeconds=probe.timeout_seconds,
-        failureThreshold=probe.failure_threshold,
-    )
-
-
-def _unless(default: Any, value: Any) -> Any:
-    """The value, or None where it is the default."""
-    return None if value == default else value
+def _texts(quantities: Mapping[str, Any]) -> dict[str, str]:
+    return {name: str(amount) for name, amount in quantities.items()}
 
 
 def _set(**fields: Any) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from typing import Any
 
 from serval_contract.ports import PORT_GRPC, PORT_HTTP
 from serval_contract.report import FetchReport
-from serval_operator.api.blocks import Strategy
+from serval_operator.api.blocks.rollout import Strategy
 from serval_operator.api.capabilities import RAW_SCORE
 from serval_operator.api.conditions import format_time, merge
 from serval_operator.api.facts import Facts

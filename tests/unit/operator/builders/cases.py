@@ -137,6 +137,62 @@ CASES: dict[str, dict[str, Any]] = {
     },
 }
 
+FULL: dict[str, Any] = {
+    "model": {
+        "uri": "https://models.example.com/a.tar.gz",
+        "name": "A.b_c-1",
+        "version": 7,
+        "framework": "ONNX",
+        "sha256": "0" * 64,
+        "caConfigMapRef": {"name": "store-ca", "key": "ca.pem"},
+        "credentials": {"secretRef": {"name": "store.keys"}},
+    },
+    "runtime": {
+        "name": "serval",
+        "args": ["--x=1", "--y"],
+        "env": [{"name": "A", "value": "1"}],
+        "batching": {"maxBatchSize": 32, "timeoutMicros": 0, "maxEnqueued": 8},
+    },
+    "replicas": 4,
+    "rollout": {
+        "strategy": "InPlace",
+        "startDeadlineSeconds": 600,
+        "minReadySeconds": 5,
+        "onFailure": "Revert",
+        "trigger": "again",
+    },
+    "autoscaling": {
+        "minReplicas": 2,
+        "maxReplicas": 6,
+        "metrics": [{"type": "RequestsInFlight", "targetUtilization": 50}],
+    },
+    "disruption": {"maxUnavailable": "25%"},
+    "resources": {"requests": {"cpu": 2}, "limits": {"memory": "4Gi"}},
+    "accelerator": {
+        "resourceName": "nvidia.com/gpu",
+        "count": 2,
+        "whenUnavailable": "Wait",
+    },
+    "scheduling": {
+        "nodeSelector": {"pool": "gpu"},
+        "tolerations": [{**TOLERATION, "effect": "NoExecute", "tolerationSeconds": 30}],
+        "topologySpread": "Required",
+        "priorityClassName": "high",
+        "runtimeClassName": "nvidia",
+        "schedulerName": "volcano",
+    },
+    "endpoint": {"rawBytes": "Disabled", "timeoutSeconds": 60, "maxConcurrentRequests": 8},
+    "probes": {
+        "startup": {"periodSeconds": 1, "timeoutSeconds": 2, "failureThreshold": 3},
+        "readiness": {"periodSeconds": 4, "timeoutSeconds": 5, "failureThreshold": 6},
+        "liveness": {"periodSeconds": 7, "timeoutSeconds": 8, "failureThreshold": 9},
+    },
+    "suspend": True,
+    "imagePullSecrets": [{"name": "registry"}],
+    "podMetadata": {"labels": {"team": "vision"}, "annotations": {"prometheus.io/scrape": "true"}},
+}
+"""Every field with a value that is not its default, where fields do not exclude each other."""
+
 IMAGE_CASES: dict[str, dict[str, Any]] = {
     "image-volume": {
         "model": {

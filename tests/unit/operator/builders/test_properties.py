@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serval_contract.ports import PORT_BEHIND_GRPC, PORT_BEHIND_HTTP
-from serval_operator.api.blocks import Rollout
+from serval_operator.api.blocks.rollout import Rollout
 from serval_operator.api.naming import digest, headless_name, pin_name
 from serval_operator.api.snapshots import parse_owner
 from serval_operator.constants import MAX_NAME

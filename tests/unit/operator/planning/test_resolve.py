@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from serval_operator.api.blocks import Rollout
+from serval_operator.api.blocks.rollout import Rollout
 from serval_operator.config import Configuration
 from serval_operator.errors import InvalidSpec
 from serval_operator.kinds.model_deployment.resolve import resolve
@@ -369,7 +369,7 @@ class TestPriorities:
     def test_allowed(self, configuration: Configuration, name: str | None) -> None:
         scheduling = {"priorityClassName": name} if name else {}
         spec = parse_spec("digits", {"model": {"uri": "pvc://a/b"}, "scheduling": scheduling})
-        assert resolve(spec, configuration).spec.scheduling.priority_class == (name or "")
+        assert resolve(spec, configuration).spec.scheduling.priority_class_name == (name or "")
 
     def test_another_one_is_refused_with_the_allowed_ones(self) -> None:
         scheduling = {"priorityClassName": "urgent"}

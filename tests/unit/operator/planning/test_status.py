@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from serval_operator.api.blocks import IN_PLACE, SURGE
+from serval_operator.api.blocks.rollout import IN_PLACE, SURGE
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.observation import Observed
 from serval_operator.kinds.model_deployment.effective_spec import Resolved

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 from serval_contract.metrics import REQUESTS_GAUGE
-from serval_operator.api.blocks import CPU, Metric
+from serval_operator.api.blocks.rollout import CPU, Metric
 from serval_operator.api.naming import Manifest
 from serval_operator.api.snapshots import OwnerView
 from serval_operator.constants import API_VERSION, CONTAINER_SERVER

@@ -6,7 +6,8 @@ from typing import Any, Final
 
 from serval_contract import server_flags as flags
 from serval_contract.paths import MODELS_DIR
-from serval_operator.api.blocks import DISABLED, Endpoint
+from serval_operator.api.blocks.endpoint import Endpoint
+from serval_operator.api.blocks.names import DISABLED
 
 CONTAINER_SECURITY: Final[dict[str, Any]] = {
     "allowPrivilegeEscalation": False,

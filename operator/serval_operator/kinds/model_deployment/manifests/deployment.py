@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from serval_operator.api.blocks import IN_PLACE, SURGE, Rollout, Strategy
+from serval_operator.api.blocks.rollout import IN_PLACE, SURGE, Rollout, Strategy
 from serval_operator.api.naming import Manifest, pin_name, selector
 from serval_operator.api.snapshots import OwnerView
 from serval_operator.constants import (
@@ -40,8 +40,8 @@ def pod_template(model: OwnerView, resolved: Resolved, revision: str) -> dict[st
         Key of the revision, after which the ConfigMap is named that binds its pods to one model.
     """
     spec = resolved.spec
-    metadata: dict[str, Any] = {"labels": {**spec.pod_labels, **labels(model.key)}}
-    annotations = dict(spec.pod_annotations)
+    metadata: dict[str, Any] = {"labels": {**spec.pod_metadata.labels, **labels(model.key)}}
+    annotations = dict(spec.pod_metadata.annotations)
     if spec.model.credentials and spec.model.credentials.service_account_name:
         # The identity is for fetching: what a model's code could do with it is nobody's wish.
         metadata["labels"][LABEL_AZURE_IDENTITY] = "true"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from serval_operator.api.blocks import Disruption
+from serval_operator.api.blocks.rollout import Disruption
 from serval_operator.api.naming import Manifest, selector
 from serval_operator.api.snapshots import OwnerView
 from serval_operator.kinds.model_deployment.manifests.metadata import child

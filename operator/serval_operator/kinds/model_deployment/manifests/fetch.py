@@ -11,7 +11,8 @@ from serval_contract.models import TENSORFLOW
 from serval_contract.paths import CA_DIR, CREDENTIALS_DIR, IMAGE_DIR, MODELS_DIR, PIN_DIR, SOURCE_DIR
 from serval_contract.pin import PIN_FILE
 from serval_contract.schemes import PVC
-from serval_operator.api.blocks import Batching
+from serval_operator.api.blocks.runtime import Batching
+from serval_operator.api.blocks.source import ModelSource
 from serval_operator.constants import CONTAINER_FETCH
 from serval_operator.kinds.model_deployment.effective_spec import Resolved
 from serval_operator.kinds.model_deployment.manifests.containers import (
@@ -21,7 +22,6 @@ from serval_operator.kinds.model_deployment.manifests.containers import (
     literal,
     mount,
 )
-from serval_operator.kinds.model_deployment.spec import ModelSource
 
 IMAGE_VOLUME = "image"
 SECRET_MODE = 0o440
@@ -86,7 +86,7 @@ def _arguments(resolved: Resolved, reads: list[Source]) -> list[str]:
         arguments.append(flags.IDENTITY.option)
     if model.framework != TENSORFLOW:
         arguments.append(flags.FRAMEWORK(model.framework))
-    arguments += _batching(resolved.spec.batching)
+    arguments += _batching(resolved.spec.runtime.batching)
     if fetch.cache_url and model.sha256 and not _is_mounted(resolved):
         # Without a digest nothing tells whether what the cache has is still the model.
         arguments.append(flags.CACHE(literal(fetch.cache_url)))
@@ -116,8 +116,8 @@ def _sources(resolved: Resolved, pin: str) -> Iterator[Source]:
         claim = {"claimName": model.claim, "readOnly": True}
         volume = {"name": "source", "persistentVolumeClaim": claim}
         yield Source(flags.PVC_MOUNT(SOURCE_DIR), SOURCE_DIR, volume)
-    if model.ca_config_map:
-        config_map, key = model.ca_config_map
+    if model.ca_config_map_ref:
+        config_map, key = model.ca_config_map_ref.name, model.ca_config_map_ref.key
         items = [{"key": key, "path": key}]
         volume = {"name": "ca", "configMap": {"name": config_map, "items": items}}
         yield Source(flags.CA_FILE(f"{CA_DIR}/{key}"), CA_DIR, volume)

@@ -54,4 +54,4 @@ def _arguments(resolved: Resolved) -> list[str]:
         flags.DRAIN_SECONDS(resolved.runtime.grace_seconds),
     ]
     arguments += endpoint_flags(resolved.spec.endpoint, limits=True, scores=True)
-    return [*arguments, *(literal(arg) for arg in resolved.spec.runtime_args if arg.startswith(OWN_FLAGS))]
+    return [*arguments, *(literal(arg) for arg in resolved.spec.runtime.args if arg.startswith(OWN_FLAGS))]

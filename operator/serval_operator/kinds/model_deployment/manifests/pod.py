@@ -12,16 +12,11 @@ from typing import Any
 from serval_contract import server_flags as flags
 from serval_contract.paths import BATCHING_FILE, IMAGE_DIR, MODELS_DIR
 from serval_contract.ports import PORT_BEHIND_GRPC, PORT_BEHIND_HTTP, PORT_GRPC, PORT_HTTP
-from serval_operator.api.blocks import DISABLED, REQUIRED
+from serval_operator.api.blocks.names import DISABLED
+from serval_operator.api.blocks.scheduling import REQUIRED
 from serval_operator.api.capabilities import RAW_SCORE
 from serval_operator.api.naming import Key, selector
-from serval_operator.constants import (
-    CONTAINER_SERVER,
-    LABEL_ARCH,
-    LABEL_HOSTNAME,
-    LABEL_REVISION,
-    LABEL_ZONE,
-)
+from serval_operator.constants import CONTAINER_SERVER, LABEL_ARCH, LABEL_HOSTNAME, LABEL_REVISION, LABEL_ZONE
 from serval_operator.kinds.model_deployment.effective_spec import Resolved
 from serval_operator.kinds.model_deployment.manifests.containers import (
     CONTAINER_SECURITY,
@@ -66,9 +61,9 @@ def pod_spec(key: Key, resolved: Resolved, pin: str) -> dict[str, Any]:
         "affinity": _affinity(resolved),
         "tolerations": [dict(one) for one in resolved.tolerations],
         "imagePullSecrets": [{"name": secret} for secret in _pull_secrets(resolved)],
-        "priorityClassName": scheduling.priority_class,
+        "priorityClassName": scheduling.priority_class_name,
         "runtimeClassName": resolved.runtime_class,
-        "schedulerName": scheduling.scheduler,
+        "schedulerName": scheduling.scheduler_name,
     }
     return {
         "automountServiceAccountToken": False,
@@ -102,7 +97,8 @@ def _grace_seconds(resolved: Resolved) -> int:
 
 def _pull_secrets(resolved: Resolved) -> list[str]:
     """Pull secrets; the model's credentials are one where its image is mounted instead of fetched."""
-    secrets, credentials = list(resolved.spec.image_pull_secrets), resolved.spec.model.credentials
+    secrets = [one.name for one in resolved.spec.image_pull_secrets]
+    credentials = resolved.spec.model.credentials
     if resolved.image_volume and credentials and credentials.secret_name not in ("", *secrets):
         secrets.append(credentials.secret_name)
     return secrets
@@ -147,7 +143,7 @@ def _constraint(key: Key, topology: str, otherwise: str) -> dict[str, Any]:
 
 def _server(resolved: Resolved) -> dict[str, Any]:
     spec, runtime = resolved.spec, resolved.runtime
-    env = {**dict(runtime.env), **{name: literal(value) for name, value in spec.runtime_env}}
+    env = {**dict(runtime.env), **{one.name: literal(one.value) for one in spec.runtime.env}}
     return {
         "name": CONTAINER_SERVER,
         "image": resolved.image,
@@ -185,11 +181,11 @@ def _server_args(resolved: Resolved) -> list[str]:
         flags.MODEL_BASE_PATH(f"{MODELS_DIR}/{spec.model.name}"),
         *runtime.args,
     ]
-    if spec.batching:
+    if spec.runtime.batching:
         args += [flags.ENABLE_BATCHING(True), flags.BATCHING_PARAMETERS_FILE(f"{MODELS_DIR}/{BATCHING_FILE}")]
     args += endpoint_flags(spec.endpoint, limits=not fronted, scores=RAW_SCORE.name in runtime.capabilities)
     kept_back = OWN_FLAGS if fronted else ()
-    return [*args, *(literal(arg) for arg in spec.runtime_args if not arg.startswith(kept_back))]
+    return [*args, *(literal(arg) for arg in spec.runtime.args if not arg.startswith(kept_back))]
 
 
 def _server_mounts(resolved: Resolved) -> list[dict[str, Any]]:
@@ -205,9 +201,10 @@ def _resources(resolved: Resolved) -> dict[str, Any]:
 
     Quantities become texts, as the API server writes them: 2 and "2" are one revision.
     """
+    resources = resolved.spec.resources
     asked = {
         side: {name: str(amount) for name, amount in values.items()}
-        for side, values in resolved.spec.resources.items()
+        for side, values in (("requests", resources.requests), ("limits", resources.limits))
         if values
     }
     if resolved.resource_name:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from serval_contract.ports import PORT_GRPC, PORT_HTTP
-from serval_operator.api.blocks import Probe
+from serval_operator.api.blocks.endpoint import Probe
 from serval_operator.kinds.model_deployment.effective_spec import Resolved
 from serval_operator.kinds.model_deployment.manifests.containers import PRE_STOP, container_ports
 
@@ -29,17 +29,17 @@ def facing(resolved: Resolved) -> dict[str, Any]:
 
 def startup(resolved: Resolved, port: str) -> dict[str, Any]:
     """Whether the wanted version answers for the first time, at a named port."""
-    return _probe(_asks_model(resolved, port), STARTUP, resolved.spec.startup)
+    return _probe(_asks_model(resolved, port), STARTUP, resolved.spec.probes.startup)
 
 
 def readiness(resolved: Resolved, port: str) -> dict[str, Any]:
     """Whether the wanted version answers now, at a named port."""
-    return _probe(_asks_model(resolved, port), READINESS, resolved.spec.readiness)
+    return _probe(_asks_model(resolved, port), READINESS, resolved.spec.probes.readiness)
 
 
 def liveness(resolved: Resolved, port: str) -> dict[str, Any]:
     """Whether the process listens. It must not depend on the model: restarting a server cures no model."""
-    return _probe({"tcpSocket": {"port": port}}, LIVENESS, resolved.spec.liveness)
+    return _probe({"tcpSocket": {"port": port}}, LIVENESS, resolved.spec.probes.liveness)
 
 
 def _asks_model(resolved: Resolved, port: str) -> dict[str, Any]:
