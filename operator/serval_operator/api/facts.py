@@ -8,39 +8,18 @@ derived from the template.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from serval_operator.api.capabilities import ADDED_BY_FRONT
+from serval_operator.api.placement import Placement
 from serval_operator.api.quantities import extended
 from serval_operator.api.unstructured import mapping, mappings, whole
 from serval_operator.constants import CONTAINER_FRONT, CONTAINER_SERVER, LABEL_ARCH
 
 FORMAT: Final = 1
 """Form of the data of a ControllerRevision. The data is immutable, so another form gets another number."""
-
-
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """What the pods of a revision ask of nodes.
-
-    Parameters
-    ----------
-    accelerator:
-        Profile or resource as the spec names it; empty for none.
-    resource_name, count:
-        Extended resource of each pod and how many units of it; empty and 0 for none.
-    architectures:
-        Values of the node label ``kubernetes.io/arch`` that the image runs on; empty for any.
-    """
-
-    accelerator: str = ""
-    resource_name: str = ""
-    count: int = 0
-    node_selector: Mapping[str, str] = field(default_factory=dict)
-    tolerations: Sequence[Mapping[str, Any]] = ()
-    architectures: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

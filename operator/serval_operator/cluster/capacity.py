@@ -16,7 +16,8 @@ from serval_operator.api.blocks.scheduling import REFUSE, WAIT
 from serval_operator.api.device_holders import PodHold
 from serval_operator.api.naming import Key
 from serval_operator.api.nodes import NodeView
-from serval_operator.cluster.node_fit import Fit, Request, fit, missing_labels, trouble, untolerated
+from serval_operator.api.placement import Placement
+from serval_operator.cluster.node_fit import Fit, fit, missing_labels, trouble, untolerated
 from serval_operator.reasons import (
     ACCELERATOR_BUSY,
     CAPACITY_UNKNOWN,
@@ -118,7 +119,7 @@ class CapacityVerdict:
 
 
 def judge_capacity(
-    request: Request, supply: Supply, *, namespace: str, hide_foreign: bool
+    request: Placement, supply: Supply, *, namespace: str, hide_foreign: bool
 ) -> CapacityVerdict:
     """Say where a pod with this request stands.
 
@@ -143,7 +144,7 @@ def judge_capacity(
     return _absent(request, supply, ranked)
 
 
-def refuses(request: Request, verdict: CapacityVerdict) -> bool:
+def refuses(request: Placement, verdict: CapacityVerdict) -> bool:
     """Whether no pod is to be made at all. Only to be asked while there is none.
 
     A node that exists and cannot take the pod at present is no reason: it may be well in a moment.
@@ -157,7 +158,7 @@ def refuses(request: Request, verdict: CapacityVerdict) -> bool:
 
 
 def _in_use(
-    request: Request, supply: Supply, usable: Sequence[NodeView], *, namespace: str, hide_foreign: bool
+    request: Placement, supply: Supply, usable: Sequence[NodeView], *, namespace: str, hide_foreign: bool
 ) -> CapacityVerdict:
     """Judge by what is in use on nodes that could take the pod."""
     if supply.holds is None:
@@ -182,7 +183,7 @@ def _in_use(
 
 
 def _with_growth(
-    request: Request, growth: Growth, ranked: dict[Fit, list[NodeView]], verdict: CapacityVerdict
+    request: Placement, growth: Growth, ranked: dict[Fit, list[NodeView]], verdict: CapacityVerdict
 ) -> CapacityVerdict:
     """A verdict on busy nodes, with what else could help."""
     if verdict.reason != ACCELERATOR_BUSY:
@@ -197,7 +198,7 @@ def _with_growth(
     return CapacityVerdict(reason, text, verdict.free, verdict.fits, verdict.holders)
 
 
-def _absent(request: Request, supply: Supply, ranked: dict[Fit, list[NodeView]]) -> CapacityVerdict:
+def _absent(request: Placement, supply: Supply, ranked: dict[Fit, list[NodeView]]) -> CapacityVerdict:
     """No node could take the pod, whatever is in use: the nearest miss is named."""
     growth = supply.growth
     if growth.coming:
@@ -217,7 +218,7 @@ def _absent(request: Request, supply: Supply, ranked: dict[Fit, list[NodeView]])
 
 
 def _nearest(
-    request: Request, ranked: dict[Fit, list[NodeView]], nodes: Sequence[NodeView]
+    request: Placement, ranked: dict[Fit, list[NodeView]], nodes: Sequence[NodeView]
 ) -> tuple[str, str]:
     """What keeps the nodes away that come nearest to the request."""
     if Fit.TAINTED in ranked:
@@ -240,7 +241,7 @@ def _nearest(
     return NO_NODE_OFFERS_RESOURCE, f"no node offers {request.resource_name}; {rest}"
 
 
-def _labels(node: NodeView, request: Request) -> str:
+def _labels(node: NodeView, request: Placement) -> str:
     """What a node says where the pod asks for something else."""
     has = (
         f"{name}={node.labels[name]}" if name in node.labels else f"no {name}"

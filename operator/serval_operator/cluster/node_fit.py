@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from enum import Enum
 from typing import Any, Final
 
-from serval_operator.api.blocks.names import AUTO
-from serval_operator.api.blocks.scheduling import WhenUnavailable
 from serval_operator.api.nodes import NodeView, Taint
-from serval_operator.constants import LABEL_ARCH
+from serval_operator.api.placement import Placement
 
 _STATE_TAINTS: Final = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
 """Taints by which Kubernetes itself marks a node that is cordoned, not ready or not initialized yet."""
@@ -37,39 +34,6 @@ _AMD_MACHINE: Final = "MI300X"
 """Part of the names of machines of the ND series whose GPUs are AMD's."""
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
-    """What one pod asks of a node.
-
-    Parameters
-    ----------
-    resource_name, count:
-        Extended resource; empty and 0 for none.
-    architectures:
-        Architectures of the runtime's images; empty for any.
-    scalable:
-        Whether an administrator says that nodes for it may appear.
-    """
-
-    resource_name: str
-    count: int
-    node_selector: Mapping[str, str]
-    tolerations: Sequence[Mapping[str, Any]]
-    architectures: Sequence[str] = ()
-    scalable: bool = False
-    when_unavailable: WhenUnavailable = AUTO
-
-    def __str__(self) -> str:
-        return f"{self.count} {self.resource_name}"
-
-    @property
-    def labels(self) -> list[tuple[str, tuple[str, ...]]]:
-        """Labels that a node must have, each with the values that are accepted."""
-        selected = [(name, (value,)) for name, value in self.node_selector.items()]
-        built_for = [(LABEL_ARCH, tuple(self.architectures))] if self.architectures else []
-        return sorted(selected + built_for)
-
-
 class Fit(Enum):
     """How a node stands to a request, whatever is in use now."""
 
@@ -81,7 +45,7 @@ class Fit(Enum):
     FOREIGN = "has no such device"
 
 
-def fit(node: NodeView, request: Request) -> Fit:
+def fit(node: NodeView, request: Placement) -> Fit:
     """Judge one node."""
     size = max(node.allocatable.get(request.resource_name, 0), node.capacity.get(request.resource_name, 0))
     if not _has_device(node, request):
@@ -98,19 +62,19 @@ def fit(node: NodeView, request: Request) -> Fit:
     return Fit.USABLE
 
 
-def missing_labels(node: NodeView, request: Request) -> list[str]:
+def missing_labels(node: NodeView, request: Placement) -> list[str]:
     """Names of the labels that are asked for and that the node lacks or has with another value."""
     return sorted({name for name, values in request.labels if node.labels.get(name) not in values})
 
 
-def untolerated(node: NodeView, request: Request) -> list[Taint]:
+def untolerated(node: NodeView, request: Placement) -> list[Taint]:
     """Taints that keep the pod away; not those by which Kubernetes marks a node's state."""
     hard = (taint for taint in node.taints if taint.effect in _HARD)
     lasting = (taint for taint in hard if not taint.key.startswith(_STATE_TAINTS))
     return [taint for taint in lasting if not any(_tolerates(one, taint) for one in request.tolerations)]
 
 
-def trouble(node: NodeView, request: Request) -> str:
+def trouble(node: NodeView, request: Placement) -> str:
     """Why a node that is `Fit.NOT_NOW` cannot take the pod, in words."""
     told = "".join(f"; {one.type}: {one.message}" for one in node.troubles)
     if node.deleting:
@@ -128,7 +92,7 @@ def trouble(node: NodeView, request: Request) -> str:
     )
 
 
-def _has_device(node: NodeView, request: Request) -> bool:
+def _has_device(node: NodeView, request: Placement) -> bool:
     """Whether a node has, or should have, such devices.
 
     A device plugin that stopped leaves an entry of 0 behind; where none ever ran, only labels tell. A plugin

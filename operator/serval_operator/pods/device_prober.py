@@ -15,8 +15,8 @@ from typing import Protocol
 from serval_contract.ports import PORT_HTTP
 from serval_operator.api.conditions import Condition
 from serval_operator.api.naming import Key
+from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import OwnerView, PodView
-from serval_operator.cluster.node_fit import Request
 from serval_operator.pods.device_report import Answer, in_use_condition, read_report
 
 TOGETHER = 16
@@ -69,7 +69,7 @@ class Devices:
         self._slots = asyncio.Semaphore(TOGETHER)
         self._asked: dict[Key, dict[str, _Asked]] = {}
 
-    def condition(self, model: OwnerView, pods: Sequence[PodView], request: Request) -> Condition | None:
+    def condition(self, model: OwnerView, pods: Sequence[PodView], request: Placement) -> Condition | None:
         """Condition `AcceleratorInUse`, as far as it is known; pods that are new are asked from now on.
 
         Parameters

@@ -11,8 +11,8 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serval_contract.metrics import ACCELERATOR_GAUGE, DEVICE_LABEL
 from serval_operator.api.conditions import Condition, find
+from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import OwnerView, PodView
-from serval_operator.cluster.node_fit import Request
 from serval_operator.constants import ACCELERATOR_IN_USE
 from serval_operator.reasons import DEVICE_UNKNOWN, DONE, ENGINE_ON_CPU
 
@@ -82,7 +82,7 @@ def read_report(page: str) -> DeviceReport:
 
 
 def in_use_condition(
-    model: OwnerView, ready: Sequence[PodView], answers: Mapping[str, Answer], request: Request
+    model: OwnerView, ready: Sequence[PodView], answers: Mapping[str, Answer], request: Placement
 ) -> Condition | None:
     """Condition `AcceleratorInUse`; None where there is nothing to say.
 

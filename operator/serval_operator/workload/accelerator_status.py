@@ -6,9 +6,9 @@ from typing import Any
 
 from serval_operator.api.conditions import Condition
 from serval_operator.api.observation import Observed
+from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import PodView
 from serval_operator.cluster.capacity import CapacityVerdict
-from serval_operator.cluster.node_fit import Request
 from serval_operator.constants import ACCELERATOR_AVAILABLE
 from serval_operator.reasons import CAPACITY_UNKNOWN, DONE, FITS, PROGRESSING
 from serval_operator.workload.readiness import is_patient
@@ -25,7 +25,7 @@ def waiting_pods(observed: Observed, *, revision: str, wanted: int, in_place: bo
 
 
 def accelerator_condition(
-    observed: Observed, request: Request, verdict: CapacityVerdict | None, *, revision: str, wanted: int
+    observed: Observed, request: Placement, verdict: CapacityVerdict | None, *, revision: str, wanted: int
 ) -> Condition | None:
     """Condition `AcceleratorAvailable`; None where no extended resource is asked for.
 
@@ -52,7 +52,7 @@ def accelerator_condition(
 
 
 def accelerator_status(
-    request: Request, verdict: CapacityVerdict | None, *, lacking: int
+    request: Placement, verdict: CapacityVerdict | None, *, lacking: int
 ) -> dict[str, Any] | None:
     """`status.accelerator`; None unless something waits for a device.
 

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serval_operator.api.blocks.names import AUTO
-from serval_operator.api.blocks.rollout import IN_PLACE, REVERT, SURGE, AskedStrategy, OnFailure, Strategy
+from serval_operator.api.blocks.rollout import IN_PLACE, REVERT, SURGE, Strategy
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.observation import Observed
 from serval_operator.api.snapshots import PodView, RevisionView
@@ -26,40 +26,13 @@ from serval_operator.reasons import (
     START_DEADLINE_EXCEEDED,
 )
 from serval_operator.workload.revision_history import last_served
+from serval_operator.workload.workload import Workload
 
 RESTARTS = 3
 """Starts after the first one that a container may fail before its revision counts as failed."""
 
 _WANTS_DEVICE = re.compile(r"Insufficient [^\s,]+/[^\s,]+")
 """The scheduler's words for a missing extended resource, whose name holds a slash; `cpu` has none."""
-
-
-@dataclass(frozen=True, slots=True)
-class Wish:
-    """What the spec asks of a rollout.
-
-    Parameters
-    ----------
-    revision:
-        Key of the newest revision.
-    wanted:
-        Pods that should run.
-    asked:
-        `spec.rollout.strategy`.
-    devices:
-        Whether each pod asks for an extended resource.
-    on_failure:
-        `spec.rollout.onFailure`.
-    deadline_seconds:
-        `spec.rollout.startDeadlineSeconds`.
-    """
-
-    revision: str
-    wanted: int
-    asked: AskedStrategy
-    devices: bool
-    on_failure: OnFailure
-    deadline_seconds: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,26 +80,31 @@ class Heading:
     blocked: Blocked | None = None
 
 
-def heading(observed: Observed, wish: Wish, records: Sequence[RevisionView]) -> Heading:
+def heading(observed: Observed, workload: Workload, records: Sequence[RevisionView]) -> Heading:
     """The newest revision; where it failed and `onFailure` is Revert, the last one that served.
 
     A revision that serves now has not failed, whatever was said of it earlier. Where nothing ever served,
     there is nothing to go back to.
     """
     serving = str(observed.model.status.get("servingRevision") or "")
-    newest = _record(records, wish.revision)
-    if wish.on_failure != REVERT or newest is None or not newest.failed_reason or serving == newest.key:
-        return Heading(wish.revision)
-    back = last_served(records, besides=wish.revision, serving=serving)
+    newest = _record(records, workload.revision)
+    if (
+        workload.rollout.on_failure != REVERT
+        or newest is None
+        or not newest.failed_reason
+        or serving == newest.key
+    ):
+        return Heading(workload.revision)
+    back = last_served(records, besides=workload.revision, serving=serving)
     if back is None:
-        return Heading(wish.revision)
-    text = f"revision {wish.revision} failed and revision {back.key} serves again"
+        return Heading(workload.revision)
+    text = f"revision {workload.revision} failed and revision {back.key} serves again"
     return Heading(back.key, Blocked(newest.failed_reason, f"{text}: {newest.failed_message}"))
 
 
 def plan_rollout(
     observed: Observed,
-    wish: Wish,
+    workload: Workload,
     *,
     records: Sequence[RevisionView],
     fits: int | None,
@@ -149,7 +127,7 @@ def plan_rollout(
     refused:
         Why no pod may be made at all.
     """
-    head = heading(observed, wish, records)
+    head = heading(observed, workload, records)
     carried, run = head.revision, damping.run
     if damping.instead:
         if _record(records, damping.instead):
@@ -157,12 +135,12 @@ def plan_rollout(
         else:
             # Its template is lost. Repeated refusals cost less than the pods that serve.
             run = None
-    strategy, needs = _strategy(observed, wish, carried, fits=fits, known=capacity_asked)
+    strategy, needs = _strategy(observed, workload, carried, fits=fits, known=capacity_asked)
     if damping.beside and run is not None:
         strategy, needs = SURGE, Needs()
     return Rollout(
         revision=carried,
-        replicas=0 if refused else wish.wanted if run is None else min(run, wish.wanted),
+        replicas=0 if refused else workload.wanted if run is None else min(run, workload.wanted),
         strategy=strategy,
         blocked=refused or damping.cause or head.blocked,
         needs=Needs() if refused else needs,
@@ -170,7 +148,7 @@ def plan_rollout(
     )
 
 
-def failed_now(observed: Observed, wish: Wish, verdicts: Sequence[Verdict]) -> Blocked | None:
+def failed_now(observed: Observed, workload: Workload, verdicts: Sequence[Verdict]) -> Blocked | None:
     """Why the newest revision has failed for good now; None while it has not, and where nobody would revert.
 
     A revision all of whose replicas answered once is rolled out, and never fails in this sense.
@@ -180,27 +158,27 @@ def failed_now(observed: Observed, wish: Wish, verdicts: Sequence[Verdict]) -> B
     verdicts:
         Judgements of the pods that `Observed.newest` gives for the newest revision.
     """
-    record = _record(observed.revisions, wish.revision)
-    served = observed.model.status.get("servingRevision") == wish.revision or (record and record.served)
-    if wish.on_failure != REVERT or served or (record and record.failed_reason):
+    record = _record(observed.revisions, workload.revision)
+    served = observed.model.status.get("servingRevision") == workload.revision or (record and record.served)
+    if workload.rollout.on_failure != REVERT or served or (record and record.failed_reason):
         return None
-    pods = {pod.name: pod for pod in observed.newest(wish.revision)}
+    pods = {pod.name: pod for pod in observed.newest(workload.revision)}
     judged = sorted(verdicts, key=lambda one: (one.stage, one.reason, one.message, one.pod))
-    found = (_failure(pods[one.pod], one, wish, observed) for one in judged if one.pod in pods)
+    found = (_failure(pods[one.pod], one, workload, observed) for one in judged if one.pod in pods)
     return next((one for one in found if one), None)
 
 
-def _failure(pod: PodView, verdict: Verdict, wish: Wish, observed: Observed) -> Blocked | None:
+def _failure(pod: PodView, verdict: Verdict, workload: Workload, observed: Observed) -> Blocked | None:
     """Why a pod speaks against its revision; None where it does not, or not yet.
 
     A pod without a place does not, nor does one whose node was lost: another revision would fare no better.
     """
     if verdict.stage in (Stage.SCHEDULE, Stage.SERVE) or verdict.reason == NODE_NOT_READY:
         return None
-    left = time_left(pod, wish.deadline_seconds, observed.now)
+    left = time_left(pod, workload.deadline_seconds, observed.now)
     late = left is not None and left <= 0
     if verdict.reason == PROGRESSING:
-        text = f"{verdict.message}, for more than {wish.deadline_seconds} s since a node took the pod"
+        text = f"{verdict.message}, for more than {workload.deadline_seconds} s since a node took the pod"
         return Blocked(START_DEADLINE_EXCEEDED, text) if late else None
     hopeless = verdict.reason in STALLING_REASONS or (verdict.stage is Stage.FETCH and is_permanent(pod))
     worn = verdict.reason in RESTART_REASONS and _restarts(pod, verdict.stage) >= RESTARTS
@@ -213,7 +191,7 @@ def _restarts(pod: PodView, stage: Stage) -> int:
 
 
 def _strategy(
-    observed: Observed, wish: Wish, carried: str, *, fits: int | None, known: bool
+    observed: Observed, workload: Workload, carried: str, *, fits: int | None, known: bool
 ) -> tuple[Strategy, Needs]:
     """How the change goes out, and what has to be known to say so.
 
@@ -222,9 +200,9 @@ def _strategy(
     knows what is free, the new pod finds out: that costs nothing, and stopping a pod first may.
     """
     deployment = observed.deployment
-    if wish.asked != AUTO:
-        return wish.asked, Needs()
-    if not wish.devices:
+    if workload.rollout.strategy != AUTO:
+        return workload.rollout.strategy, Needs()
+    if not workload.placement.resource_name:
         return SURGE, Needs()
     if deployment is None:
         return IN_PLACE, Needs()

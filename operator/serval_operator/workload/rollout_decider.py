@@ -9,13 +9,14 @@ from typing import Protocol
 from serval_operator.api.blocks.rollout import IN_PLACE
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.observation import Observed
+from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import PodView
 from serval_operator.cluster.capacity import CapacityVerdict, Supply, judge_capacity, refuses
-from serval_operator.cluster.node_fit import Request
 from serval_operator.pods.refused_pod_backoff import Damping, plan_damping
 from serval_operator.reasons import CAPACITY_UNKNOWN
 from serval_operator.workload.accelerator_status import waiting_pods
-from serval_operator.workload.rollout import Rollout, Wish, heading, plan_rollout
+from serval_operator.workload.rollout import Rollout, heading, plan_rollout
+from serval_operator.workload.workload import Workload
 
 WAITING_AGAIN = 30.0
 """Seconds until what holds up a waiting pod is looked at again. Strangers' devices send us no event."""
@@ -64,7 +65,7 @@ class Decider:
         self._supplier = supplier
         self._hide_foreign = hide_foreign
 
-    async def decide(self, observed: Observed, wish: Wish, request: Request, *, crowd: int = 0) -> Decision:
+    async def decide(self, observed: Observed, workload: Workload, *, crowd: int = 0) -> Decision:
         """Decide from one observation.
 
         Parameters
@@ -78,17 +79,17 @@ class Decider:
             Something transient.
         """
         in_place = observed.deployment is not None and not observed.deployment.surge
-        waits = waiting_pods(observed, revision=wish.revision, wanted=wish.wanted, in_place=in_place)
+        waits = waiting_pods(observed, revision=workload.revision, wanted=workload.wanted, in_place=in_place)
         verdict, refused = None, None
-        if waits and request.resource_name:
-            verdict = await self._judge(observed, request, waits)
-        elif not observed.living() and wish.wanted and request.resource_name:
-            verdict, refused = await self._first(observed, request)
-        head = heading(observed, wish, observed.revisions)
-        damping = plan_damping(observed, revision=head.revision, wanted=wish.wanted)
+        if waits and workload.placement.resource_name:
+            verdict = await self._judge(observed, workload.placement, waits)
+        elif not observed.living() and workload.wanted and workload.placement.resource_name:
+            verdict, refused = await self._first(observed, workload.placement)
+        head = heading(observed, workload, observed.revisions)
+        damping = plan_damping(observed, revision=head.revision, wanted=workload.wanted)
         rollout = plan_rollout(
             observed,
-            wish,
+            workload,
             records=observed.revisions,
             fits=verdict.fits if verdict else None,
             capacity_asked=bool(verdict and waits),
@@ -97,10 +98,10 @@ class Decider:
         )
         if rollout.needs.capacity:
             # Anew: who counts on a device that was taken a second ago stops nothing, and gets nothing.
-            free = await self._judge(observed, request, (), fresh=True)
+            free = await self._judge(observed, workload.placement, (), fresh=True)
             rollout = plan_rollout(
                 observed,
-                wish,
+                workload,
                 records=observed.revisions,
                 fits=free.fits,
                 capacity_asked=True,
@@ -112,11 +113,11 @@ class Decider:
             rollout=rollout,
             damping=damping,
             verdict=verdict if waits or refused else None,
-            lacking=len(waits) if waits else wish.wanted,
+            lacking=len(waits) if waits else workload.wanted,
             again=min((pause for pause in pauses if pause is not None), default=None),
         )
 
-    async def _first(self, observed: Observed, request: Request) -> tuple[CapacityVerdict, Blocked | None]:
+    async def _first(self, observed: Observed, request: Placement) -> tuple[CapacityVerdict, Blocked | None]:
         """Judge before the first pod is made: not whether a device is free, but whether there is one."""
         verdict = judge_capacity(
             request,
@@ -129,7 +130,7 @@ class Decider:
         return verdict, Blocked(verdict.reason, verdict.message)
 
     async def _judge(
-        self, observed: Observed, request: Request, waits: Sequence[PodView], *, fresh: bool = False
+        self, observed: Observed, request: Placement, waits: Sequence[PodView], *, fresh: bool = False
     ) -> CapacityVerdict:
         name = request.resource_name
         return judge_capacity(

@@ -11,7 +11,7 @@ from serval_contract import fetch_flags, server_flags
 from serval_contract.flags import Flag, Switch
 from serval_operator.api.snapshots import parse_owner
 from serval_operator.constants import CONTAINER_FETCH, CONTAINER_FRONT, CONTAINER_SERVER
-from serval_operator.kinds.model_deployment.effective_spec import Resolved
+from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
 from serval_serving.fetch.__main__ import read_arguments
 from serval_serving.fetch.settings import FetchSettings
 from serval_serving.server.flags import CommandLine, parse
@@ -21,7 +21,7 @@ from unit.operator.configuration import CONFIGURATION, resolved
 from unit.operator.rendering import rendered
 
 MODEL = parse_owner(gen.model())
-EVERY: dict[str, Resolved] = {
+EVERY: dict[str, EffectiveSpec] = {
     **{name: resolved(**spec) for name, spec in CASES.items()},
     **{name: resolved(image_volumes=True, **spec) for name, spec in IMAGE_CASES.items()},
     **{name: resolved(front=True, **spec) for name, spec in FRONT_CASES.items()},
@@ -29,7 +29,7 @@ EVERY: dict[str, Resolved] = {
 ALL = pytest.mark.parametrize("case", EVERY.values(), ids=EVERY.keys())
 
 
-def arguments(case: Resolved, container: str) -> list[str]:
+def arguments(case: EffectiveSpec, container: str) -> list[str]:
     """Arguments of a container as its program gets them; empty if the pod has no such container."""
     pod = rendered(MODEL, case)["spec"]["template"]["spec"]
     every = {one["name"]: one for one in (*pod["initContainers"], *pod["containers"])}
@@ -37,13 +37,13 @@ def arguments(case: Resolved, container: str) -> list[str]:
     return [one.replace("$$", "$") for one in given]
 
 
-def of_the_user(case: Resolved, given: list[str]) -> list[str]:
+def of_the_user(case: EffectiveSpec, given: list[str]) -> list[str]:
     """Which of these arguments the spec or the configuration has verbatim."""
     return [one for one in given if one in (*case.spec.runtime.args, *case.runtime.args)]
 
 
 @ALL
-def test_the_fetcher_understands_what_it_is_told(case: Resolved) -> None:
+def test_the_fetcher_understands_what_it_is_told(case: EffectiveSpec) -> None:
     model, credentials = case.spec.model, case.spec.model.credentials
     found, _log = read_arguments(arguments(case, CONTAINER_FETCH))
     assert (found.uri, found.name, found.version) == (model.uri, model.name, model.version)
@@ -68,7 +68,7 @@ def test_every_flag_of_the_fetcher_is_rendered_by_a_case() -> None:
 
 @ALL
 @pytest.mark.parametrize("container", [CONTAINER_SERVER, CONTAINER_FRONT])
-def test_the_server_and_the_front_know_every_flag(case: Resolved, container: str) -> None:
+def test_the_server_and_the_front_know_every_flag(case: EffectiveSpec, container: str) -> None:
     given = arguments(case, container)
     if not given:
         assert container == CONTAINER_FRONT
@@ -85,7 +85,7 @@ def test_the_server_and_the_front_know_every_flag(case: Resolved, container: str
     _check_endpoint(case, line, container)
 
 
-def _check_endpoint(case: Resolved, line: CommandLine, container: str) -> None:
+def _check_endpoint(case: EffectiveSpec, line: CommandLine, container: str) -> None:
     """What a spec says of its endpoint arrives at the server that has the pod's ports."""
     settings, endpoint = line.settings, case.spec.endpoint
     if endpoint.timeout_seconds:

@@ -10,7 +10,7 @@ import yaml
 from serval_contract.schemes import OCI
 from serval_operator.api.capabilities import CAPABILITIES, DEVICE_REPORT
 from serval_operator.config import Configuration, FrontSettings, parse_configuration
-from serval_operator.kinds.model_deployment.effective_spec import Resolved
+from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
 from serval_operator.kinds.model_deployment.resolve import resolve
 from serval_operator.kinds.model_deployment.spec import ModelSpec, parse_spec
 
@@ -68,14 +68,14 @@ FRONTED: Configuration = replace(CONFIGURATION, front=FRONT)
 
 def resolved(
     name: str = "digits", *, image_volumes: bool = False, front: bool = False, **spec: Any
-) -> Resolved:
+) -> EffectiveSpec:
     """A spec, resolved; fields by keyword, over one small https model."""
     source = {"uri": "https://models.example.com/digits.tar.gz", **spec.pop("model", {})}
     whole = parse_spec(name, {**spec, "model": source})
     return come_to(whole, image_volumes=image_volumes, front=front)
 
 
-def come_to(spec: ModelSpec, *, image_volumes: bool = False, front: bool = False) -> Resolved:
+def come_to(spec: ModelSpec, *, image_volumes: bool = False, front: bool = False) -> EffectiveSpec:
     """What a spec comes to, on nodes that mount images as volumes or that do not."""
     found = resolve(spec, FRONTED if front else CONFIGURATION)
     return replace(found, image_volume=image_volumes and spec.model.scheme == OCI.name)

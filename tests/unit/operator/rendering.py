@@ -5,12 +5,12 @@ from __future__ import annotations
 from serval_operator.api.blocks.rollout import IN_PLACE, SURGE
 from serval_operator.api.naming import Manifest
 from serval_operator.api.snapshots import OwnerView
-from serval_operator.kinds.model_deployment.effective_spec import Resolved
+from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
 from serval_operator.kinds.model_deployment.manifests.deployment import deployment, pod_template
 from serval_operator.kinds.model_deployment.revision_key import revision_key
 
 
-def rendered(model: OwnerView, resolved: Resolved) -> Manifest:
+def rendered(model: OwnerView, resolved: EffectiveSpec) -> Manifest:
     """The whole Deployment of a resolved spec."""
     key = revision_key(resolved.spec, fronted=resolved.front is not None)
     return deployment(
@@ -18,6 +18,6 @@ def rendered(model: OwnerView, resolved: Resolved) -> Manifest:
         template=pod_template(model, resolved, key),
         revision=key,
         replicas=resolved.spec.wanted_replicas,
-        strategy=IN_PLACE if resolved.resource_name else SURGE,
-        rollout=resolved.rollout,
+        strategy=IN_PLACE if resolved.placement.resource_name else SURGE,
+        rollout=resolved.spec.rollout,
     )

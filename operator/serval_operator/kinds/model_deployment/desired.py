@@ -13,6 +13,7 @@ from serval_operator.api.facts import Facts
 from serval_operator.api.naming import Manifest, digest
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.observation import Observed
+from serval_operator.api.placement import Placement
 from serval_operator.api.resources import (
     AUTOSCALERS,
     DEPLOYMENTS,
@@ -22,9 +23,8 @@ from serval_operator.api.resources import (
     Resource,
 )
 from serval_operator.api.snapshots import DeploymentView, OwnerView, PodView, RevisionView
-from serval_operator.cluster.node_fit import Request
 from serval_operator.config import Configuration
-from serval_operator.kinds.model_deployment.effective_spec import Resolved
+from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
 from serval_operator.kinds.model_deployment.image_volumes import mounts_model
 from serval_operator.kinds.model_deployment.manifests.autoscaler import autoscaler
 from serval_operator.kinds.model_deployment.manifests.deployment import deployment, pod_template
@@ -34,11 +34,11 @@ from serval_operator.kinds.model_deployment.manifests.service import headless_se
 from serval_operator.kinds.model_deployment.resolve import resolve
 from serval_operator.kinds.model_deployment.revision_key import revision_key
 from serval_operator.kinds.model_deployment.spec import parse_spec
-from serval_operator.workload.rollout import Wish
+from serval_operator.workload.workload import Workload
 
 
 @dataclass(frozen=True, slots=True)
-class Aim:
+class Desired:
     """What should be, before anything is known of what there is.
 
     Parameters
@@ -51,21 +51,25 @@ class Aim:
         today.
     """
 
-    resolved: Resolved
-    wish: Wish
-    request: Request
+    resolved: EffectiveSpec
+    workload: Workload
     template: dict[str, Any]
     facts: Facts
 
     @property
     def revision(self) -> str:
         """Key of the newest revision."""
-        return self.wish.revision
+        return self.workload.revision
 
     @property
     def wanted(self) -> int:
         """Pods that should run."""
-        return self.wish.wanted
+        return self.workload.wanted
+
+    @property
+    def placement(self) -> Placement:
+        """What each pod of the newest revision asks of a node."""
+        return self.workload.placement
 
     @property
     def credentials(self) -> str:
@@ -80,12 +84,12 @@ class Aim:
         return credentials.service_account_name if credentials else ""
 
 
-def take_aim(
+def compute_desired(
     model: OwnerView,
     configuration: Configuration,
     records: Sequence[RevisionView] = (),
     nodes: Sequence[NodeView] = (),
-) -> Aim:
+) -> Desired:
     """Read a ModelDeployment under a configuration.
 
     Parameters
@@ -107,32 +111,25 @@ def take_aim(
     if spec.model.scheme == OCI.name:
         resolved = replace(resolved, image_volume=mounts_model(resolved, kept, nodes))
     facts = kept.facts() if kept else facts_of(resolved)
-    asked = facts.placement
-    return Aim(
+    return Desired(
         resolved=resolved,
         facts=facts,
-        wish=Wish(
+        workload=Workload(
             revision=key,
             wanted=spec.wanted_replicas,
-            asked=spec.rollout.strategy,
-            devices=bool(asked.resource_name),
-            on_failure=spec.rollout.on_failure,
-            deadline_seconds=spec.rollout.start_deadline_seconds,
-        ),
-        request=Request(
-            resource_name=asked.resource_name,
-            count=asked.count,
-            node_selector=asked.node_selector,
-            tolerations=asked.tolerations,
-            architectures=asked.architectures,
-            scalable=resolved.scalable,
-            when_unavailable=resolved.when_unavailable,
+            rollout=spec.rollout,
+            # What an administrator says of nodes to come is read anew, whatever was recorded.
+            placement=replace(
+                facts.placement,
+                scalable=resolved.placement.scalable,
+                when_unavailable=resolved.placement.when_unavailable,
+            ),
         ),
         template=pod_template(model, resolved, key),
     )
 
 
-def _key(resolved: Resolved, records: Sequence[RevisionView]) -> str:
+def _key(resolved: EffectiveSpec, records: Sequence[RevisionView]) -> str:
     """Key of the newest revision.
 
     A front is decided once for a revision: a runtime that has learned since what the front is there for
@@ -146,23 +143,23 @@ def _key(resolved: Resolved, records: Sequence[RevisionView]) -> str:
     return revision_key(spec)
 
 
-def outdated(aim: Aim, kept: RevisionView | None) -> bool:
+def outdated(desired: Desired, kept: RevisionView | None) -> bool:
     """Whether the operator would render other pods today than when the revision was made."""
-    return kept is not None and kept.template_digest != digest(aim.template)
+    return kept is not None and kept.template_digest != digest(desired.template)
 
 
-def template_of(aim: Aim, key: str, kept: RevisionView | None) -> dict[str, Any]:
+def template_of(desired: Desired, key: str, kept: RevisionView | None) -> dict[str, Any]:
     """Pod template of a revision: as it was rendered when the revision was made, else as it would be now."""
-    return aim.template if kept is None or kept.key != key else kept.template()
+    return desired.template if kept is None or kept.key != key else kept.template()
 
 
-def reporting(aim: Aim, observed: Observed) -> Sequence[PodView]:
+def reporting(desired: Desired, observed: Observed) -> Sequence[PodView]:
     """Pods of the newest revision that hold a device and report what they run on."""
-    applies = bool(aim.request.resource_name) and DEVICE_REPORT.name in aim.facts.capabilities
-    return observed.newest(aim.revision) if applies else ()
+    applies = bool(desired.placement.resource_name) and DEVICE_REPORT.name in desired.facts.capabilities
+    return observed.newest(desired.revision) if applies else ()
 
 
-def running(aim: Aim, kept: RevisionView | None) -> Facts:
+def running(desired: Desired, kept: RevisionView | None) -> Facts:
     """Facts about the pods of the revision that the Deployment carries.
 
     Parameters
@@ -170,7 +167,7 @@ def running(aim: Aim, kept: RevisionView | None) -> Facts:
     kept:
         That revision; None where none is recorded yet.
     """
-    return kept.facts() if kept and kept.key != aim.revision else aim.facts
+    return kept.facts() if kept and kept.key != desired.revision else desired.facts
 
 
 def halted(model: OwnerView, held: DeploymentView, kept: RevisionView) -> Children:
@@ -193,10 +190,16 @@ def halted(model: OwnerView, held: DeploymentView, kept: RevisionView) -> Childr
 
 
 def children(
-    model: OwnerView, aim: Aim, *, template: dict[str, Any], revision: str, replicas: int, strategy: Strategy
+    model: OwnerView,
+    desired: Desired,
+    *,
+    template: dict[str, Any],
+    revision: str,
+    replicas: int,
+    strategy: Strategy,
 ) -> Children:
     """Whole manifests of all children but the revisions, in the order of their making."""
-    spec = aim.resolved.spec
+    spec = desired.resolved.spec
     workload = deployment(
         model,
         template=template,

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from serval_operator.api.nodes import NodeView, mounts_images
 from serval_operator.api.snapshots import RevisionView
 from serval_operator.api.unstructured import mapping, mappings
-from serval_operator.cluster.node_fit import Request, missing_labels, untolerated
-from serval_operator.kinds.model_deployment.effective_spec import Resolved
+from serval_operator.cluster.node_fit import missing_labels, untolerated
+from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
 
 
-def mounts_model(resolved: Resolved, kept: RevisionView | None, nodes: Sequence[NodeView]) -> bool:
+def mounts_model(resolved: EffectiveSpec, kept: RevisionView | None, nodes: Sequence[NodeView]) -> bool:
     """Whether every node that may take a pod can mount an image as a volume: one that cannot refuses the pod.
 
     It is decided once for a revision. Nodes come and go, and what runs is not to be called outdated for it.
@@ -26,9 +26,7 @@ def mounts_model(resolved: Resolved, kept: RevisionView | None, nodes: Sequence[
     if kept is not None:
         volumes = mappings(mapping(kept.template(), "spec"), "volumes")
         return any("image" in volume for volume in volumes)
-    request = Request(
-        "", 0, resolved.node_selector, resolved.tolerations, architectures=resolved.runtime.architectures
-    )
+    request = resolved.placement
     able = [
         mounts_images(node)
         for node in nodes

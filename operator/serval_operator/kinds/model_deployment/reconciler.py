@@ -20,13 +20,13 @@ from serval_operator.constants import (
 )
 from serval_operator.errors import InvalidSpec
 from serval_operator.kinds.model_deployment.desired import (
-    Aim,
+    Desired,
     children,
+    compute_desired,
     halted,
     outdated,
     reporting,
     running,
-    take_aim,
     template_of,
 )
 from serval_operator.kinds.model_deployment.revision_keeper import Upkeep
@@ -109,7 +109,7 @@ class ModelReconciler:
         observed = self._gatherer.observe(model, warnings)
         pauses = [again]
         try:
-            aim = take_aim(model, self._configuration, observed.revisions, self._gatherer.nodes())
+            desired = compute_desired(model, self._configuration, observed.revisions, self._gatherer.nodes())
         except InvalidSpec as error:
             readiness = assess(
                 observed, wanted=0, revision="", suspended=False, blocked=Blocked(error.reason, error.message)
@@ -117,11 +117,16 @@ class ModelReconciler:
             status = build_status(observed, readiness, None, "")
             await self._halt(observed)
         else:
-            decision = await self._decider.decide(observed, aim.wish, aim.request, crowd=len(self.waiting))
-            blocked, pause = await self._act(observed, aim, decision)
+            decision = await self._decider.decide(observed, desired.workload, crowd=len(self.waiting))
+            blocked, pause = await self._act(observed, desired, decision)
             observed = self._gatherer.observe(model, warnings)
-            readiness, status = self._judge(observed, aim, decision, blocked)
-            pauses += [pause, decision.again, _deadline(observed, aim), await self._give_up(observed, aim)]
+            readiness, status = self._judge(observed, desired, decision, blocked)
+            pauses += [
+                pause,
+                decision.again,
+                _deadline(observed, desired),
+                await self._give_up(observed, desired),
+            ]
         self._measure(key, observed, readiness)
         judgement = Judgement(status, readiness.conditions, told=(ACCELERATOR_IN_USE,))
         pauses.append(await self._publisher.publish(model, judgement))
@@ -129,32 +134,32 @@ class ModelReconciler:
         return min((pause for pause in pauses if pause is not None), default=None)
 
     async def _act(
-        self, observed: Observed, aim: Aim, decision: Decision
+        self, observed: Observed, desired: Desired, decision: Decision
     ) -> tuple[Blocked | None, float | None]:
         """Make the children what they should be; what blocks, and when to try again."""
         model, rollout = observed.model, decision.rollout
-        barred = await self._upkeep.barred(model, aim, observed)
+        barred = await self._upkeep.barred(model, desired, observed)
         if barred:
             await self._halt(observed)
             return barred, RETRY_REFUSED
         kept = observed.revision(rollout.revision)
         wanted = children(
             model,
-            aim,
-            template=template_of(aim, rollout.revision, kept),
+            desired,
+            template=template_of(desired, rollout.revision, kept),
             revision=rollout.revision,
             replicas=rollout.replicas,
             strategy=rollout.strategy,
         )
         # Side by side: neither needs the other, and a rollout should not wait for its own record.
         blocked = await all_of(
-            [self._applier.apply(model, wanted, observed), self._upkeep.record(model, aim, observed)]
+            [self._applier.apply(model, wanted, observed), self._upkeep.record(model, desired, observed)]
         )
-        in_use = {aim.revision, rollout.revision, str(model.status.get("servingRevision") or "")}
+        in_use = {desired.revision, rollout.revision, str(model.status.get("servingRevision") or "")}
         in_use |= {pod.revision for pod in observed.pods}
         if observed.deployment:
             in_use.add(observed.deployment.revision)
-        await self._upkeep.pin(model, aim, observed)
+        await self._upkeep.pin(model, desired, observed)
         await self._upkeep.tidy(observed, in_use=in_use, trim=decision.damping.trim)
         return (blocked, RETRY_REFUSED) if blocked else (rollout.blocked, None)
 
@@ -167,47 +172,53 @@ class ModelReconciler:
             await self._applier.apply(model, halted(model, held, kept), observed)
 
     def _judge(
-        self, observed: Observed, aim: Aim, decision: Decision, blocked: Blocked | None
+        self, observed: Observed, desired: Desired, decision: Decision, blocked: Blocked | None
     ) -> tuple[Readiness, Status]:
         """What there is to say now."""
-        late, _ = overdue(observed, aim.revision, aim.wish.deadline_seconds)
-        kept = observed.revision(aim.revision)
+        late, _ = overdue(observed, desired.revision, desired.workload.deadline_seconds)
+        kept = observed.revision(desired.revision)
         carried = decision.rollout.revision
         readiness = assess(
             observed,
-            wanted=aim.wanted,
-            revision=aim.revision,
-            suspended=aim.resolved.spec.suspend,
+            wanted=desired.wanted,
+            revision=desired.revision,
+            suspended=desired.resolved.spec.suspend,
             blocked=blocked,
             in_place=is_in_place(decision),
             accelerator=accelerator_condition(
-                observed, aim.request, decision.verdict, revision=aim.revision, wanted=aim.wanted
+                observed,
+                desired.placement,
+                decision.verdict,
+                revision=desired.revision,
+                wanted=desired.wanted,
             ),
-            deadline=aim.wish.deadline_seconds if late else None,
-            credentials=aim.credentials,
-            outdated=outdated(aim, kept),
-            in_use=self._devices.condition(observed.model, reporting(aim, observed), aim.request),
+            deadline=desired.workload.deadline_seconds if late else None,
+            credentials=desired.credentials,
+            outdated=outdated(desired, kept),
+            in_use=self._devices.condition(observed.model, reporting(desired, observed), desired.placement),
         )
         status = build_status(
             observed,
             readiness,
-            aim.resolved,
-            aim.revision,
+            desired.resolved,
+            desired.revision,
             carried=carried,
-            facts=running(aim, observed.revision(carried)),
+            facts=running(desired, observed.revision(carried)),
             strategy=decision.rollout.strategy,
-            accelerator=accelerator_status(aim.request, decision.verdict, lacking=decision.lacking),
-            pinned=self._upkeep.is_pinned(observed.model, aim),
+            accelerator=accelerator_status(desired.placement, decision.verdict, lacking=decision.lacking),
+            pinned=self._upkeep.is_pinned(observed.model, desired),
         )
         return readiness, status
 
-    async def _give_up(self, observed: Observed, aim: Aim) -> float | None:
+    async def _give_up(self, observed: Observed, desired: Desired) -> float | None:
         """Write down a revision that failed for good; 0 where there is something to go back to now."""
-        kept = observed.revision(aim.revision)
+        kept = observed.revision(desired.revision)
         if kept is None or kept.failed_reason:
             return None
-        verdicts = [judge(pod, observed.warnings.get(pod.uid, ())) for pod in observed.newest(aim.revision)]
-        failure = failed_now(observed, aim.wish, verdicts)
+        verdicts = [
+            judge(pod, observed.warnings.get(pod.uid, ())) for pod in observed.newest(desired.revision)
+        ]
+        failure = failed_now(observed, desired.workload, verdicts)
         if failure is None:
             return None
         # A record that is gone is made anew once the watch has told so.
@@ -239,9 +250,9 @@ class ModelReconciler:
         self._meter.conditions(key, ())
 
 
-def _deadline(observed: Observed, aim: Aim) -> float | None:
+def _deadline(observed: Observed, desired: Desired) -> float | None:
     """Seconds until a pod passes its deadline, if one may."""
-    _, due = overdue(observed, aim.revision, aim.wish.deadline_seconds)
+    _, due = overdue(observed, desired.revision, desired.workload.deadline_seconds)
     return due
 
 

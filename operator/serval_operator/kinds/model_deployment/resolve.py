@@ -7,16 +7,17 @@ from collections.abc import Iterable
 from serval_operator.api.blocks.names import AUTO
 from serval_operator.api.blocks.scheduling import Accelerator
 from serval_operator.api.capabilities import FRONT_NEEDS, Capability, asked_capabilities
+from serval_operator.api.placement import Placement
 from serval_operator.config import Configuration, FrontSettings, Profile, Runtime
 from serval_operator.errors import InvalidSpec
-from serval_operator.kinds.model_deployment.effective_spec import Resolved
+from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
 from serval_operator.kinds.model_deployment.spec import ModelSpec
 from serval_operator.reasons import UNKNOWN_PROFILE, UNKNOWN_RUNTIME, UNSUPPORTED_SPEC
 
 _NO_PROFILE = Profile(name="", resource_name="", node_selector={}, tolerations=(), scalable=False)
 
 
-def resolve(spec: ModelSpec, configuration: Configuration) -> Resolved:
+def resolve(spec: ModelSpec, configuration: Configuration) -> EffectiveSpec:
     """Look up what the spec names.
 
     Raises
@@ -30,20 +31,22 @@ def resolve(spec: ModelSpec, configuration: Configuration) -> Resolved:
     accelerator, scheduling = spec.accelerator, spec.scheduling
     profile = _profile(accelerator, configuration)
     resource = (accelerator.resource_name if accelerator else "") or profile.resource_name
-    return Resolved(
+    return EffectiveSpec(
         spec=spec,
         runtime=runtime,
         fetch=configuration.fetch,
         image=runtime.image(profile.name or _kin(resource, runtime, configuration)),
-        accelerator=(accelerator.profile or accelerator.resource_name) if accelerator else "",
-        resource_name=resource,
-        resource_count=accelerator.count if accelerator and resource else 0,
-        node_selector={**profile.node_selector, **scheduling.node_selector},
-        tolerations=(*profile.tolerations, *scheduling.tolerations),
+        placement=Placement(
+            resource_name=resource,
+            count=accelerator.count if accelerator and resource else 0,
+            accelerator=(accelerator.profile or accelerator.resource_name) if accelerator else "",
+            node_selector={**profile.node_selector, **scheduling.node_selector},
+            tolerations=(*profile.tolerations, *scheduling.tolerations),
+            architectures=runtime.architectures,
+            scalable=profile.scalable,
+            when_unavailable=accelerator.when_unavailable if accelerator else AUTO,
+        ),
         runtime_class=scheduling.runtime_class_name or profile.runtime_class,
-        scalable=profile.scalable,
-        when_unavailable=accelerator.when_unavailable if accelerator else AUTO,
-        rollout=spec.rollout,
         front=_front(spec, runtime, configuration),
     )
 

@@ -21,7 +21,7 @@ from serval_operator.constants import (
     ANNOTATION_SERVED,
 )
 from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError
-from serval_operator.kinds.model_deployment.desired import Aim
+from serval_operator.kinds.model_deployment.desired import Desired
 from serval_operator.kinds.model_deployment.manifests.pin import pin
 from serval_operator.kinds.model_deployment.manifests.revision import revision_record
 from serval_operator.kinds.model_deployment.service_account_policy import judge_service_account
@@ -46,20 +46,20 @@ class Upkeep:
         self._memory = memory
         self._pinned: dict[Key, tuple[str, str]] = {}
 
-    async def barred(self, model: OwnerView, aim: Aim, observed: Observed) -> Blocked | None:
+    async def barred(self, model: OwnerView, desired: Desired, observed: Observed) -> Blocked | None:
         """Why the pods of a new revision may not run as the ServiceAccount that the spec names.
 
         It is asked once, before the revision is recorded: what runs is not stopped by it.
         """
-        if observed.revision(aim.revision) or not aim.service_account:
+        if observed.revision(desired.revision) or not desired.service_account:
             return None
         try:
-            account = await self._api.get(SERVICE_ACCOUNTS, model.namespace, aim.service_account)
+            account = await self._api.get(SERVICE_ACCOUNTS, model.namespace, desired.service_account)
         except Forbidden as error:
-            return refusal(f"{SERVICE_ACCOUNTS.kind}/{aim.service_account}", error)
-        return judge_service_account(aim.service_account, account)
+            return refusal(f"{SERVICE_ACCOUNTS.kind}/{desired.service_account}", error)
+        return judge_service_account(desired.service_account, account)
 
-    async def record(self, model: OwnerView, aim: Aim, observed: Observed) -> Blocked | None:
+    async def record(self, model: OwnerView, desired: Desired, observed: Observed) -> Blocked | None:
         """Keep the newest revision's template, unless it is kept already; what the API server has against it.
 
         The revision that served until now is marked, so that it can be gone back to.
@@ -69,13 +69,13 @@ class Upkeep:
         KubeError
             Something transient.
         """
-        if observed.revision(aim.revision):
+        if observed.revision(desired.revision):
             return None
         manifest = revision_record(
             model,
-            key=aim.revision,
-            template=aim.template,
-            facts=aim.facts,
+            key=desired.revision,
+            template=desired.template,
+            facts=desired.facts,
             number=next_number(observed.revisions),
         )
         try:
@@ -93,7 +93,7 @@ class Upkeep:
         blocked = conflict(model, f"{CONTROLLER_REVISIONS.kind}/{view.name}", view) if view else None
         if blocked:
             return blocked
-        _log.debug("recorded revision %s", aim.revision)
+        _log.debug("recorded revision %s", desired.revision)
         for one in observed.revisions:
             if one.key == model.status.get("servingRevision") and not one.served:
                 await self._mark(one, {ANNOTATION_SERVED: TRUE})
@@ -105,12 +105,12 @@ class Upkeep:
             record, {ANNOTATION_FAILED_REASON: failure.reason, ANNOTATION_FAILED_MESSAGE: failure.message}
         )
 
-    async def pin(self, model: OwnerView, aim: Aim, observed: Observed) -> None:
+    async def pin(self, model: OwnerView, desired: Desired, observed: Observed) -> None:
         """Bind replicas to come to the version that the first one found."""
-        if aim.resolved.spec.model.version is not None or self.is_pinned(model, aim):
+        if desired.resolved.spec.model.version is not None or self.is_pinned(model, desired):
             return
-        record = observed.revision(aim.revision)
-        results = (fetch_result(pod) for pod in observed.newest(aim.revision))
+        record = observed.revision(desired.revision)
+        results = (fetch_result(pod) for pod in observed.newest(desired.revision))
         found = next((one for one in results if one and one.version is not None and one.digest), None)
         if record is None or found is None or found.version is None:
             return
@@ -123,16 +123,16 @@ class Upkeep:
         except (Forbidden, Invalid) as error:
             _log.warning("replicas cannot be bound to version %d: %s", found.version, error.message)
             return
-        self._pinned[model.key] = (model.uid, aim.revision)
+        self._pinned[model.key] = (model.uid, desired.revision)
 
-    def is_pinned(self, model: OwnerView, aim: Aim) -> bool:
+    def is_pinned(self, model: OwnerView, desired: Desired) -> bool:
         """Whether replicas to come are bound to one version and digest."""
-        if aim.resolved.spec.model.version is not None:
+        if desired.resolved.spec.model.version is not None:
             return False
-        if self._pinned.get(model.key) == (model.uid, aim.revision):
+        if self._pinned.get(model.key) == (model.uid, desired.revision):
             return True
         known = model.status.get("model") or {}
-        return bool(known.get("pinned")) and model.status.get("revision") == aim.revision
+        return bool(known.get("pinned")) and model.status.get("revision") == desired.revision
 
     def forget(self, key: Key) -> None:
         """Forget an object that is gone."""

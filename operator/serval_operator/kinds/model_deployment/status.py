@@ -14,7 +14,7 @@ from serval_operator.api.naming import selector
 from serval_operator.api.observation import Observed
 from serval_operator.api.snapshots import OwnerView, PodView
 from serval_operator.constants import MAX_MESSAGE
-from serval_operator.kinds.model_deployment.effective_spec import Resolved
+from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
 from serval_operator.pods.pod_state import Verdict, fetch_result
 from serval_operator.reasons import SERVING
 from serval_operator.workload.readiness import Readiness
@@ -27,7 +27,7 @@ MOST_PLACES = 1000
 def build_status(
     observed: Observed,
     readiness: Readiness,
-    resolved: Resolved | None,
+    resolved: EffectiveSpec | None,
     revision: str,
     *,
     carried: str = "",
@@ -91,7 +91,7 @@ def _serving(model: OwnerView, readiness: Readiness, revision: str) -> str:
 
 def _description(
     observed: Observed,
-    resolved: Resolved | None,
+    resolved: EffectiveSpec | None,
     revision: str,
     facts: Facts | None,
     strategy: Strategy | None,
@@ -126,7 +126,7 @@ def _placement(observed: Observed) -> list[dict[str, Any]]:
     return [nodes[node] for node in sorted(nodes)[:MOST_PLACES]]
 
 
-def _endpoints(model: OwnerView, resolved: Resolved, facts: Facts) -> dict[str, str]:
+def _endpoints(model: OwnerView, resolved: EffectiveSpec, facts: Facts) -> dict[str, str]:
     host = f"{model.name}.{model.namespace}.svc"
     endpoints = {
         "grpc": f"{host}:{PORT_GRPC}",
@@ -137,7 +137,7 @@ def _endpoints(model: OwnerView, resolved: Resolved, facts: Facts) -> dict[str, 
     return endpoints
 
 
-def served_model(observed: Observed, resolved: Resolved, revision: str) -> dict[str, Any]:
+def served_model(observed: Observed, resolved: EffectiveSpec, revision: str) -> dict[str, Any]:
     """What the pods of the newest revision fetched; what was known of that revision while none tells."""
     served: dict[str, Any] = {"name": resolved.spec.model.name}
     pods = sorted((pod for pod in observed.living() if pod.revision == revision), key=_ready_first)

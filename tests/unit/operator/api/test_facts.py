@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 
-from serval_operator.api.facts import Facts, Placement, parse_facts
+from serval_operator.api.facts import Facts, parse_facts
+from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import parse_owner
 from serval_operator.kinds.model_deployment.manifests.deployment import pod_template
 from serval_operator.kinds.model_deployment.manifests.revision import facts_of

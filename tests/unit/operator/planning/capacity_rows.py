@@ -7,8 +7,8 @@ from typing import Any
 from serval_operator.api.device_holders import PodHold
 from serval_operator.api.naming import Key
 from serval_operator.api.nodes import NodeView, parse_node
+from serval_operator.api.placement import Placement
 from serval_operator.cluster.capacity import CapacityVerdict, Growth, Supply, judge_capacity
-from serval_operator.cluster.node_fit import Request
 
 BOARD = "example.com/board"
 NAMESPACE = "vision"
@@ -57,10 +57,10 @@ def hold(
     return PodHold(namespace, f"{model}-pod", on, owner, {BOARD: count})
 
 
-def request(count: int = 1, resource: str = BOARD, **fields: Any) -> Request:
+def request(count: int = 1, resource: str = BOARD, **fields: Any) -> Placement:
     """What one pod asks for."""
     given = {"node_selector": {}, "tolerations": (), **fields}
-    return Request(resource, count, **given)
+    return Placement(resource, count, **given)
 
 
 def judged(

@@ -11,14 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
 from random import Random
+from typing import Any
 
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.naming import Key
 from serval_operator.api.observation import Observed
+from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import PodView, RevisionView, parse_deployment, parse_owner, parse_pod
 from serval_operator.pods.pod_state import judge
 from serval_operator.pods.refused_pod_backoff import Damping, plan_damping
-from serval_operator.workload.rollout import Rollout, Wish, failed_now, heading, plan_rollout
+from serval_operator.workload.rollout import Rollout, failed_now, heading, plan_rollout
+from serval_operator.workload.workload import Workload
 from support import gen
 
 STEP = 0.1
@@ -27,10 +30,26 @@ NOT_THERE = gen.fetch_failure("ModelNotFound", "nothing is there")
 OLD, NEW = "aaaaaaaaaa", "bbbbbbbbbb"
 
 
-def wish(revision: str = NEW, wanted: int = 1, **changed: object) -> Wish:
-    """Wish of a ModelDeployment with a device in each pod and everything else by default."""
-    plain = Wish(revision, wanted, asked="Auto", devices=True, on_failure="Hold", deadline_seconds=1800)
-    return replace(plain, **changed)
+GPU = Placement("nvidia.com/gpu", 1)
+_OF_THE_ROLLOUT = {
+    "asked": "strategy",
+    "on_failure": "on_failure",
+    "deadline_seconds": "start_deadline_seconds",
+}
+
+
+def workload(revision: str = NEW, wanted: int = 1, **changed: Any) -> Workload:
+    """A workload with a device in each pod and everything else by default; see `changed_workload`."""
+    return changed_workload(Workload(revision, wanted, placement=GPU), **changed)
+
+
+def changed_workload(plain: Workload, **changed: Any) -> Workload:
+    """The same with other fields: its own, those of its rollout, or ``devices``: whether it asks for some."""
+    rollout = {_OF_THE_ROLLOUT[name]: value for name, value in changed.items() if name in _OF_THE_ROLLOUT}
+    rest = {name: value for name, value in changed.items() if name not in {*_OF_THE_ROLLOUT, "devices"}}
+    if "devices" in changed:
+        rest["placement"] = GPU if changed["devices"] else Placement()
+    return replace(plain, rollout=replace(plain.rollout, **rollout), **rest)
 
 
 def record(key: str, number: int = 1, *, failed: str = "", served: bool = False) -> RevisionView:
@@ -96,7 +115,7 @@ class World:
         Revisions whose model cannot be fetched.
     """
 
-    wish: Wish
+    workload: Workload
     devices: Sequence[str]
     refuses: Callable[[str, float], bool] = lambda _device, _now: False
     bad: frozenset[str] = frozenset()
@@ -141,9 +160,9 @@ class World:
         """Another operator takes over: all that the first one had in its head is gone."""
         self._changed, self._again, self._due = True, None, []
 
-    def aim(self, **changed: object) -> None:
+    def edit(self, **changed: Any) -> None:
         """The spec changes."""
-        self.wish, self._changed = replace(self.wish, **changed), True
+        self.workload, self._changed = changed_workload(self.workload, **changed), True
         self.least_ready = self.ready()
 
     @property
@@ -179,11 +198,11 @@ class World:
 
     def plan(self) -> tuple[Rollout, Damping]:
         """Decide as a reconcile does."""
-        observed, aim = self.observe(), self.wish
-        revision = heading(observed, aim, observed.revisions).revision
-        damping = plan_damping(observed, revision=revision, wanted=aim.wanted)
+        observed, wanted = self.observe(), self.workload
+        revision = heading(observed, wanted, observed.revisions).revision
+        damping = plan_damping(observed, revision=revision, wanted=wanted.wanted)
         decide = partial(
-            plan_rollout, observed, aim, records=observed.revisions, damping=damping, refused=None
+            plan_rollout, observed, wanted, records=observed.revisions, damping=damping, refused=None
         )
         rollout = decide(fits=None, capacity_asked=False)
         if rollout.needs.capacity:
@@ -203,13 +222,13 @@ class World:
 
     def _keep(self) -> None:
         """Keep revisions, what is said of them, and which one serves."""
-        key = self.wish.revision
+        key = self.workload.revision
         self.records.setdefault(key, record(key, len(self.records) + 1))
-        if self.carried == key and self.ready(key) >= self.wish.wanted > 0:
+        if self.carried == key and self.ready(key) >= self.workload.wanted > 0:
             self.serving = key
         seen = self.observe()
         verdicts = [judge(pod) for pod in seen.newest(key)]
-        failure: Blocked | None = failed_now(seen, self.wish, verdicts)
+        failure: Blocked | None = failed_now(seen, self.workload, verdicts)
         if failure:
             self.records[key] = replace(self.records[key], failed_reason=failure.reason)
 
@@ -217,7 +236,7 @@ class World:
         if (rollout.revision, rollout.replicas, rollout.strategy == "Surge") != self._asked():
             self.carried, self.replicas = rollout.revision, rollout.replicas
             self.surge, self._changed = rollout.strategy == "Surge", True
-        if rollout.revision == self.wish.revision:
+        if rollout.revision == self.workload.revision:
             self.strategies.append(rollout.strategy)
         gone = {pod.name for pod in damping.trim}
         self._changed |= bool(gone)
@@ -359,7 +378,7 @@ def until(seconds: float) -> Callable[[str, float], bool]:
 
 def running(revision: str, count: int, devices: int, **changed: object) -> World:
     """A revision that serves already with so many replicas."""
-    world = World(wish(revision, count), [f"gpu-{number}" for number in range(devices)]).run(10)
+    world = World(workload(revision, count), [f"gpu-{number}" for number in range(devices)]).run(10)
     assert world.ready(revision) == count
     for name, value in changed.items():
         setattr(world, name, value)

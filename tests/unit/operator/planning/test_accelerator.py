@@ -8,8 +8,8 @@ import pytest
 import yaml
 
 from serval_operator.api.conditions import Condition
+from serval_operator.api.placement import Placement
 from serval_operator.cluster.capacity import CapacityVerdict, Holder
-from serval_operator.cluster.node_fit import Request
 from serval_operator.reasons import CAPACITY_REASONS, CAPACITY_UNKNOWN
 from serval_operator.workload.accelerator_status import (
     MOST_HOLDERS,
@@ -24,8 +24,8 @@ from unit.operator.planning.seeing import seeing
 
 pytestmark = pytest.mark.unit
 
-GPU = Request("nvidia.com/gpu", 2, {}, ())
-NONE = Request("", 0, {}, ())
+GPU = Placement("nvidia.com/gpu", 2)
+NONE = Placement()
 FREE = CapacityVerdict("DeviceFree", "gpu-0 has 2 nvidia.com/gpu free", 2, 1)
 HOLDER = Holder("ModelDeployment", "vision", "resnet", "gpu-0", 2)
 BUSY = CapacityVerdict("AcceleratorBusy", "they are held", 0, 0, (HOLDER,))
@@ -37,7 +37,7 @@ def new(name: str, *options: gen.Option) -> gen.Object:
 
 
 def said(
-    *pods: gen.Object, verdict: CapacityVerdict | None = None, wanted: int = 2, request: Request = GPU
+    *pods: gen.Object, verdict: CapacityVerdict | None = None, wanted: int = 2, request: Placement = GPU
 ) -> Condition | None:
     return accelerator_condition(seeing(*pods), request, verdict, revision=NEW, wanted=wanted)
 

@@ -20,7 +20,7 @@ from serval_operator.pods.refused_pod_backoff import (
     plan_damping,
 )
 from support import gen
-from unit.operator.planning.rolling import NEW, NO_DEVICE, OLD, World, running, until, wish
+from unit.operator.planning.rolling import NEW, NO_DEVICE, OLD, World, running, until, workload
 from unit.operator.planning.seeing import seeing
 
 pytestmark = pytest.mark.unit
@@ -231,7 +231,7 @@ class TestStorms:
     @STORMS
     @given(st.integers(1, 6), st.floats(1.0, 900.0))
     def test_a_start_is_damped_and_heals(self, wanted: int, heals: float) -> None:
-        world = World(wish(OLD, wanted), [f"g{i}" for i in range(wanted)], until(heals), delay=QUICK)
+        world = World(workload(OLD, wanted), [f"g{i}" for i in range(wanted)], until(heals), delay=QUICK)
         world.run(min(heals, 5))
         # All replicas come at once before anything is known, and once more until somebody could look.
         assert world.most_dead <= max(5, 2 * wanted + 2)
@@ -243,7 +243,7 @@ class TestStorms:
         assert world.dead == []
 
     def test_the_tries_go_apart(self) -> None:
-        world = World(wish(OLD, 2), ["a", "b"], until(1e9), delay=QUICK).run(4000)
+        world = World(workload(OLD, 2), ["a", "b"], until(1e9), delay=QUICK).run(4000)
         tries = [at for at, before in zip(world.tries, [-1e9, *world.tries], strict=False) if at - before > 5]
         gaps = [round(later - at) for at, later in pairwise(tries)]
         assert gaps[:2] == pytest.approx([30, 60], abs=3)
@@ -261,7 +261,7 @@ class TestStorms:
         world = running(
             OLD, wanted, devices, delay=QUICK, dice=Random(dice), **sick(min(bad, devices), heals)
         )
-        world.aim(revision=NEW)
+        world.edit(revision=NEW)
         world.run(heals - world.now)
         assert world.most_dead <= 5
         # Where several serve, some go on serving; a single one does where its successor comes beside it.
@@ -275,7 +275,9 @@ class TestStorms:
     def test_a_restart_of_the_operator_forgets_nothing(
         self, wanted: int, heals: float, pauses: list[float]
     ) -> None:
-        world = World(wish(OLD, wanted), [f"g{i}" for i in range(wanted)], until(heals), delay=QUICK).run(5)
+        world = World(workload(OLD, wanted), [f"g{i}" for i in range(wanted)], until(heals), delay=QUICK).run(
+            5
+        )
         world.most_dead = 0
         for pause in pauses:
             world.run(pause)
@@ -288,7 +290,7 @@ class TestStorms:
     @given(st.integers(1, 3), st.floats(11, 300), st.floats(-60, 5))
     def test_a_clock_that_differs_a_little_harms_nobody(self, wanted: int, heals: float, skew: float) -> None:
         devices = [f"g{i}" for i in range(wanted)]
-        world = World(wish(OLD, wanted), devices, until(heals), delay=QUICK, skew=skew).run(5)
+        world = World(workload(OLD, wanted), devices, until(heals), delay=QUICK, skew=skew).run(5)
         world.most_dead = 0
         world.run(heals)
         assert world.most_dead <= 5
@@ -297,17 +299,17 @@ class TestStorms:
 
     def test_a_cure_is_tried_at_once(self) -> None:
         """A new revision begins afresh: what was refused before may be what it cures."""
-        world = World(wish(OLD, 1), ["a"], until(100), delay=QUICK).run(95)
+        world = World(workload(OLD, 1), ["a"], until(100), delay=QUICK).run(95)
         assert world.ready() == 0
         world.run(10)
-        world.aim(revision=NEW)
+        world.edit(revision=NEW)
         world.run(10)
         assert world.ready(NEW) == 1
 
     def test_scaling_down_to_what_runs_ends_it(self) -> None:
-        world = World(wish(OLD, 3), ["a", "b", "c"], lambda device, _: device == "a", delay=QUICK).run(30)
+        world = World(workload(OLD, 3), ["a", "b", "c"], lambda device, _: device == "a", delay=QUICK).run(30)
         assert world.ready() == 2
-        world.aim(wanted=2)
+        world.edit(wanted=2)
         world.run(60)
         assert world.ready() == 2
         assert world.dead == []

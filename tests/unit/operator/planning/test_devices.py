@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 import pytest
 
+from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import parse_owner, parse_pod
-from serval_operator.cluster.node_fit import Request
 from serval_operator.pods.device_report import (
     LONGEST_SAMPLE,
     MOST_SAMPLES,
@@ -26,7 +26,7 @@ pytestmark = pytest.mark.unit
 GPU = DeviceReport(frozenset({"GPU"}), in_use=True)
 CUDA = DeviceReport(frozenset({"CUDA"}), in_use=True)
 CPU = DeviceReport(frozenset({"CPU"}), in_use=False)
-REQUEST = Request("nvidia.com/gpu", 2, {}, ())
+REQUEST = Placement("nvidia.com/gpu", 2)
 
 
 def line(device: str, value: object, *, version: int = 1, model: str = "m") -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from serval_operator.api.nodes import NodeView, parse_node
+from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import parse_owner, parse_revision
 from serval_operator.kinds.model_deployment.image_volumes import mounts_model
 from serval_operator.kinds.model_deployment.manifests.deployment import pod_template
@@ -53,14 +54,14 @@ def test_every_node_that_may_take_the_pod_must_be_able(nodes: list[NodeView], mo
 
 
 def test_nodes_that_the_pod_does_not_select_do_not_count() -> None:
-    picky = replace(IMAGE, node_selector={"pool": "new"})
+    picky = replace(IMAGE, placement=Placement(node_selector={"pool": "new"}))
     nodes = [node(ABLE, pool="new"), node(OLD_KUBELET, pool="old")]
     assert mounts_model(picky, None, nodes)
     assert not mounts_model(picky, None, nodes[1:])
 
 
 def test_nodes_of_another_architecture_do_not_count() -> None:
-    built = replace(IMAGE, runtime=replace(IMAGE.runtime, architectures=("amd64",)))
+    built = replace(IMAGE, placement=Placement(architectures=("amd64",)))
     nodes = [
         node(ABLE, **{"kubernetes.io/arch": "amd64"}),
         node(OLD_KUBELET, **{"kubernetes.io/arch": "arm64"}),

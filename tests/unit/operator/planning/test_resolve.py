@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pytest
 
-from serval_operator.api.blocks.rollout import Rollout
 from serval_operator.config import Configuration
 from serval_operator.errors import InvalidSpec
 from serval_operator.kinds.model_deployment.resolve import resolve
@@ -20,6 +19,11 @@ PROFILE_TOLERATION = {"key": "nvidia.com/gpu", "operator": "Exists", "effect": "
 OWN_TOLERATION = {"key": "sku", "operator": "Equal", "value": "gpu"}
 
 
+def fields_of(record: Any) -> dict[str, Any]:
+    """Fields of a dataclass by name, without going into them."""
+    return {one.name: getattr(record, one.name) for one in fields(record)}
+
+
 class TestResolve:
     @pytest.mark.parametrize(
         ("spec", "expected"),
@@ -30,19 +34,18 @@ class TestResolve:
                     "image": "registry.example/serval-server:1",
                     "accelerator": "",
                     "resource_name": "",
-                    "resource_count": 0,
+                    "count": 0,
                     "node_selector": {},
                     "tolerations": (),
                     "scalable": False,
                     "when_unavailable": "Auto",
-                    "rollout": Rollout(),
                     "image_volume": False,
                     "runtime_class": "",
                 },
             ),
             (
-                {"rollout": {"minReadySeconds": 3}, "accelerator": {"profile": "spot"}},
-                {"scalable": True, "rollout": Rollout(min_ready_seconds=3)},
+                {"accelerator": {"profile": "spot"}},
+                {"scalable": True},
             ),
             (
                 {"accelerator": {"resourceName": "example.com/spot", "whenUnavailable": "Refuse"}},
@@ -54,7 +57,7 @@ class TestResolve:
                     "image": "registry.example/serval-server:1-gpu",
                     "accelerator": "nvidia-gpu",
                     "resource_name": "nvidia.com/gpu",
-                    "resource_count": 2,
+                    "count": 2,
                     "node_selector": {"pool": "gpu", "zone": "a"},
                     "tolerations": (PROFILE_TOLERATION,),
                 },
@@ -81,7 +84,7 @@ class TestResolve:
                     "image": "registry.example/serval-server:1",
                     "accelerator": "amd.com/gpu",
                     "resource_name": "amd.com/gpu",
-                    "resource_count": 3,
+                    "count": 3,
                     "node_selector": {"pool": "amd"},
                     "tolerations": (OWN_TOLERATION,),
                 },
@@ -94,13 +97,13 @@ class TestResolve:
                 {
                     "accelerator": "cpu",
                     "resource_name": "",
-                    "resource_count": 0,
+                    "count": 0,
                     "node_selector": {"pool": "big"},
                 },
             ),
             (
                 {"runtime": {"name": "tensorflow-serving"}, "accelerator": {"profile": "nvidia-gpu"}},
-                {"image": "tensorflow/serving:2.19.1", "resource_count": 1},
+                {"image": "tensorflow/serving:2.19.1", "count": 1},
             ),
             (
                 {
@@ -144,7 +147,8 @@ class TestResolve:
     )
     def test_fields(self, spec: dict[str, Any], expected: dict[str, Any]) -> None:
         found = resolved(**spec)
-        assert {field: getattr(found, field) for field in expected} == expected
+        values = {**fields_of(found), **fields_of(found.placement)}
+        assert {field: values[field] for field in expected} == expected
 
     def test_a_gpu_spelled_out_gets_the_image_for_gpus(self) -> None:
         spelled = resolved(accelerator={"resourceName": "nvidia.com/gpu", "count": 1})

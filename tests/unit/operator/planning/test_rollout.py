@@ -22,7 +22,7 @@ from serval_operator.workload.rollout import (
     plan_rollout,
 )
 from support import gen
-from unit.operator.planning.rolling import NEW, NO_DEVICE, OLD, record, wish
+from unit.operator.planning.rolling import NEW, NO_DEVICE, OLD, record, workload
 from unit.operator.planning.seeing import seeing
 
 pytestmark = pytest.mark.unit
@@ -48,7 +48,7 @@ def plan(
 ) -> Rollout:
     return plan_rollout(
         seen,
-        wish(**asked),
+        workload(**asked),
         records=seen.revisions,
         fits=fits,
         capacity_asked=known,
@@ -84,12 +84,12 @@ class TestHeading:
         self, on_failure: str, records: Sequence[RevisionView], serving: str, revision: str
     ) -> None:
         seen = seeing(READY_OLD, carried=OLD, serving=serving, records=records)
-        found = heading(seen, wish(on_failure=on_failure), records)
+        found = heading(seen, workload(on_failure=on_failure), records)
         assert found.revision == revision
         assert (found.blocked is not None) is (revision != NEW)
 
     def test_keeps_the_reason(self) -> None:
-        found = heading(seeing(serving=OLD), wish(on_failure="Revert"), [self.FAILED, self.SERVED])
+        found = heading(seeing(serving=OLD), workload(on_failure="Revert"), [self.FAILED, self.SERVED])
         text = f"revision {NEW} failed and revision {OLD} serves again: its message"
         assert found == Heading(OLD, Blocked("ModelNotFound", text))
         rollout = plan(
@@ -251,7 +251,7 @@ def kept(
     pod = gen.pod("new", *options, revision=NEW)
     seen = seeing(READY_OLD, pod, carried=NEW, serving=serving, records=known, now=now)
     verdicts = [judge(one) for one in seen.newest(NEW)]
-    return failed_now(seen, wish(on_failure=asked.pop("on_failure", "Revert"), **asked), verdicts)
+    return failed_now(seen, workload(on_failure=asked.pop("on_failure", "Revert"), **asked), verdicts)
 
 
 def restarted(option: gen.Option, times: int) -> gen.Option:
@@ -360,7 +360,7 @@ class TestFailed:
 
     def test_pods_of_other_revisions_say_nothing(self) -> None:
         seen = seeing(gen.pod("old", PERMANENT, revision=OLD), READY_NEW, carried=NEW)
-        assert failed_now(seen, wish(on_failure="Revert"), [judge(pod) for pod in seen.living()]) is None
+        assert failed_now(seen, workload(on_failure="Revert"), [judge(pod) for pod in seen.living()]) is None
 
     def test_the_earliest_step_of_several_pods_is_named(self) -> None:
         pods = [
@@ -371,5 +371,5 @@ class TestFailed:
         seen = seeing(*pods, carried=NEW)
         verdicts = [judge(one) for one in seen.newest(NEW)]
         for order in (verdicts, verdicts[::-1]):
-            found = failed_now(seen, wish(on_failure="Revert", wanted=3), order)
+            found = failed_now(seen, workload(on_failure="Revert", wanted=3), order)
             assert found == Blocked("ModelNotFound", "nothing is there")

@@ -51,7 +51,7 @@ def at_rest(world: World) -> bool:
 def test_a_good_model_replaces_the_old_one(wanted: int, spare: int, times: dict[str, float]) -> None:
     world = running(OLD, wanted, wanted + spare, **times)
     world.strategies.clear()
-    world.aim(revision=NEW)
+    world.edit(revision=NEW)
     world.run(LONG)
     assert serving(world) == (0, wanted)
     assert {pod.revision for pod in world.pods} == {NEW}
@@ -67,7 +67,7 @@ def test_a_good_model_replaces_the_old_one(wanted: int, spare: int, times: dict[
 def test_a_bad_model_costs_no_more_than_its_place(wanted: int, spare: int, times: dict[str, float]) -> None:
     world = running(OLD, wanted, wanted + spare, bad=frozenset({NEW}), **times)
     world.strategies.clear()
-    world.aim(revision=NEW)
+    world.edit(revision=NEW)
     world.run(LONG)
     lost = 0 if spare else 1
     assert serving(world) == (wanted - lost, 0)
@@ -82,7 +82,7 @@ def test_a_bad_model_goes_back_where_that_is_asked_for(
     wanted: int, spare: int, times: dict[str, float]
 ) -> None:
     world = running(OLD, wanted, wanted + spare, bad=frozenset({NEW}), **times)
-    world.aim(revision=NEW, on_failure="Revert")
+    world.edit(revision=NEW, on_failure="Revert")
     world.run(LONG)
     assert serving(world) == (wanted, 0)
     assert world.least_ready >= wanted - (0 if spare else 1)
@@ -93,7 +93,7 @@ def test_a_bad_model_goes_back_where_that_is_asked_for(
     assert at_rest(world)
     # The next attempt is another revision, and it is tried.
     world.bad = frozenset()
-    world.aim(revision=NEWER)
+    world.edit(revision=NEWER)
     world.run(LONG)
     assert world.ready(NEWER) == wanted
     assert plan(world).blocked is None
@@ -103,7 +103,7 @@ def test_a_bad_model_goes_back_where_that_is_asked_for(
 @given(WANTED, TIMES)
 def test_surge_waits_for_a_device_where_that_is_asked_for(wanted: int, times: dict[str, float]) -> None:
     world = running(OLD, wanted, wanted, **times)
-    world.aim(revision=NEW, asked="Surge")
+    world.edit(revision=NEW, asked="Surge")
     world.run(LONG)
     assert serving(world) == (wanted, 0)
     assert world.least_ready == wanted
@@ -117,7 +117,7 @@ def test_surge_waits_for_a_device_where_that_is_asked_for(wanted: int, times: di
 @given(WANTED, SPARE, TIMES)
 def test_in_place_uses_no_spare_device(wanted: int, spare: int, times: dict[str, float]) -> None:
     world = running(OLD, wanted, wanted + spare, **times)
-    world.aim(revision=NEW, asked="InPlace")
+    world.edit(revision=NEW, asked="InPlace")
     most = 0
     for _ in range(int(LONG)):
         world.run(1)
@@ -134,7 +134,7 @@ def test_a_device_that_a_stranger_takes_makes_the_rollout_go_on_in_place(
 ) -> None:
     world = running(OLD, wanted, wanted + 1, **times)
     world.strategies.clear()
-    world.aim(revision=NEW)
+    world.edit(revision=NEW)
     world.run(when)
     held = {pod.device for pod in world.pods}
     free = [device for device in world.devices if device not in held]
@@ -153,7 +153,7 @@ def test_another_operator_may_take_over_at_any_time(
     wanted: int, spare: int, times: dict[str, float], pauses: list[float]
 ) -> None:
     world = running(OLD, wanted, wanted + spare, **times)
-    world.aim(revision=NEW)
+    world.edit(revision=NEW)
     for pause in pauses:
         world.run(pause)
         world.restart()
@@ -168,9 +168,9 @@ def test_the_spec_may_change_in_the_middle(
     wanted: int, spare: int, times: dict[str, float], when: float, then: int
 ) -> None:
     world = running(OLD, wanted, wanted + spare, **times)
-    world.aim(revision=NEW)
+    world.edit(revision=NEW)
     world.run(when)
-    world.aim(revision=NEWER, wanted=then)
+    world.edit(revision=NEWER, wanted=then)
     world.devices = [f"gpu-{number}" for number in range(max(then, wanted) + spare)]
     world.run(2 * LONG)
     assert world.ready(NEWER) == world.ready() == then
@@ -184,16 +184,16 @@ def test_back_to_what_served_in_the_middle(
 ) -> None:
     """A user who takes his change back: the old revision is carried again."""
     world = running(OLD, wanted, wanted + spare, **times)
-    world.aim(revision=NEW)
+    world.edit(revision=NEW)
     world.run(steps * 2.0)
-    world.aim(revision=OLD)
+    world.edit(revision=OLD)
     world.run(LONG)
     assert serving(world) == (wanted, 0)
     assert at_rest(world)
 
 
 def test_a_start_is_no_rollout() -> None:
-    world = World(replace(running(OLD, 1, 1).wish, wanted=3), ["a", "b"])
+    world = World(replace(running(OLD, 1, 1).workload, wanted=3), ["a", "b"])
     world.run(10)
     assert world.ready() == 2
     assert set(world.strategies) == {"InPlace"}

@@ -11,7 +11,7 @@ import yaml
 from serval_operator.api.blocks.rollout import IN_PLACE, SURGE
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.observation import Observed
-from serval_operator.kinds.model_deployment.effective_spec import Resolved
+from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
 from serval_operator.kinds.model_deployment.manifests.revision import facts_of
 from serval_operator.kinds.model_deployment.status import Status, build_status
 from serval_operator.workload.readiness import assess
@@ -33,7 +33,7 @@ OLD = "ffffffffff"
 
 def built(
     seen: Observed,
-    come_to: Resolved | None = None,
+    come_to: EffectiveSpec | None = None,
     *,
     revision: str = gen.REVISION,
     blocked: Blocked | None = None,

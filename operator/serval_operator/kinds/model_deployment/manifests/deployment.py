@@ -17,7 +17,7 @@ from serval_operator.constants import (
     LABEL_OWNER_UID,
     LABEL_REVISION,
 )
-from serval_operator.kinds.model_deployment.effective_spec import Resolved
+from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
 from serval_operator.kinds.model_deployment.manifests.metadata import child, labels
 from serval_operator.kinds.model_deployment.manifests.pod import pod_spec
 
@@ -31,7 +31,7 @@ _ROLLING = {
 }
 
 
-def pod_template(model: OwnerView, resolved: Resolved, revision: str) -> dict[str, Any]:
+def pod_template(model: OwnerView, resolved: EffectiveSpec, revision: str) -> dict[str, Any]:
     """Template of the pods, without the labels of its revision and of its owner's uid.
 
     Parameters
@@ -54,7 +54,7 @@ def pod_template(model: OwnerView, resolved: Resolved, revision: str) -> dict[st
     }
 
 
-def _kept_from(resolved: Resolved) -> dict[str, str]:
+def _kept_from(resolved: EffectiveSpec) -> dict[str, str]:
     """Annotations that keep an identity from all containers but the one that fetches."""
     azure, aws = CONTAINER_SERVER, CONTAINER_SERVER
     if resolved.front:

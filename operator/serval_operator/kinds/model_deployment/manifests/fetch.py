@@ -14,7 +14,7 @@ from serval_contract.schemes import PVC
 from serval_operator.api.blocks.runtime import Batching
 from serval_operator.api.blocks.source import ModelSource
 from serval_operator.constants import CONTAINER_FETCH
-from serval_operator.kinds.model_deployment.effective_spec import Resolved
+from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
 from serval_operator.kinds.model_deployment.manifests.containers import (
     CONTAINER_SECURITY,
     MODELS_MOUNT,
@@ -37,7 +37,7 @@ class Source:
     volume: dict[str, Any]
 
 
-def sources(resolved: Resolved, pin: str) -> list[Source]:
+def sources(resolved: EffectiveSpec, pin: str) -> list[Source]:
     """What the fetch container reads besides the network.
 
     Parameters
@@ -48,7 +48,7 @@ def sources(resolved: Resolved, pin: str) -> list[Source]:
     return list(_sources(resolved, pin))
 
 
-def fetch_container(resolved: Resolved, reads: list[Source]) -> dict[str, Any]:
+def fetch_container(resolved: EffectiveSpec, reads: list[Source]) -> dict[str, Any]:
     """The init container. It writes one version of the model to the volume `models`."""
     fetch = resolved.fetch
     return {
@@ -68,7 +68,7 @@ def fetch_container(resolved: Resolved, reads: list[Source]) -> dict[str, Any]:
     }
 
 
-def _arguments(resolved: Resolved, reads: list[Source]) -> list[str]:
+def _arguments(resolved: EffectiveSpec, reads: list[Source]) -> list[str]:
     model, fetch = resolved.spec.model, resolved.fetch
     arguments = [
         flags.URI(literal(model.uri)),
@@ -105,12 +105,12 @@ def _batching(batching: Batching | None) -> list[str]:
     return [flag(number) for flag, number in numbers.items() if number is not None]
 
 
-def _is_mounted(resolved: Resolved) -> bool:
+def _is_mounted(resolved: EffectiveSpec) -> bool:
     """Whether the kubelet brings the model's files, so that there is nothing to keep a copy of."""
     return resolved.image_volume or resolved.spec.model.scheme == PVC.name
 
 
-def _sources(resolved: Resolved, pin: str) -> Iterator[Source]:
+def _sources(resolved: EffectiveSpec, pin: str) -> Iterator[Source]:
     model = resolved.spec.model
     if model.scheme == PVC.name:
         claim = {"claimName": model.claim, "readOnly": True}

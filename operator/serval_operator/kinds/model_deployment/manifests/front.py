@@ -13,7 +13,7 @@ from serval_contract import server_flags as flags
 from serval_contract.ports import PORT_BEHIND_GRPC, PORT_BEHIND_HTTP, PORT_GRPC, PORT_HTTP
 from serval_operator.config import FrontSettings
 from serval_operator.constants import CONTAINER_FRONT
-from serval_operator.kinds.model_deployment.effective_spec import Resolved
+from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
 from serval_operator.kinds.model_deployment.manifests.containers import (
     CONTAINER_SECURITY,
     endpoint_flags,
@@ -27,7 +27,7 @@ LAST_SECONDS = 5
 """What is left for the server behind, which has no request any more once its front has ended."""
 
 
-def front_container(resolved: Resolved, front: FrontSettings) -> dict[str, Any]:
+def front_container(resolved: EffectiveSpec, front: FrontSettings) -> dict[str, Any]:
     """The front. Startup and readiness ask the model through it, so it is ready only where both are.
 
     It has no volume: what the server behind it reads and writes is not its own.
@@ -44,7 +44,7 @@ def front_container(resolved: Resolved, front: FrontSettings) -> dict[str, Any]:
     }
 
 
-def _arguments(resolved: Resolved) -> list[str]:
+def _arguments(resolved: EffectiveSpec) -> list[str]:
     arguments = [
         flags.PORT(PORT_GRPC),
         flags.REST_API_PORT(PORT_HTTP),

@@ -17,7 +17,7 @@ from serval_operator.api.blocks.scheduling import REQUIRED
 from serval_operator.api.capabilities import RAW_SCORE
 from serval_operator.api.naming import Key, selector
 from serval_operator.constants import CONTAINER_SERVER, LABEL_ARCH, LABEL_HOSTNAME, LABEL_REVISION, LABEL_ZONE
-from serval_operator.kinds.model_deployment.effective_spec import Resolved
+from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
 from serval_operator.kinds.model_deployment.manifests.containers import (
     CONTAINER_SECURITY,
     PRE_STOP_SECONDS,
@@ -42,7 +42,7 @@ BEHIND = "behind-"
 """Before the names of the ports of a server that has a front."""
 
 
-def pod_spec(key: Key, resolved: Resolved, pin: str) -> dict[str, Any]:
+def pod_spec(key: Key, resolved: EffectiveSpec, pin: str) -> dict[str, Any]:
     """Spec of the pod.
 
     Parameters
@@ -57,9 +57,9 @@ def pod_spec(key: Key, resolved: Resolved, pin: str) -> dict[str, Any]:
     optional = {
         "serviceAccountName": credentials.service_account_name if credentials else "",
         "topologySpreadConstraints": _spread(key, resolved),
-        "nodeSelector": dict(resolved.node_selector),
+        "nodeSelector": dict(resolved.placement.node_selector),
         "affinity": _affinity(resolved),
-        "tolerations": [dict(one) for one in resolved.tolerations],
+        "tolerations": [dict(one) for one in resolved.placement.tolerations],
         "imagePullSecrets": [{"name": secret} for secret in _pull_secrets(resolved)],
         "priorityClassName": scheduling.priority_class_name,
         "runtimeClassName": resolved.runtime_class,
@@ -82,7 +82,7 @@ def pod_spec(key: Key, resolved: Resolved, pin: str) -> dict[str, Any]:
     }
 
 
-def _containers(resolved: Resolved, reads: list[Source]) -> dict[str, Any]:
+def _containers(resolved: EffectiveSpec, reads: list[Source]) -> dict[str, Any]:
     fetch, server = fetch_container(resolved, reads), _server(resolved)
     if resolved.front is None:
         return {"initContainers": [fetch], "containers": [server]}
@@ -90,12 +90,12 @@ def _containers(resolved: Resolved, reads: list[Source]) -> dict[str, Any]:
     return {"initContainers": [fetch, server], "containers": [front]}
 
 
-def _grace_seconds(resolved: Resolved) -> int:
+def _grace_seconds(resolved: EffectiveSpec) -> int:
     last = LAST_SECONDS if resolved.front else 0
     return PRE_STOP_SECONDS + resolved.runtime.grace_seconds + last
 
 
-def _pull_secrets(resolved: Resolved) -> list[str]:
+def _pull_secrets(resolved: EffectiveSpec) -> list[str]:
     """Pull secrets; the model's credentials are one where its image is mounted instead of fetched."""
     secrets = [one.name for one in resolved.spec.image_pull_secrets]
     credentials = resolved.spec.model.credentials
@@ -104,9 +104,9 @@ def _pull_secrets(resolved: Resolved) -> list[str]:
     return secrets
 
 
-def _affinity(resolved: Resolved) -> dict[str, Any]:
+def _affinity(resolved: EffectiveSpec) -> dict[str, Any]:
     """Keep the pods on nodes for which the runtime has images; a node selector cannot name several values."""
-    architectures = resolved.runtime.architectures
+    architectures = resolved.placement.architectures
     if not architectures:
         return {}
     expression = {"key": LABEL_ARCH, "operator": "In", "values": list(architectures)}
@@ -115,7 +115,7 @@ def _affinity(resolved: Resolved) -> dict[str, Any]:
     return {"nodeAffinity": required}
 
 
-def _spread(key: Key, resolved: Resolved) -> list[dict[str, Any]]:
+def _spread(key: Key, resolved: EffectiveSpec) -> list[dict[str, Any]]:
     """Spread the pods of a revision over nodes and zones.
 
     Zones are never more than a preference: a hard constraint would shut out every node without a zone.
@@ -141,7 +141,7 @@ def _constraint(key: Key, topology: str, otherwise: str) -> dict[str, Any]:
     }
 
 
-def _server(resolved: Resolved) -> dict[str, Any]:
+def _server(resolved: EffectiveSpec) -> dict[str, Any]:
     spec, runtime = resolved.spec, resolved.runtime
     env = {**dict(runtime.env), **{one.name: literal(one.value) for one in spec.runtime.env}}
     return {
@@ -158,7 +158,7 @@ def _server(resolved: Resolved) -> dict[str, Any]:
     }
 
 
-def _behind(resolved: Resolved) -> dict[str, Any]:
+def _behind(resolved: EffectiveSpec) -> dict[str, Any]:
     """What makes it the server that the front reaches: its readiness is the front's to ask.
 
     The startup probe keeps the liveness probe away until the model is loaded, before which the port is shut.
@@ -172,7 +172,7 @@ def _behind(resolved: Resolved) -> dict[str, Any]:
     }
 
 
-def _server_args(resolved: Resolved) -> list[str]:
+def _server_args(resolved: EffectiveSpec) -> list[str]:
     spec, runtime, fronted = resolved.spec, resolved.runtime, resolved.front is not None
     args = [
         flags.PORT(PORT_BEHIND_GRPC if fronted else PORT_GRPC),
@@ -188,7 +188,7 @@ def _server_args(resolved: Resolved) -> list[str]:
     return [*args, *(literal(arg) for arg in spec.runtime.args if not arg.startswith(kept_back))]
 
 
-def _server_mounts(resolved: Resolved) -> list[dict[str, Any]]:
+def _server_mounts(resolved: EffectiveSpec) -> list[dict[str, Any]]:
     mounts = [mount("models", MODELS_DIR, read_only=True), TMP_MOUNT]
     if resolved.image_volume:
         # The fetch container leaves links into the image, at the same place.
@@ -196,7 +196,7 @@ def _server_mounts(resolved: Resolved) -> list[dict[str, Any]]:
     return mounts
 
 
-def _resources(resolved: Resolved) -> dict[str, Any]:
+def _resources(resolved: EffectiveSpec) -> dict[str, Any]:
     """Requests and limits; an extended resource must stand in both, with the same count.
 
     Quantities become texts, as the API server writes them: 2 and "2" are one revision.
@@ -207,13 +207,13 @@ def _resources(resolved: Resolved) -> dict[str, Any]:
         for side, values in (("requests", resources.requests), ("limits", resources.limits))
         if values
     }
-    if resolved.resource_name:
+    if resolved.placement.resource_name:
         for side in ("requests", "limits"):
-            asked.setdefault(side, {})[resolved.resource_name] = str(resolved.resource_count)
+            asked.setdefault(side, {})[resolved.placement.resource_name] = str(resolved.placement.count)
     return asked
 
 
-def _volumes(resolved: Resolved, reads: list[Source]) -> list[dict[str, Any]]:
+def _volumes(resolved: EffectiveSpec, reads: list[Source]) -> list[dict[str, Any]]:
     # Twice the cap: an archive and what it unpacks to lie side by side for a moment.
     size = str(2 * resolved.fetch.max_bytes)
     return [

@@ -7,7 +7,7 @@ from typing import Any
 
 from serval_contract.ports import PORT_GRPC, PORT_HTTP
 from serval_operator.api.blocks.endpoint import Probe
-from serval_operator.kinds.model_deployment.effective_spec import Resolved
+from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
 from serval_operator.kinds.model_deployment.manifests.containers import PRE_STOP, container_ports
 
 STARTUP = Probe(period_seconds=1, timeout_seconds=2, failure_threshold=1800)
@@ -16,7 +16,7 @@ READINESS = Probe(period_seconds=5, timeout_seconds=2, failure_threshold=2)
 LIVENESS = Probe(period_seconds=10, timeout_seconds=2, failure_threshold=3)
 
 
-def facing(resolved: Resolved) -> dict[str, Any]:
+def facing(resolved: EffectiveSpec) -> dict[str, Any]:
     """What a container has that clients reach: the pod's ports, all probes, and time to leave the Service."""
     return {
         "ports": container_ports(grpc=PORT_GRPC, http=PORT_HTTP),
@@ -27,22 +27,22 @@ def facing(resolved: Resolved) -> dict[str, Any]:
     }
 
 
-def startup(resolved: Resolved, port: str) -> dict[str, Any]:
+def startup(resolved: EffectiveSpec, port: str) -> dict[str, Any]:
     """Whether the wanted version answers for the first time, at a named port."""
     return _probe(_asks_model(resolved, port), STARTUP, resolved.spec.probes.startup)
 
 
-def readiness(resolved: Resolved, port: str) -> dict[str, Any]:
+def readiness(resolved: EffectiveSpec, port: str) -> dict[str, Any]:
     """Whether the wanted version answers now, at a named port."""
     return _probe(_asks_model(resolved, port), READINESS, resolved.spec.probes.readiness)
 
 
-def liveness(resolved: Resolved, port: str) -> dict[str, Any]:
+def liveness(resolved: EffectiveSpec, port: str) -> dict[str, Any]:
     """Whether the process listens. It must not depend on the model: restarting a server cures no model."""
     return _probe({"tcpSocket": {"port": port}}, LIVENESS, resolved.spec.probes.liveness)
 
 
-def _asks_model(resolved: Resolved, port: str) -> dict[str, Any]:
+def _asks_model(resolved: EffectiveSpec, port: str) -> dict[str, Any]:
     """Asks what answers 200 only once the wanted version serves (the status path answers before that)."""
     model = resolved.spec.model
     version = f"/versions/{model.version}" if model.version is not None else ""

@@ -6,15 +6,15 @@ from collections.abc import Mapping
 from typing import Any
 
 from serval_operator.api.capabilities import ADDED_BY_FRONT, RAW_SCORE
-from serval_operator.api.facts import FORMAT, Facts, Placement
+from serval_operator.api.facts import FORMAT, Facts
 from serval_operator.api.naming import Manifest, revision_name
 from serval_operator.api.snapshots import OwnerView
 from serval_operator.constants import LABEL_REVISION
-from serval_operator.kinds.model_deployment.effective_spec import Resolved
+from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
 from serval_operator.kinds.model_deployment.manifests.metadata import metadata
 
 
-def facts_of(resolved: Resolved) -> Facts:
+def facts_of(resolved: EffectiveSpec) -> Facts:
     """Facts about the pods that a spec comes to under today's configuration."""
     capabilities = set(resolved.runtime.capabilities)
     if resolved.front:
@@ -25,14 +25,7 @@ def facts_of(resolved: Resolved) -> Facts:
         runtime=resolved.runtime.name,
         image=resolved.image,
         capabilities=frozenset(capabilities),
-        placement=Placement(
-            accelerator=resolved.accelerator,
-            resource_name=resolved.resource_name,
-            count=resolved.resource_count,
-            node_selector=resolved.node_selector,
-            tolerations=resolved.tolerations,
-            architectures=resolved.runtime.architectures,
-        ),
+        placement=resolved.placement,
     )
 
 
