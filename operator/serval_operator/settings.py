@@ -60,10 +60,9 @@ class Settings:
     """Length of one watch request; it is renewed where it ended. Renewals find nothing: a watch that died is
     noticed by the bookmarks that it lacks, in 130 seconds. But only a renewal asks whether we still may."""
 
-    watch_backoffs: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, *([5.0] * 12))
-    """Pauses between attempts to watch while the API server fails. Short, so that a restarted API server is
-    found again at once; together a minute, so that its upgrade ends no operator. Then the process ends and
-    is started anew."""
+    watch_backoffs: tuple[float, ...] = (0.25, 0.5, 1.0, 2.0, 5.0)
+    """Pauses between attempts to watch while the API server fails; the last one is repeated. They are short,
+    so that a restarted API server is found again at once."""
 
     hide_foreign_holders: bool = False
     """Who holds devices in other namespaces is not named to the users of this one, only counted."""

@@ -6,7 +6,8 @@ What changes more often than they do, `serval_operator.runtime.watcher` watches 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import repeat
 
 import aiohttp
 import kopf
@@ -30,6 +31,21 @@ IDLE_SECONDS = 0.2
 1,500 objects, this and the small page take 37 MB and a quarter of the CPU off a start."""
 
 
+class Endless(Iterable[float]):
+    """Pauses without an end: after the last one it is repeated.
+
+    kopf ends the process after as many failures as there are pauses, if it can count them. An API server that
+    fails for long is no reason to end: the operator's other watches go on too.
+    """
+
+    def __init__(self, pauses: Sequence[float]) -> None:
+        self._pauses = tuple(pauses)
+
+    def __iter__(self) -> Iterator[float]:
+        yield from self._pauses
+        yield from repeat(self._pauses[-1])
+
+
 def operator_settings(settings: Settings) -> kopf.OperatorSettings:
     """Settings of kopf for an informer that writes nothing, to no object and no Event."""
     ours = kopf.OperatorSettings()
@@ -49,7 +65,7 @@ def operator_settings(settings: Settings) -> kopf.OperatorSettings:
     ours.queueing.idle_timeout = IDLE_SECONDS
     ours.networking.request_timeout = settings.request_timeout_seconds
     ours.networking.connect_timeout = CONNECT_SECONDS
-    ours.networking.error_backoffs = settings.watch_backoffs
+    ours.networking.error_backoffs = Endless(settings.watch_backoffs)
     # The process ends itself in time; kopf must not kill it.
     ours.process.ultimate_exiting_timeout = None
     return ours

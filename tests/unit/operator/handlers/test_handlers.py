@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import ast
+from collections.abc import Sized
+from itertools import islice
 from pathlib import Path
 
 import kopf
@@ -56,7 +58,8 @@ def test_kopf_neither_stores_nor_posts_nor_peers() -> None:
     assert ours.scanning.disabled is True
     assert ours.watching.server_timeout == 100
     assert ours.watching.client_timeout == 110
-    assert ours.networking.error_backoffs == (1.0, 2.0)
+    assert list(islice(ours.networking.error_backoffs, 4)) == [1.0, 2.0, 2.0, 2.0]
+    assert not isinstance(ours.networking.error_backoffs, Sized), "kopf would count them, and end"
 
 
 def test_the_storages_store_nothing() -> None:
