@@ -1,4 +1,4 @@
-"""One frozen observation of everything that decides about a ModelDeployment."""
+"""One frozen observation of everything that decides about a custom resource."""
 
 from __future__ import annotations
 
@@ -6,26 +6,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from serval_operator.api.resources import DEPLOYMENTS, Resource
 from serval_operator.api.snapshots import (
-    AutoscalerView,
+    ChildView,
     DeploymentView,
-    DisruptionView,
     OwnerView,
     PodView,
     PodWarning,
     RevisionView,
-    ServiceView,
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """What was seen of a ModelDeployment, its children and its pods at one time.
+    """What was seen of a custom resource, its children and its pods at one time.
 
     Parameters
     ----------
-    services:
-        By name.
+    children:
+        By kind and name: those that belong to it, and whatever else has its name.
     pods:
         All pods of it, of every revision, those being deleted included.
     warnings:
@@ -40,15 +39,22 @@ class Observed:
     """
 
     model: OwnerView
-    deployment: DeploymentView | None
-    services: Mapping[str, ServiceView]
+    children: Mapping[Resource, Mapping[str, ChildView]]
     pods: Sequence[PodView]
     now: datetime
     warnings: Mapping[str, Sequence[PodWarning]] = field(default_factory=dict)
     making_room: bool = False
     revisions: Sequence[RevisionView] = ()
-    autoscaler: AutoscalerView | None = None
-    disruption: DisruptionView | None = None
+
+    @property
+    def deployment(self) -> DeploymentView | None:
+        """The Deployment of its name."""
+        found = self.child(DEPLOYMENTS, self.model.name)
+        return found if isinstance(found, DeploymentView) else None
+
+    def child(self, resource: Resource, name: str) -> ChildView | None:
+        """A child, or what else has its name; None if nothing has."""
+        return self.children.get(resource, {}).get(name)
 
     def living(self) -> list[PodView]:
         """Pods that are not on their way out, failed ones included."""

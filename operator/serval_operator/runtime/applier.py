@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Coroutine, Sequence
+from collections.abc import Collection, Coroutine, Sequence
 from typing import Any, Protocol
 
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.naming import Key, Manifest
 from serval_operator.api.observation import Observed
 from serval_operator.api.resources import (
-    AUTOSCALERS,
-    DEPLOYMENTS,
-    DISRUPTION_BUDGETS,
     SERVICES,
     Children,
     Resource,
@@ -46,15 +43,22 @@ class Applier:
         self._memory = memory
         self._settled: dict[Key, dict[str, str]] = {}
 
-    async def apply(self, model: OwnerView, children: Children, observed: Observed) -> Blocked | None:
+    async def apply(
+        self, model: OwnerView, children: Children, optional: Collection[Resource], observed: Observed
+    ) -> Blocked | None:
         """Apply what is due, all children side by side; the first thing that blocks is returned.
+
+        Parameters
+        ----------
+        optional:
+            Kinds of which children that are not wanted any more are deleted.
 
         Raises
         ------
         KubeError
             Something transient.
         """
-        surplus = _surplus(model, children, observed)
+        surplus = _surplus(model, children, optional, observed)
         return await all_of(
             [
                 *(self._child(model, resource, manifest, observed) for resource, manifest in children),
@@ -71,7 +75,7 @@ class Applier:
     ) -> Blocked | None:
         name = manifest["metadata"]["name"]
         slot = f"{resource.kind}/{name}"
-        known = _seen(observed, resource, name)
+        known = observed.child(resource, name)
         seen = known or await self._look(model, resource, name)
         blocked = conflict(model, slot, seen) if seen else None
         if blocked:
@@ -152,22 +156,14 @@ def refusal(slot: str, error: KubeError) -> Blocked:
     return Blocked(reason, scrub(f"{slot}: {error.message}"))
 
 
-def _seen(observed: Observed, resource: Resource, name: str) -> ChildView | None:
-    if resource is SERVICES:
-        return observed.services.get(name)
-    return {
-        DEPLOYMENTS: observed.deployment,
-        AUTOSCALERS: observed.autoscaler,
-        DISRUPTION_BUDGETS: observed.disruption,
-    }[resource]
-
-
-def _surplus(model: OwnerView, children: Children, observed: Observed) -> list[tuple[Resource, ChildView]]:
-    """Children of ours that nothing asks for any more."""
-    wanted = {resource for resource, _ in children}
-    optional = ((AUTOSCALERS, observed.autoscaler), (DISRUPTION_BUDGETS, observed.disruption))
+def _surplus(
+    model: OwnerView, children: Children, optional: Collection[Resource], observed: Observed
+) -> list[tuple[Resource, ChildView]]:
+    """Children of ours of optional kinds that are not wanted any more."""
+    wanted = {(resource, manifest["metadata"]["name"]) for resource, manifest in children}
     return [
         (resource, view)
-        for resource, view in optional
-        if view is not None and resource not in wanted and view.owner_uid == model.uid and not view.deleting
+        for resource in optional
+        for name, view in observed.children.get(resource, {}).items()
+        if (resource, name) not in wanted and view.owner_uid == model.uid and not view.deleting
     ]

@@ -5,25 +5,19 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from serval_operator.api.naming import Key
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.observation import Observed
 from serval_operator.api.resources import (
-    AUTOSCALERS,
     CONTROLLER_REVISIONS,
-    DEPLOYMENTS,
-    DISRUPTION_BUDGETS,
     EVENTS,
     PODS,
-    SERVICES,
     Resource,
 )
 from serval_operator.api.snapshots import (
-    AutoscalerView,
-    DeploymentView,
-    DisruptionView,
+    ChildView,
     Identity,
     OwnerView,
     PodView,
@@ -34,7 +28,6 @@ from serval_operator.errors import Forbidden
 from serval_operator.pods.pod_state import is_silent
 from serval_operator.runtime.kube_api import KubeApi
 
-_View = TypeVar("_View")
 _log = logging.getLogger(__name__)
 
 FIRST_LOOK = timedelta(seconds=2)
@@ -63,11 +56,21 @@ class Gatherer:
 
     The kubelet tells of sandboxes and volumes in events only. Watching all events of a cluster for that
     would cost far more than asking about the few pods that are stuck, with pauses that double.
+
+    Parameters
+    ----------
+    owns:
+        Kinds of children that are applied.
+    now:
+        Aware UTC time.
     """
 
-    def __init__(self, api: KubeApi, seen: Seen, now: Callable[[], datetime]) -> None:
+    def __init__(
+        self, api: KubeApi, seen: Seen, owns: Sequence[Resource], now: Callable[[], datetime]
+    ) -> None:
         self._api = api
         self._seen = seen
+        self._owns = tuple(owns)
         self._now = now
         self._looks: dict[Key, dict[str, int]] = {}
         self._stopping: dict[Key, datetime] = {}
@@ -82,8 +85,7 @@ class Gatherer:
         self._note_stopping(key)
         return Observed(
             model=model,
-            deployment=_only(DeploymentView, self._seen.named(DEPLOYMENTS, key)),
-            services={service.name: service for service in self._seen.owned(SERVICES, key)},
+            children={resource: self._children(resource, key) for resource in self._owns},
             pods=tuple(sorted(self._pods(model), key=lambda pod: pod.name)),
             now=self._now(),
             warnings=warnings,
@@ -91,9 +93,13 @@ class Gatherer:
             revisions=tuple(
                 one for one in self._seen.owned(CONTROLLER_REVISIONS, key) if one.owner_uid == model.uid
             ),
-            autoscaler=_only(AutoscalerView, self._seen.named(AUTOSCALERS, key)),
-            disruption=_only(DisruptionView, self._seen.named(DISRUPTION_BUDGETS, key)),
         )
+
+    def _children(self, resource: Resource, key: Key) -> dict[str, ChildView]:
+        """Children of a kind by name, and what else has the name of their owner."""
+        named = self._seen.named(resource, key)
+        found = (*self._seen.owned(resource, key), *([named] if named else []))
+        return {one.name: one for one in found if isinstance(one, ChildView)}
 
     def _pods(self, model: OwnerView) -> list[PodView]:
         """Pods of this very object: those of a deleted predecessor of its name say nothing about it."""
@@ -161,8 +167,3 @@ class Gatherer:
             return None
         left = (stopping + ROOM_GIVEN_WITHIN - self._now()).total_seconds()
         return left if left > 0 else None
-
-
-def _only(kind: type[_View], view: object) -> _View | None:
-    """A view if it is of this type; the cache has views of one type for each kind of object."""
-    return view if isinstance(view, kind) else None

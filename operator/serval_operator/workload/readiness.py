@@ -15,6 +15,7 @@ from datetime import timedelta
 
 from serval_operator.api.conditions import Blocked, Condition
 from serval_operator.api.observation import Observed
+from serval_operator.api.resources import SERVICES
 from serval_operator.api.snapshots import PodView
 from serval_operator.api.text import scrub
 from serval_operator.constants import (
@@ -236,7 +237,7 @@ def _refusals(observed: Observed, revision: str) -> list[Verdict]:
 
 
 def _endpoint(observed: Observed, answering: Sequence[PodView], wanted: int) -> Condition:
-    if observed.model.name not in observed.services:
+    if observed.child(SERVICES, observed.model.name) is None:
         return Condition(ENDPOINT_READY, "Unknown", PROGRESSING, "the Service is not there yet")
     if not answering:
         return Condition(ENDPOINT_READY, "False", PROGRESSING, f"0 of {wanted} pods behind the Service")

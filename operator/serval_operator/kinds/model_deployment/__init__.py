@@ -6,7 +6,7 @@ from typing import Final
 
 from serval_operator.api.resources import MODEL_DEPLOYMENTS
 from serval_operator.kinds.kind import Context, Kind
-from serval_operator.kinds.model_deployment.reconciler import ModelReconciler
+from serval_operator.kinds.model_deployment.reconciler import OWNS, ModelReconciler
 from serval_operator.pods.device_prober import Devices
 from serval_operator.runtime.pod_metrics import HttpProber
 from serval_operator.runtime.publisher import Publisher
@@ -17,7 +17,7 @@ from serval_operator.workload.rollout_decider import Decider
 def _controller(context: Context) -> ModelReconciler:
     return ModelReconciler(
         context.api,
-        Gatherer(context.api, context.cache, context.now),
+        Gatherer(context.api, context.cache, OWNS, context.now),
         Decider(context.supplier, hide_foreign=context.settings.hide_foreign_holders),
         context.cache,
         context.configuration,

@@ -13,6 +13,7 @@ from typing import Protocol
 from serval_operator.api.conditions import Blocked, Condition
 from serval_operator.api.naming import Key
 from serval_operator.api.observation import Observed
+from serval_operator.api.resources import AUTOSCALERS, DEPLOYMENTS, DISRUPTION_BUDGETS, SERVICES
 from serval_operator.api.snapshots import OwnerView, PodView
 from serval_operator.config import Configuration
 from serval_operator.constants import (
@@ -48,6 +49,10 @@ from serval_operator.workload.readiness import Readiness, assess
 from serval_operator.workload.rollout import failed_now
 from serval_operator.workload.rollout_decider import Decider, Decision, is_in_place
 
+OPTIONAL = (AUTOSCALERS, DISRUPTION_BUDGETS)
+"""Kinds of children that a spec may ask for and take back."""
+OWNS = (DEPLOYMENTS, SERVICES, *OPTIONAL)
+"""Kinds of children that are applied."""
 RETRY_REFUSED = 10.0
 """Seconds until children that the API server refused, or that a stranger blocks, are tried again."""
 _log = logging.getLogger(__name__)
@@ -153,7 +158,10 @@ class ModelReconciler:
         )
         # Side by side: neither needs the other, and a rollout should not wait for its own record.
         blocked = await all_of(
-            [self._applier.apply(model, wanted, observed), self._upkeep.record(model, desired, observed)]
+            [
+                self._applier.apply(model, wanted, OPTIONAL, observed),
+                self._upkeep.record(model, desired, observed),
+            ]
         )
         in_use = {desired.revision, rollout.revision, str(model.status.get("servingRevision") or "")}
         in_use |= {pod.revision for pod in observed.pods}
@@ -169,7 +177,7 @@ class ModelReconciler:
         asked = model.spec.get("suspend") is True or model.spec.get("replicas") == 0
         kept = observed.revision(held.revision) if held else None
         if asked and held and kept:
-            await self._applier.apply(model, halted(model, held, kept), observed)
+            await self._applier.apply(model, halted(model, held, kept), OPTIONAL, observed)
 
     def _judge(
         self, observed: Observed, desired: Desired, decision: Decision, blocked: Blocked | None

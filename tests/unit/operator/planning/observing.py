@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from serval_operator.api.observation import Observed
+from serval_operator.api.resources import DEPLOYMENTS, SERVICES
 from serval_operator.api.snapshots import (
     parse_deployment,
     parse_owner,
@@ -27,8 +28,10 @@ def observed(
     seen = [gen.service(), gen.service(name=f"{gen.MODEL}-headless")] if services is None else services
     return Observed(
         model=parse_owner(model or gen.model()),
-        deployment=parse_deployment(deployment or gen.deployment()),
-        services={view.name: view for view in map(parse_service, seen)},
+        children={
+            DEPLOYMENTS: {gen.MODEL: parse_deployment(deployment or gen.deployment())},
+            SERVICES: {view.name: view for view in map(parse_service, seen)},
+        },
         pods=tuple(map(parse_pod, pods)),
         now=gen.moment(now),
         warnings={uid: tuple(map(parse_pod_warning, events)) for uid, events in (warnings or {}).items()},

@@ -17,6 +17,7 @@ from serval_operator.api.conditions import Blocked
 from serval_operator.api.naming import Key
 from serval_operator.api.observation import Observed
 from serval_operator.api.placement import Placement
+from serval_operator.api.resources import DEPLOYMENTS
 from serval_operator.api.snapshots import PodView, RevisionView, parse_deployment, parse_owner, parse_pod
 from serval_operator.pods.pod_state import judge
 from serval_operator.pods.refused_pod_backoff import Damping, plan_damping
@@ -188,8 +189,7 @@ class World:
         )
         return Observed(
             model=parse_owner(gen.model(status={"servingRevision": self.serving})),
-            deployment=seen if self.carried else None,
-            services={},
+            children={DEPLOYMENTS: {gen.MODEL: seen}} if self.carried else {},
             pods=tuple(map(self._view, self.pods)),
             now=gen.moment(self.now + self.skew),
             making_room=stopping,

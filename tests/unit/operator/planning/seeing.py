@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from serval_operator.api.observation import Observed
+from serval_operator.api.resources import DEPLOYMENTS
 from serval_operator.api.snapshots import RevisionView, parse_deployment, parse_owner, parse_pod
 from support import gen
 
@@ -37,8 +38,7 @@ def seeing(
     deployment = replace(parse_deployment(gen.deployment()), revision=carried, replicas=replicas, surge=surge)
     return Observed(
         model=parse_owner(gen.model(status={"servingRevision": serving})),
-        deployment=deployment if carried else None,
-        services={},
+        children={DEPLOYMENTS: {gen.MODEL: deployment}} if carried else {},
         pods=tuple(map(parse_pod, pods)),
         now=gen.moment(now),
         revisions=tuple(records),

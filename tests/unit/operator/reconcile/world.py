@@ -21,7 +21,7 @@ from serval_operator.api.resources import (
 from serval_operator.api.snapshots import OwnerView, PodView
 from serval_operator.cluster.capacity import Supply
 from serval_operator.config import Configuration
-from serval_operator.kinds.model_deployment.reconciler import ModelReconciler
+from serval_operator.kinds.model_deployment.reconciler import OWNS, ModelReconciler
 from serval_operator.pods.device_prober import Devices
 from serval_operator.runtime.cache import Cache, selector
 from serval_operator.runtime.publisher import Publisher
@@ -94,7 +94,7 @@ class World:
 
     def restarted(self) -> Reconciler:
         """A reconciler that remembers nothing; the next `reconcile` uses it."""
-        gatherer = Gatherer(self.api, self.cache, lambda: gen.moment(self.seconds))
+        gatherer = Gatherer(self.api, self.cache, OWNS, lambda: gen.moment(self.seconds))
         controller = ModelReconciler(
             self.api,
             gatherer,
