@@ -30,7 +30,7 @@ from serval_operator.settings import Settings
 
 STALLED_SECONDS = 300.0
 """With work to do, no reconcile has ended for so long, or one has run for so long: something hangs. Each
-request has a limit of its own far below."""
+request has its own limit far below."""
 RENEWAL_SLACK_SECONDS = 360.0
 """A watch that sent no request for so much longer than its limit has stopped; attempts that fail count."""
 WATCHES = "watches"
@@ -45,7 +45,7 @@ class Work:
     Parameters
     ----------
     client:
-        Carries all requests but those of the watches; closed by whoever opened it.
+        Carries all requests but those of the watches; closed by its creator.
     access:
         What the operator may see beyond its own objects.
     now:
@@ -138,7 +138,7 @@ class Work:
         await self._relister.fill(self._settings.start_seconds)
 
     def start(self) -> list[asyncio.Task[None]]:
-        """Start what runs for ever, once the cache is filled."""
+        """Start the tasks that run until the end, once the cache is filled."""
         keys = self.cache.owners()
         _log.info("reconciling %d objects", len(keys))
         for key in keys:
@@ -158,7 +158,7 @@ class Work:
         self._informer.stop()
 
     def hung(self) -> str | None:
-        """What is wrong with the work; None if nothing is."""
+        """Problem of the work; None if there is none."""
         state = self.queue.state()
         if self._working and state.workers < self._settings.workers:
             return f"{state.workers} of {self._settings.workers} workers are alive"
@@ -167,13 +167,13 @@ class Work:
         return None
 
     def deaf(self) -> str | None:
-        """What is wrong with the watches; None if nothing is."""
+        """Problem of the watches; None if there is none."""
         idle = self._monitor.idleness()
         limit = self._settings.watch_timeout_seconds + RENEWAL_SLACK_SECONDS
         return f"a watch was not renewed for {idle:.0f} s" if idle > limit else None
 
     def unready(self) -> str | None:
-        """What is still missing; None if nothing is."""
+        """Reason why the operator is not ready; None if it is."""
         if not self.cache.synced:
             return "the first listing is not complete"
         silent = self._monitor.silent()

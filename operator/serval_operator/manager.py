@@ -72,7 +72,7 @@ class Operator:
         self.port = 0
 
     def _candidate(self) -> Elector:
-        # Connections of its own: a renewal must not wait for a place behind the work.
+        # Separate connections: a renewal must not wait for a place behind the work.
         limit = self._settings.lease_seconds * CALL
         client = KubeClient(self._connection, self.metrics, timeout=limit, in_flight=1)
         self._clients.append(client)
@@ -189,7 +189,7 @@ class Operator:
             return "the first listing is not complete"
         if self._elector and not self._elector.standing:
             return f"{self._elector} was not seen yet {self._elector.trouble}".strip()
-        # Who waits is ready to take over. Else a rollout of several operators would wait for ever.
+        # Who waits is ready to take over. Else a rollout of several operators would never end.
         return None
 
     def _remark(self) -> str:
@@ -215,7 +215,7 @@ async def _ended(parts: Sequence[asyncio.Task[Any]], awaited: asyncio.Task[Any] 
     Exception
         What ended a part.
     ServalError
-        A part ended that runs for ever.
+        A part ended that must run until the end.
     """
     done, _ = await asyncio.wait(parts, return_when=asyncio.FIRST_COMPLETED)
     for part in done:

@@ -28,8 +28,8 @@ from serval_operator.runtime.client import answered_with
 from serval_operator.runtime.kube_api import Object
 
 INACTIVITY_SECONDS = 130.0
-"""A watch that is silent for so long is renewed. The API server sends a bookmark each minute; of a kind that
-nobody uses, it may have nothing to tell in its own first two minutes."""
+"""A watch that is silent for so long is renewed. The API server sends a bookmark each minute; for a kind that
+is not used, it may send nothing in its first two minutes."""
 CLIENT_SLACK_SECONDS = 10.0
 """How much longer than the API server we wait for the end of a watch request."""
 BOOKMARK, ERROR = "BOOKMARK", "ERROR"
@@ -45,7 +45,7 @@ class Repairer(Protocol):
 
 
 class Watcher:
-    """Watches kinds for ever, each in each namespace by a task of its own.
+    """Watches kinds, each in each namespace by a separate task, without an end.
 
     Parameters
     ----------
@@ -54,7 +54,7 @@ class Watcher:
     enqueue:
         Called with each key whose objects changed.
     repairer:
-        Lists anew where the API server has forgotten what happened since.
+        Lists a kind again when the API server has forgotten what happened since.
     seconds:
         Length of one watch request.
     backoffs:
@@ -98,7 +98,7 @@ class Watcher:
                 group.create_task(self._keep(session, watch), name=f"watch of {kind.plural}")
 
     async def _keep(self, session: aiohttp.ClientSession, watch: _Watch) -> None:
-        """Watch one kind in one place for ever."""
+        """Watch one kind in one namespace, without an end."""
         failures = 0
         while True:
             try:
@@ -121,7 +121,7 @@ class Watcher:
         watch.version = self._cache.store(watch.kind).listed_at(watch.place)
 
     async def _once(self, session: aiohttp.ClientSession, watch: _Watch) -> None:
-        """Send one watch request, and take what it tells until the API server ends it.
+        """Send one watch request, and handle its events until the API server ends it.
 
         Raises
         ------

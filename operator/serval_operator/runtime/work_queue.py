@@ -1,9 +1,9 @@
 """The work queue: which key is reconciled when.
 
-A key waits at most once and is never reconciled twice at the same time. What is known already goes before
-what is new, and some workers take nothing else, so that a burst of new objects, which take many requests
+A key waits at most once and is never reconciled twice at the same time. Known keys go before new
+ones, and some workers take only known keys, so that a burst of new objects, which take many requests
 each, delays no news of those that run. What fails comes again with
-growing pauses. A key has at most one timer, and the earliest wish wins: each reconcile says anew when it
+growing pauses. A key has at most one timer, and the earliest time wins: each reconcile says again when it
 wants to come again, so an older wish would only start a second chain of wake-ups.
 """
 
@@ -29,14 +29,14 @@ SHORTEST_PAUSE = 1.0
 writes are events too, and a reconcile that writes and then fails must not run hot."""
 
 REST = 0.03
-"""After a reconcile, a key rests for so many seconds: events of one pod come in twos and threes, and our own
+"""Seconds for which a key rests after a reconcile: events of one pod come in twos and threes, and our own
 writes are events too. The first event of a calm key waits for nothing."""
 MANY_RESTS = 1024
-"""When so many rests are noted, those that are over are forgotten."""
+"""Rests that are noted before those that are over are removed."""
 NEW_EVERY = 4
-"""While both wait, each so many keys one that is new has its turn."""
+"""If both wait, one of this many keys is a new one."""
 KEPT_FREE = 3
-"""One of so many workers takes only keys that are known."""
+"""One of this many workers takes only known keys."""
 
 DONE = "done"
 AGAIN = "again"
@@ -59,7 +59,7 @@ class Clock(Protocol):
         """Seconds, monotonic."""
 
     def call_later(self, delay: float, callback: Callable[[Key], None], key: Key, /) -> TimerHandle:
-        """Call back in so many seconds."""
+        """Schedule ``callback`` after ``delay`` seconds."""
 
 
 class QueueMeter(Protocol):
@@ -99,8 +99,8 @@ class WorkQueue:
     Parameters
     ----------
     reconcile:
-        Brings one key to what it should be; returns the seconds until it wants to be called again, or None.
-        What it raises counts as failure.
+        Reconciles one key; returns the seconds until it wants to be called again, or None. An exception
+        counts as a failure.
     is_known:
         Whether a key was reconciled before, by whomever.
     jitter:
@@ -152,7 +152,7 @@ class WorkQueue:
         self._lanes.put(key, known=self._is_known(key))
 
     def add_after(self, key: Key, delay: float) -> None:
-        """Reconcile a key in so many seconds, or earlier if that was asked for already."""
+        """Reconcile a key after ``delay`` seconds, or earlier if that was requested already."""
         if not self._stopping:
             self._arm(key, delay)
 
@@ -186,7 +186,10 @@ class WorkQueue:
                 worker.cancel()
 
     async def stop(self, grace: float) -> bool:
-        """Take nothing more, and let what is being reconciled end; whether all of it did within ``grace``."""
+        """Take no more keys and wait for running reconciles.
+
+        Returns whether all of them ended within ``grace`` seconds.
+        """
         self._stopping = True
         for _, timer in self._timers.values():
             timer.cancel()
@@ -224,7 +227,7 @@ class WorkQueue:
         started = self._clock.time()
         try:
             delay = await self._reconcile(key)
-        except Exception as error:  # noqa: BLE001 - whatever one key does, the others go on
+        except Exception as error:  # noqa: BLE001 - one key must not stop the others
             outcome = type(error).__name__
             delay = self._failed(key, error)
             _report(error, delay)
@@ -286,7 +289,7 @@ class _Lanes:
     async def get(self, *, known_only: bool) -> Key | None:
         """Wait for a key; None once closed."""
         waiting = self._for_known if known_only else self._for_any
-        # Whoever is woken may find that another was quicker.
+        # Another worker may have taken the key before the one that was woken.
         while not (self._known or self._closed or (self._new and not known_only)):
             woken = asyncio.get_running_loop().create_future()
             waiting.append(woken)
@@ -302,13 +305,13 @@ class _Lanes:
     def _wake(self) -> None:
         """Wake one for what waits: for a key that comes, and when one is taken, for those that are left.
 
-        Whoever was woken for a key may take another one.
+        A worker that was woken for one key may take another one.
         """
         if not (self._known and _woke(self._for_known)) and (self._known or self._new):
             _woke(self._for_any)
 
     def close(self) -> None:
-        """Forget all keys, and let nobody wait any more."""
+        """Forget all keys and release all workers that wait."""
         self._known.clear()
         self._new.clear()
         self._closed = True
@@ -332,7 +335,7 @@ async def resync(
     interval: float,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> None:
-    """Add every key once in each interval, for ever, evenly spread so that no load comes in waves."""
+    """Add every key once in each interval, evenly spread so that no load comes in waves. Never returns."""
     while True:
         known = tuple(keys())
         pause = interval / max(len(known), 1)
@@ -346,7 +349,7 @@ async def resync(
 def _report(error: Exception, delay: float) -> None:
     """Log a failure: in a line where the cluster is the cause, with its trace where we are."""
     if isinstance(error, Conflict):
-        _log.info("somebody else wrote at the same time; again in %.1f s: %s", delay, error.message)
+        _log.info("another client wrote at the same time; again in %.1f s: %s", delay, error.message)
     elif isinstance(error, KubeError):
         _log.warning("the API server refused or failed; again in %.1f s: %s", delay, error)
     else:

@@ -124,8 +124,8 @@ def assess(
     outdated:
         Whether the operator would render other pods today than those of the newest revision.
     in_use:
-        Whether the model runs on the devices that its pods hold; None where there is nothing to say. It takes
-        `Ready` from nobody: a model that fell back to the CPU answers, and rightly, only later. Were it not
+        Whether the model runs on the devices that its pods hold; None where there is nothing to say. It does
+        not affect `Ready`: a model that fell back to the CPU answers correctly, but later. Were it not
         ready, rollouts and `helm --wait` would wait for what no waiting cures.
     """
     living = [pod for pod in observed.living() if pod.phase != "Failed"]
@@ -162,14 +162,14 @@ def is_patient(observed: Observed, *, wanted: int, in_place: bool) -> bool:
 
 
 def _missing_secret(verdict: Verdict, credentials: str) -> Verdict:
-    """Call a volume that fails for want of the credentials' Secret by its own name."""
+    """Name the missing Secret with credentials as the reason of a volume that cannot be mounted."""
     if verdict.reason != VOLUME_FAILED or not credentials or f'secret "{credentials}"' not in verdict.message:
         return verdict
     return replace(verdict, reason=CREDENTIALS_NOT_FOUND)
 
 
 def _late(step: Condition, deadline: int) -> Condition:
-    """Call a step that goes on past the deadline what it is. A named failure tells more than the deadline.
+    """Report a step that is longer than the deadline. A named failure tells more than the deadline.
 
     Waiting for a place does not count: the deadline begins when a node has taken the pod.
     """
@@ -180,7 +180,7 @@ def _late(step: Condition, deadline: int) -> Condition:
 
 
 def _patient(verdict: Verdict) -> Verdict:
-    """Call waiting for a predecessor's place what it is: progress, not a failure."""
+    """Report waiting for a predecessor's place as progress, not as a failure."""
     if verdict.reason != UNSCHEDULABLE:
         return verdict
     return replace(verdict, reason=PROGRESSING, message=f"{WAIT_ROOM}: {verdict.message}", failed=False)
@@ -275,7 +275,7 @@ def _ready(
 
 
 def _at_rest(living: Sequence[PodView], *, suspended: bool) -> Condition:
-    """Ready at zero replicas: True, or tools that wait for Ready would wait for ever."""
+    """Ready at zero replicas: True, because tools that wait for Ready would never return otherwise."""
     if living:
         return Condition(READY, "False", PROGRESSING, f"stopping {_pods(len(living))}")
     if suspended:
@@ -302,7 +302,7 @@ def _pods(number: int) -> str:
 
 
 def _worst(verdicts: Sequence[Verdict]) -> Verdict | None:
-    """The failure to name: the earliest step; within it a choice by what is wrong, not by the pod.
+    """The failure to name: the earliest step; within it a choice by the failure, not by the pod.
 
     Pods come and go, and the status should not change with their names.
     """

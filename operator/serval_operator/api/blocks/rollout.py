@@ -96,7 +96,7 @@ class Metric(Block):
         ),
     ]
     target_utilization: Annotated[
-        int, Whole("Average utilization of the replicas to desired for, in percent. When absent, 70.", 1, 100)
+        int, Whole("Average utilization of the replicas to aim for, in percent. When absent, 70.", 1, 100)
     ] = 70
 
 
