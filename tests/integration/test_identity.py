@@ -106,7 +106,8 @@ class TestTwoKinds:
         before = cluster.create(deployment(namespace, "twin", gen.labels("twin", "Toy"), other))
         cluster.create(model_deployment("twin", namespace))
         found = cluster.until_condition(namespace, "twin", "Ready", "False", "ResourceConflict")
-        assert "Deployment/twin exists and belongs to Toy twin" in condition(found, "Ready")["message"]
+        words = f"Deployment/twin exists and belongs to Toy {namespace}/twin"
+        assert words in condition(found, "Ready")["message"]
         assert found["status"]["replicas"] == 0
         after = cluster.get("Deployment", namespace, "twin")
         assert after is not None
