@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import pytest
@@ -43,6 +42,20 @@ def allocatable(stand: Stand, number: int) -> None:
         NODE,
         lambda one: one["status"]["allocatable"].get(RESOURCE) == str(number),
     )
+
+
+def most_dead(events: Iterable[Object]) -> int:
+    """Greatest number of failed pods at a time, by their watch events."""
+    most, dead = 0, set[str]()
+    for event in events:
+        pod = event["object"]
+        failed = pod["status"].get("phase") == "Failed"
+        if failed and event["type"] != "DELETED" and not pod["metadata"].get("deletionTimestamp"):
+            dead.add(pod["metadata"]["uid"])
+        else:
+            dead.discard(pod["metadata"]["uid"])
+        most = max(most, len(dead))
+    return most
 
 
 @provokes("AcceleratorBusy", "all GPUs are taken")
@@ -135,19 +148,10 @@ def test_a_bad_model_never_takes_the_old_one_down(stand: Stand, cluster_lab: Lab
 
 def test_refusals_are_damped_and_heal_by_themselves(stand: Stand, cluster_lab: Lab) -> None:
     device = cluster_lab.device(NODE, RESOURCE)
-    most = [0]
-    over = threading.Event()
-
-    def count() -> None:
-        while not over.wait(0.05):
-            dead = [one for one in stand.pods("stormy") if one["status"].get("phase") == "Failed"]
-            most[0] = max(most[0], len(dead))
-
+    since = stand.cluster.version("Pod", stand.namespace)
     device.refuse(True)
-    watcher = threading.Thread(target=count, daemon=True)
     try:
         stand.create("stormy", accelerator=GPU)
-        watcher.start()
         stand.failing("stormy", "DeviceAllocationFailed")
         stand.cluster.until(
             "no more pods", "Deployment", stand.namespace, "stormy", lambda one: one["spec"]["replicas"] == 0
@@ -155,9 +159,8 @@ def test_refusals_are_damped_and_heal_by_themselves(stand: Stand, cluster_lab: L
     finally:
         device.refuse(False)
     stand.serving("stormy")
-    over.set()
-    watcher.join(10)
-    assert 3 <= most[0] <= 5, f"{most[0]} dead pods at a time"
+    most = most_dead(stand.cluster.history("Pod", stand.namespace, since, "serval.dev/name=stormy"))
+    assert 3 <= most <= 5, f"{most} dead pods at a time"
     until("the dead pods cleared away", lambda: len(stand.pods("stormy")) == 1)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -81,6 +81,20 @@ class Cluster:
         params = {"labelSelector": selector, "fieldSelector": fields}
         items: list[Object] = _body(self._api.get(**_at(kind, namespace), params=params))["items"]
         return items
+
+    def version(self, kind: str, namespace: str | None) -> str:
+        """Resource version of a listing, from which `history` may begin."""
+        return str(
+            _body(self._api.get(**_at(kind, namespace), params={"limit": "1"}))["metadata"]["resourceVersion"]
+        )
+
+    def history(self, kind: str, namespace: str | None, since: str, selector: str = "") -> Iterator[Object]:
+        """Watch events since a resource version, none left out, until the API server has no more to send."""
+        params = {"watch": "1", "resourceVersion": since, "timeoutSeconds": "2", "labelSelector": selector}
+        answer = self._api.get(**_at(kind, namespace), params=params, stream=True)
+        answer.raise_for_status()
+        for line in answer.iter_lines():
+            yield json.loads(line)
 
     def create(self, manifest: Mapping[str, Any]) -> Object:
         """Create an object."""
