@@ -9,8 +9,8 @@ Value = TypeVar("Value", str, int, bool)
 
 
 @dataclass(frozen=True, slots=True)
-class Flag(Generic[Value]):
-    """A flag with a value, written ``--name=value``.
+class _Named:
+    """What flags have in common.
 
     Parameters
     ----------
@@ -25,6 +25,11 @@ class Flag(Generic[Value]):
         """The flag as `argparse` and messages name it: ``--name``."""
         return f"--{self.name}"
 
+
+@dataclass(frozen=True, slots=True)
+class Flag(_Named, Generic[Value]):
+    """A flag with a value, written ``--name=value``."""
+
     @property
     def prefix(self) -> str:
         """What every argument that sets the flag starts with: ``--name=``."""
@@ -37,18 +42,5 @@ class Flag(Generic[Value]):
 
 
 @dataclass(frozen=True, slots=True)
-class Switch:
-    """A flag without a value: it is given or not.
-
-    Parameters
-    ----------
-    name:
-        Name without the leading dashes.
-    """
-
-    name: str
-
-    @property
-    def option(self) -> str:
-        """The whole argument, ``--name``."""
-        return f"--{self.name}"
+class Switch(_Named):
+    """A flag without a value, which is given or not: the whole argument is its `option`."""

@@ -89,7 +89,7 @@ class Cluster:
         )
 
     def history(self, kind: str, namespace: str | None, since: str, selector: str = "") -> Iterator[Object]:
-        """Watch events since a resource version, none left out, until the API server has no more to send."""
+        """Watch events since a resource version, none left out, and those of the next two seconds."""
         params = {"watch": "1", "resourceVersion": since, "timeoutSeconds": "2", "labelSelector": selector}
         answer = self._api.get(**_at(kind, namespace), params=params, stream=True)
         answer.raise_for_status()
