@@ -32,16 +32,16 @@ KSERVE: Mapping[str, str] = {
 """What KServe's status said, for the failures that were also provoked with KServe."""
 
 TESTED_ELSEWHERE: Mapping[str, str] = {
-    "InvalidSpec": "tests/unit/operator/api/test_model.py",
+    "InvalidSpec": "tests/unit/operator/kinds/model_deployment/test_spec.py",
     "ScaleUpPending": "tests/integration/test_growth.py",
     "ScaleUpBlocked": "tests/integration/test_growth.py",
-    "CapacityUnknown": "tests/unit/operator/planning/test_capacity.py",
-    "PodRefused": "tests/unit/operator/planning/pod_rows.py",
-    "PodSecurityViolation": "tests/unit/operator/planning/readiness_rows.py",
+    "CapacityUnknown": "tests/unit/operator/cluster/test_capacity.py",
+    "PodRefused": "tests/unit/operator/pods/pod_rows.py",
+    "PodSecurityViolation": "tests/unit/operator/workload/readiness_rows.py",
     "EngineOnCpu": "tests/e2e/test_model_deployment.py",
     "DeviceUnknown": "tests/integration/test_devices.py",
     "ModelTooLarge": "tests/integration/test_fetch_stores.py",
-    "NamespaceTerminating": "tests/unit/operator/reconcile/test_apply.py",
+    "NamespaceTerminating": "tests/unit/operator/kinds/model_deployment/test_apply.py",
 }
 """Where the reasons are tested that have `not_provoked` in their row."""
 

@@ -22,7 +22,9 @@ from support.plane import kubectl
 from support.wait import until
 from unit.operator.configuration import resolved
 
-GOLDENS = Path(__file__).parents[1] / "unit" / "operator" / "builders" / "golden"
+GOLDENS = (
+    Path(__file__).parents[1] / "unit" / "operator" / "kinds" / "model_deployment" / "manifests" / "golden"
+)
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 SCALED = {"autoscaling": {"maxReplicas": 4, "minReplicas": 3}, "resources": {"requests": {"cpu": "1"}}}
 

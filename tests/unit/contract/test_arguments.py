@@ -16,8 +16,8 @@ from serval_serving.fetch.__main__ import read_arguments
 from serval_serving.fetch.settings import FetchSettings
 from serval_serving.server.flags import CommandLine, parse
 from support import gen
-from unit.operator.builders.cases import CASES, FRONT_CASES, IMAGE_CASES
 from unit.operator.configuration import CONFIGURATION, resolved
+from unit.operator.kinds.model_deployment.manifests.cases import CASES, FRONT_CASES, IMAGE_CASES
 from unit.operator.rendering import rendered
 
 MODEL = parse_owner(gen.model())

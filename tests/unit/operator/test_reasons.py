@@ -12,9 +12,9 @@ from serval_operator.api.conditions import ORDER
 from serval_operator.constants import MODEL_FETCHED
 from serval_operator.pods.pod_state import Stage
 from serval_operator.reasons import REASONS, Health, Reason
-from unit.operator.planning.pod_rows import ROWS as POD_ROWS
-from unit.operator.planning.pod_rows import Row as PodRow
-from unit.operator.planning.readiness_rows import ROWS, Row
+from unit.operator.pods.pod_rows import ROWS as POD_ROWS
+from unit.operator.pods.pod_rows import Row as PodRow
+from unit.operator.workload.readiness_rows import ROWS, Row
 
 pytestmark = pytest.mark.unit
 

@@ -1,0 +1,175 @@
+"""Gathering: when the events of a silent pod are read, and how often."""
+
+from __future__ import annotations
+
+import pytest
+
+from serval_operator.api.resources import EVENTS, MODEL_DEPLOYMENTS, PODS
+from serval_operator.errors import Forbidden, Transient
+from serval_operator.workload.rollout_decider import WAITING_AGAIN
+from support import gen
+from unit.operator.kinds.model_deployment.world import PLACE, World
+
+pytestmark = pytest.mark.unit
+
+NO_IP = "failed to setup network for sandbox"
+
+
+async def silent_world(*, now: float, pods: int = 1) -> World:
+    """A ModelDeployment whose pods were placed one second after the start, and say nothing since."""
+    world = World(replicas=pods)
+    await world.reconcile()
+    for number in range(1, pods + 1):
+        world.put_pod(f"digits-{number}", gen.starting())
+    world.seconds = now
+    return world
+
+
+async def reads(world: World) -> int:
+    """How many times events are read by one reconcile."""
+    return sum(call[:2] == ("list", "Event") for call in await world.calls())
+
+
+class TestWhen:
+    async def test_not_before_two_seconds_have_passed(self) -> None:
+        world = await silent_world(now=2.0)
+        assert await world.reconcile() == pytest.approx(1.1)
+        assert await reads(world) == 0
+
+    async def test_after_that(self) -> None:
+        world = await silent_world(now=3.0)
+        world.api.put(EVENTS, gen.warning("FailedCreatePodSandBox", NO_IP))
+        assert await world.reconcile() == 2.0
+        assert world.told() == ("False", "SandboxFailed", f"1 of 1 pods: {NO_IP}")
+
+    async def test_for_each_silent_pod_alone(self) -> None:
+        world = await silent_world(now=10, pods=3)
+        world.put_pod("digits-3", gen.loading())
+        assert await reads(world) == 2
+
+    async def test_events_of_others_do_not_matter(self) -> None:
+        world = await silent_world(now=10)
+        world.api.put(EVENTS, gen.warning("FailedCreatePodSandBox", NO_IP, of="other-1"))
+        world.api.put(EVENTS, {**gen.warning("FailedMount", "x"), "type": "Normal"})
+        await world.reconcile()
+        assert world.told()[1] == "Progressing"
+
+    @pytest.mark.parametrize(
+        ("options", "again"),
+        [
+            ((gen.unschedulable("x"),), WAITING_AGAIN),
+            ((gen.sandbox_ready,), 1791.0),
+            ((gen.fetch_running(),), 1791.0),
+            ((gen.ready(),), None),
+            ((gen.refused(),), None),
+        ],
+        ids=["unschedulable", "sandbox ready", "fetching", "ready", "refused"],
+    )
+    async def test_not_of_pods_that_speak(self, options: tuple[gen.Option, ...], again: float | None) -> None:
+        """The next look is at the deadline then, which began a second after the start, or at free devices."""
+        world = await silent_world(now=10)
+        world.put_pod("digits-1", *options)
+        assert await reads(world) == 0
+        assert await world.reconcile() == again
+
+    async def test_not_of_pods_that_are_being_deleted(self) -> None:
+        world = await silent_world(now=10)
+        world.put_pod("digits-1", gen.starting(), gen.deleting)
+        assert await reads(world) == 0
+
+
+class TestPauses:
+    async def test_double_up_to_a_limit(self) -> None:
+        world = await silent_world(now=10)
+        pauses = [await world.reconcile() for _ in range(9)]
+        assert pauses == [2, 2, 2, 4, 8, 16, 30, 30, 30]
+
+    async def test_the_earliest_wish_wins(self) -> None:
+        world = await silent_world(now=10)
+        for _ in range(6):
+            await world.reconcile()
+        world.put_pod("digits-2", gen.starting())  # placed nine seconds ago: the first look at it
+        assert await world.reconcile() == 2
+
+    async def test_begin_anew_once_the_pod_has_spoken(self) -> None:
+        world = await silent_world(now=10)
+        for _ in range(6):
+            await world.reconcile()
+        world.put_pod("digits-1", gen.fetch_running())
+        await world.reconcile()
+        world.put_pod("digits-1", gen.starting())
+        assert await world.reconcile() == 2
+
+    async def test_begin_anew_for_a_successor_of_the_same_name(self) -> None:
+        world = await silent_world(now=10)
+        for _ in range(6):
+            await world.reconcile()
+        model = world.stored(MODEL_DEPLOYMENTS)
+        world.api.remove(MODEL_DEPLOYMENTS, *PLACE)
+        await world.reconcile()
+        world.api.put(MODEL_DEPLOYMENTS, model)
+        assert await world.reconcile() == 2
+
+    async def test_begin_anew_for_another_pod(self) -> None:
+        world = await silent_world(now=10)
+        for _ in range(6):
+            await world.reconcile()
+        world.api.remove(PODS, gen.NAMESPACE, "digits-1")
+        world.put_pod("digits-2", gen.starting())
+        assert await world.reconcile() == 2
+
+
+class TestRoom:
+    """A pod that waits for the place of its predecessor."""
+
+    WORDS = "0/3 nodes are available: 3 Insufficient nvidia.com/gpu."
+
+    async def replacing(self) -> World:
+        world = World()
+        await world.reconcile()
+        world.put_pod("digits-old", gen.ready(), gen.deleting)
+        world.put_pod("digits-new", gen.unschedulable(self.WORDS))
+        return world
+
+    async def test_is_progress_while_the_predecessor_ends(self) -> None:
+        world = await self.replacing()
+        assert await world.reconcile() == pytest.approx(3.0)
+        waits = "waiting for the place of a pod that is stopped for it"
+        assert world.told() == ("False", "Progressing", f"0 of 1 pods; {waits}: {self.WORDS}")
+
+    async def test_and_for_the_moment_that_the_scheduler_needs_then(self) -> None:
+        world = await self.replacing()
+        await world.reconcile()
+        world.api.remove(PODS, gen.NAMESPACE, "digits-old")
+        world.seconds += 1.0
+        assert await world.reconcile() == pytest.approx(2.0)
+        assert world.told()[1] == "Progressing"
+
+    async def test_and_no_longer(self) -> None:
+        world = await self.replacing()
+        await world.reconcile()
+        world.api.remove(PODS, gen.NAMESPACE, "digits-old")
+        world.seconds += 3.0
+        assert await world.reconcile() == WAITING_AGAIN
+        assert world.told() == ("False", "Unschedulable", f"1 of 1 pods: {self.WORDS}")
+
+    async def test_is_a_failure_where_nobody_makes_room(self) -> None:
+        world = World()
+        await world.reconcile()
+        world.put_pod("digits-1", gen.unschedulable(self.WORDS))
+        assert await world.reconcile() == WAITING_AGAIN
+        assert world.told()[1] == "Unschedulable"
+
+
+class TestFailure:
+    async def test_is_left_to_the_queue(self) -> None:
+        world = await silent_world(now=10)
+        world.fail(Transient(503, "", "busy"), verb="list")
+        with pytest.raises(Transient):
+            await world.reconcile()
+
+    async def test_a_lack_of_rights_costs_the_cause_and_not_the_status(self) -> None:
+        world = await silent_world(now=10)
+        world.fail(Forbidden(403, "Forbidden", "events is forbidden"), verb="list")
+        assert await world.reconcile() == 2.0
+        assert world.told()[1] == "Progressing"

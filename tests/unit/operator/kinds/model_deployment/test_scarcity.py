@@ -1,0 +1,299 @@
+"""What a ModelDeployment says while its pods wait for devices, and how its changes go out."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from serval_operator.api.device_holders import PodHold
+from serval_operator.api.resources import NODES, PODS
+from serval_operator.cluster.capacity import Growth, Supply
+from serval_operator.runtime.publisher import WORDS_EVERY
+from serval_operator.workload.rollout_decider import WAITING_AGAIN
+from support import gen
+from unit.operator.kinds.model_deployment.world import KEY, World
+
+pytestmark = pytest.mark.unit
+
+NO_DEVICE = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+WAITS = gen.unschedulable(NO_DEVICE)
+GPU = {"profile": "nvidia-gpu"}
+
+
+def gpus(free: int = 0, held: int = 0, **spec: object) -> World:
+    """A ModelDeployment with a device in each pod, and a node with so many devices."""
+    world = World(accelerator=GPU, **spec)
+    world.put_node("gpu-0", gpu=free + held)
+    hold(world, held)
+    return world
+
+
+def hold(world: World, count: int, name: str = "stranger") -> None:
+    """Somebody holds so many devices of the node."""
+    holds = (PodHold("other", name, "gpu-0", None, {"nvidia.com/gpu": count}),) if count else ()
+    world.offered = replace(world.offered, holds=holds)
+
+
+async def waiting(held: int = 1, replicas: int = 1) -> World:
+    """A pod waits for a device that somebody holds."""
+    world = gpus(held=held, replicas=replicas)
+    await world.reconcile()
+    world.put_pod("digits-1", WAITS)
+    await world.reconcile()
+    return world
+
+
+class TestFirst:
+    async def test_a_device_that_is_held_is_waited_for(self) -> None:
+        world = gpus(held=1)
+        assert await world.reconcile() is None
+        assert world.stored_deployment["spec"]["replicas"] == 1
+        assert world.asked == [("nodes",)]
+        assert world.told()[1] == "Progressing"
+
+    async def test_a_device_that_there_is_nowhere_makes_no_pod(self) -> None:
+        world = World(accelerator=GPU)
+        assert await world.reconcile() == WAITING_AGAIN
+        assert world.stored_deployment["spec"]["replicas"] == 0
+        assert world.told()[:2] == ("False", "NoNodeOffersResource")
+        assert world.told("AcceleratorAvailable")[0] == "False"
+        assert world.status["replicasSummary"] == "0/1"
+        assert KEY in world.reconciler.waiting()
+        assert world.events == [("Warning", "NoNodeOffersResource")]
+
+    async def test_until_there_is_one(self) -> None:
+        world = World(accelerator=GPU)
+        await world.reconcile()
+        world.put_node("gpu-0", gpu=1)
+        await world.reconcile()
+        assert world.stored_deployment["spec"]["replicas"] == 1
+        assert world.told()[1] == "Progressing"
+        assert KEY not in world.reconciler.waiting()
+
+    @pytest.mark.parametrize(("wish", "replicas"), [("Wait", 1), ("Refuse", 0), ("Auto", 0)])
+    async def test_as_the_user_asks(self, wish: str, replicas: int) -> None:
+        world = World(accelerator={**GPU, "whenUnavailable": wish})
+        await world.reconcile()
+        assert world.stored_deployment["spec"]["replicas"] == replicas
+
+    async def test_where_nodes_may_not_be_seen_pods_are_made(self) -> None:
+        world = World(accelerator={**GPU, "whenUnavailable": "Refuse"})
+        world.offered = Supply(nodes=None)
+        await world.reconcile()
+        assert world.stored_deployment["spec"]["replicas"] == 1
+
+    async def test_a_verdict_takes_no_running_pod_away(self) -> None:
+        world = gpus(free=1)
+        await world.reconcile()
+        world.put_pod("digits-1", gen.ready())
+        await world.reconcile()
+        world.api.remove(NODES, "", "gpu-0")
+        world.asked.clear()
+        assert await world.calls() == []
+        assert world.asked == []
+        assert world.stored_deployment["spec"]["replicas"] == 1
+        assert world.told()[:2] == ("True", "Serving")
+
+    async def test_without_a_device_nobody_asks(self) -> None:
+        world = World()
+        await world.reconcile()
+        world.put_pod("digits-1", gen.unschedulable("0/1 nodes are available: 1 Insufficient cpu."))
+        await world.reconcile()
+        assert world.asked == []
+        assert "accelerator" not in world.status
+
+
+class TestWaiting:
+    async def test_names_who_holds_it(self) -> None:
+        world = await waiting()
+        words = "no node has 1 nvidia.com/gpu free (0 of 1 nvidia.com/gpu free); held by other/stranger"
+        assert world.told()[:2] == ("False", "AcceleratorBusy")
+        assert words in world.told()[2]
+        assert world.asked[-1] == ("holds", "digits-1")
+        assert world.status["accelerator"] == {
+            "resourceName": "nvidia.com/gpu",
+            "requested": 1,
+            "free": 0,
+            "holders": [
+                {"kind": "Pod", "namespace": "other", "name": "stranger", "node": "gpu-0", "count": 1}
+            ],
+        }
+        assert KEY in world.reconciler.waiting()
+
+    async def test_looks_again_by_itself(self) -> None:
+        world = await waiting()
+        assert await world.reconcile() == WAITING_AGAIN
+
+    async def test_heals(self) -> None:
+        world = await waiting()
+        world.put_pod("digits-1", gen.ready())
+        await world.reconcile()
+        assert world.told()[:2] == ("True", "Serving")
+        assert world.told("AcceleratorAvailable")[:2] == ("True", "Done")
+        assert "accelerator" not in world.status
+        assert KEY not in world.reconciler.waiting()
+
+    async def test_a_node_that_comes_is_told(self) -> None:
+        world = await waiting()
+        world.offered = replace(world.offered, growth=Growth(coming="a node is on its way"))
+        await world.reconcile()
+        assert world.told()[1] == "ScaleUpPending"
+
+    async def test_a_pod_that_is_gone_waits_no_more(self) -> None:
+        world = await waiting()
+        world.edit_spec(suspend=True)
+        world.api.remove(PODS, gen.NAMESPACE, "digits-1")
+        assert await world.reconcile() is None
+        assert "accelerator" not in world.status
+        assert KEY not in world.reconciler.waiting()
+
+
+class TestWords:
+    """Who holds devices changes with any pod of the cluster: that alone is told rarely."""
+
+    async def test_that_alone_change_wait(self) -> None:
+        world = await waiting(2)
+        before = world.status
+        hold(world, 2, "newcomer")
+        world.seconds += 1
+        assert await world.calls() == []
+        assert await world.reconcile() == WORDS_EVERY - 1
+        assert world.status == before
+        world.seconds += WORDS_EVERY - 1
+        assert await world.calls() == [("apply_status", "ModelDeployment", gen.MODEL)]
+        assert "newcomer" in world.told()[2]
+
+    async def test_wait_no_longer_however_often_they_change(self) -> None:
+        world = await waiting(1)
+        written = len(world.api.writes())
+        for number in range(60):
+            world.seconds += 1
+            hold(world, 1, f"s{number}")
+            await world.reconcile()
+        assert len(world.api.writes()) - written == 60 // WORDS_EVERY
+
+    async def test_of_an_autoscaler_are_told_at_once(self) -> None:
+        """Where no node has the device, nobody holds one: what changes are the orders for nodes."""
+        world = World(accelerator={**GPU, "whenUnavailable": "Wait"})
+        await world.reconcile()
+        world.put_pod("digits-1", WAITS)
+        world.offered = replace(world.offered, growth=Growth(possible="a node may be added"))
+        await world.reconcile()
+        assert world.told()[1] == "ScaleUpPending"
+        assert "may be added" in world.told()[2]
+        world.offered = replace(world.offered, growth=Growth(coming="a node is on its way"))
+        world.seconds += 1
+        await world.reconcile()
+        assert "a node is on its way" in world.told()[2]
+
+    async def test_with_a_change_of_anything_else_are_told_at_once(self) -> None:
+        world = await waiting(2, replicas=2)
+        world.seconds += 1
+        world.put_pod("digits-2", WAITS)
+        hold(world, 2, "newcomer")
+        await world.reconcile()
+        assert world.status["replicas"] == 2
+        assert "newcomer" in world.told()[2]
+        world.seconds += 1
+        world.offered = replace(world.offered, growth=Growth(coming="a node is on its way"))
+        await world.reconcile()
+        assert world.told()[1] == "ScaleUpPending"
+
+    async def test_after_a_restart_are_told_at_once(self) -> None:
+        world = await waiting(2)
+        hold(world, 2, "newcomer")
+        world.restarted()
+        await world.reconcile()
+        assert "newcomer" in world.told()[2]
+
+    async def test_about_other_things_are_told_at_once(self) -> None:
+        world = World()
+        await world.reconcile()
+        for words in ("one", "two"):
+            world.put_pod("digits-1", gen.unschedulable(words))
+            await world.reconcile()
+            assert world.told() == ("False", "Unschedulable", f"1 of 1 pods: {words}")
+
+
+class TestRollout:
+    async def serving(self, *, free: int) -> World:
+        world = gpus(free=free, held=1)
+        await world.reconcile()
+        world.put_pod("digits-1", gen.ready())
+        await world.reconcile()
+        world.asked.clear()
+        world.edit_spec(scheduling={"priorityClassName": "high"})
+        return world
+
+    @pytest.mark.parametrize(("free", "strategy", "surge"), [(1, "Surge", 1), (0, "InPlace", 0)])
+    async def test_goes_out_as_devices_allow(self, free: int, strategy: str, surge: int) -> None:
+        world = await self.serving(free=free)
+        await world.reconcile()
+        assert world.asked == [("fresh",)]
+        assert world.stored_deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == surge
+        assert world.status["effective"]["strategy"] == strategy
+        assert await world.calls() == []
+
+    async def test_asks_once_and_not_while_it_goes_on(self) -> None:
+        world = await self.serving(free=1)
+        old = world.carried
+        await world.reconcile()
+        world.put_pod("digits-2", gen.starting())
+        world.asked.clear()
+        hold(world, 2)
+        await world.reconcile()
+        await world.reconcile()
+        assert world.asked == []
+        assert world.stored_deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 1
+        assert world.carried != old
+
+    async def test_goes_on_in_place_when_its_pod_finds_no_device(self) -> None:
+        world = await self.serving(free=1)
+        await world.reconcile()
+        world.put_pod("digits-2", WAITS)
+        hold(world, 2)
+        await world.reconcile()
+        assert world.stored_deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == 0
+        assert world.told("Available")[0] == "True"
+
+    async def test_stops_nothing_before_it_knows_that_no_device_is_free(self) -> None:
+        world = await self.serving(free=0)
+        world.offered = Supply(nodes=None)
+        await world.reconcile()
+        rolling = world.stored_deployment["spec"]["strategy"]["rollingUpdate"]
+        assert rolling["maxSurge"] == 1
+        world.put_pod("digits-2", WAITS)
+        await world.reconcile()
+        rolling = world.stored_deployment["spec"]["strategy"]["rollingUpdate"]
+        assert rolling["maxSurge"] == 0
+
+    async def test_a_place_that_is_waited_for_is_progress(self) -> None:
+        world = await self.serving(free=0)
+        old = world.carried
+        await world.reconcile()
+        world.put_pod("digits-1", gen.ready(), gen.deleting, revision=old)
+        world.put_pod("digits-2", WAITS)
+        await world.reconcile()
+        assert world.told()[1] == "Progressing"
+        assert "accelerator" not in world.status
+
+
+class TestRefused:
+    async def test_pods_are_damped_and_tried_again(self) -> None:
+        world = gpus(free=1)
+        await world.reconcile()
+        for number in range(3):
+            world.put_pod(f"digits-{number}", gen.refused())
+        world.seconds = 5.0
+        assert await world.reconcile() == 25.0
+        assert world.stored_deployment["spec"]["replicas"] == 0
+        assert world.told()[:2] == ("False", "DeviceAllocationFailed")
+        assert world.told()[2].startswith("0 of 1 pods were accepted; others are tried after pauses: ")
+        world.seconds = 30.0
+        await world.reconcile()
+        assert world.stored_deployment["spec"]["replicas"] == 1
+        world.put_pod("digits-9", gen.ready(), created=30)
+        await world.reconcile()
+        assert world.told()[:2] == ("True", "Serving")
+        assert len(world.api.objects(PODS)) == 1

@@ -1,0 +1,375 @@
+"""The rollout's tables: which revision, how many pods, in which way, and when a revision has failed."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+
+from serval_operator.api.conditions import Blocked
+from serval_operator.api.observation import Observed
+from serval_operator.api.snapshots import RevisionView
+from serval_operator.pods.pod_state import judge
+from serval_operator.pods.refused_pod_backoff import Damping
+from serval_operator.workload.rollout import (
+    RESTARTS,
+    Heading,
+    Needs,
+    Rollout,
+    failed_now,
+    heading,
+    plan_rollout,
+)
+from support import gen
+from unit.operator.workload.rolling import NEW, NO_DEVICE, OLD, record, workload
+from unit.operator.workload.seeing import seeing
+
+pytestmark = pytest.mark.unit
+
+OLDER = "0000000000"
+NO_CPU = "0/3 nodes are available: 3 Insufficient cpu."
+READY_OLD = gen.pod("old", gen.ready(), revision=OLD)
+READY_NEW = gen.pod("new", gen.ready(), revision=NEW)
+
+
+def waiting(words: str = NO_DEVICE) -> gen.Object:
+    return gen.pod("new", gen.unschedulable(words), revision=NEW)
+
+
+def plan(
+    seen: Observed,
+    *,
+    fits: int | None = None,
+    known: bool = False,
+    damping: Damping | None = None,
+    refused: Blocked | None = None,
+    **asked: Any,
+) -> Rollout:
+    return plan_rollout(
+        seen,
+        workload(**asked),
+        records=seen.revisions,
+        fits=fits,
+        capacity_asked=known,
+        damping=damping or Damping(),
+        refused=refused,
+    )
+
+
+class TestHeading:
+    FAILED = record(NEW, 2, failed="ModelNotFound")
+    SERVED = record(OLD, 1, served=True)
+
+    @pytest.mark.parametrize(
+        ("on_failure", "records", "serving", "revision"),
+        [
+            ("Revert", [], "", NEW),
+            ("Revert", [SERVED], OLD, NEW),
+            ("Revert", [record(NEW, 2), SERVED], OLD, NEW),
+            ("Revert", [FAILED, SERVED], OLD, OLD),
+            ("Revert", [FAILED, SERVED], "", OLD),
+            ("Revert", [FAILED, record(OLD, 1)], OLD, OLD),
+            ("Revert", [FAILED, record(OLD, 1)], "", NEW),
+            ("Revert", [FAILED], OLD, NEW),
+            ("Revert", [FAILED, record(OLD, 1, failed="CrashLoop", served=True)], OLD, NEW),
+            ("Revert", [FAILED, SERVED, record(OLDER, 0, served=True)], OLDER, OLDER),
+            ("Revert", [FAILED, SERVED, record(OLDER, 0, served=True)], "", OLD),
+            # It serves after all, so it did not fail, whatever was written down.
+            ("Revert", [FAILED, SERVED], NEW, NEW),
+            ("Hold", [FAILED, SERVED], OLD, NEW),
+        ],
+    )
+    def test_table(
+        self, on_failure: str, records: Sequence[RevisionView], serving: str, revision: str
+    ) -> None:
+        seen = seeing(READY_OLD, carried=OLD, serving=serving, records=records)
+        found = heading(seen, workload(on_failure=on_failure), records)
+        assert found.revision == revision
+        assert (found.blocked is not None) is (revision != NEW)
+
+    def test_keeps_the_reason(self) -> None:
+        found = heading(seeing(serving=OLD), workload(on_failure="Revert"), [self.FAILED, self.SERVED])
+        text = f"revision {NEW} failed and revision {OLD} serves again: its message"
+        assert found == Heading(OLD, Blocked("ModelNotFound", text))
+        rollout = plan(
+            seeing(READY_OLD, carried=NEW, serving=OLD, records=[self.FAILED, self.SERVED]),
+            on_failure="Revert",
+            fits=1,
+            known=True,
+        )
+        assert (rollout.revision, rollout.blocked) == (OLD, found.blocked)
+
+
+class TestStrategy:
+    @pytest.mark.parametrize("asked", ["Surge", "InPlace"])
+    @pytest.mark.parametrize("surge", [True, False])
+    @pytest.mark.parametrize("devices", [True, False])
+    def test_what_is_asked_for_is_done(self, asked: str, *, surge: bool, devices: bool) -> None:
+        seen = seeing(READY_OLD, carried=OLD, surge=surge)
+        rollout = plan(seen, asked=asked, devices=devices)
+        assert (rollout.strategy, rollout.needs) == (asked, Needs())
+
+    def test_without_devices_there_is_always_room(self) -> None:
+        assert plan(seeing(), devices=False).strategy == "Surge"
+        assert plan(seeing(READY_OLD, carried=OLD), devices=False).strategy == "Surge"
+
+    def test_the_first_pod_has_no_predecessor(self) -> None:
+        assert plan(seeing()).strategy == "InPlace"
+        assert plan(seeing()).needs == Needs()
+
+    @pytest.mark.parametrize(
+        ("pods", "carried", "surge", "free", "strategy"),
+        [
+            # A rollout starts: free devices decide.
+            ([READY_OLD], OLD, False, 1, "Surge"),
+            ([READY_OLD], OLD, True, 1, "Surge"),
+            ([READY_OLD], OLD, False, 0, "InPlace"),
+            ([READY_OLD], OLD, True, 0, "InPlace"),
+            ([READY_OLD], OLD, True, None, "Surge"),
+            # It goes on: nothing is asked, nothing changes.
+            ([READY_OLD, gen.pod("new", revision=NEW)], NEW, True, "not asked", "Surge"),
+            ([READY_OLD, gen.pod("new", revision=NEW)], NEW, False, "not asked", "InPlace"),
+            ([READY_OLD, READY_NEW], NEW, True, "not asked", "Surge"),
+            ([READY_NEW], NEW, True, "not asked", "Surge"),
+            ([READY_NEW], NEW, False, "not asked", "InPlace"),
+            # Nothing else serves: there is nobody to surge beside, or to stop.
+            ([], OLD, True, "not asked", "Surge"),
+            ([gen.pod("old", gen.refused(), revision=OLD)], OLD, False, "not asked", "InPlace"),
+            ([gen.pod("old", gen.ready(), gen.deleting, revision=OLD)], OLD, True, "not asked", "Surge"),
+            # The surge pod finds no device.
+            ([READY_OLD, waiting()], NEW, True, 0, "InPlace"),
+            ([READY_OLD, waiting()], NEW, True, 1, "Surge"),
+            ([READY_OLD, waiting()], NEW, True, None, "InPlace"),
+            ([READY_OLD, waiting()], NEW, False, "not asked", "InPlace"),
+            # It waits for something that stopping the predecessor would not give it.
+            ([READY_OLD, waiting(NO_CPU)], NEW, True, "not asked", "Surge"),
+            ([READY_OLD, waiting("0/1 nodes are available: 1 node(s) had untolerated taint")], NEW, True,
+             "not asked", "Surge"),
+        ],
+    )  # fmt: skip
+    def test_auto(
+        self, pods: list[gen.Object], carried: str, surge: bool, free: int | str | None, strategy: str
+    ) -> None:
+        seen = seeing(*pods, carried=carried, surge=surge)
+        first = plan(seen)
+        assert first.needs == Needs(capacity=free != "not asked")
+        if free != "not asked":
+            assert not isinstance(free, str)
+            asked = plan(seen, fits=free, known=True)
+            assert (asked.strategy, asked.needs) == (strategy, Needs())
+        else:
+            assert first.strategy == strategy
+            for fits in (0, 1, None):
+                assert plan(seen, fits=fits, known=True).strategy == strategy
+
+    def test_a_known_number_is_not_asked_for_again(self) -> None:
+        seen = seeing(READY_OLD, carried=OLD)
+        assert plan(seen, fits=0).needs == Needs()
+        assert plan(seen, fits=2).needs == Needs()
+
+    def test_a_device_that_comes_free_is_waited_for(self) -> None:
+        seen = seeing(READY_OLD, waiting(), carried=NEW, surge=True, making_room=True)
+        assert (plan(seen).strategy, plan(seen).needs) == ("Surge", Needs())
+
+    @pytest.mark.parametrize(
+        "trouble",
+        [
+            gen.placed(),
+            gen.starting(),
+            gen.fetch_running(),
+            gen.fetch_failed(1, gen.fetch_failure("ModelNotFound", "x")),
+            gen.fetch(gen.waiting("ImagePullBackOff", "x")),
+            gen.loading(),
+            gen.server_crashed(1, "x"),
+            gen.refused(),
+        ],
+        ids=["placed", "starting", "fetching", "fetch", "image", "loading", "load", "refused"],
+    )
+    def test_never_flips_for_a_trouble_of_the_pod(self, trouble: gen.Option) -> None:
+        seen = seeing(READY_OLD, gen.pod("new", trouble, revision=NEW), carried=NEW, surge=True)
+        assert (plan(seen).strategy, plan(seen).needs) == ("Surge", Needs())
+        assert plan(seen, fits=0, known=True).strategy == "Surge"
+
+
+class TestNumber:
+    def test_is_what_the_spec_wants(self) -> None:
+        assert plan(seeing(READY_OLD, carried=OLD), wanted=4, fits=0).replicas == 4
+        assert plan(seeing(), wanted=0).replicas == 0
+
+    @pytest.mark.parametrize(("run", "wanted", "replicas"), [(0, 3, 0), (2, 3, 2), (3, 3, 3), (5, 3, 3)])
+    def test_damping_takes_some_of_them(self, run: int, wanted: int, replicas: int) -> None:
+        rollout = plan(seeing(READY_NEW, carried=NEW), wanted=wanted, damping=Damping(run=run))
+        assert rollout.replicas == replicas
+
+    def test_what_is_refused_altogether_is_not_made(self) -> None:
+        why = Blocked("NoNodeOffersResource", "words")
+        rollout = plan(seeing(), wanted=3, refused=why, damping=Damping(run=2, again=7.0))
+        assert (rollout.replicas, rollout.blocked, rollout.needs) == (0, why, Needs())
+
+
+class TestDamped:
+    CAUSE = Blocked("DeviceAllocationFailed", "words")
+
+    def test_is_told_and_tried_again(self) -> None:
+        rollout = plan(
+            seeing(READY_NEW, carried=NEW), wanted=2, damping=Damping(run=1, again=30.0, cause=self.CAUSE)
+        )
+        assert (rollout.blocked, rollout.again) == (self.CAUSE, 30.0)
+
+    def test_carries_the_revision_that_serves_instead(self) -> None:
+        seen = seeing(READY_OLD, carried=NEW, records=[record(OLD), record(NEW, 2)])
+        rollout = plan(seen, wanted=2, damping=Damping(run=1, instead=OLD, beside=True))
+        assert (rollout.revision, rollout.replicas, rollout.strategy) == (OLD, 1, "Surge")
+
+    def test_whose_template_must_be_kept(self) -> None:
+        seen = seeing(READY_OLD, carried=NEW, records=[record(NEW, 2)])
+        rollout = plan(seen, wanted=2, damping=Damping(run=1, instead=OLD, cause=self.CAUSE))
+        assert (rollout.revision, rollout.replicas, rollout.blocked) == (NEW, 2, self.CAUSE)
+
+    def test_a_pod_beside_the_old_ones_needs_no_count_of_devices(self) -> None:
+        seen = seeing(READY_OLD, carried=OLD)
+        rollout = plan(seen, wanted=2, damping=Damping(run=1, beside=True))
+        assert (rollout.strategy, rollout.needs) == ("Surge", Needs())
+
+    def test_tells_more_than_that_a_revision_failed(self) -> None:
+        records = [record(OLD, 1, served=True), record(NEW, 2, failed="CrashLoop")]
+        seen = seeing(READY_OLD, carried=OLD, serving=OLD, records=records)
+        rollout = plan(seen, on_failure="Revert", damping=Damping(cause=self.CAUSE))
+        assert rollout.blocked == self.CAUSE
+
+
+def kept(
+    *options: gen.Option,
+    now: float = 60.0,
+    serving: str = OLD,
+    records: Sequence[RevisionView] = (),
+    **asked: Any,
+) -> Blocked | None:
+    """What is said of a new pod in a state, beside an old one that serves."""
+    known = records or [record(OLD, 1), record(NEW, 2)]
+    pod = gen.pod("new", *options, revision=NEW)
+    seen = seeing(READY_OLD, pod, carried=NEW, serving=serving, records=known, now=now)
+    verdicts = [judge(one) for one in seen.newest(NEW)]
+    return failed_now(seen, workload(on_failure=asked.pop("on_failure", "Revert"), **asked), verdicts)
+
+
+def restarted(option: gen.Option, times: int) -> gen.Option:
+    """The state, after so many starts of its containers beyond the first."""
+
+    def change(obj: gen.Object) -> None:
+        option(obj)
+        for field in ("initContainerStatuses", "containerStatuses"):
+            for one in obj["status"].get(field, ()):
+                one["restartCount"] = times
+
+    return change
+
+
+PERMANENT = gen.fetch_failed(1, gen.fetch_failure("ModelNotFound", "nothing is there"))
+PASSING = gen.fetch_failed(1, gen.fetch_failure("ModelSourceUnavailable", "no answer", permanent=False))
+MISMATCH = gen.fetch_failed(1, gen.fetch_failure("ModelDigestMismatch", "other files", permanent=False))
+CRASHED = gen.server_crashed(1, "boom")
+KILLED = gen.server_crashed(137, reason="OOMKilled")
+FRONT = (
+    gen.server(gen.running(12), answered=True, ready=True),
+    gen.front(gen.back_off("front"), last=gen.ended(2)),
+)
+PULL = gen.fetch(gen.waiting("ImagePullBackOff", "no such image"))
+
+
+def front_crashed(obj: gen.Object) -> None:
+    """The front before a server that is well ended."""
+    for option in FRONT:
+        option(obj)
+
+
+class TestFailed:
+    @pytest.mark.parametrize(
+        ("option", "reason"),
+        [
+            (gen.ready(), ""),
+            (gen.unschedulable(NO_DEVICE), ""),
+            (gen.placed(), ""),
+            (gen.loading(), ""),
+            (PERMANENT, "ModelNotFound"),
+            (MISMATCH, "ModelDigestMismatch"),
+            (PASSING, ""),
+            (restarted(PASSING, 99), ""),
+            (PULL, ""),
+            (restarted(CRASHED, RESTARTS - 1), ""),
+            (restarted(CRASHED, RESTARTS), "CrashLoop"),
+            (restarted(front_crashed, RESTARTS - 1), ""),
+            (restarted(front_crashed, RESTARTS), "CrashLoop"),
+            (restarted(KILLED, RESTARTS - 1), ""),
+            (restarted(KILLED, RESTARTS), "OutOfMemory"),
+            (
+                restarted(gen.server_crashed(1, "did not become available"), RESTARTS),
+                "ModelLoadFailed",
+            ),
+        ],
+    )
+    def test_at_once(self, option: gen.Option, reason: str) -> None:
+        found = kept(option)
+        assert (found.reason if found else "") == reason
+
+    @pytest.mark.parametrize(
+        ("option", "reason"),
+        [
+            (gen.placed(after=10), "StartDeadlineExceeded"),
+            (gen.loading(), "StartDeadlineExceeded"),
+            (PASSING, "ModelSourceUnavailable"),
+            (PULL, "ImagePullFailed"),
+            (CRASHED, "CrashLoop"),
+        ],
+    )
+    def test_after_the_deadline(self, option: gen.Option, reason: str) -> None:
+        options = (gen.placed(after=10), option)
+        assert kept(*options, now=69.0, deadline_seconds=60) is None
+        found = kept(*options, now=70.0, deadline_seconds=60)
+        assert found is not None
+        assert found.reason == reason
+
+    def test_the_deadline_is_told(self) -> None:
+        found = kept(gen.placed(after=10), gen.loading(), now=70, deadline_seconds=60)
+        text = "loading the model, for more than 60 s since a node took the pod"
+        assert found == Blocked("StartDeadlineExceeded", text)
+
+    @pytest.mark.parametrize(
+        "options",
+        [
+            (gen.unschedulable(NO_DEVICE),),
+            (gen.ready(), gen.node_lost),
+            (gen.ready(), gen.unready),
+            (gen.refused(),),
+        ],
+        ids=["no place", "node lost", "wavers", "refused"],
+    )
+    def test_never_for_what_another_revision_would_meet_too(self, options: tuple[gen.Option, ...]) -> None:
+        assert kept(*options, now=10_000_000, deadline_seconds=60) is None
+
+    def test_not_where_nobody_would_go_back(self) -> None:
+        assert kept(PERMANENT, on_failure="Hold") is None
+
+    def test_not_what_served_once(self) -> None:
+        assert kept(PERMANENT, serving=NEW) is None
+        assert kept(PERMANENT, records=[record(OLD), record(NEW, 2, served=True)]) is None
+
+    def test_not_twice(self) -> None:
+        assert kept(PERMANENT, records=[record(OLD), record(NEW, 2, failed="ModelNotFound")]) is None
+
+    def test_pods_of_other_revisions_say_nothing(self) -> None:
+        seen = seeing(gen.pod("old", PERMANENT, revision=OLD), READY_NEW, carried=NEW)
+        assert failed_now(seen, workload(on_failure="Revert"), [judge(pod) for pod in seen.living()]) is None
+
+    def test_the_earliest_step_of_several_pods_is_named(self) -> None:
+        pods = [
+            gen.pod("a", restarted(CRASHED, RESTARTS), revision=NEW),
+            gen.pod("b", PERMANENT, revision=NEW),
+            gen.pod("c", gen.loading(), revision=NEW),
+        ]
+        seen = seeing(*pods, carried=NEW)
+        verdicts = [judge(one) for one in seen.newest(NEW)]
+        for order in (verdicts, verdicts[::-1]):
+            found = failed_now(seen, workload(on_failure="Revert", wanted=3), order)
+            assert found == Blocked("ModelNotFound", "nothing is there")
