@@ -21,7 +21,7 @@ from serval_serving.client.values import Value, as_array
 from serval_serving.wire import messages, rpc
 from serval_serving.wire.errors import TensorError
 from serval_serving.wire.tensors import to_array, write_array
-from serval_serving.wire.timing import WANTED, YES, told
+from serval_serving.wire.timing import REQUEST_HEADER, YES, reply_header
 
 DEFAULT_TIMEOUT: Final = 10.0
 """Seconds that a call may take, all tries together."""
@@ -115,7 +115,7 @@ class Connection:
 
     def arguments(self, timeout: float | None, *, timed: bool = False) -> dict[str, Any]:
         """Return what a call gets beside its message; `timed` asks for the server's times."""
-        metadata = (*self._key, (WANTED, YES)) if timed else self._key
+        metadata = (*self._key, (REQUEST_HEADER, YES)) if timed else self._key
         return {"timeout": self._timeout if timeout is None else timeout, "metadata": metadata}
 
     def now(self) -> float:
@@ -124,7 +124,7 @@ class Connection:
 
     def timing(self, started: float, trailing: Any) -> Timing:
         """Say where the time since `started` went, by the metadata that came after the reply."""
-        return timing_of(self._clock() - started, told(trailing))
+        return timing_of(self._clock() - started, reply_header(trailing))
 
 
 @contextmanager

@@ -34,7 +34,7 @@ from serval_serving.client.replies import (
 )
 from serval_serving.client.timing import OnTiming, timing_of
 from serval_serving.client.values import array_of_json, jsonable
-from serval_serving.wire.timing import TOLD, WANTED, YES
+from serval_serving.wire.timing import REPLY_HEADER, REQUEST_HEADER, YES
 
 CONNECTIONS: Final = 16
 """Connections that are kept open for later requests."""
@@ -187,11 +187,11 @@ class HttpClient:
         started = self._clock()
         headers = self._headers | ({"Content-Type": kind} if kind else {})
         if on_timing is not None:
-            headers[WANTED] = YES
+            headers[REQUEST_HEADER] = YES
         end = started + (self._timeout if timeout is None else timeout)
         reply = self._tried(method, path, body, headers, end)
         if on_timing is not None:
-            on_timing(timing_of(self._clock() - started, reply.headers.get(TOLD, "")))
+            on_timing(timing_of(self._clock() - started, reply.headers.get(REPLY_HEADER, "")))
         return reply.data
 
     def _tried(

@@ -18,7 +18,7 @@ from pathlib import Path
 import grpc
 
 from serval_serving.engines.base import LoadedModel, Loader, ModelLoadError
-from serval_serving.models.states import State, StateBoard, VersionStatus
+from serval_serving.models.states import State, StateMonitor, VersionStatus
 from serval_serving.models.versions import Latest, VersionPolicy, scan
 from serval_serving.wire.status import StatusError, invalid
 
@@ -56,7 +56,7 @@ class LoadSettings:
     retry_seconds: float = 60.0
 
 
-class Users:
+class RefCount:
     """Counts the users of a version, which is freed only at zero."""
 
     def __init__(self) -> None:
@@ -72,13 +72,13 @@ class Users:
             self._count -= 1
 
     @property
-    def none(self) -> bool:
+    def zero(self) -> bool:
         """Whether there are no users."""
         return self._count == 0
 
 
 @dataclass(frozen=True, slots=True)
-class Lease:
+class ServableHandle:
     """A version that stays in memory while a request uses it.
 
     Attributes
@@ -87,15 +87,15 @@ class Lease:
         Identify and hold the loaded version.
     path:
         The version's folder.
-    users:
-        The holder of a lease may enter this again, for work that may last longer than the lease.
+    references:
+        The holder of a handle may enter this again, for work that may last longer than the handle.
     """
 
     name: str
     version: int
     model: LoadedModel
     path: Path = field(default_factory=Path)
-    users: Users = field(default_factory=Users)
+    references: RefCount = field(default_factory=RefCount)
 
 
 @dataclass(slots=True)
@@ -135,7 +135,7 @@ class ModelManager:
         settings: LoadSettings,
         policy: VersionPolicy | None = None,
         *,
-        prepare: Callable[[Lease], None] | None = None,
+        prepare: Callable[[ServableHandle], None] | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.name = name
@@ -146,10 +146,10 @@ class ModelManager:
         self._prepare = prepare
         self._labels: Mapping[str, int] = {}
         self._clock = clock
-        self._board = StateBoard()
+        self._states = StateMonitor()
         self._lock = threading.Lock()
-        self._loaded: dict[int, Lease] = {}
-        self._retired: list[Lease] = []
+        self._loaded: dict[int, ServableHandle] = {}
+        self._retired: list[ServableHandle] = []
         self._retries: dict[int, _Retry] = {}
         self._wanted: list[int] = []
         self._said_empty = False
@@ -166,7 +166,7 @@ class ModelManager:
         """Stop polling, without waiting for a load in progress. Loaded versions stay usable."""
         self._stop.set()
         self._look.set()
-        self._board.wake()
+        self._states.wake()
 
     def configure(self, base_path: Path, policy: VersionPolicy) -> None:
         """Change the base path or the policy. The next scan uses them and starts immediately."""
@@ -209,7 +209,7 @@ class ModelManager:
 
     def wait(self, seconds: float) -> None:
         """Wait until a state changes, for at most this number of seconds."""
-        self._board.wait(seconds)
+        self._states.wait(seconds)
 
     def available(self) -> list[int]:
         """List the versions that serve now, in ascending order."""
@@ -219,18 +219,18 @@ class ModelManager:
     def devices(self) -> dict[int, str]:
         """Return the device of each version that serves."""
         with self._lock:
-            return {version: lease.model.device for version, lease in self._loaded.items()}
+            return {version: handle.model.device for version, handle in self._loaded.items()}
 
     def statuses(self) -> Sequence[VersionStatus]:
         """List the states of all versions ever seen, the highest first."""
-        return self._board.all()
+        return self._states.all()
 
     def status(self, version: int) -> VersionStatus | None:
         """Read the state of one version; None if it was never seen."""
-        return self._board.get(version)
+        return self._states.get(version)
 
     @contextmanager
-    def lease(self, version: int | None = None) -> Iterator[Lease]:
+    def acquire(self, version: int | None = None) -> Iterator[ServableHandle]:
         """Hold a version in memory: the given one, or the highest that serves.
 
         Raises
@@ -244,11 +244,11 @@ class ModelManager:
             if held is None:
                 which = f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
                 raise StatusError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {which}")
-            held.users.__enter__()
+            held.references.__enter__()
         try:
             yield held
         finally:
-            held.users.__exit__()
+            held.references.__exit__()
 
     def poll(self) -> None:
         """Scan the base path once: load the wanted versions, then unload the others."""
@@ -260,8 +260,8 @@ class ModelManager:
             _log.warning(NO_VERSIONS, self.name, base_path)
         self._said_empty = not self._wanted
         for version in self._wanted:
-            if self._board.get(version) is None:
-                self._board.set(VersionStatus(version, State.START))
+            if self._states.get(version) is None:
+                self._states.set(VersionStatus(version, State.START))
             if self._due(version) and not (self._stop.is_set() or self._gone):
                 self._load(version, found[version])
         self._forget_unwanted()
@@ -299,16 +299,16 @@ class ModelManager:
         retry = self._retries.get(version)
         if retry is not None:
             return self._clock() >= retry.at
-        status = self._board.get(version)
+        status = self._states.get(version)
         return status is None or not status.failed
 
     def _load(self, version: int, path: Path) -> None:
         """Load one version and publish it, or record the failure."""
-        self._board.set(VersionStatus(version, State.LOADING))
+        self._states.set(VersionStatus(version, State.LOADING))
         _log.info("loading model=%s version=%d path=%s", self.name, version, path)
         started = self._clock()
         try:
-            lease = self._loaded_and_ready(version, path)
+            handle = self._loaded_and_ready(version, path)
         except ModelLoadError as error:
             self._note_failure(version, error)
             return
@@ -319,27 +319,27 @@ class ModelManager:
             return
         self._retries.pop(version, None)
         with self._lock:
-            self._loaded[version] = lease
+            self._loaded[version] = handle
         if self._gone:
             # Removed while it was loading.
             self._retire(version)
             return
         seconds = self._clock() - started
         _log.info("available model=%s version=%d seconds=%.3f", self.name, version, seconds)
-        self._board.set(VersionStatus(version, State.AVAILABLE))
+        self._states.set(VersionStatus(version, State.AVAILABLE))
 
-    def _loaded_and_ready(self, version: int, path: Path) -> Lease:
+    def _loaded_and_ready(self, version: int, path: Path) -> ServableHandle:
         """Load a version and make it ready to serve."""
-        lease = Lease(self.name, version, self._loader.load(path), path)
+        handle = ServableHandle(self.name, version, self._loader.load(path), path)
         if self._prepare is None:
-            return lease
+            return handle
         try:
-            self._prepare(lease)
+            self._prepare(handle)
         except StatusError as error:
-            lease.model.close()
+            handle.model.close()
             permanent = error.code not in _MAY_PASS
             raise ModelLoadError(error.code, error.message, permanent=permanent) from error
-        return lease
+        return handle
 
     def _note_failure(self, version: int, error: ModelLoadError) -> None:
         """Schedule another attempt, or end the version."""
@@ -352,15 +352,15 @@ class ModelManager:
         if not final:
             self._retries[version] = _Retry(failures, self._clock() + self._settings.retry_seconds)
         state = State.END if final else State.LOADING
-        self._board.set(VersionStatus(version, state, error.code, error.message))
+        self._states.set(VersionStatus(version, state, error.code, error.message))
 
     def _forget_unwanted(self) -> None:
         """Forget retries and failures of versions that are no longer wanted, so that they can come back."""
         for version in [version for version in self._retries if version not in self._wanted]:
             del self._retries[version]
-        for status in self._board.all():
+        for status in self._states.all():
             if status.failed and status.version not in self._wanted:
-                self._board.set(VersionStatus(status.version, State.END))
+                self._states.set(VersionStatus(status.version, State.END))
 
     def _retire(self, version: int) -> None:
         """Take a version out of service; requests that use it may end."""
@@ -370,21 +370,21 @@ class ModelManager:
                 return
             self._retired.append(held)
         _log.info("unloading model=%s version=%d", self.name, version)
-        self._board.set(VersionStatus(version, State.UNLOADING))
+        self._states.set(VersionStatus(version, State.UNLOADING))
 
     def _close_retired(self) -> None:
         """Free the versions out of service that have no requests."""
         with self._lock:
-            idle = [held for held in self._retired if held.users.none]
+            idle = [held for held in self._retired if held.references.zero]
             self._retired = [held for held in self._retired if held not in idle]
         for held in idle:
             held.model.close()
             _log.info("unloaded model=%s version=%d", self.name, held.version)
-            self._board.set(VersionStatus(held.version, State.END))
+            self._states.set(VersionStatus(held.version, State.END))
 
     def failures(self) -> list[str]:
         """Describe the wanted versions if every one has failed finally; empty if one may still serve."""
-        statuses = [self._board.get(version) for version in self._wanted]
+        statuses = [self._states.get(version) for version in self._wanted]
         failed = [status for status in statuses if status is not None and status.failed]
         if not failed or len(failed) < len(statuses):
             return []

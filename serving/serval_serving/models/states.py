@@ -34,7 +34,7 @@ class VersionStatus:
         return self.state is State.END and self.code is not grpc.StatusCode.OK
 
 
-class StateBoard:
+class StateMonitor:
     """The states of one model's versions. Threads may set, read and wait."""
 
     def __init__(self) -> None:

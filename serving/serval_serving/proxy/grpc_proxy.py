@@ -16,7 +16,7 @@ from serval_serving.server.grpc_calls import answer, time_left
 from serval_serving.server.keys import HEADER
 from serval_serving.server.metrics import GRPC
 from serval_serving.server.pipeline import Call, Endpoint, Pipeline
-from serval_serving.server.spent import waited
+from serval_serving.server.request_timing import waited
 from serval_serving.wire import rpc
 from serval_serving.wire.services import METHODS
 from serval_serving.wire.status import StatusError

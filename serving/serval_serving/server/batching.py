@@ -3,7 +3,7 @@
 Only requests of one version, signature and set of outputs go together, and only where the types and all
 dimensions but the first are equal: nobody's numbers are padded to fit another's. Threads take the batches in
 the order in which they were begun. While all of them are busy, requests gather by themselves; a time to wait
-for more is only added where the parameters say so, and never more than half of a request's time is spent so.
+for more is only added where the parameters say so, and never more than half of a request's time.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ import grpc
 import numpy as np
 
 from serval_serving.engines.base import TIMED_OUT, Signature
-from serval_serving.models.manager import Lease, Users
+from serval_serving.models.manager import RefCount, ServableHandle
 from serval_serving.server.batch_settings import PER_MODEL_FILE, BatchSettings, read_settings
 from serval_serving.server.flags import FlagError
 from serval_serving.server.metrics import Metrics
-from serval_serving.server.spent import Spent
+from serval_serving.server.request_timing import RequestTiming
 from serval_serving.wire.status import StatusError, invalid
 
 TOO_LARGE = "Task size {size} is larger than maximum input batch size {limit}"
@@ -40,8 +40,8 @@ BAD_OUTPUT = (
 )
 
 Outputs = list[np.ndarray]
-Run = Callable[[Lease, Signature, Mapping[str, np.ndarray], Sequence[str], "float | None"], Outputs]
-"""Runs a model: lease, signature, inputs, outputs, seconds."""
+Run = Callable[[ServableHandle, Signature, Mapping[str, np.ndarray], Sequence[str], "float | None"], Outputs]
+"""Runs a model: handle, signature, inputs, outputs, seconds."""
 
 _log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ class _Batch:
     """Requests that run together."""
 
     key: Hashable
-    lease: Lease
+    handle: ServableHandle
     signature: Signature
     aliases: Sequence[str]
     due: float
@@ -128,16 +128,16 @@ class BatchScheduler:
 
     def run(
         self,
-        lease: Lease,
+        handle: ServableHandle,
         signature: Signature,
         inputs: Mapping[str, np.ndarray],
         aliases: Sequence[str],
         until: float | None,
-        spent: Spent | None = None,
+        timing: RequestTiming | None = None,
     ) -> Outputs:
         """Run a request within a batch; the outputs come in the order of `aliases`.
 
-        `until` is the moment when nobody waits any more; None for never. `spent` gets the times of the piece
+        `until` is the moment when nobody waits any more; None for never. `timing` gets the times of the piece
         that was done last.
 
         Raises
@@ -150,11 +150,11 @@ class BatchScheduler:
         if size > self._settings.max_batch_size:
             raise invalid(TOO_LARGE.format(size=size, limit=self._settings.max_batch_size))
         tasks = [_Task(piece, rows, until, self._clock()) for piece, rows in self._pieces(inputs, size)]
-        self._submit(lease, signature, aliases, tasks)
+        self._submit(handle, signature, aliases, tasks)
         results = [self._result(task) for task in tasks]
-        if spent is not None:
+        if timing is not None:
             last = max(tasks, key=lambda task: task.ended)
-            spent.add(last.began - last.since, last.ended - last.began)
+            timing.add(last.began - last.since, last.ended - last.began)
         return (
             results[0]
             if len(results) == 1
@@ -174,10 +174,10 @@ class BatchScheduler:
         ]
 
     def _submit(
-        self, lease: Lease, signature: Signature, aliases: Sequence[str], tasks: Sequence[_Task]
+        self, handle: ServableHandle, signature: Signature, aliases: Sequence[str], tasks: Sequence[_Task]
     ) -> None:
         """Put tasks into batches that have room, or into new ones."""
-        key = _key(lease, signature, tasks[0].inputs, aliases)
+        key = _key(handle, signature, tasks[0].inputs, aliases)
         with self._changed:
             mine = [batch for batch in self._waiting if batch.key == key]
             limit = self._settings.max_enqueued_batches
@@ -189,9 +189,9 @@ class BatchScheduler:
             for task in tasks:
                 if not self._fits(mine, task):
                     due = task.since + self._settings.timeout_seconds
-                    mine.append(_Batch(key, lease, signature, aliases, due))
+                    mine.append(_Batch(key, handle, signature, aliases, due))
                     self._waiting.append(mine[-1])
-                    lease.users.__enter__()
+                    handle.references.__enter__()
                 mine[-1].add(task)
             self._metrics.queue_length.add(len(tasks))
             if len(self._threads) < self._settings.threads:
@@ -225,11 +225,11 @@ class BatchScheduler:
             try:
                 self._execute(batch)
             except Exception as error:  # noqa: BLE001  the thread must live on; callers get the error
-                _log.exception("a batch failed unexpectedly: model=%s", batch.lease.name)
+                _log.exception("a batch failed unexpectedly: model=%s", batch.handle.name)
                 for task in batch.tasks:
                     task.end(error=error)
             finally:
-                batch.lease.users.__exit__()
+                batch.handle.references.__exit__()
 
     def _take(self) -> _Batch | None:
         """Wait for a batch that is full or has waited long enough, the oldest first; None for the end."""
@@ -281,9 +281,9 @@ class BatchScheduler:
         untils = [task.until for task in tasks if task.until is not None]
         # The batch may run as long as anybody waits for it.
         seconds = max(untils) - now if len(untils) == len(tasks) else None
-        self._metrics.batch_size.observe(size, batch.lease.name)
+        self._metrics.batch_size.observe(size, batch.handle.name)
         began = self._clock()
-        outputs = self._run(batch.lease, batch.signature, inputs, batch.aliases, seconds)
+        outputs = self._run(batch.handle, batch.signature, inputs, batch.aliases, seconds)
         ended = self._clock()
         padded = len(next(iter(inputs.values())))
         if any(output.ndim == 0 or len(output) != padded for output in outputs):
@@ -318,9 +318,9 @@ class Batching:
         self._common = BatchScheduler(settings, run, metrics)
         self._per_model = per_model
         self._cpus = cpus
-        self._own: weakref.WeakKeyDictionary[Users, BatchScheduler] = weakref.WeakKeyDictionary()
+        self._own: weakref.WeakKeyDictionary[RefCount, BatchScheduler] = weakref.WeakKeyDictionary()
 
-    def prepare(self, lease: Lease) -> None:
+    def prepare(self, handle: ServableHandle) -> None:
         """Read the parameters of a version that was just loaded, if it has its own.
 
         Raises
@@ -328,7 +328,7 @@ class Batching:
         StatusError
             INVALID_ARGUMENT: they cannot be used.
         """
-        file = lease.path / PER_MODEL_FILE
+        file = handle.path / PER_MODEL_FILE
         if not (self._per_model and file.is_file()):
             return
         try:
@@ -336,13 +336,13 @@ class Batching:
         except FlagError as error:
             raise invalid(f"{file}: {error}") from error
         scheduler = BatchScheduler(settings, self._run, self._metrics)
-        self._own[lease.users] = scheduler
+        self._own[handle.references] = scheduler
         # Nobody can hold the version any more then.
-        weakref.finalize(lease.users, scheduler.stop)
+        weakref.finalize(handle.references, scheduler.stop)
 
-    def scheduler(self, lease: Lease) -> BatchScheduler:
+    def scheduler(self, handle: ServableHandle) -> BatchScheduler:
         """Find the scheduler of a version."""
-        return self._own.get(lease.users, self._common)
+        return self._own.get(handle.references, self._common)
 
 
 def _rows(inputs: Mapping[str, np.ndarray]) -> int:
@@ -356,11 +356,11 @@ def _rows(inputs: Mapping[str, np.ndarray]) -> int:
 
 
 def _key(
-    lease: Lease, signature: Signature, inputs: Mapping[str, np.ndarray], aliases: Sequence[str]
+    handle: ServableHandle, signature: Signature, inputs: Mapping[str, np.ndarray], aliases: Sequence[str]
 ) -> Hashable:
     """Say what must be equal of requests that go together."""
     shapes = tuple((alias, inputs[alias].dtype, inputs[alias].shape[1:]) for alias in sorted(inputs))
-    return (id(lease.model), signature.name, tuple(aliases), shapes)
+    return (id(handle.model), signature.name, tuple(aliases), shapes)
 
 
 def _joined(tasks: Sequence[_Task], padding: int) -> Mapping[str, np.ndarray]:

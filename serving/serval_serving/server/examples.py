@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 
 from serval_serving.engines.base import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD, Signature
-from serval_serving.models.manager import Lease
+from serval_serving.models.manager import ServableHandle
 from serval_serving.server import metrics
 from serval_serving.server.binding import check_tensor
 from serval_serving.server.inference import NO_NAME, Deadline, Inference, Target
@@ -67,7 +67,7 @@ class Kind:
     name: str
     method: str
     api: str
-    outputs: Callable[[Lease, Signature], list[str]]
+    outputs: Callable[[ServableHandle, Signature], list[str]]
     read: Callable[[dict[str, np.ndarray], int], Any]
 
 
@@ -122,8 +122,8 @@ def classify(inference: Inference, target: Target, given: messages.Input, deadli
     StatusError
         The model, its signature or the examples do not fit, or what the engine says.
     """
-    with inference.lease(target) as lease:
-        return score(inference, lease, CLASSIFY, target, given, deadline)
+    with inference.acquire(target) as handle:
+        return score(inference, handle, CLASSIFY, target, given, deadline)
 
 
 def regress(inference: Inference, target: Target, given: messages.Input, deadline: Deadline) -> Scored:
@@ -134,8 +134,8 @@ def regress(inference: Inference, target: Target, given: messages.Input, deadlin
     StatusError
         As `classify`.
     """
-    with inference.lease(target) as lease:
-        return score(inference, lease, REGRESS, target, given, deadline)
+    with inference.acquire(target) as handle:
+        return score(inference, handle, REGRESS, target, given, deadline)
 
 
 def multi_inference(
@@ -161,13 +161,13 @@ def multi_inference(
     """
     if not tasks or not tasks[0][0].name:
         raise invalid(NO_NAME)
-    with inference.lease(tasks[0][0]) as lease:
-        return score_several(inference, lease, tasks, given, deadline)
+    with inference.acquire(tasks[0][0]) as handle:
+        return score_several(inference, handle, tasks, given, deadline)
 
 
 def score(
     inference: Inference,
-    lease: Lease,
+    handle: ServableHandle,
     kind: Kind,
     target: Target,
     given: messages.Input,
@@ -181,20 +181,20 @@ def score(
         As `classify`.
     """
     name = target.signature or DEFAULT_SIGNATURE
-    signature = lease.model.signatures.get(name)
+    signature = handle.model.signatures.get(name)
     if signature is None:
         raise invalid(NO_SIGNATURE.format(name=name))
     if inference.checks_methods and signature.method != kind.method:
         raise invalid(WRONG_METHOD.format(kind=kind.name, method=kind.method, was=signature.method))
-    plan = _plan(lease, signature, kind)
+    plan = _plan(handle, signature, kind)
     examples = serialized(given)
-    inference.metrics.examples(lease.name, len(examples))
-    return _run(inference, lease, plan, examples, deadline, kind.api)
+    inference.metrics.examples(handle.name, len(examples))
+    return _run(inference, handle, plan, examples, deadline, kind.api)
 
 
 def score_several(
     inference: Inference,
-    lease: Lease,
+    handle: ServableHandle,
     tasks: Sequence[tuple[Target, str]],
     given: messages.Input,
     deadline: Deadline,
@@ -206,14 +206,14 @@ def score_several(
     StatusError
         As `multi_inference`.
     """
-    plans = _plans(lease, tasks)
+    plans = _plans(handle, tasks)
     examples = serialized(given)
-    inference.metrics.examples(lease.name, len(examples))
+    inference.metrics.examples(handle.name, len(examples))
     api = metrics.MULTI_INFERENCE
-    return [_run(inference, lease, plan, examples, deadline, api) for plan in plans]
+    return [_run(inference, handle, plan, examples, deadline, api) for plan in plans]
 
 
-def _plans(lease: Lease, tasks: Sequence[tuple[Target, str]]) -> list[_Plan]:
+def _plans(handle: ServableHandle, tasks: Sequence[tuple[Target, str]]) -> list[_Plan]:
     """Check the tasks of a MultiInference, and find what each runs."""
     plans: list[_Plan] = []
     for target, method in tasks:
@@ -224,45 +224,50 @@ def _plans(lease: Lease, tasks: Sequence[tuple[Target, str]]) -> list[_Plan]:
         name = target.signature or DEFAULT_SIGNATURE
         if any(plan.signature.name == name for plan in plans):
             raise invalid(f"Duplicate evaluation of signature: {name}")
-        signature = lease.model.signatures.get(name)
+        signature = handle.model.signatures.get(name)
         if signature is None:
             raise invalid(NO_TASK_SIGNATURE.format(name=name))
         kind = _KINDS.get(method)
         if kind is None:
             message = f"Unsupported signature method_name: {method}"
             raise StatusError(grpc.StatusCode.UNIMPLEMENTED, message)
-        plans.append(_plan(lease, signature, kind))
+        plans.append(_plan(handle, signature, kind))
         if signature.inputs[INPUTS].name != plans[0].signature.inputs[INPUTS].name:
             raise invalid("Input tensor must be the same for all Signatures.")
     return plans
 
 
-def _plan(lease: Lease, signature: Signature, kind: Kind) -> _Plan:
+def _plan(handle: ServableHandle, signature: Signature, kind: Kind) -> _Plan:
     """Check that a signature takes examples and gives what its kind answers."""
     if len(signature.inputs) != 1:
         raise invalid("Expected one input Tensor.")
     if INPUTS not in signature.inputs:
-        described = _described(lease, signature)
+        described = _described(handle, signature)
         raise _unfit(f"No {kind.name} inputs found in SignatureDef: {described}")
-    return _Plan(signature, kind, kind.outputs(lease, signature))
+    return _Plan(signature, kind, kind.outputs(handle, signature))
 
 
 def _run(
-    inference: Inference, lease: Lease, plan: _Plan, examples: np.ndarray, deadline: Deadline, api: str
+    inference: Inference,
+    handle: ServableHandle,
+    plan: _Plan,
+    examples: np.ndarray,
+    deadline: Deadline,
+    api: str,
 ) -> Scored:
     """Run one signature on the examples."""
     check_tensor(INPUTS, plan.signature.inputs[INPUTS], examples)
-    arrays = inference.run(lease, plan.signature, {INPUTS: examples}, plan.aliases, deadline, api)
+    arrays = inference.run(handle, plan.signature, {INPUTS: examples}, plan.aliases, deadline, api)
     result = plan.kind.read(dict(zip(plan.aliases, arrays, strict=True)), len(examples))
-    return Scored(lease.name, lease.version, plan.signature.name, result)
+    return Scored(handle.name, handle.version, plan.signature.name, result)
 
 
-def _described(lease: Lease, signature: Signature) -> str:
+def _described(handle: ServableHandle, signature: Signature) -> str:
     """Spell a signature for an error text; it is cut there where it is long."""
-    return str(lease.model.signature_defs.signature_def[signature.name])
+    return str(handle.model.signature_defs.signature_def[signature.name])
 
 
-def _class_outputs(lease: Lease, signature: Signature) -> list[str]:
+def _class_outputs(handle: ServableHandle, signature: Signature) -> list[str]:
     """Choose the outputs of a classification."""
     if len(signature.outputs) not in {1, 2}:
         raise invalid(f"Expected one or two output Tensors, found {len(signature.outputs)}")
@@ -270,7 +275,7 @@ def _class_outputs(lease: Lease, signature: Signature) -> list[str]:
     if not found:
         raise _unfit(
             'Expected classification signature outputs to contain at least one of "classes" or "scores". '
-            f"Signature was: {_described(lease, signature)}"
+            f"Signature was: {_described(handle, signature)}"
         )
     return found
 
@@ -296,12 +301,12 @@ def _read_classes(arrays: dict[str, np.ndarray], count: int) -> Classified:
     return Classified(labels, scores)
 
 
-def _value_outputs(lease: Lease, signature: Signature) -> list[str]:
+def _value_outputs(handle: ServableHandle, signature: Signature) -> list[str]:
     """Choose the output of a regression."""
     if len(signature.outputs) != 1:
         raise invalid("Expected one output Tensor.")
     if OUTPUTS not in signature.outputs:
-        described = _described(lease, signature)
+        described = _described(handle, signature)
         raise _unfit(f"No regression outputs found in SignatureDef: {described}")
     return [OUTPUTS]
 

@@ -13,8 +13,8 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from serval_serving.server.request_timing import WorkerPool
 from serval_serving.server.sockets import close_port, open_connections
-from serval_serving.server.spent import WorkerPool
 from serval_serving.server.tls import Tls
 from serval_serving.wire import rpc
 from serval_serving.wire.descriptors import descriptor_set

@@ -19,7 +19,7 @@ from serval_serving.server.inference import Deadline, Target
 from serval_serving.server.metrics import PREDICT, REST, SCORE
 from serval_serving.server.pipeline import Call, Endpoint, Pipeline
 from serval_serving.wire.status import StatusError
-from serval_serving.wire.timing import TOLD
+from serval_serving.wire.timing import REPLY_HEADER
 
 HEALTH_PATH: Final = "/healthz"
 ANY_PATH: Final = "/{_path:.*}"
@@ -306,5 +306,5 @@ def _failed(failure: StatusError, call: Call) -> web.Response:
 
 def _response(status: int, body: bytes, call: Call) -> web.Response:
     """Make a reply of JSON, with the times that the caller asked for."""
-    headers = {TOLD: call.times} if call.times else None
+    headers = {REPLY_HEADER: call.times} if call.times else None
     return web.Response(status=status, body=body, content_type=JSON, headers=headers)

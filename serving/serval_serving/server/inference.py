@@ -17,10 +17,10 @@ from serval_serving.engines.base import (
     TIMED_OUT,
     Signature,
 )
-from serval_serving.models.manager import NO_LABEL, Lease, ModelManager
+from serval_serving.models.manager import NO_LABEL, ModelManager, ServableHandle
 from serval_serving.server.batching import Batching
 from serval_serving.server.metrics import PREDICT, Metrics, RequestMetrics
-from serval_serving.server.spent import Spent
+from serval_serving.server.request_timing import RequestTiming
 from serval_serving.wire.status import StatusError, invalid
 
 NO_SPEC = "Missing ModelSpec"
@@ -48,18 +48,18 @@ class Target:
 
 @dataclass(frozen=True, slots=True)
 class Deadline:
-    """The time that a request has, and where to note how it is spent.
+    """The time that a request has, and where its times are recorded.
 
     Attributes
     ----------
     at:
-        The moment, in the clock's seconds, at which nobody waits for the answer any more; None for never.
-    spent:
-        Where to add what was spent; None where nobody asked.
+        The moment, in the clock's seconds, after which the caller no longer waits; None for never.
+    timing:
+        Where to add them; None when the caller did not ask.
     """
 
     at: float | None = None
-    spent: Spent | None = None
+    timing: RequestTiming | None = None
 
     def left(self, now: float) -> float | None:
         """Seconds left, which may be negative; None where there is no deadline."""
@@ -95,9 +95,9 @@ class Admission:
         """Read the clock."""
         return self._clock()
 
-    def deadline(self, seconds: float | None, spent: Spent | None = None) -> Deadline:
+    def deadline(self, seconds: float | None, timing: RequestTiming | None = None) -> Deadline:
         """Make the deadline that lies so many seconds ahead; None for none."""
-        return Deadline(None if seconds is None else self._clock() + seconds, spent)
+        return Deadline(None if seconds is None else self._clock() + seconds, timing)
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
@@ -187,7 +187,7 @@ class Inference(Admission):
             return target.route
         raise invalid(NO_SPEC if target.name is None else NO_NAME)
 
-    def lease(self, target: Target) -> AbstractContextManager[Lease]:
+    def acquire(self, target: Target) -> AbstractContextManager[ServableHandle]:
         """Hold the version that a request is for.
 
         Raises
@@ -200,15 +200,15 @@ class Inference(Admission):
         if target.label:
             if model is None:
                 raise invalid(NO_LABEL % target.label)
-            return model.lease(model.version_of(target.label))
+            return model.acquire(model.version_of(target.label))
         if model is None:
             which = f"Latest({name})" if target.version is None else f"Specific({name}, {target.version})"
             raise StatusError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {which}")
-        return model.lease(target.version)
+        return model.acquire(target.version)
 
     def run(
         self,
-        lease: Lease,
+        handle: ServableHandle,
         signature: Signature,
         inputs: Mapping[str, np.ndarray],
         aliases: Sequence[str],
@@ -225,29 +225,29 @@ class Inference(Admission):
             DEADLINE_EXCEEDED, or what the engine answers.
         """
         if self._batching is not None:
-            scheduler = self._batching.scheduler(lease)
-            return scheduler.run(lease, signature, inputs, aliases, deadline.at, deadline.spent)
+            scheduler = self._batching.scheduler(handle)
+            return scheduler.run(handle, signature, inputs, aliases, deadline.at, deadline.timing)
         waited_from = self._clock()
         left = deadline.left(waited_from)
         if left is not None and left <= 0:
             raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMED_OUT)
-        slots = lease.model.slots
+        slots = handle.model.slots
         if not slots.acquire(timeout=left):
             raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMED_OUT)
         try:
             started = self._clock()
             # A wait that took all the time leaves the engine its shortest limit.
-            outputs = self.execute(lease, signature, inputs, aliases, deadline.left(started), api)
+            outputs = self.execute(handle, signature, inputs, aliases, deadline.left(started), api)
         finally:
             slots.release()
-        if deadline.spent is not None:
-            deadline.spent.add(started - waited_from, self._clock() - started)
-        self._metrics.engine_wait.observe((started - waited_from) * 1e6, lease.name)
+        if deadline.timing is not None:
+            deadline.timing.add(started - waited_from, self._clock() - started)
+        self._metrics.engine_wait.observe((started - waited_from) * 1e6, handle.name)
         return outputs
 
     def execute(
         self,
-        lease: Lease,
+        handle: ServableHandle,
         signature: Signature,
         inputs: Mapping[str, np.ndarray],
         aliases: Sequence[str],
@@ -262,7 +262,7 @@ class Inference(Admission):
             What the engine answers.
         """
         started = self._clock()
-        outputs = lease.model.run(signature.name, inputs, aliases, seconds)
+        outputs = handle.model.run(signature.name, inputs, aliases, seconds)
         microseconds = (self._clock() - started) * 1e6
-        self._metrics.runtime_latency.observe(microseconds, lease.name, api, lease.model.runtime)
+        self._metrics.runtime_latency.observe(microseconds, handle.name, api, handle.model.runtime)
         return outputs

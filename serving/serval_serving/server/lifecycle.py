@@ -8,8 +8,8 @@ from pathlib import Path
 
 from serval_serving.engines.base import Loader
 from serval_serving.models.config import ModelConfig
-from serval_serving.models.fleet import EarlyLabels, Fleet
-from serval_serving.models.manager import Lease, LoadSettings, ModelManager
+from serval_serving.models.manager import LoadSettings, ModelManager, ServableHandle
+from serval_serving.models.served_models import EarlyLabels, ServedModels
 from serval_serving.server.batch_settings import read_settings
 from serval_serving.server.batching import Batching
 from serval_serving.server.inference import Inference
@@ -50,9 +50,9 @@ class ModelServer:
         self._loader = loader
         self._stopped = threading.Event()
         self._models = _models(settings)
-        self._fleet = Fleet(self._manager, _early_labels(settings))
+        self._served = ServedModels(self._manager, _early_labels(settings))
         inference = Inference(
-            self._fleet,
+            self._served,
             Metrics(self._devices),
             max_concurrent=settings.max_concurrent_requests,
             checks_methods=settings.enable_signature_method_name_check,
@@ -62,7 +62,7 @@ class ModelServer:
         typed = not settings.enable_serialization_as_tensor_content
         keys = Keys(settings.auth_keys) if settings.auth_keys else None
         pipeline = Pipeline(inference, keys)
-        services = Services(inference, self._fleet, pipeline, typed=typed)
+        services = Services(inference, self._served, pipeline, typed=typed)
         self._ports = Ports(
             settings,
             _THREADS_PER_CPU * cpus,
@@ -82,11 +82,11 @@ class ModelServer:
         StatusError
             A model cannot be loaded, or a port cannot be had.
         """
-        self._fleet.start(self._models, self._stopped.is_set)
+        self._served.start(self._models, self._stopped.is_set)
         if self._stopped.is_set():
             return
         self._ports.open()
-        for name, manager in self._fleet.items():
+        for name, manager in self._served.items():
             _log.info("serving model=%s versions=%s", name, manager.available())
         watch = self._config_watch()
         if watch is not None:
@@ -95,7 +95,7 @@ class ModelServer:
         if watch is not None:
             watch.stop()
         seconds = self._ports.drain()
-        self._fleet.stop()
+        self._served.stop()
         _log.info("drained seconds=%.3f", seconds)
 
     def _manager(self, config: ModelConfig) -> ModelManager:
@@ -113,21 +113,21 @@ class ModelServer:
         """Say what every version that serves runs on."""
         return {
             (name, str(version)): device
-            for name, manager in self._fleet.items()
+            for name, manager in self._served.items()
             for version, device in manager.devices().items()
         }
 
-    def _prepare(self, lease: Lease) -> None:
+    def _prepare(self, handle: ServableHandle) -> None:
         """Make a version that was just loaded ready to serve."""
         if self._batching is not None:
-            self._batching.prepare(lease)
+            self._batching.prepare(handle)
         if self._settings.enable_model_warmup:
-            self._warm_up(lease)
+            self._warm_up(handle)
 
     def _config_watch(self) -> ConfigFileWatch | None:
         """Make what looks at the configuration file again, where that is wanted."""
         path, seconds = self._settings.model_config_file, self._settings.model_config_file_poll_wait_seconds
-        return ConfigFileWatch(path, self._models, self._fleet, seconds) if path and seconds > 0 else None
+        return ConfigFileWatch(path, self._models, self._served, seconds) if path and seconds > 0 else None
 
 
 def _models(settings: Settings) -> tuple[ModelConfig, ...]:

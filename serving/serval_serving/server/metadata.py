@@ -55,10 +55,10 @@ def model_metadata(
     for field in fields:
         if field != SIGNATURE_DEF:
             raise invalid(f"Metadata field {field} is not supported")
-    with inference.lease(target) as lease:
-        response = messages.GetModelMetadataResponse(model_spec=messages.ModelSpec(name=lease.name))
-        response.model_spec.version.value = lease.version
-        response.metadata[SIGNATURE_DEF].Pack(lease.model.signature_defs)
+    with inference.acquire(target) as handle:
+        response = messages.GetModelMetadataResponse(model_spec=messages.ModelSpec(name=handle.name))
+        response.model_spec.version.value = handle.version
+        response.metadata[SIGNATURE_DEF].Pack(handle.model.signature_defs)
     return response
 
 

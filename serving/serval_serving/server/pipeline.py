@@ -19,9 +19,9 @@ from serval_serving.server import access
 from serval_serving.server.inference import Admission, Deadline
 from serval_serving.server.keys import HEADER, Keys
 from serval_serving.server.metrics import GRPC
-from serval_serving.server.spent import Spent
+from serval_serving.server.request_timing import RequestTiming
 from serval_serving.wire.status import StatusError
-from serval_serving.wire.timing import WANTED
+from serval_serving.wire.timing import REQUEST_HEADER
 
 INTERNAL: Final = "The server failed on this request; its log has the details."
 
@@ -115,8 +115,8 @@ class Call:
         self.code = grpc.StatusCode.OK
         self.started = self._ready = admission.now()
         self._admission = admission
-        spent = Spent() if caller.header(WANTED) is not None else None
-        self.deadline: Deadline = admission.deadline(seconds, spent)
+        timing = RequestTiming() if caller.header(REQUEST_HEADER) is not None else None
+        self.deadline: Deadline = admission.deadline(seconds, timing)
 
     def received(self, size: int, waited: float = 0.0) -> None:
         """Note that the message is complete, and how many seconds it has waited for this thread."""
@@ -141,9 +141,9 @@ class Call:
         StatusError
             What the work raises; INTERNAL for an error that is not one of these, which goes to the log.
         """
-        spent = self.deadline.spent
-        if spent is not None:
-            spent.add(self._admission.now() - self._ready)
+        timing = self.deadline.timing
+        if timing is not None:
+            timing.add(self._admission.now() - self._ready)
         try:
             with self.admitted():
                 return work()
@@ -152,8 +152,8 @@ class Call:
         except Exception as error:
             raise _unforeseen(error) from error
         finally:
-            if spent is not None:
-                self.times = spent.told(self._admission.now() - self._ready)
+            if timing is not None:
+                self.times = timing.header(self._admission.now() - self._ready)
 
 
 class Pipeline:

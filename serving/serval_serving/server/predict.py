@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
-from serval_serving.models.manager import Lease
+from serval_serving.models.manager import ServableHandle
 from serval_serving.server.binding import bind_inputs, by_alias, find_signature, select_outputs
 from serval_serving.server.inference import Deadline, Inference, Target
 from serval_serving.wire import messages
-from serval_serving.wire.quick import Input, Request, write_response
+from serval_serving.wire.predict_codec import Input, Request, write_response
 from serval_serving.wire.tensors import to_array
 
 
@@ -28,7 +28,7 @@ def read_target(spec: messages.ModelSpec | None) -> Target:
 
 
 def predict(
-    inference: Inference, lease: Lease, request: Request, deadline: Deadline, *, typed: bool = True
+    inference: Inference, handle: ServableHandle, request: Request, deadline: Deadline, *, typed: bool = True
 ) -> bytes:
     """Bind the inputs, run the model and write the reply.
 
@@ -36,7 +36,7 @@ def predict(
     ----------
     inference:
         Runs it.
-    lease:
+    handle:
         The version; what the request says of it is not looked at.
     request:
         Signature, inputs and output filter.
@@ -51,15 +51,15 @@ def predict(
         The request does not fit the signature, or what the engine says.
     """
     wanted = request.model_spec.signature_name if request.model_spec is not None else ""
-    signature = find_signature(lease.model.signatures, wanted)
+    signature = find_signature(handle.model.signatures, wanted)
     inference.check_method(signature)
     given, by_tensor = by_alias(signature, request.inputs)
     arrays = bind_inputs(signature, given, _array)
     outputs = select_outputs(signature, request.output_filter, by_tensor=by_tensor)
     aliases = list(dict.fromkeys(output.alias for output in outputs))
-    results = dict(zip(aliases, inference.run(lease, signature, arrays, aliases, deadline), strict=True))
-    spec = messages.ModelSpec(name=lease.name, signature_name=signature.name)
-    spec.version.value = lease.version
+    results = dict(zip(aliases, inference.run(handle, signature, arrays, aliases, deadline), strict=True))
+    spec = messages.ModelSpec(name=handle.name, signature_name=signature.name)
+    spec.version.value = handle.version
     return write_response(spec, ((key, results[alias]) for key, alias in outputs), typed=typed)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from serval_serving.models.config import ModelConfig, parse_config, read_models
-from serval_serving.models.fleet import Fleet
+from serval_serving.models.served_models import ServedModels
 from serval_serving.server.flags import FlagError
 from serval_serving.wire import messages
 from serval_serving.wire.status import StatusError, invalid
@@ -24,18 +24,18 @@ _log = logging.getLogger(__name__)
 
 
 def reload(
-    fleet: Fleet, request: messages.ReloadConfigRequest, gave_up: Callable[[], bool]
+    served: ServedModels, request: messages.ReloadConfigRequest, gave_up: Callable[[], bool]
 ) -> messages.ReloadConfigResponse:
     """Serve the models of a request instead.
 
     Raises
     ------
     StatusError
-        As `Fleet.reload`; INVALID_ARGUMENT where the request holds no list of models.
+        As `ServedModels.reload`; INVALID_ARGUMENT where the request holds no list of models.
     """
     if not request.config.HasField("model_config_list"):
         raise invalid(ONLY_LISTS)
-    fleet.reload(read_models(request.config.model_config_list.config), gave_up)
+    served.reload(read_models(request.config.model_config_list.config), gave_up)
     return messages.ReloadConfigResponse(status=messages.StatusProto())
 
 
@@ -72,16 +72,18 @@ class ConfigFileWatch:
         The file.
     first:
         What was read of it at the start.
-    fleet:
+    served:
         The models.
     seconds:
         Time between two looks.
     """
 
-    def __init__(self, path: Path, first: Sequence[ModelConfig], fleet: Fleet, seconds: float) -> None:
+    def __init__(
+        self, path: Path, first: Sequence[ModelConfig], served: ServedModels, seconds: float
+    ) -> None:
         self._path = path
         self._effective: tuple[ModelConfig, ...] | None = tuple(first)
-        self._fleet = fleet
+        self._served = served
         self._seconds = seconds
         self._fault = ""
         self._stopped = threading.Event()
@@ -102,7 +104,7 @@ class ConfigFileWatch:
             if models == self._effective:
                 return
             self._effective = None
-            self._fleet.reload(models, self._stopped.is_set)
+            self._served.reload(models, self._stopped.is_set)
         except (FlagError, StatusError) as error:
             # It is tried again and again; what is wrong is said once.
             if str(error) != self._fault:

@@ -49,8 +49,10 @@ def predict(inference: Inference, target: Target, body: bytes, deadline: Deadlin
         As Predict does.
     """
     document = json_values.parse(body)
-    with inference.lease(target) as lease:
-        signature = json_predict.find_signature(lease.model.signatures, json_predict.signature_name(document))
+    with inference.acquire(target) as handle:
+        signature = json_predict.find_signature(
+            handle.model.signatures, json_predict.signature_name(document)
+        )
         inference.check_method(signature)
         try:
             given, rows = json_predict.read_inputs(document, signature)
@@ -58,7 +60,7 @@ def predict(inference: Inference, target: Target, body: bytes, deadline: Deadlin
             raise invalid(TOO_DEEP) from error
         arrays = bind_inputs(signature, given, lambda array: array)
         aliases = list(signature.outputs)
-        results = inference.run(lease, signature, arrays, aliases, deadline)
+        results = inference.run(handle, signature, arrays, aliases, deadline)
     return json_predict.write_reply(dict(zip(aliases, results, strict=True)), rows=rows)
 
 

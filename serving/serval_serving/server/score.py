@@ -46,10 +46,10 @@ def score(inference: Inference, output: str, body: bytes, deadline: Deadline) ->
     StatusError
         INVALID_ARGUMENT: the model does not take these bytes, or has no such output; or what the engine says.
     """
-    with inference.lease(Target(None)) as lease:
-        signature = find_signature(lease.model.signatures, DEFAULT_SIGNATURE)
+    with inference.acquire(Target(None)) as handle:
+        signature = find_signature(handle.model.signatures, DEFAULT_SIGNATURE)
         alias, array, wanted = asked(signature, output, body)
-        result = inference.run(lease, signature, {alias: array}, [wanted], deadline)[0]
+        result = inference.run(handle, signature, {alias: array}, [wanted], deadline)[0]
     return written(wanted, result)
 
 

@@ -10,7 +10,7 @@ from typing import Any, Final
 import grpc
 from google.protobuf.message import DecodeError
 
-from serval_serving.models.fleet import Fleet
+from serval_serving.models.served_models import ServedModels
 from serval_serving.server import examples, grpc_calls
 from serval_serving.server.azure import routed_name
 from serval_serving.server.inference import Inference
@@ -19,11 +19,11 @@ from serval_serving.server.metrics import CLASSIFY, GRPC, MULTI_INFERENCE, PREDI
 from serval_serving.server.pipeline import Call, Endpoint, Pipeline
 from serval_serving.server.predict import predict, read_target, target_of
 from serval_serving.server.reload import reload
-from serval_serving.server.spent import waited
+from serval_serving.server.request_timing import waited
 from serval_serving.wire import messages, rpc
-from serval_serving.wire.quick import Request, read_request
+from serval_serving.wire.predict_codec import Request, read_request
 from serval_serving.wire.status import StatusError
-from serval_serving.wire.timing import TOLD
+from serval_serving.wire.timing import REPLY_HEADER
 
 UNREADABLE: Final = "Exception deserializing request!"
 """What grpcio answers to a message that cannot be read."""
@@ -61,7 +61,7 @@ class Services:
     ----------
     inference:
         What answers.
-    fleet:
+    served:
         The models that it answers with, for those that change which these are.
     pipeline:
         Takes the calls through the common steps.
@@ -69,10 +69,12 @@ class Services:
         Whether outputs of Predict come in typed fields (`float_val`), or as `tensor_content`.
     """
 
-    def __init__(self, inference: Inference, fleet: Fleet, pipeline: Pipeline, *, typed: bool = True) -> None:
+    def __init__(
+        self, inference: Inference, served: ServedModels, pipeline: Pipeline, *, typed: bool = True
+    ) -> None:
         self._inference = inference
         self._pipeline = pipeline
-        self._fleet = fleet
+        self._served = served
         self._typed = typed
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
@@ -113,7 +115,7 @@ class Services:
             call.received(len(data), waited())
             reply = call.run(lambda: _written(entry.answer(request, call, context)))
             if call.times:
-                context.set_trailing_metadata(((TOLD, call.times),))
+                context.set_trailing_metadata(((REPLY_HEADER, call.times),))
             return reply
 
         return grpc_calls.answer(self._pipeline, entry.endpoint, context, steps)
@@ -134,16 +136,16 @@ class Services:
         self, request: messages.ReloadConfigRequest, _call: Call, context: Any
     ) -> messages.ReloadConfigResponse:
         """Answer HandleReloadConfigRequest, once the new models serve or the caller has gone."""
-        return reload(self._fleet, request, lambda: not context.is_active())
+        return reload(self._served, request, lambda: not context.is_active())
 
     def _predict(self, request: Request, call: Call, context: Any) -> bytes:
         """Answer Predict with the bytes of its reply."""
         target = read_target(request.model_spec)
         if not target.name:
             target = replace(target, route=routed_name(context.invocation_metadata()))
-        with self._inference.lease(target) as lease:
-            reply = predict(self._inference, lease, request, call.deadline, typed=self._typed)
-        call.model = lease.name
+        with self._inference.acquire(target) as handle:
+            reply = predict(self._inference, handle, request, call.deadline, typed=self._typed)
+        call.model = handle.name
         return reply
 
     def _classify(

@@ -18,12 +18,12 @@ from typing import BinaryIO, Final
 import grpc
 from google.protobuf.message import DecodeError
 
-from serval_serving.models.manager import Lease
+from serval_serving.models.manager import ServableHandle
 from serval_serving.server import examples
 from serval_serving.server.inference import Deadline, Inference
 from serval_serving.server.predict import predict, target_of
 from serval_serving.wire import messages
-from serval_serving.wire.quick import request_of
+from serval_serving.wire.predict_codec import request_of
 from serval_serving.wire.status import StatusError, invalid, status_text
 
 FOLDER: Final = "assets.extra"
@@ -51,7 +51,7 @@ class WarmUp:
         self._inference = inference
         self._iterations = iterations
 
-    def __call__(self, lease: Lease) -> None:
+    def __call__(self, handle: ServableHandle) -> None:
         """Run the requests that a version brings; none is no error.
 
         Raises
@@ -59,13 +59,13 @@ class WarmUp:
         StatusError
             The file is damaged or holds too many requests, or a request failed.
         """
-        path = lease.path
+        path = handle.path
         file = path / FOLDER / FILE
         if not file.is_file():
             return
         started = time.monotonic()
         try:
-            count = self._run(lease, file)
+            count = self._run(handle, file)
         except StatusError as error:
             self._observe(path, status_text(error.code, error.message), started)
             raise StatusError(error.code, f"warm-up failed: {error.message}") from error
@@ -73,9 +73,9 @@ class WarmUp:
             self._observe(path, grpc.StatusCode.UNKNOWN.name, started)
             raise StatusError(grpc.StatusCode.UNKNOWN, f"{file} cannot be read: {error}") from error
         self._observe(path, grpc.StatusCode.OK.name, started)
-        _log.info("warmed up model=%s version=%d records=%d", lease.name, lease.version, count)
+        _log.info("warmed up model=%s version=%d records=%d", handle.name, handle.version, count)
 
-    def _run(self, lease: Lease, file: Path) -> int:
+    def _run(self, handle: ServableHandle, file: Path) -> int:
         """Run all records, and count them."""
         count = 0
         with file.open("rb") as stream:
@@ -88,25 +88,25 @@ class WarmUp:
                 if count > MAX_RECORDS:
                     raise invalid(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {file}")
                 for _ in range(self._iterations):
-                    self._replay(lease, log)
+                    self._replay(handle, log)
         return count
 
-    def _replay(self, lease: Lease, log: messages.PredictionLog) -> None:
+    def _replay(self, handle: ServableHandle, log: messages.PredictionLog) -> None:
         """Run one request on this version, whichever it was for."""
         inference, forever = self._inference, Deadline()
         kind = log.WhichOneof("log_type")
         if kind == "predict_log":
-            predict(inference, lease, request_of(log.predict_log.request), forever)
+            predict(inference, handle, request_of(log.predict_log.request), forever)
         elif kind == "classify_log":
             request = log.classify_log.request
-            examples.score(inference, lease, examples.CLASSIFY, target_of(request), request.input, forever)
+            examples.score(inference, handle, examples.CLASSIFY, target_of(request), request.input, forever)
         elif kind == "regress_log":
             given = log.regress_log.request
-            examples.score(inference, lease, examples.REGRESS, target_of(given), given.input, forever)
+            examples.score(inference, handle, examples.REGRESS, target_of(given), given.input, forever)
         elif kind == "multi_inference_log":
             several = log.multi_inference_log.request
             tasks = [(target_of(task), task.method_name) for task in several.tasks]
-            examples.score_several(inference, lease, tasks, several.input, forever)
+            examples.score_several(inference, handle, tasks, several.input, forever)
         else:
             message = f"Unsupported log_type for warmup: {kind or 'none'}"
             raise StatusError(grpc.StatusCode.UNIMPLEMENTED, message)

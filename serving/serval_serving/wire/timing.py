@@ -1,7 +1,7 @@
-"""How a server tells where the time of a request went, in both protocols: asked for, and in one line.
+"""Header with the times of a request, in both protocols.
 
-A request that carries `WANTED`, as a header or as gRPC metadata, is answered with `TOLD` beside the reply, a
-header or trailing metadata. Its value has the form of HTTP's standard `Server-Timing`:
+A request asks for it with `REQUEST_HEADER`, as a header or as gRPC metadata. The reply carries
+`REPLY_HEADER`, as a header or as trailing metadata. Its value has the form of HTTP's `Server-Timing`:
 ``total;dur=3.1, queue;dur=0.2, engine;dur=2.5``, in milliseconds.
 """
 
@@ -10,10 +10,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Final
 
-WANTED: Final = "serval-timing"
+REQUEST_HEADER: Final = "serval-timing"
 """Asks for the times, whatever its value."""
 YES: Final = "1"
-TOLD: Final = "server-timing"
+REPLY_HEADER: Final = "server-timing"
 
 TOTAL: Final = "total"
 QUEUE: Final = "queue"
@@ -41,6 +41,6 @@ def read_times(text: str) -> dict[str, float]:
     return found
 
 
-def told(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
-    """Find what gRPC metadata say of the times; empty where they say nothing."""
-    return next((str(value) for key, value in metadata or () if key == TOLD), "")
+def reply_header(metadata: Iterable[tuple[str, str | bytes]] | None) -> str:
+    """Find the times in gRPC metadata; empty when there are none."""
+    return next((str(value) for key, value in metadata or () if key == REPLY_HEADER), "")

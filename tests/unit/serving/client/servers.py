@@ -15,7 +15,7 @@ import numpy as np
 
 from serval_serving.wire import messages, rpc
 from serval_serving.wire.tensors import to_array, write_array
-from serval_serving.wire.timing import TOLD, WANTED
+from serval_serving.wire.timing import REPLY_HEADER, REQUEST_HEADER
 
 
 class Model:
@@ -32,8 +32,8 @@ class Model:
         self.headers.append(dict(context.invocation_metadata()))
         if self.refusals:
             context.abort(*self.refusals.pop(0))
-        if self.times and WANTED in self.headers[-1]:
-            context.set_trailing_metadata(((TOLD, self.times),))
+        if self.times and REQUEST_HEADER in self.headers[-1]:
+            context.set_trailing_metadata(((REPLY_HEADER, self.times),))
         images = to_array(request.inputs["images"])
         scores = np.tile(np.arange(10, dtype=np.float32), (len(images), 1))
         reply = messages.PredictResponse(model_spec=messages.ModelSpec(name="digits"))
@@ -137,7 +137,7 @@ def rest_server(site: RestSite) -> Iterator[str]:
             kind = "application/json" if body.startswith((b"{", b"[")) else "text/plain"
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(body)))
-            if site.times and WANTED in self.headers:
+            if site.times and REQUEST_HEADER in self.headers:
                 self.send_header("Server-Timing", site.times)
             self.end_headers()
             with suppress(OSError):  # a client that waited too long is gone

@@ -8,7 +8,7 @@ import pytest
 
 from serval_serving.client import AsyncGrpcClient, GrpcClient, HttpClient, Timing
 from serval_serving.client.timing import timing_of
-from serval_serving.wire.timing import WANTED
+from serval_serving.wire.timing import REQUEST_HEADER
 from unit.serving.client.servers import Model, RestSite, rest_server
 
 TIMES = "total;dur=600, queue;dur=100, engine;dur=300"
@@ -50,7 +50,7 @@ def test_grpc(address: str, model: Model) -> None:
     assert timings[0] == Timing(1.0)
     assert parts(timings[1]) == pytest.approx(parts(SPLIT))
     assert len(timings) == 2
-    assert [WANTED in headers for headers in model.headers] == [True, True, False]
+    assert [REQUEST_HEADER in headers for headers in model.headers] == [True, True, False]
     assert all(headers["authorization"] == "Bearer secret" for headers in model.headers)
 
 
@@ -63,7 +63,7 @@ async def test_asyncio(address: str, model: Model) -> None:
         await served.predict({"images": b"x"})
     assert timings[0] == Timing(1.0)
     assert parts(timings[1]) == pytest.approx(parts(SPLIT))
-    assert [WANTED in headers for headers in model.headers] == [True, True, False]
+    assert [REQUEST_HEADER in headers for headers in model.headers] == [True, True, False]
 
 
 def test_http() -> None:
@@ -90,7 +90,7 @@ def test_http() -> None:
     assert timings[0] == Timing(sum(slept)), "tries and pauses count"
     assert slept
     assert timings[1].engine == pytest.approx(0.3)
-    assert [WANTED in {key.lower() for key in headers} for *_, headers in site.requests] == [
+    assert [REQUEST_HEADER in {key.lower() for key in headers} for *_, headers in site.requests] == [
         True,
         True,
         True,

@@ -15,7 +15,7 @@ import pytest
 
 from serval_serving.engines.base import Signature, TensorSpec
 from serval_serving.fetch.model.models_folder import Batching as FetchedBatching
-from serval_serving.models.manager import Lease
+from serval_serving.models.manager import ServableHandle
 from serval_serving.server.batch_settings import BatchSettings
 from serval_serving.server.batching import Batching, BatchScheduler
 from serval_serving.server.metrics import Metrics
@@ -44,7 +44,7 @@ class Engine:
 
     def run(
         self,
-        _lease: Lease,
+        _handle: ServableHandle,
         _signature: Signature,
         inputs: Mapping[str, np.ndarray],
         aliases: Sequence[str],
@@ -70,23 +70,23 @@ def metrics() -> Metrics:
 
 
 @pytest.fixture
-def lease() -> Lease:
-    return Lease("m", 1, FakeModel({"factor": 1}))
+def handle() -> ServableHandle:
+    return ServableHandle("m", 1, FakeModel({"factor": 1}))
 
 
 class Caller:
     """Sends requests from threads of their own."""
 
-    def __init__(self, scheduler: BatchScheduler, lease: Lease) -> None:
+    def __init__(self, scheduler: BatchScheduler, handle: ServableHandle) -> None:
         self.scheduler = scheduler
-        self.lease = lease
+        self.handle = handle
         self.pool = ThreadPoolExecutor(40)
 
     def send(
         self, x: Any, aliases: tuple[str, ...] = ("y",), seconds: float | None = None
     ) -> Future[list[np.ndarray]]:
         until = None if seconds is None else time.monotonic() + seconds
-        return self.pool.submit(self.scheduler.run, self.lease, SIGNATURE, {"x": x}, aliases, until)
+        return self.pool.submit(self.scheduler.run, self.handle, SIGNATURE, {"x": x}, aliases, until)
 
     def ask(self, x: Any, aliases: tuple[str, ...] = ("y",)) -> list[np.ndarray]:
         return self.send(x, aliases).result(LIMIT)
@@ -96,10 +96,10 @@ Make = Callable[..., Caller]
 
 
 @pytest.fixture
-def make(engine: Engine, metrics: Metrics, lease: Lease) -> Make:
+def make(engine: Engine, metrics: Metrics, handle: ServableHandle) -> Make:
     def made(**settings: Any) -> Caller:
         found = BatchSettings(**{"max_execution_size": settings.get("max_batch_size", 1000), **settings})
-        return Caller(BatchScheduler(found, engine.run, metrics), lease)
+        return Caller(BatchScheduler(found, engine.run, metrics), handle)
 
     return made
 
@@ -258,15 +258,15 @@ def test_a_batch_runs_as_long_as_anybody_waits(make: Make, engine: Engine, metri
     assert engine.seconds[1] == pytest.approx(100, abs=15)
 
 
-def test_a_version_is_held_while_its_batch_runs(make: Make, engine: Engine, lease: Lease) -> None:
+def test_a_version_is_held_while_its_batch_runs(make: Make, engine: Engine, handle: ServableHandle) -> None:
     caller = make()
     engine.open.clear()
     late = caller.send(floats(1), seconds=0.05)
     assert engine.started.acquire(timeout=LIMIT)
     failed(late)
-    assert not lease.users.none
+    assert not handle.references.zero
     engine.open.set()
-    wait_until("the version is free", lambda: lease.users.none, LIMIT)
+    wait_until("the version is free", lambda: handle.references.zero, LIMIT)
 
 
 @pytest.mark.parametrize(
@@ -279,9 +279,11 @@ def test_a_version_is_held_while_its_batch_runs(make: Make, engine: Engine, leas
         ),
     ],
 )
-def test_what_cannot_be_batched(make: Make, lease: Lease, inputs: dict[str, Any], words: str) -> None:
+def test_what_cannot_be_batched(
+    make: Make, handle: ServableHandle, inputs: dict[str, Any], words: str
+) -> None:
     with pytest.raises(StatusError) as caught:
-        make().scheduler.run(lease, SIGNATURE, inputs, ["y"], None)
+        make().scheduler.run(handle, SIGNATURE, inputs, ["y"], None)
     assert (caught.value.code, caught.value.message) == (grpc.StatusCode.INVALID_ARGUMENT, words)
 
 
@@ -291,23 +293,25 @@ def test_an_output_without_rows(make: Make) -> None:
     assert words.startswith("Batched output tensor's 0th dimension does not equal")
 
 
-def test_a_crash_of_the_engine_reaches_the_callers_and_ends_no_thread(lease: Lease, metrics: Metrics) -> None:
+def test_a_crash_of_the_engine_reaches_the_callers_and_ends_no_thread(
+    handle: ServableHandle, metrics: Metrics
+) -> None:
     def crash(*_: Any) -> Any:
         raise ZeroDivisionError
 
     scheduler = BatchScheduler(BatchSettings(), crash, metrics)
     for _ in range(2):
         with pytest.raises(ZeroDivisionError):
-            scheduler.run(lease, SIGNATURE, {"x": floats(1)}, ["y"], time.monotonic() + LIMIT)
+            scheduler.run(handle, SIGNATURE, {"x": floats(1)}, ["y"], time.monotonic() + LIMIT)
 
 
 def test_parameters_of_one_version(tmp_path: Path, engine: Engine, metrics: Metrics) -> None:
-    own = Lease("m", 1, FakeModel({"factor": 1}), tmp_path)
-    other = Lease("n", 1, FakeModel({"factor": 1}), tmp_path / "absent")
+    own = ServableHandle("m", 1, FakeModel({"factor": 1}), tmp_path)
+    other = ServableHandle("n", 1, FakeModel({"factor": 1}), tmp_path / "absent")
     (tmp_path / "batching_params.pbtxt").write_text("max_batch_size { value: 1 }")
     batching = Batching(BatchSettings(), engine.run, metrics, per_model=True)
-    for lease in (own, other):
-        batching.prepare(lease)
+    for handle in (own, other):
+        batching.prepare(handle)
     inputs = {"x": floats(1, 2)}
     with pytest.raises(StatusError, match="Task size 2 is larger"):
         batching.scheduler(own).run(own, SIGNATURE, inputs, ["y"], None)

@@ -29,7 +29,7 @@ def managers(tmp_path: Path) -> dict[str, ModelManager]:
 
 
 def refused(inference: Inference, target: Target) -> tuple[grpc.StatusCode, str]:
-    with pytest.raises(StatusError) as caught, inference.lease(target):
+    with pytest.raises(StatusError) as caught, inference.acquire(target):
         pass
     return caught.value.code, caught.value.message
 
@@ -39,15 +39,15 @@ def test_several_models_must_be_named(managers: dict[str, ModelManager]) -> None
     invalid = grpc.StatusCode.INVALID_ARGUMENT
     assert refused(inference, Target(None)) == (invalid, "Missing ModelSpec")
     assert refused(inference, Target("")) == (invalid, "ModelSpec has no name specified.")
-    with inference.lease(Target("two")) as lease:
-        assert (lease.name, lease.version) == ("two", 2)
+    with inference.acquire(Target("two")) as handle:
+        assert (handle.name, handle.version) == ("two", 2)
 
 
 def test_the_only_model_need_not_be_named(managers: dict[str, ModelManager]) -> None:
     inference = Inference({"one": managers["one"]}, Metrics())
     for target in (Target(None), Target(""), Target("one"), Target("one", 2)):
-        with inference.lease(target) as lease:
-            assert lease.name == "one"
+        with inference.acquire(target) as handle:
+            assert handle.name == "one"
 
 
 def test_metadata_must_name_a_model_even_if_there_is_one(managers: dict[str, ModelManager]) -> None:
@@ -58,13 +58,13 @@ def test_metadata_must_name_a_model_even_if_there_is_one(managers: dict[str, Mod
 
 def test_a_request_that_is_late_does_not_run(managers: dict[str, ModelManager]) -> None:
     inference = Inference(managers, Metrics(), clock=lambda: 100.0)
-    with inference.lease(Target("one")) as lease:
-        signature = lease.model.signatures["serving_default"]
+    with inference.acquire(Target("one")) as handle:
+        signature = handle.model.signatures["serving_default"]
         with pytest.raises(StatusError) as caught:
-            inference.run(lease, signature, X, ["y"], Deadline(99.0))
+            inference.run(handle, signature, X, ["y"], Deadline(99.0))
         assert caught.value.code is grpc.StatusCode.DEADLINE_EXCEEDED
-        assert inference.run(lease, signature, X, ["y"], Deadline(101.0))[0].tolist() == [2.0]
-        assert inference.run(lease, signature, X, ["y"], Deadline())[0].tolist() == [2.0]
+        assert inference.run(handle, signature, X, ["y"], Deadline(101.0))[0].tolist() == [2.0]
+        assert inference.run(handle, signature, X, ["y"], Deadline())[0].tolist() == [2.0]
 
 
 def test_waiting_for_the_engine_ends_with_the_deadline(tmp_path: Path) -> None:
@@ -75,20 +75,20 @@ def test_waiting_for_the_engine_ends_with_the_deadline(tmp_path: Path) -> None:
     entered = threading.Event()
 
     def occupy() -> None:
-        with inference.lease(Target("slow")) as lease:
-            signature = lease.model.signatures["serving_default"]
+        with inference.acquire(Target("slow")) as handle:
+            signature = handle.model.signatures["serving_default"]
             entered.set()
             with pytest.raises(StatusError):
-                inference.run(lease, signature, X, ["y"], inference.deadline(1.0))
+                inference.run(handle, signature, X, ["y"], inference.deadline(1.0))
 
     thread = threading.Thread(target=occupy)
     thread.start()
     assert entered.wait(10)
-    with inference.lease(Target("slow")) as lease:
-        signature = lease.model.signatures["serving_default"]
+    with inference.acquire(Target("slow")) as handle:
+        signature = handle.model.signatures["serving_default"]
         started = inference.now()
         with pytest.raises(StatusError, match="Timed out"):
-            inference.run(lease, signature, X, ["y"], inference.deadline(0.05))
+            inference.run(handle, signature, X, ["y"], inference.deadline(0.05))
         assert inference.now() - started < 1.0
     thread.join(10)
 
@@ -103,12 +103,12 @@ def test_a_busy_engine_delays_only_its_own_models(tmp_path: Path) -> None:
     inference = Inference(managers, Metrics())
 
     def run(name: str) -> list[float]:
-        with inference.lease(Target(name)) as lease:
-            signature = lease.model.signatures["serving_default"]
-            outputs = inference.run(lease, signature, X, ["y"], inference.deadline(0.05))
+        with inference.acquire(Target(name)) as handle:
+            signature = handle.model.signatures["serving_default"]
+            outputs = inference.run(handle, signature, X, ["y"], inference.deadline(0.05))
         return list(outputs[0])
 
-    with inference.lease(Target("busy")) as lease, lease.model.slots:
+    with inference.acquire(Target("busy")) as handle, handle.model.slots:
         assert run("other") == [2.0]
         with pytest.raises(StatusError, match="Timed out"):
             run("neighbor")

@@ -7,7 +7,7 @@ from pathlib import Path
 import grpc
 import pytest
 
-from serval_serving.models.manager import Lease, LoadSettings, ModelManager
+from serval_serving.models.manager import LoadSettings, ModelManager, ServableHandle
 from serval_serving.models.states import State
 from serval_serving.models.versions import All, Latest, Specific, scan
 from serval_serving.wire.status import StatusError
@@ -89,15 +89,15 @@ def test_a_new_version_serves_before_the_old_one_goes(
 ) -> None:
     write_version(base, 1)
     manager.poll()
-    with manager.lease() as held:
+    with manager.acquire() as held:
         write_version(base, 2)
         manager.poll()
         assert held.version == 1
         assert states(manager) == {2: "AVAILABLE", 1: "UNLOADING"}
         assert not engine.models[1].closed
-        with manager.lease() as new:
+        with manager.acquire() as new:
             assert new.version == 2
-        with pytest.raises(StatusError, match=re.escape("Specific(m, 1)")), manager.lease(1):
+        with pytest.raises(StatusError, match=re.escape("Specific(m, 1)")), manager.acquire(1):
             pass
     manager.poll()
     assert engine.models[1].closed
@@ -189,7 +189,7 @@ def test_an_engine_that_crashes_is_a_failure_like_others(base: Path, manager: Mo
 
 
 def test_nothing_serves_before_anything_is_loaded(manager: ModelManager) -> None:
-    with pytest.raises(StatusError) as caught, manager.lease():
+    with pytest.raises(StatusError) as caught, manager.acquire():
         pass
     assert (caught.value.code, caught.value.message) == (
         grpc.StatusCode.NOT_FOUND,
@@ -225,7 +225,7 @@ def test_another_base_path(base: Path, manager: ModelManager, tmp_path: Path) ->
 def test_a_removed_model_frees_everything(base: Path, manager: ModelManager, engine: FakeEngine) -> None:
     write_version(base, 1)
     manager.poll()
-    with manager.lease():
+    with manager.acquire():
         manager.retire()
         assert manager.available() == []
         manager.poll()
@@ -255,8 +255,8 @@ def test_labels(base: Path, manager: ModelManager) -> None:
 def test_a_warm_up_that_fails_fails_the_load(
     base: Path, engine: FakeEngine, code: grpc.StatusCode, state: str
 ) -> None:
-    def warm_up(lease: Lease) -> None:
-        assert (lease.name, lease.version, lease.path.name) == ("m", 1, "1")
+    def warm_up(handle: ServableHandle) -> None:
+        assert (handle.name, handle.version, handle.path.name) == ("m", 1, "1")
         raise StatusError(code, "too cold")
 
     write_version(base, 1)

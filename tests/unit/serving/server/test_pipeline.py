@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
 
-from serval_serving.models.fleet import Fleet
+from serval_serving.models.served_models import ServedModels
 from serval_serving.proxy.grpc_proxy import GrpcProxy
 from serval_serving.proxy.proxy_app import ProxyApp
 from serval_serving.server.access import LOGGER
@@ -288,7 +288,7 @@ def is_open(handler: Any) -> bool:
 
 def test_only_these_rpcs_are_open(keys: Path) -> None:
     inference = Inference({}, Metrics())
-    services = Services(inference, cast("Fleet", None), Pipeline(inference, Keys(keys)))
+    services = Services(inference, cast("ServedModels", None), Pipeline(inference, Keys(keys)))
     handlers = services.handlers()
     opened = set()
     for entry in services.rpcs():

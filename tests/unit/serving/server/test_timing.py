@@ -13,13 +13,13 @@ import numpy as np
 import pytest
 
 from serval_serving.engines.base import Signature
-from serval_serving.models.manager import Lease
+from serval_serving.models.manager import ServableHandle
 from serval_serving.server.batch_settings import BatchSettings
 from serval_serving.server.batching import BatchScheduler
 from serval_serving.server.inference import Deadline, Inference
 from serval_serving.server.metrics import Metrics
-from serval_serving.server.spent import Spent, WorkerPool, waited
-from serval_serving.wire.timing import TOLD, WANTED, read_times
+from serval_serving.server.request_timing import RequestTiming, WorkerPool, waited
+from serval_serving.wire.timing import REPLY_HEADER, REQUEST_HEADER, read_times
 from unit.serving.server.fake_engine import FakeModel, write_version
 from unit.serving.server.grpc_calls import floats
 from unit.serving.server.processes import Server
@@ -28,7 +28,7 @@ from unit.serving.wire.official import stubs
 LIMIT = 20.0
 RUN_SECONDS = 0.03
 X = {"x": np.ones(1, np.float32)}
-ASK = {WANTED: "1"}
+ASK = {REQUEST_HEADER: "1"}
 
 
 class Clock:
@@ -59,10 +59,10 @@ class TakingTwo(FakeModel):
 
 
 def test_nothing_is_said_of_an_engine_where_none_ran() -> None:
-    spent = Spent(queue=0.5)
-    assert spent.told(2.0) == "total;dur=2000.000, queue;dur=500.000"
-    spent.add(0.25, 1.0)
-    assert spent.told(2.0) == "total;dur=2000.000, queue;dur=750.000, engine;dur=1000.000"
+    timing = RequestTiming(queue=0.5)
+    assert timing.header(2.0) == "total;dur=2000.000, queue;dur=500.000"
+    timing.add(0.25, 1.0)
+    assert timing.header(2.0) == "total;dur=2000.000, queue;dur=750.000, engine;dur=1000.000"
 
 
 def test_work_knows_how_long_it_waited_for_a_thread() -> None:
@@ -83,28 +83,28 @@ def test_waiting_for_the_engine_is_no_time_inside_it() -> None:
     clock = Clock()
     inference = Inference({}, Metrics(), clock=clock)
     model = TakingTwo(clock)
-    lease = Lease("m", 1, model)
+    handle = ServableHandle("m", 1, model)
     signature = model.signatures["serving_default"]
-    spent = Spent()
+    timing = RequestTiming()
 
     def ask() -> None:
-        inference.run(lease, signature, X, ["y"], Deadline(None, spent))
+        inference.run(handle, signature, X, ["y"], Deadline(None, timing))
 
     with ThreadPoolExecutor(1) as pool, model.slots:
         asked = pool.submit(ask)
         assert clock.looked.wait(LIMIT)
         clock.now += 3
     asked.result(LIMIT)
-    assert (spent.queue, spent.engine) == (3.0, 2.0)
+    assert (timing.queue, timing.engine) == (3.0, 2.0)
     ask()
-    assert (spent.queue, spent.engine) == (3.0, 4.0), "several runs add up"
+    assert (timing.queue, timing.engine) == (3.0, 4.0), "several runs add up"
 
 
-def batched(clock: Clock, x: np.ndarray, **settings: int) -> Spent:
+def batched(clock: Clock, x: np.ndarray, **settings: int) -> RequestTiming:
     """Run rows in batches that take two seconds each, and say what was noted."""
 
     def run(
-        _lease: Lease,
+        _handle: ServableHandle,
         _signature: Signature,
         inputs: Mapping[str, np.ndarray],
         _aliases: Sequence[str],
@@ -116,21 +116,21 @@ def batched(clock: Clock, x: np.ndarray, **settings: int) -> Spent:
     model = FakeModel({"factor": 1})
     found = BatchSettings(**{"max_execution_size": 10, "max_batch_size": 10, "threads": 1, **settings})
     scheduler = BatchScheduler(found, run, Metrics(), clock)
-    spent = Spent()
+    timing = RequestTiming()
     signature = model.signatures["serving_default"]
-    scheduler.run(Lease("m", 1, model), signature, {"x": x}, ["y"], None, spent)
+    scheduler.run(ServableHandle("m", 1, model), signature, {"x": x}, ["y"], None, timing)
     scheduler.stop()
-    return spent
+    return timing
 
 
 def test_a_batch_that_runs_at_once() -> None:
-    spent = batched(Clock(), floats(1, 2))
-    assert (spent.queue, spent.engine) == (0.0, 2.0)
+    timing = batched(Clock(), floats(1, 2))
+    assert (timing.queue, timing.engine) == (0.0, 2.0)
 
 
 def test_a_request_in_pieces_has_the_times_of_the_last() -> None:
-    spent = batched(Clock(), floats(1, 2, 3), max_execution_size=1, max_enqueued_batches=3)
-    assert (spent.queue, spent.engine) == (4.0, 2.0)
+    timing = batched(Clock(), floats(1, 2, 3), max_execution_size=1, max_enqueued_batches=3)
+    assert (timing.queue, timing.engine) == (4.0, 2.0)
 
 
 @pytest.fixture(params=[(), ("--enable_batching",)], ids=["plain", "batching"])
@@ -156,9 +156,9 @@ def test_grpc_tells_who_asks(server: Server) -> None:
         started = time.monotonic()
         _, call = predict.with_call(request, timeout=LIMIT, metadata=tuple(ASK.items()))
         seconds = time.monotonic() - started
-        check(dict(call.trailing_metadata())[TOLD], seconds)
+        check(dict(call.trailing_metadata())[REPLY_HEADER], seconds)
         _, call = predict.with_call(request, timeout=LIMIT)
-        assert TOLD not in dict(call.trailing_metadata())
+        assert REPLY_HEADER not in dict(call.trailing_metadata())
 
 
 def test_http_tells_who_asks(server: Server) -> None:
@@ -167,5 +167,5 @@ def test_http_tells_who_asks(server: Server) -> None:
     reply = server.post(path, body, **ASK)
     seconds = time.monotonic() - started
     assert reply.status == 200
-    check(reply.headers[TOLD], seconds)
-    assert TOLD not in server.post(path, body).headers
+    check(reply.headers[REPLY_HEADER], seconds)
+    assert REPLY_HEADER not in server.post(path, body).headers

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from serval_serving.models.manager import Lease
+from serval_serving.models.manager import ServableHandle
 from serval_serving.server.inference import Inference
 from serval_serving.server.metrics import Metrics
 from serval_serving.server.warmup import FILE, FOLDER, WarmUp, read_records
@@ -72,7 +72,7 @@ def metrics() -> Metrics:
 @pytest.fixture
 def warm_up(model: Counting, metrics: Metrics, tmp_path: Path) -> Callable[[], None]:
     warm = WarmUp(Inference({}, metrics), iterations=2)
-    return lambda: warm(Lease("m", 1, model, tmp_path))
+    return lambda: warm(ServableHandle("m", 1, model, tmp_path))
 
 
 def refused(work: Callable[[], None]) -> tuple[grpc.StatusCode, str]:

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import pytest
 
-from serval_serving.wire.timing import TOLD, read_times, told, write_times
+from serval_serving.wire.timing import REPLY_HEADER, read_times, reply_header, write_times
 
 
 def test_what_is_written_is_read() -> None:
@@ -25,5 +25,5 @@ def test_what_others_write(text: str, times: dict[str, float]) -> None:
 
 
 def test_metadata() -> None:
-    assert told(None) == ""
-    assert told((("other", b"x"), (TOLD, "total;dur=1"))) == "total;dur=1"
+    assert reply_header(None) == ""
+    assert reply_header((("other", b"x"), (REPLY_HEADER, "total;dur=1"))) == "total;dur=1"

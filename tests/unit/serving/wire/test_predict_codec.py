@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from serval_serving.wire import messages
 from serval_serving.wire.errors import TensorError
-from serval_serving.wire.quick import Request, read_request, request_of, write_response
+from serval_serving.wire.predict_codec import Request, read_request, request_of, write_response
 from serval_serving.wire.tensors import from_array, to_array, write_array
 
 DTYPES = (

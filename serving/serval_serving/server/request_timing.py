@@ -1,4 +1,4 @@
-"""What a request spent its time on, for callers who ask: see `serval_serving.wire.timing`."""
+"""Where the time of a request went, for callers who ask: see `serval_serving.wire.timing`."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _here = threading.local()
 
 
 @dataclass(slots=True)
-class Spent:
+class RequestTiming:
     """Seconds of one request, summed up where it runs the model several times.
 
     Attributes
@@ -30,14 +30,14 @@ class Spent:
     engine: float = 0.0
 
     def add(self, queue: float, engine: float = 0.0) -> None:
-        """Add what a step took."""
+        """Add the times of a step, in seconds."""
         self.queue += queue
         self.engine += engine
 
-    def told(self, total: float) -> str:
-        """Write what the caller is told, of a request that was here for so many seconds.
+    def header(self, total: float) -> str:
+        """Write the value of the reply's header; ``total`` is the seconds of the whole request.
 
-        Nothing is said of an engine where none ran: a front has none, and knows nothing of that behind it.
+        It has no entry for the engine if none ran, as in a proxy.
         """
         engine = {ENGINE: self.engine} if self.engine else {}
         return write_times({TOTAL: total, QUEUE: self.queue, **engine})

@@ -34,7 +34,7 @@ class EarlyLabels(Enum):
     ALL = "all"
 
 
-class Fleet(Mapping[str, ModelManager]):
+class ServedModels(Mapping[str, ModelManager]):
     """The models by name. Reading it is safe at any time.
 
     Parameters
