@@ -12,7 +12,8 @@ from serval_operator.api.naming import Key
 from serval_operator.cluster.capacity_reader import ClusterSupplier
 from serval_operator.config import Configuration
 from serval_operator.informer.kopf_informer import Informer
-from serval_operator.kinds.kind import Context
+from serval_operator.reconcile.context import Context
+from serval_operator.reconcile.controller import KindController
 from serval_operator.registry import KINDS
 from serval_operator.runtime.access_review import Access
 from serval_operator.runtime.authentication import Connection
@@ -22,7 +23,9 @@ from serval_operator.runtime.event_recorder import EventRecorder
 from serval_operator.runtime.lister import Relister
 from serval_operator.runtime.metrics import Metrics
 from serval_operator.runtime.node_store import Sweep
+from serval_operator.runtime.pod_metrics import HttpProber
 from serval_operator.runtime.reconciler import Reconciler
+from serval_operator.runtime.references import References
 from serval_operator.runtime.watch_health import WatchMonitor
 from serval_operator.runtime.watcher import Watcher
 from serval_operator.runtime.work_queue import WorkQueue, resync
@@ -69,22 +72,30 @@ class Work:
         namespaces = settings.watch_namespaces or (None,)
         loop = asyncio.get_running_loop()
         kinds = tuple(kind.resource for kind in KINDS)
-        self._watched = watched(kinds, nodes=access.nodes)
-        self.cache = Cache(kinds, Sweep(self._nodes_changed, loop).ask)
+        owned = dict.fromkeys(resource for kind in KINDS for resource in kind.owns)
+        self._watched = watched(kinds, owned, nodes=access.nodes)
+        self.cache = Cache(
+            kinds,
+            Sweep(self._nodes_changed, loop).ask,
+            finished={kind.resource: kind.finished for kind in KINDS},
+        )
+        self._references = References()
         context = Context(
-            settings=settings,
             configuration=configuration,
             api=client,
             cache=self.cache,
-            metrics=metrics,
+            meter=metrics,
             recorder=EventRecorder(client, metrics),
             supplier=ClusterSupplier(client, self.cache, access, now, time.monotonic),
+            prober=HttpProber(),
+            references=self._references,
             now=now,
             clock=time.monotonic,
             wake=self._enqueue,
+            hide_foreign=settings.hide_foreign_holders,
         )
         self._reconciler = Reconciler(
-            self.cache, {kind.resource.kind: kind.controller(context) for kind in KINDS}
+            self.cache, {kind.resource.kind: KindController(kind, context) for kind in KINDS}
         )
         self.queue = WorkQueue(
             self._reconciler.reconcile,
@@ -143,7 +154,7 @@ class Work:
         _log.info("reconciling %d objects", len(keys))
         for key in keys:
             self.queue.add(key)
-        resyncing = resync(self.queue, self.cache.owners, self._settings.resync_seconds)
+        resyncing = resync(self.queue, self.cache.unfinished, self._settings.resync_seconds)
         self._working = True
         return [
             asyncio.create_task(self.queue.run(), name="work"),
@@ -180,9 +191,10 @@ class Work:
         return f"not watching yet: {', '.join(silent)}" if silent else None
 
     def _enqueue(self, key: Key) -> None:
-        """Let an object look again; objects of ours that another operator reconciles are left alone."""
-        if self._reconciler.knows(key):
-            self.queue.add(key)
+        """Let an object look again, and those that name it, if their kinds are reconciled here."""
+        for one in (key, *self._references.referrers(key)):
+            if self._reconciler.knows(one):
+                self.queue.add(one)
 
     def _nodes_changed(self) -> None:
         """Let those look again that wait for a place on a node."""

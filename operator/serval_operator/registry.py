@@ -5,6 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from serval_operator.kinds import model_deployment
-from serval_operator.kinds.kind import Kind
+from serval_operator.reconcile.kind import Kind
 
 KINDS: Final[tuple[Kind, ...]] = (model_deployment.KIND,)

@@ -6,7 +6,7 @@ A spec and a status as dictionaries take 8 KB; packed they take 1 KB and, at eac
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +15,9 @@ import orjson
 from serval_operator.api.naming import Key
 from serval_operator.api.snapshots import OwnerView, parse_owner
 from serval_operator.api.unstructured import mapping, pack, place_of, unpack
+
+Finished = Callable[[Mapping[str, Any]], bool]
+"""Whether nothing more happens to a custom resource as it is stored; total, as all parsing is."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +30,8 @@ class CachedOwner:
         Its kind.
     judged:
         Whether its status says anything yet.
+    finished:
+        Whether nothing more happens to it.
     content:
         The object without what no view shows, packed.
     """
@@ -36,6 +41,7 @@ class CachedOwner:
     name: str
     resource_version: str
     judged: bool
+    finished: bool
     content: bytes
 
     @property
@@ -48,8 +54,19 @@ class CachedOwner:
         return parse_owner(unpack(self.content))
 
 
-def cache_owner(kind: str, obj: Mapping[str, Any]) -> CachedOwner:
-    """Pack a custom resource of a kind. Total, as all parsing is."""
+def never_finished(_: Mapping[str, Any]) -> bool:
+    """Of a kind whose objects serve: something may always happen to them."""
+    return False
+
+
+def cache_owner(kind: str, obj: Mapping[str, Any], *, finished: Finished = never_finished) -> CachedOwner:
+    """Pack a custom resource of a kind. Total, as all parsing is.
+
+    Parameters
+    ----------
+    finished:
+        Whether nothing more happens to an object of this kind.
+    """
     meta, status = mapping(obj, "metadata"), mapping(obj, "status")
     namespace, name = place_of(meta)
     kept = {field: value for field, value in meta.items() if field != "managedFields"}
@@ -60,6 +77,7 @@ def cache_owner(kind: str, obj: Mapping[str, Any]) -> CachedOwner:
         name=name,
         resource_version=str(meta.get("resourceVersion", "")),
         judged=bool(status.get("conditions")),
+        finished=finished(whole),
         content=_packed(whole),
     )
 

@@ -1,47 +1,24 @@
 """Status conditions: pure functions after KEP-1623 and the kstatus rules.
 
 A condition's ``lastTransitionTime`` moves only when its ``status`` flips. ``Reconciling`` and ``Stalled``
-are present only while they are True. Conditions are kept in a fixed order, so that equal states are equal
-lists.
+are present only while they are True. Each kind has an order for its conditions, so that equal states are
+equal lists.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Literal
 
-from serval_operator.constants import (
-    ACCELERATOR_AVAILABLE,
-    ACCELERATOR_IN_USE,
-    AVAILABLE,
-    ENDPOINT_READY,
-    MAX_MESSAGE,
-    MODEL_FETCHED,
-    MODEL_LOADED,
-    READY,
-    RECONCILING,
-    SCHEDULED,
-    STALLED,
-    UPDATE_AVAILABLE,
-)
+from serval_operator.api.text import scrub
+from serval_operator.constants import MAX_MESSAGE
+from serval_operator.reasons import CHILD_REFUSED, NAMESPACE_TERMINATING
 
 ConditionStatus = Literal["True", "False", "Unknown"]
-
-ORDER = (
-    READY,
-    AVAILABLE,
-    ACCELERATOR_AVAILABLE,
-    SCHEDULED,
-    MODEL_FETCHED,
-    MODEL_LOADED,
-    ENDPOINT_READY,
-    ACCELERATOR_IN_USE,
-    UPDATE_AVAILABLE,
-    RECONCILING,
-    STALLED,
-)
+_TERMINATING = "is being terminated"
+"""Words of the API server when it refuses an object in a namespace that is being deleted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,15 +39,36 @@ class Blocked:
     message: str
 
 
+def refusal(slot: str, words: str) -> Blocked:
+    """What it means that the API server refuses an object for good.
+
+    Parameters
+    ----------
+    slot:
+        Kind and name of the object, for the message.
+    words:
+        Of the API server.
+    """
+    reason = NAMESPACE_TERMINATING if _TERMINATING in words else CHILD_REFUSED
+    return Blocked(reason, scrub(f"{slot}: {words}"))
+
+
 def merge(
-    previous: Iterable[Mapping[str, Any]], wanted: Iterable[Condition], *, generation: int, now: datetime
+    previous: Iterable[Mapping[str, Any]],
+    wanted: Iterable[Condition],
+    *,
+    order: Sequence[str],
+    generation: int,
+    now: datetime,
 ) -> list[dict[str, Any]]:
-    """Conditions to store: those wanted, in fixed order, keeping the time of each status that did not flip.
+    """Conditions to store: those wanted, in order, keeping the time of each status that did not flip.
 
     Parameters
     ----------
     previous:
         Conditions as stored.
+    order:
+        Types of the conditions of the kind, in their order.
     generation:
         Generation of the spec that was judged.
     now:
@@ -78,7 +76,7 @@ def merge(
     """
     before = {condition.get("type"): condition for condition in previous}
     stored = []
-    for condition in sorted(wanted, key=lambda one: ORDER.index(one.type)):
+    for condition in sorted(wanted, key=lambda one: order.index(one.type)):
         old = before.get(condition.type, {})
         unchanged = old.get("status") == condition.status and old.get("lastTransitionTime")
         stored.append(

@@ -13,11 +13,9 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from serval_contract.ports import PORT_HTTP
-from serval_operator.api.conditions import Condition
 from serval_operator.api.naming import Key
-from serval_operator.api.placement import Placement
-from serval_operator.api.snapshots import OwnerView, PodView
-from serval_operator.pods.device_report import Answer, in_use_condition, read_report
+from serval_operator.api.snapshots import PodView
+from serval_operator.pods.device_report import Answer, read_report
 
 TOGETHER = 16
 """Pods that are asked at the same time: after a restart there may be thousands."""
@@ -49,12 +47,12 @@ class _Asked:
 
 
 class Devices:
-    """What the pods of ModelDeployments run on.
+    """What the pods of custom resources run on.
 
     Parameters
     ----------
     wake:
-        Called when there is something new about a ModelDeployment.
+        Called when there is something new about a custom resource.
     """
 
     def __init__(
@@ -69,25 +67,15 @@ class Devices:
         self._slots = asyncio.Semaphore(TOGETHER)
         self._asked: dict[Key, dict[str, _Asked]] = {}
 
-    def condition(self, model: OwnerView, pods: Sequence[PodView], request: Placement) -> Condition | None:
-        """Condition `AcceleratorInUse`, as far as it is known; pods that are new are asked from now on.
+    def answers(self, key: Key, pods: Sequence[PodView]) -> dict[str, Answer]:
+        """What is known of pods, by uid; those that are ready and new are asked from now on.
 
         Parameters
         ----------
         pods:
-            Pods that hold a device and whose server reports what it runs on; none if it does not apply.
-        request:
-            What each of them holds.
+            Pods of a custom resource that hold a device and whose server reports what it runs on. All others
+            of it are forgotten.
         """
-        answers = self._answers(model.key, pods)
-        return in_use_condition(model, [pod for pod in pods if pod.ready], answers, request)
-
-    def forget(self, key: Key) -> None:
-        """Forget a ModelDeployment that is gone."""
-        self._answers(key, ())
-
-    def _answers(self, key: Key, pods: Sequence[PodView]) -> dict[str, Answer]:
-        """Answers of these pods by uid, those being asked that are ready; all others are forgotten."""
         before = self._asked.pop(key, {})
         now = {}
         for pod in pods:
@@ -106,6 +94,10 @@ class Devices:
     def _start(self, key: Key, pod: PodView, run: int) -> _Asked:
         answer = Answer()
         return _Asked(run, answer, asyncio.create_task(self._ask(key, pod, answer), name=f"ask {pod.name}"))
+
+    def forget(self, key: Key) -> None:
+        """Forget a custom resource that is gone."""
+        self.answers(key, ())
 
     async def _ask(self, key: Key, pod: PodView, answer: Answer) -> None:
         pause = FIRST_PAUSE

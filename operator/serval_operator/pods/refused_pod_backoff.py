@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
 from serval_operator.api.conditions import Blocked
-from serval_operator.api.observation import Observed
 from serval_operator.api.snapshots import PodView
-from serval_operator.pods.pod_state import is_accepted, judge
+from serval_operator.pods.observation import Observed
+from serval_operator.pods.pod_state import is_accepted
 
 STORM = 3
 """Refused pods within `WINDOW` that are no accident. With those under way meanwhile they are five at most."""
@@ -58,11 +58,6 @@ class Damping:
     again: float | None = None
     cause: Blocked | None = None
     trim: tuple[PodView, ...] = ()
-
-    @property
-    def hold_back(self) -> bool:
-        """Whether the newest revision must not be carried by the Deployment now."""
-        return bool(self.instead)
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +104,7 @@ def plan_damping(observed: Observed, *, revision: str, wanted: int) -> Damping:
         return Damping(trim=tuple(scene.dead[:-MOST_DEAD]))
     pause = _pause(scene)
     left = min(scene.last + pause - observed.now, pause).total_seconds()
-    return _hold(scene, left) if left > 0 else _try(observed, scene)
+    return _hold(observed, scene, left) if left > 0 else _try(observed, scene)
 
 
 def is_refused(pod: PodView) -> bool:
@@ -162,7 +157,7 @@ def _try_before(scene: _Scene) -> PodView | None:
     return next((pod for pod in reversed(scene.dead) if scene.last - _made(pod) >= ONE_TRY), None)
 
 
-def _hold(scene: _Scene, left: float) -> Damping:
+def _hold(observed: Observed, scene: _Scene, left: float) -> Damping:
     """Pause: only what was accepted goes on.
 
     In the middle of a rollout a Deployment cannot stand still: it makes new pods or stops old ones. So it is
@@ -179,7 +174,7 @@ def _hold(scene: _Scene, left: float) -> Damping:
         instead=instead,
         beside=bool(scene.old) and run < scene.wanted,
         again=left,
-        cause=_cause(scene),
+        cause=_cause(observed, scene),
         trim=_forgettable(scene),
     )
 
@@ -195,7 +190,7 @@ def _try(observed: Observed, scene: _Scene) -> Damping:
     return Damping(
         run=min(run, scene.wanted),
         beside=bool(scene.old) and run < scene.wanted,
-        cause=None if waits else _cause(scene),
+        cause=None if waits else _cause(observed, scene),
         trim=_forgettable(scene),
     )
 
@@ -212,8 +207,8 @@ def _go_on(observed: Observed, scene: _Scene) -> Damping:
     return Damping(trim=_forgettable(scene))
 
 
-def _cause(scene: _Scene) -> Blocked:
-    refusal = judge(scene.dead[-1])
+def _cause(observed: Observed, scene: _Scene) -> Blocked:
+    refusal = observed.verdict(scene.dead[-1])
     text = f"{len(scene.new)} of {scene.wanted} pods were accepted; others are tried after pauses"
     return Blocked(refusal.reason, f"{text}: {refusal.message}")
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from serval_operator.api.observation import Observed
 from serval_operator.api.snapshots import PodView
+from serval_operator.pods.observation import Observed
 
 
 def overdue(observed: Observed, revision: str, seconds: int) -> tuple[bool, float | None]:

@@ -7,11 +7,12 @@ delete something reads it live.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
+from types import MappingProxyType
 from typing import Any
 
-from serval_operator.api.cache_entry import CachedOwner, cache_owner
+from serval_operator.api.cache_entry import CachedOwner, Finished, cache_owner, never_finished
 from serval_operator.api.naming import Key, Place
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.resources import (
@@ -55,17 +56,19 @@ def selector(resource: Resource) -> str:
     return CHILD_SELECTOR if resource in CHILDREN else ""
 
 
-def watched(kinds: Sequence[Resource], *, nodes: bool) -> tuple[Resource, ...]:
+def watched(kinds: Iterable[Resource], owned: Iterable[Resource], *, nodes: bool) -> tuple[Resource, ...]:
     """What is watched: the custom resources, what belongs to them, and nodes.
 
     Parameters
     ----------
     kinds:
         Kinds of custom resources.
+    owned:
+        Kinds of objects that belong to them, each once.
     nodes:
         Whether the operator may watch nodes.
     """
-    return (*kinds, *CHILDREN, *([NODES] if nodes else []))
+    return (*kinds, *owned, *([NODES] if nodes else []))
 
 
 class Cache:
@@ -77,6 +80,8 @@ class Cache:
         Kinds of custom resources.
     on_nodes_changed:
         Called when a node came, went, or offers something else.
+    finished:
+        By kind, whether nothing more happens to a custom resource. Where a kind is missing, none is finished.
     clock:
         Monotonic seconds.
 
@@ -91,11 +96,16 @@ class Cache:
         kinds: Sequence[Resource],
         on_nodes_changed: Callable[[], None] = lambda: None,
         *,
+        finished: Mapping[Resource, Finished] = MappingProxyType({}),
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         ours = (LABEL_MANAGED_BY, MANAGED_BY)
         self._owners: dict[str, Store[CachedOwner]] = {
-            resource.kind: Store(partial(cache_owner, resource.kind), clock=clock) for resource in kinds
+            resource.kind: Store(
+                partial(cache_owner, resource.kind, finished=finished.get(resource, never_finished)),
+                clock=clock,
+            )
+            for resource in kinds
         }
         self._nodes = NodeStore(on_nodes_changed, clock=clock)
         self._stores: dict[Resource, Store[Any]] = {
@@ -112,6 +122,11 @@ class Cache:
     def owners(self) -> tuple[Key, ...]:
         """Keys of all custom resources."""
         return tuple(key for store in self._owners.values() for key in store.owners())
+
+    def unfinished(self) -> tuple[Key, ...]:
+        """Keys of the custom resources to which something may still happen."""
+        stores = self._owners.values()
+        return tuple(one.owner for store in stores for one in store.entries() if not one.finished)
 
     def owner(self, key: Key) -> OwnerView | None:
         """The custom resource of a key; None if it is gone, or its kind is not one of ours."""

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from serval_operator.api.resources import Resource
+from serval_operator.api.snapshots import Identity
 
 Object = dict[str, Any]
 """A Kubernetes object as plain JSON data."""
@@ -65,3 +66,10 @@ class KubeApi(Protocol):
 
     async def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str) -> bool:
         """Delete one object if it still has this uid; False when it is gone already."""
+
+
+class Memory(Protocol):
+    """The cache, as far as a reconcile writes to it: what we wrote is seen at once (read your writes)."""
+
+    def remember(self, resource: Resource, obj: Object) -> Identity | None:
+        """Take an object as the API server returned it; gives its view."""

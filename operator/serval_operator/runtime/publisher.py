@@ -3,23 +3,22 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from serval_operator.api.conditions import Condition, find
+from serval_operator.api.judgement import Judgement, Status
 from serval_operator.api.naming import Key
 from serval_operator.api.resources import Resource
 from serval_operator.api.snapshots import OwnerView
 from serval_operator.constants import EVENT_RECOVERED, READY
 from serval_operator.reasons import PROGRESSING
-from serval_operator.runtime.applier import Memory
-from serval_operator.runtime.kube_api import KubeApi
+from serval_operator.runtime.kube_api import KubeApi, Memory
 
-Status = dict[str, Any]
 WORDS_EVERY = 30.0
-"""Seconds between two writes of a status in which nothing but the words about devices in use changed: who
-holds them changes with every pod of the cluster."""
+"""Seconds between two writes of a status in which only volatile fields and messages changed. Who holds a
+device, for example, changes with each pod of the cluster."""
 
 _log = logging.getLogger(__name__)
 
@@ -32,26 +31,17 @@ class Recorder(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
-    """What there is to say about an object now.
+class Published:
+    """What became of a judgement.
 
     Parameters
     ----------
-    status:
-        The whole status, as it should be stored.
-    conditions:
-        Its conditions without times; `Ready` is among them.
-    told:
-        Types of conditions beside `Ready` of which an Event tells when they turn False.
+    again:
+        Seconds after which a change of volatile fields is due, or None.
     """
 
-    status: Status
-    conditions: tuple[Condition, ...]
-    told: tuple[str, ...] = ()
-
-    def condition(self, kind: str) -> Condition | None:
-        """A condition; None where it does not apply."""
-        return next((one for one in self.conditions if one.type == kind), None)
+    written: bool = False
+    again: float | None = None
 
 
 class Publisher:
@@ -78,25 +68,31 @@ class Publisher:
         self._clock = clock
         self._written: dict[Key, float] = {}
 
-    async def publish(self, model: OwnerView, judgement: Judgement) -> float | None:
-        """Write the status if it differs, then post Events; seconds after which a change of words is due.
+    async def publish(self, model: OwnerView, judgement: Judgement, status: Status) -> Published:
+        """Write the status if it differs, then post Events.
+
+        Parameters
+        ----------
+        status:
+            The whole status that the judgement comes to.
 
         Raises
         ------
         KubeError
             The status could not be written.
         """
-        status = judgement.status
         if status == model.status:
-            return None
+            return Published()
         now = self._clock()
         due = self._written.get(model.key, now - WORDS_EVERY) + WORDS_EVERY
-        if now < due and names_holders(status) and only_words_differ(model.status, status):
-            return due - now
-        if await self._write(model, status):
-            self._written[model.key] = now
-            await self._tell(model, judgement)
-        return None
+        volatile = judgement.volatile
+        if now < due and volatile and _stable(model.status, volatile) == _stable(status, volatile):
+            return Published(again=due - now)
+        if not await self._write(model, status):
+            return Published()
+        self._written[model.key] = now
+        await self._tell(model, judgement)
+        return Published(written=True)
 
     def forget(self, key: Key) -> None:
         """Forget an object that is gone."""
@@ -145,16 +141,7 @@ class Publisher:
             await self._recorder.event(model, "Normal", EVENT_RECOVERED, now.message)
 
 
-def names_holders(status: Mapping[str, Any]) -> bool:
-    """Whether a status says what holds the devices that pods wait for."""
-    return bool((status.get("accelerator") or {}).get("holders"))
-
-
-def only_words_differ(known: Mapping[str, Any], status: Mapping[str, Any]) -> bool:
-    """Whether two statuses differ only in messages and in the details of devices that pods wait for."""
-    return _without_words(known) == _without_words(status)
-
-
-def _without_words(status: Mapping[str, Any]) -> Status:
+def _stable(status: Mapping[str, Any], volatile: Sequence[str]) -> Status:
+    """A status without messages and volatile fields."""
     conditions = [{**one, "message": ""} for one in status.get("conditions") or ()]
-    return {**status, "conditions": conditions, "accelerator": None}
+    return {**status, "conditions": conditions} | dict.fromkeys(volatile)

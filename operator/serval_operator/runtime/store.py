@@ -89,6 +89,10 @@ class Store(Generic[V]):
         """The view of an object, or None."""
         return self._views.get(place)
 
+    def entries(self) -> tuple[V, ...]:
+        """All views."""
+        return tuple(self._views.values())
+
     def owners(self) -> tuple[Key, ...]:
         """Keys of all owners."""
         return tuple(self._owned)

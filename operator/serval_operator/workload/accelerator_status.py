@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 from serval_operator.api.conditions import Condition
-from serval_operator.api.observation import Observed
 from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import PodView
 from serval_operator.cluster.capacity import CapacityVerdict
 from serval_operator.constants import ACCELERATOR_AVAILABLE
+from serval_operator.pods.observation import Observed
 from serval_operator.reasons import CAPACITY_UNKNOWN, DONE, FITS, PROGRESSING
 from serval_operator.workload.readiness import is_patient
 

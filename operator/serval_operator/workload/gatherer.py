@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from serval_operator.api.naming import Key
 from serval_operator.api.nodes import NodeView
-from serval_operator.api.observation import Observed
 from serval_operator.api.resources import (
     CONTROLLER_REVISIONS,
     EVENTS,
@@ -25,6 +24,7 @@ from serval_operator.api.snapshots import (
     parse_pod_warning,
 )
 from serval_operator.errors import Forbidden
+from serval_operator.pods.observation import Observed
 from serval_operator.pods.pod_state import is_silent
 from serval_operator.runtime.kube_api import KubeApi
 

@@ -14,7 +14,6 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 
 from serval_operator.api.conditions import Blocked, Condition
-from serval_operator.api.observation import Observed
 from serval_operator.api.resources import SERVICES
 from serval_operator.api.snapshots import PodView
 from serval_operator.api.text import scrub
@@ -31,7 +30,8 @@ from serval_operator.constants import (
     STALLED,
     UPDATE_AVAILABLE,
 )
-from serval_operator.pods.pod_state import Stage, Verdict, is_accepted, judge
+from serval_operator.pods.observation import Observed
+from serval_operator.pods.pod_state import Stage, Verdict, is_accepted
 from serval_operator.reasons import (
     AVAILABLE_REASON,
     CREDENTIALS_NOT_FOUND,
@@ -131,7 +131,7 @@ def assess(
     living = [pod for pod in observed.living() if pod.phase != "Failed"]
     newest = observed.newest(revision)
     answering = [pod for pod in living if pod.ready]
-    verdicts = [judge(pod, observed.warnings.get(pod.uid, ())) for pod in newest]
+    verdicts = [observed.verdict(pod) for pod in newest]
     verdicts = [_missing_secret(verdict, credentials) for verdict in verdicts]
     if is_patient(observed, wanted=wanted, in_place=in_place):
         verdicts = [_patient(verdict) for verdict in verdicts]
@@ -231,7 +231,8 @@ def _uncreated(observed: Observed, missing: int) -> list[Verdict]:
 def _refusals(observed: Observed, revision: str) -> list[Verdict]:
     """Verdicts of pods that a node refused or gave up a short while ago, the newest first."""
     since = observed.now - REFUSALS_COUNT_FOR
-    failed = [judge(pod) for pod in observed.living() if pod.phase == "Failed" and pod.revision == revision]
+    dead = (pod for pod in observed.living() if pod.phase == "Failed" and pod.revision == revision)
+    failed = [observed.verdict(pod) for pod in dead]
     recent = [(one.when, one.pod, one) for one in failed if one.when and one.when >= since]
     return [one for _, _, one in sorted(recent, key=lambda entry: entry[:2], reverse=True)]
 

@@ -7,14 +7,13 @@ observation gives the same plan, whoever ran before.
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from serval_operator.api.blocks.names import AUTO
 from serval_operator.api.blocks.rollout import IN_PLACE, REVERT, SURGE, Strategy
 from serval_operator.api.conditions import Blocked
-from serval_operator.api.observation import Observed
-from serval_operator.api.snapshots import PodView, RevisionView
+from serval_operator.api.snapshots import PodView
+from serval_operator.pods.observation import Observed
 from serval_operator.pods.pod_state import Stage, Verdict, is_permanent
 from serval_operator.pods.refused_pod_backoff import Damping
 from serval_operator.pods.start_deadline import time_left
@@ -80,14 +79,14 @@ class Heading:
     blocked: Blocked | None = None
 
 
-def heading(observed: Observed, workload: Workload, records: Sequence[RevisionView]) -> Heading:
+def heading(observed: Observed, workload: Workload) -> Heading:
     """The newest revision; where it failed and `onFailure` is Revert, the last one that served.
 
     A revision that serves now has not failed, whatever was said of it earlier. Where nothing ever served,
     there is nothing to go back to.
     """
     serving = str(observed.model.status.get("servingRevision") or "")
-    newest = _record(records, workload.revision)
+    newest = observed.revision(workload.revision)
     if (
         workload.rollout.on_failure != REVERT
         or newest is None
@@ -95,7 +94,7 @@ def heading(observed: Observed, workload: Workload, records: Sequence[RevisionVi
         or serving == newest.key
     ):
         return Heading(workload.revision)
-    back = last_served(records, besides=workload.revision, serving=serving)
+    back = last_served(observed.revisions, besides=workload.revision, serving=serving)
     if back is None:
         return Heading(workload.revision)
     text = f"revision {workload.revision} failed and revision {back.key} serves again"
@@ -106,7 +105,7 @@ def plan_rollout(
     observed: Observed,
     workload: Workload,
     *,
-    records: Sequence[RevisionView],
+    head: Heading,
     fits: int | None,
     capacity_asked: bool,
     damping: Damping,
@@ -116,21 +115,20 @@ def plan_rollout(
 
     Parameters
     ----------
-    records:
-        The kept revisions: only what is kept can be carried again.
+    head:
+        What `heading` gives.
     fits:
         How many more pods would find a free device now; None while that is not known.
     capacity_asked:
         Whether ``fits`` is all that can be found out. Then None means that nobody knows.
     damping:
-        Made for the revision that `heading` gives.
+        Made for the revision of ``head``.
     refused:
         Why no pod may be made at all.
     """
-    head = heading(observed, workload, records)
     carried, run = head.revision, damping.run
     if damping.instead:
-        if _record(records, damping.instead):
+        if observed.revision(damping.instead):
             carried = damping.instead
         else:
             # Its template is lost. Repeated refusals cost less than the pods that serve.
@@ -148,23 +146,18 @@ def plan_rollout(
     )
 
 
-def failed_now(observed: Observed, workload: Workload, verdicts: Sequence[Verdict]) -> Blocked | None:
+def failed_now(observed: Observed, workload: Workload) -> Blocked | None:
     """Why the newest revision has failed for good now; None while it has not, and where nobody would revert.
 
     A revision all of whose replicas answered once is rolled out, and never fails in this sense.
-
-    Parameters
-    ----------
-    verdicts:
-        Judgements of the pods that `Observed.newest` gives for the newest revision.
     """
-    record = _record(observed.revisions, workload.revision)
+    record = observed.revision(workload.revision)
     served = observed.model.status.get("servingRevision") == workload.revision or (record and record.served)
     if workload.rollout.on_failure != REVERT or served or (record and record.failed_reason):
         return None
-    pods = {pod.name: pod for pod in observed.newest(workload.revision)}
-    judged = sorted(verdicts, key=lambda one: (one.stage, one.reason, one.message, one.pod))
-    found = (_failure(pods[one.pod], one, workload, observed) for one in judged if one.pod in pods)
+    judged = [(pod, observed.verdict(pod)) for pod in observed.newest(workload.revision)]
+    judged.sort(key=lambda pair: (pair[1].stage, pair[1].reason, pair[1].message, pair[1].pod))
+    found = (_failure(pod, verdict, workload, observed) for pod, verdict in judged)
     return next((one for one in found if one), None)
 
 
@@ -224,7 +217,3 @@ def _lacks_device(observed: Observed, revision: str) -> bool:
     """Whether a new pod has no place for want of a device, and none is being given up for it."""
     waits = (pod for pod in observed.newest(revision) if not pod.node)
     return not observed.making_room and any(_WANTS_DEVICE.search(pod.unschedulable) for pod in waits)
-
-
-def _record(records: Sequence[RevisionView], key: str) -> RevisionView | None:
-    return next((one for one in records if one.key == key), None)

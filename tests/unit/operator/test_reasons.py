@@ -8,8 +8,8 @@ import pytest
 
 from serval_contract.reasons import FETCH_REASONS
 from serval_operator import constants, reasons
-from serval_operator.api.conditions import ORDER
 from serval_operator.constants import MODEL_FETCHED
+from serval_operator.kinds.model_deployment.status import CONDITIONS
 from serval_operator.pods.pod_state import Stage
 from serval_operator.reasons import REASONS, Health, Reason
 from unit.operator.pods.pod_rows import ROWS as POD_ROWS
@@ -42,7 +42,7 @@ class TestRow:
 
     def test_conditions_are_those_that_exist(self, row: Reason) -> None:
         assert row.conditions
-        assert set(row.conditions) <= set(ORDER)
+        assert set(row.conditions) <= set(CONDITIONS)
 
     def test_words_fit_a_cell(self, row: Reason) -> None:
         assert row.when

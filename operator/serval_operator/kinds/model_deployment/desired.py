@@ -12,7 +12,6 @@ from serval_operator.api.capabilities import DEVICE_REPORT, asked_capabilities
 from serval_operator.api.facts import Facts
 from serval_operator.api.naming import Manifest, digest
 from serval_operator.api.nodes import NodeView
-from serval_operator.api.observation import Observed
 from serval_operator.api.placement import Placement
 from serval_operator.api.resources import (
     AUTOSCALERS,
@@ -34,6 +33,7 @@ from serval_operator.kinds.model_deployment.manifests.service import headless_se
 from serval_operator.kinds.model_deployment.resolve import resolve
 from serval_operator.kinds.model_deployment.revision_key import revision_key
 from serval_operator.kinds.model_deployment.spec import parse_spec
+from serval_operator.pods.observation import Observed
 from serval_operator.workload.workload import Workload
 
 

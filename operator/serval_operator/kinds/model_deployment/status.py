@@ -1,4 +1,4 @@
-"""The whole status of a ModelDeployment as it should be stored, out of one observation."""
+"""The status of a ModelDeployment beside its conditions, out of one observation."""
 
 from __future__ import annotations
 
@@ -8,18 +8,45 @@ from serval_contract.ports import PORT_GRPC, PORT_HTTP
 from serval_contract.report import FetchReport
 from serval_operator.api.blocks.rollout import Strategy
 from serval_operator.api.capabilities import RAW_SCORE
-from serval_operator.api.conditions import format_time, merge
+from serval_operator.api.conditions import format_time
 from serval_operator.api.facts import Facts
+from serval_operator.api.judgement import Status
 from serval_operator.api.naming import selector
-from serval_operator.api.observation import Observed
 from serval_operator.api.snapshots import OwnerView, PodView
-from serval_operator.constants import MAX_MESSAGE
+from serval_operator.constants import (
+    ACCELERATOR_AVAILABLE,
+    ACCELERATOR_IN_USE,
+    AVAILABLE,
+    ENDPOINT_READY,
+    MAX_MESSAGE,
+    MODEL_FETCHED,
+    MODEL_LOADED,
+    READY,
+    RECONCILING,
+    SCHEDULED,
+    STALLED,
+    UPDATE_AVAILABLE,
+)
 from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
+from serval_operator.pods.observation import Observed
 from serval_operator.pods.pod_state import Verdict, fetch_result
 from serval_operator.reasons import SERVING
 from serval_operator.workload.readiness import Readiness
 
-Status = dict[str, Any]
+CONDITIONS = (
+    READY,
+    AVAILABLE,
+    ACCELERATOR_AVAILABLE,
+    SCHEDULED,
+    MODEL_FETCHED,
+    MODEL_LOADED,
+    ENDPOINT_READY,
+    ACCELERATOR_IN_USE,
+    UPDATE_AVAILABLE,
+    RECONCILING,
+    STALLED,
+)
+"""Types of the conditions of a ModelDeployment, in their order."""
 MOST_PLACES = 1000
 """Nodes that `placement` lists: as many as the CRD takes."""
 
@@ -36,7 +63,7 @@ def build_status(
     accelerator: Status | None = None,
     pinned: bool = False,
 ) -> Status:
-    """Status to store.
+    """Status to store, without conditions.
 
     Parameters
     ----------
@@ -57,18 +84,11 @@ def build_status(
     model = observed.model
     wanted = resolved.spec.wanted_replicas if resolved else model.spec.get("replicas", 1)
     status: Status = {
-        "observedGeneration": model.generation,
         "replicas": readiness.replicas,
         "readyReplicas": readiness.ready_replicas,
         "updatedReplicas": readiness.updated_replicas,
         "replicasSummary": f"{readiness.ready_replicas}/{wanted}",
         "selector": ",".join(f"{key}={value}" for key, value in sorted(selector(model.key).items())),
-        "conditions": merge(
-            model.status.get("conditions") or (),
-            readiness.conditions,
-            generation=model.generation,
-            now=observed.now,
-        ),
     }
     status |= _description(observed, resolved, carried or revision, facts, strategy, pinned=pinned)
     if resolved:

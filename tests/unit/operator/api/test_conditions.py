@@ -7,14 +7,15 @@ from datetime import datetime, timedelta, timezone
 
 import pytest
 
-from serval_operator.api.conditions import ORDER, Condition, ConditionStatus, find, format_time, merge
+from serval_operator.api.conditions import Condition, ConditionStatus, find, format_time, merge
+from serval_operator.kinds.model_deployment.status import CONDITIONS
 from support import gen
 
 pytestmark = pytest.mark.unit
 
 
 def merged(previous: list[gen.Object], *wanted: Condition, after: float = 60.0) -> list[gen.Object]:
-    return merge(previous, wanted, generation=2, now=gen.moment(after))
+    return merge(previous, wanted, order=CONDITIONS, generation=2, now=gen.moment(after))
 
 
 class TestMerge:
@@ -50,15 +51,15 @@ class TestMerge:
         assert [one["type"] for one in merged(old, Condition("Ready", "True", "B", ""))] == ["Ready"]
 
     def test_the_order_is_fixed(self) -> None:
-        wanted = [Condition(kind, "True", "Done", "") for kind in reversed(ORDER)]
-        assert tuple(one["type"] for one in merged([], *wanted)) == ORDER
+        wanted = [Condition(kind, "True", "Done", "") for kind in reversed(CONDITIONS)]
+        assert tuple(one["type"] for one in merged([], *wanted)) == CONDITIONS
 
     def test_long_messages_are_cut(self) -> None:
         (new,) = merged([], Condition("Ready", "False", "A", "x" * 5000))
         assert new["message"] == "x" * 1024
 
     def test_its_own_result_stays_as_it_is(self) -> None:
-        wanted = [Condition(kind, "True", "Done", kind) for kind in ORDER]
+        wanted = [Condition(kind, "True", "Done", kind) for kind in CONDITIONS]
         once = merged([], *wanted, after=0)
         assert merged(once, *wanted, after=60) == once
 

@@ -290,4 +290,4 @@ def test_children_are_watched_by_our_label_only() -> None:
 
 
 def test_nodes_are_watched_where_that_is_allowed() -> None:
-    assert set(watched(OWNERS, nodes=True)) - set(watched(OWNERS, nodes=False)) == {NODES}
+    assert set(watched(OWNERS, [PODS], nodes=True)) - set(watched(OWNERS, [PODS], nodes=False)) == {NODES}

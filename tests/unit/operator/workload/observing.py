@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from serval_operator.api.observation import Observed
 from serval_operator.api.resources import DEPLOYMENTS, SERVICES
 from serval_operator.api.snapshots import (
     parse_deployment,
@@ -13,6 +12,7 @@ from serval_operator.api.snapshots import (
     parse_pod_warning,
     parse_service,
 )
+from serval_operator.pods.observation import Observed
 from support import gen
 
 

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from serval_operator.api.conditions import Blocked
-from serval_operator.api.observation import Observed
+from serval_operator.pods.observation import Observed
 from serval_operator.workload.readiness import Readiness, assess
 from support import gen
 from unit.operator.workload.observing import observed

@@ -15,11 +15,10 @@ from typing import Any
 
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.naming import Key
-from serval_operator.api.observation import Observed
 from serval_operator.api.placement import Placement
 from serval_operator.api.resources import DEPLOYMENTS
 from serval_operator.api.snapshots import PodView, RevisionView, parse_deployment, parse_owner, parse_pod
-from serval_operator.pods.pod_state import judge
+from serval_operator.pods.observation import Observed
 from serval_operator.pods.refused_pod_backoff import Damping, plan_damping
 from serval_operator.workload.rollout import Rollout, failed_now, heading, plan_rollout
 from serval_operator.workload.workload import Workload
@@ -199,11 +198,9 @@ class World:
     def plan(self) -> tuple[Rollout, Damping]:
         """Decide as a reconcile does."""
         observed, wanted = self.observe(), self.workload
-        revision = heading(observed, wanted, observed.revisions).revision
-        damping = plan_damping(observed, revision=revision, wanted=wanted.wanted)
-        decide = partial(
-            plan_rollout, observed, wanted, records=observed.revisions, damping=damping, refused=None
-        )
+        head = heading(observed, wanted)
+        damping = plan_damping(observed, revision=head.revision, wanted=wanted.wanted)
+        decide = partial(plan_rollout, observed, wanted, head=head, damping=damping, refused=None)
         rollout = decide(fits=None, capacity_asked=False)
         if rollout.needs.capacity:
             rollout = decide(fits=len(self._free()), capacity_asked=True)
@@ -227,8 +224,7 @@ class World:
         if self.carried == key and self.ready(key) >= self.workload.wanted > 0:
             self.serving = key
         seen = self.observe()
-        verdicts = [judge(pod) for pod in seen.newest(key)]
-        failure: Blocked | None = failed_now(seen, self.workload, verdicts)
+        failure: Blocked | None = failed_now(seen, self.workload)
         if failure:
             self.records[key] = replace(self.records[key], failed_reason=failure.reason)
 

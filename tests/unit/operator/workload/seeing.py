@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from serval_operator.api.observation import Observed
 from serval_operator.api.resources import DEPLOYMENTS
 from serval_operator.api.snapshots import RevisionView, parse_deployment, parse_owner, parse_pod
+from serval_operator.pods.observation import Observed
 from support import gen
 
 

@@ -8,9 +8,8 @@ from typing import Any
 import pytest
 
 from serval_operator.api.conditions import Blocked
-from serval_operator.api.observation import Observed
 from serval_operator.api.snapshots import RevisionView
-from serval_operator.pods.pod_state import judge
+from serval_operator.pods.observation import Observed
 from serval_operator.pods.refused_pod_backoff import Damping
 from serval_operator.workload.rollout import (
     RESTARTS,
@@ -49,7 +48,7 @@ def plan(
     return plan_rollout(
         seen,
         workload(**asked),
-        records=seen.revisions,
+        head=heading(seen, workload(**asked)),
         fits=fits,
         capacity_asked=known,
         damping=damping or Damping(),
@@ -84,12 +83,13 @@ class TestHeading:
         self, on_failure: str, records: Sequence[RevisionView], serving: str, revision: str
     ) -> None:
         seen = seeing(READY_OLD, carried=OLD, serving=serving, records=records)
-        found = heading(seen, workload(on_failure=on_failure), records)
+        found = heading(seen, workload(on_failure=on_failure))
         assert found.revision == revision
         assert (found.blocked is not None) is (revision != NEW)
 
     def test_keeps_the_reason(self) -> None:
-        found = heading(seeing(serving=OLD), workload(on_failure="Revert"), [self.FAILED, self.SERVED])
+        seen = seeing(serving=OLD, records=[self.FAILED, self.SERVED])
+        found = heading(seen, workload(on_failure="Revert"))
         text = f"revision {NEW} failed and revision {OLD} serves again: its message"
         assert found == Heading(OLD, Blocked("ModelNotFound", text))
         rollout = plan(
@@ -250,8 +250,7 @@ def kept(
     known = records or [record(OLD, 1), record(NEW, 2)]
     pod = gen.pod("new", *options, revision=NEW)
     seen = seeing(READY_OLD, pod, carried=NEW, serving=serving, records=known, now=now)
-    verdicts = [judge(one) for one in seen.newest(NEW)]
-    return failed_now(seen, workload(on_failure=asked.pop("on_failure", "Revert"), **asked), verdicts)
+    return failed_now(seen, workload(on_failure=asked.pop("on_failure", "Revert"), **asked))
 
 
 def restarted(option: gen.Option, times: int) -> gen.Option:
@@ -360,7 +359,7 @@ class TestFailed:
 
     def test_pods_of_other_revisions_say_nothing(self) -> None:
         seen = seeing(gen.pod("old", PERMANENT, revision=OLD), READY_NEW, carried=NEW)
-        assert failed_now(seen, workload(on_failure="Revert"), [judge(pod) for pod in seen.living()]) is None
+        assert failed_now(seen, workload(on_failure="Revert")) is None
 
     def test_the_earliest_step_of_several_pods_is_named(self) -> None:
         pods = [
@@ -368,8 +367,6 @@ class TestFailed:
             gen.pod("b", PERMANENT, revision=NEW),
             gen.pod("c", gen.loading(), revision=NEW),
         ]
-        seen = seeing(*pods, carried=NEW)
-        verdicts = [judge(one) for one in seen.newest(NEW)]
-        for order in (verdicts, verdicts[::-1]):
-            found = failed_now(seen, workload(on_failure="Revert", wanted=3), order)
+        for order in (pods, pods[::-1]):
+            found = failed_now(seeing(*order, carried=NEW), workload(on_failure="Revert", wanted=3))
             assert found == Blocked("ModelNotFound", "nothing is there")

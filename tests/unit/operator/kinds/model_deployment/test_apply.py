@@ -9,8 +9,8 @@ import pytest
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.resources import AUTOSCALERS, DEPLOYMENTS, DISRUPTION_BUDGETS, SERVICES, Resource
 from serval_operator.errors import Conflict, Fenced, Forbidden, Invalid, Transient
-from serval_operator.kinds.model_deployment.reconciler import RETRY_REFUSED
-from serval_operator.runtime.applier import all_of
+from serval_operator.reconcile.applier import all_of
+from serval_operator.reconcile.controller import RETRY_REFUSED
 from support import gen
 from support.fakes import Call
 from unit.operator.kinds.model_deployment.world import KEY, PLACE, World

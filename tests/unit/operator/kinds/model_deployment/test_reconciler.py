@@ -10,7 +10,7 @@ import pytest
 from serval_operator.api.naming import pin_name
 from serval_operator.api.resources import DEPLOYMENTS, MODEL_DEPLOYMENTS, PODS, SERVICES
 from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError, Transient
-from serval_operator.kinds.model_deployment.reconciler import RETRY_REFUSED
+from serval_operator.reconcile.controller import RETRY_REFUSED
 from serval_operator.runtime.cache import Cache
 from support import gen
 from support.watched import OWNERS

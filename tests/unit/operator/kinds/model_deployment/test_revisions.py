@@ -8,7 +8,7 @@ import pytest
 
 from serval_operator.api.resources import CONTROLLER_REVISIONS, MODEL_DEPLOYMENTS, PODS
 from serval_operator.errors import Forbidden, Transient
-from serval_operator.kinds.model_deployment.reconciler import RETRY_REFUSED
+from serval_operator.reconcile.controller import RETRY_REFUSED
 from serval_operator.runtime.cache import Cache
 from serval_operator.workload.revision_history import HISTORY
 from support import gen

@@ -10,10 +10,11 @@ import yaml
 
 from serval_operator.api.blocks.rollout import IN_PLACE, SURGE
 from serval_operator.api.conditions import Blocked
-from serval_operator.api.observation import Observed
+from serval_operator.api.judgement import Judgement, Status
 from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
 from serval_operator.kinds.model_deployment.manifests.revision import facts_of
-from serval_operator.kinds.model_deployment.status import Status, build_status
+from serval_operator.kinds.model_deployment.status import CONDITIONS, build_status
+from serval_operator.pods.observation import Observed
 from serval_operator.workload.readiness import assess
 from support import gen
 from unit.crd.schema import CRD_FILE
@@ -50,9 +51,10 @@ def built(
         blocked=blocked,
     )
     facts = None if blocked else more.pop("facts", facts_of(plan))
-    return build_status(
+    part = build_status(
         seen, readiness, None if blocked else plan, "" if blocked else revision, facts=facts, **more
     )
+    return Judgement(part, readiness.conditions).stored(seen.model, CONDITIONS, seen.now)
 
 
 def condition(kind: str, status: str, reason: str, message: str, *, after: float = 60) -> gen.Object:

@@ -10,7 +10,7 @@ import pytest
 from serval_operator.api.naming import pin_name
 from serval_operator.api.resources import CONFIG_MAPS, PODS, SERVICE_ACCOUNTS
 from serval_operator.errors import Conflict, Forbidden
-from serval_operator.kinds.model_deployment.reconciler import RETRY_REFUSED
+from serval_operator.reconcile.controller import RETRY_REFUSED
 from support import gen
 from unit.operator.kinds.model_deployment.world import World, roll, served
 

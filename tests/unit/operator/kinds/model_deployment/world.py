@@ -21,13 +21,12 @@ from serval_operator.api.resources import (
 from serval_operator.api.snapshots import OwnerView, PodView
 from serval_operator.cluster.capacity import Supply
 from serval_operator.config import Configuration
-from serval_operator.kinds.model_deployment.reconciler import OWNS, ModelReconciler
-from serval_operator.pods.device_prober import Devices
+from serval_operator.kinds.model_deployment import KIND
+from serval_operator.reconcile.context import Context
+from serval_operator.reconcile.controller import KindController
 from serval_operator.runtime.cache import Cache, selector
-from serval_operator.runtime.publisher import Publisher
 from serval_operator.runtime.reconciler import Reconciler
-from serval_operator.workload.gatherer import Gatherer
-from serval_operator.workload.rollout_decider import Decider
+from serval_operator.runtime.references import References
 from support import gen
 from support.fakes import Call, FakeKubeApi
 from support.watched import OWNERS, WATCHED
@@ -94,18 +93,21 @@ class World:
 
     def restarted(self) -> Reconciler:
         """A reconciler that remembers nothing; the next `reconcile` uses it."""
-        gatherer = Gatherer(self.api, self.cache, OWNS, lambda: gen.moment(self.seconds))
-        controller = ModelReconciler(
-            self.api,
-            gatherer,
-            Decider(self, hide_foreign=False),
-            self.cache,
-            self.configuration,
-            Publisher(self.api, MODEL_DEPLOYMENTS, self.cache, self, lambda: self.seconds),
-            self,
-            Devices(self, self.woken.append, self.pause),
+        context = Context(
+            configuration=self.configuration,
+            api=self.api,
+            cache=self.cache,
+            meter=self,
+            recorder=self,
+            supplier=self,
+            prober=self,
+            references=References(),
+            now=lambda: gen.moment(self.seconds),
+            clock=lambda: self.seconds,
+            sleep=self.pause,
+            wake=self.woken.append,
         )
-        self.reconciler = Reconciler(self.cache, {KEY.kind: controller})
+        self.reconciler = Reconciler(self.cache, {KEY.kind: KindController(KIND, context)})
         return self.reconciler
 
     async def reconcile(self) -> float | None:

@@ -15,6 +15,7 @@ from serval_operator.api.snapshots import (
     PodWarning,
     RevisionView,
 )
+from serval_operator.pods.pod_state import Verdict, judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Observed:
     warnings: Mapping[str, Sequence[PodWarning]] = field(default_factory=dict)
     making_room: bool = False
     revisions: Sequence[RevisionView] = ()
+    _verdicts: dict[str, Verdict] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
     def deployment(self) -> DeploymentView | None:
@@ -67,3 +69,9 @@ class Observed:
     def newest(self, revision: str) -> list[PodView]:
         """Living pods of a revision that have not failed as a whole."""
         return [pod for pod in self.living() if pod.revision == revision and pod.phase != "Failed"]
+
+    def verdict(self, pod: PodView) -> Verdict:
+        """What there is to say about one of the pods; it is judged once."""
+        if pod.uid not in self._verdicts:
+            self._verdicts[pod.uid] = judge(pod, self.warnings.get(pod.uid, ()))
+        return self._verdicts[pod.uid]

@@ -1,38 +1,26 @@
-"""Act: bring the children to what they should be, with as few requests as that takes."""
+"""Brings the children to what they should be, with as few requests as that takes."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
 from collections.abc import Collection, Coroutine, Sequence
-from typing import Any, Protocol
+from typing import Any
 
-from serval_operator.api.conditions import Blocked
+from serval_operator.api.conditions import Blocked, refusal
 from serval_operator.api.naming import Key, Manifest
-from serval_operator.api.observation import Observed
 from serval_operator.api.resources import (
     SERVICES,
     Children,
     Resource,
 )
 from serval_operator.api.snapshots import ChildView, Identity, OwnerView
-from serval_operator.api.text import scrub
-from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError
-from serval_operator.reasons import CHILD_REFUSED, NAMESPACE_TERMINATING
+from serval_operator.errors import Conflict, Forbidden, Invalid
+from serval_operator.pods.observation import Observed
 from serval_operator.runtime.drift import Action, conflict, decide
-from serval_operator.runtime.kube_api import KubeApi, Object
-
-_TERMINATING = "is being terminated"
-"""Words of the API server when it refuses an object in a namespace that is being deleted."""
+from serval_operator.runtime.kube_api import KubeApi, Memory, Object
 
 _log = logging.getLogger(__name__)
-
-
-class Memory(Protocol):
-    """The cache, as far as a reconcile writes to it: what we wrote is seen at once (read your writes)."""
-
-    def remember(self, resource: Resource, obj: Object) -> Identity | None:
-        """Take an object as the API server returned it; gives its view."""
 
 
 class Applier:
@@ -67,7 +55,7 @@ class Applier:
         )
 
     def forget(self, key: Key) -> None:
-        """Forget a ModelDeployment that is gone."""
+        """Forget an object that is gone."""
         self._settled.pop(key, None)
 
     async def _child(
@@ -102,7 +90,7 @@ class Applier:
         except Conflict:
             raise
         except (Forbidden, Invalid) as error:
-            return refusal(slot, error)
+            return refusal(slot, error.message)
         _log.debug("applied %s", slot)
         view = self._memory.remember(resource, stored)
         if isinstance(view, ChildView):
@@ -148,12 +136,6 @@ async def all_of(actions: Sequence[Coroutine[Any, Any, Blocked | None]]) -> Bloc
         if result:
             blocked.append(result)
     return blocked[0] if blocked else None
-
-
-def refusal(slot: str, error: KubeError) -> Blocked:
-    """What it means that the API server refuses an object for good."""
-    reason = NAMESPACE_TERMINATING if _TERMINATING in error.message else CHILD_REFUSED
-    return Blocked(reason, scrub(f"{slot}: {error.message}"))
 
 
 def _surplus(

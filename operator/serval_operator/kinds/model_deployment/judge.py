@@ -1,0 +1,108 @@
+"""The judgement of a ModelDeployment: readiness and status out of one observation. Pure."""
+
+from __future__ import annotations
+
+from serval_operator.api.conditions import Blocked, Condition
+from serval_operator.api.judgement import Judgement, Status
+from serval_operator.api.resources import CONTROLLER_REVISIONS
+from serval_operator.constants import ACCELERATOR_IN_USE
+from serval_operator.kinds.model_deployment.desired import Desired, outdated, reporting, running
+from serval_operator.kinds.model_deployment.status import build_status
+from serval_operator.kinds.model_deployment.version_pin import is_pinned
+from serval_operator.pods.device_report import in_use_condition
+from serval_operator.pods.observation import Observed
+from serval_operator.pods.start_deadline import overdue
+from serval_operator.reconcile.plan import Outcome
+from serval_operator.workload.accelerator_status import accelerator_condition, accelerator_status
+from serval_operator.workload.readiness import Readiness, assess
+from serval_operator.workload.rollout_decider import Decision
+
+TOLD = (ACCELERATOR_IN_USE,)
+"""Types of conditions beside `Ready` of which Events tell."""
+
+
+def judge_unusable(unusable: Blocked, observed: Observed, _outcome: Outcome) -> Judgement:
+    """Judge a ModelDeployment whose spec cannot be used."""
+    readiness = assess(observed, wanted=0, revision="", suspended=False, blocked=unusable)
+    return Judgement(build_status(observed, readiness, None, ""), readiness.conditions, told=TOLD)
+
+
+def judge(
+    desired: Desired, decision: Decision, failure: Blocked | None, observed: Observed, outcome: Outcome
+) -> Judgement:
+    """Judge a ModelDeployment after its plan was carried out.
+
+    Parameters
+    ----------
+    failure:
+        Why the newest revision has failed for good, if the plan wrote that down.
+    """
+    late, due = overdue(observed, desired.revision, desired.workload.deadline_seconds)
+    blocked = outcome.blocked or decision.rollout.blocked
+    readiness = _readiness(desired, decision, observed, outcome, blocked=blocked, late=late)
+    status = _status(desired, decision, observed, outcome, readiness)
+    kept = observed.revision(desired.revision)
+    gave_up = failure is not None and kept is not None and outcome.did(CONTROLLER_REVISIONS, kept.name)
+    # What was given up is gone back from at once.
+    pauses = [decision.again, due, 0.0 if gave_up else None]
+    return Judgement(
+        status,
+        readiness.conditions,
+        told=TOLD,
+        volatile=("accelerator",) if (status.get("accelerator") or {}).get("holders") else (),
+        again=min((pause for pause in pauses if pause is not None), default=None),
+    )
+
+
+def _readiness(
+    desired: Desired,
+    decision: Decision,
+    observed: Observed,
+    outcome: Outcome,
+    *,
+    blocked: Blocked | None,
+    late: bool,
+) -> Readiness:
+    return assess(
+        observed,
+        wanted=desired.wanted,
+        revision=desired.revision,
+        suspended=desired.resolved.spec.suspend,
+        blocked=blocked,
+        in_place=decision.in_place,
+        accelerator=accelerator_condition(
+            observed,
+            desired.placement,
+            decision.verdict,
+            revision=desired.revision,
+            wanted=desired.wanted,
+        ),
+        deadline=desired.workload.deadline_seconds if late else None,
+        credentials=desired.credentials,
+        outdated=outdated(desired, observed.revision(desired.revision)),
+        in_use=_in_use(desired, observed, outcome),
+    )
+
+
+def _in_use(desired: Desired, observed: Observed, outcome: Outcome) -> Condition | None:
+    """Condition `AcceleratorInUse`, as far as pods said what they run on."""
+    pods = reporting(desired, observed)
+    ready = [pod for pod in pods if pod.ready and pod.uid in outcome.devices]
+    return in_use_condition(observed.model, ready, outcome.devices, desired.placement)
+
+
+def _status(
+    desired: Desired, decision: Decision, observed: Observed, outcome: Outcome, readiness: Readiness
+) -> Status:
+    carried = decision.rollout.revision
+    return build_status(
+        observed,
+        readiness,
+        desired.resolved,
+        desired.revision,
+        carried=carried,
+        facts=running(desired, observed.revision(carried)),
+        strategy=decision.rollout.strategy,
+        accelerator=accelerator_status(desired.placement, decision.verdict, lacking=decision.lacking),
+        pinned=is_pinned(observed.model, desired, outcome),
+    )

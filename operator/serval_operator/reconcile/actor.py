@@ -1,0 +1,117 @@
+"""Carries out a plan: children, creations and patches side by side, then deletions."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Sequence
+
+from serval_operator.api.actions import Creation, Deletion, Patch
+from serval_operator.api.conditions import Blocked, refusal
+from serval_operator.api.naming import Key
+from serval_operator.api.snapshots import OwnerView
+from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError
+from serval_operator.pods.observation import Observed
+from serval_operator.reconcile.applier import Applier, all_of
+from serval_operator.reconcile.kind import Kind
+from serval_operator.reconcile.plan import Outcome, Plan
+from serval_operator.runtime.drift import conflict
+from serval_operator.runtime.kube_api import KubeApi, Memory
+
+TOGETHER = 10
+"""Deletions that are sent side by side."""
+
+Done = set[tuple[str, str]]
+_log = logging.getLogger(__name__)
+
+
+class Actor:
+    """Carries out the plans of one kind."""
+
+    def __init__(self, kind: Kind, api: KubeApi, memory: Memory) -> None:
+        self._kind = kind
+        self._api = api
+        self._memory = memory
+        self._applier = Applier(api, memory)
+
+    async def act(self, plan: Plan, observed: Observed) -> Outcome:
+        """Carry out a plan.
+
+        Raises
+        ------
+        KubeError
+            Something transient.
+        """
+        owner, done = observed.model, Done()
+        actions = [
+            *(self._create(owner, creation, done) for creation in plan.creations),
+            *(self._patch(patch, done) for patch in plan.patches),
+        ]
+        if plan.apply is not None:
+            actions.insert(0, self._applier.apply(owner, plan.apply, self._kind.optional, observed))
+        # Side by side: none needs another, and a rollout should not wait for its own record.
+        blocked = await all_of(actions)
+        await self._delete(plan.deletions)
+        return Outcome(plan.blocked or blocked, frozenset(done))
+
+    def forget(self, key: Key) -> None:
+        """Forget an object that is gone."""
+        self._applier.forget(key)
+
+    async def _create(self, owner: OwnerView, creation: Creation, done: Done) -> Blocked | None:
+        """Create an object; one that exists already and is ours is as good."""
+        resource, manifest = creation.resource, creation.manifest
+        name = manifest["metadata"]["name"]
+        slot = f"{resource.kind}/{name}"
+        try:
+            stored = await self._api.create(resource, manifest)
+        except Conflict:
+            if resource not in self._kind.owns:
+                # It may not be read. Its name is so special that nobody else makes it.
+                done.add((resource.kind, name))
+                return None
+            found = await self._api.get(resource, owner.namespace, name)
+            if found is None:
+                raise
+            stored = found
+        except (Forbidden, Invalid) as error:
+            if creation.required:
+                return refusal(slot, error.message)
+            _log.warning("%s cannot be created: %s", slot, error.message)
+            return None
+        if resource in self._kind.owns:
+            view = self._memory.remember(resource, stored)
+            blocked = conflict(owner, slot, view) if view else None
+            if blocked:
+                return blocked
+        _log.debug("created %s", slot)
+        done.add((resource.kind, name))
+        return None
+
+    async def _patch(self, patch: Patch, done: Done) -> None:
+        """Merge fields into an object that is still there and still the same."""
+        target, fields = patch.target, patch.fields
+        metadata = {**fields.get("metadata", {}), "uid": target.uid}
+        try:
+            stored = await self._api.merge(
+                patch.resource, target.namespace, target.name, {**fields, "metadata": metadata}
+            )
+        except Forbidden as error:
+            _log.warning("%s/%s cannot be changed: %s", patch.resource.kind, target.name, error.message)
+            return
+        if stored is not None:
+            self._memory.remember(patch.resource, stored)
+            done.add((patch.resource.kind, target.name))
+
+    async def _delete(self, deletions: Sequence[Deletion]) -> None:
+        """Delete what is not needed any more. A failure is only logged; the next run tries again."""
+        try:
+            for start in range(0, len(deletions), TOGETHER):
+                chunk = deletions[start : start + TOGETHER]
+                await asyncio.gather(*(self._drop(one) for one in chunk))
+        except KubeError as error:
+            _log.warning("could not tidy up: %s", error)
+
+    async def _drop(self, deletion: Deletion) -> None:
+        target = deletion.target
+        await self._api.delete(deletion.resource, target.namespace, target.name, uid=target.uid)

@@ -1,0 +1,132 @@
+"""The reconcile of one kind: gather, plan, apply, judge, publish. It reads as that story.
+
+Nothing here remembers what must not be forgotten: any run may be the first after a restart, and two runs
+after another do no more than one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import datetime
+
+from serval_operator.api.judgement import Judgement
+from serval_operator.api.naming import Key
+from serval_operator.api.snapshots import OwnerView, PodView
+from serval_operator.constants import READY
+from serval_operator.pods.device_prober import Devices
+from serval_operator.pods.observation import Observed
+from serval_operator.pods.startup_latency import phases
+from serval_operator.reasons import CAPACITY_REASONS, UNSCHEDULABLE
+from serval_operator.reconcile.actor import Actor
+from serval_operator.reconcile.context import Context
+from serval_operator.reconcile.kind import Kind
+from serval_operator.reconcile.plan import Situation
+from serval_operator.reconcile.planner import Planner
+from serval_operator.runtime.publisher import Publisher
+from serval_operator.workload.gatherer import Gatherer
+
+RETRY_REFUSED = 10.0
+"""Seconds until what the API server refused, or what a stranger blocks, is tried again."""
+
+
+class KindController:
+    """Brings one object of a kind at a time to what its spec says.
+
+    Attributes
+    ----------
+    waiting:
+        Keys that wait for a place on a node: they have to look again when nodes change.
+    """
+
+    def __init__(self, kind: Kind, context: Context) -> None:
+        self._kind = kind
+        self._context = context
+        self._gatherer = Gatherer(context.api, context.cache, kind.applies, context.now)
+        self._planner = Planner(kind.plan, context.api, context.supplier)
+        self._actor = Actor(kind, context.api, context.cache)
+        self._devices = Devices(context.prober, context.wake, context.sleep)
+        self._publisher = Publisher(
+            context.api, kind.resource, context.cache, context.recorder, context.clock
+        )
+        self._ready_pods: dict[Key, frozenset[str]] = {}
+        self.waiting: set[Key] = set()
+
+    async def reconcile(self, owner: OwnerView) -> float | None:
+        """Reconcile one object; returns the seconds after which to come again, or None.
+
+        Raises
+        ------
+        KubeError
+            Something transient; the queue tries again with back-off.
+        """
+        key = owner.key
+        warnings, again = await self._gatherer.warnings(owner)
+        observed = self._gatherer.observe(owner, warnings)
+        plan = await self._planner.plan(self._situation(observed))
+        outcome = await self._actor.act(plan, observed)
+        outcome = replace(outcome, devices=self._devices.answers(key, plan.asks))
+        observed = self._gatherer.observe(owner, warnings)
+        judgement = plan.judge(observed, outcome)
+        self._measure(key, observed, judgement)
+        pauses = [
+            again,
+            RETRY_REFUSED if outcome.blocked else None,
+            judgement.again,
+            await self._publish(owner, judgement, observed.now),
+            self._gatherer.patience(key),
+        ]
+        return min((pause for pause in pauses if pause is not None), default=None)
+
+    def forget(self, key: Key) -> None:
+        """Forget an object that is gone."""
+        self._gatherer.forget(key)
+        self._actor.forget(key)
+        self._devices.forget(key)
+        self._publisher.forget(key)
+        self._context.references.update(key, ())
+        self._ready_pods.pop(key, None)
+        self.waiting.discard(key)
+        self._context.meter.conditions(key, ())
+
+    def _situation(self, observed: Observed) -> Situation:
+        context, owner = self._context, observed.model
+        named = context.references.update(owner.key, self._kind.references(owner))
+        return Situation(
+            observed=observed,
+            configuration=context.configuration,
+            nodes=context.cache.nodes(),
+            referenced={key: context.cache.owner(key) for key in named},
+            crowd=len(self.waiting),
+            hide_foreign=context.hide_foreign,
+        )
+
+    async def _publish(self, owner: OwnerView, judgement: Judgement, now: datetime) -> float | None:
+        """Write the status if it differs; what names this object has to look at it again then."""
+        status = judgement.stored(owner, self._kind.conditions, now)
+        published = await self._publisher.publish(owner, judgement, status)
+        if published.written:
+            for referrer in self._context.references.referrers(owner.key):
+                self._context.wake(referrer)
+        return published.again
+
+    def _measure(self, key: Key, observed: Observed, judgement: Judgement) -> None:
+        self._context.meter.conditions(key, judgement.conditions)
+        ready = judgement.condition(READY)
+        if ready and (ready.reason in CAPACITY_REASONS or ready.reason == UNSCHEDULABLE):
+            self.waiting.add(key)
+        else:
+            self.waiting.discard(key)
+        living = observed.living()
+        known = self._ready_pods.get(key)
+        for pod in _new([pod for pod in living if pod.ready], known):
+            self._context.meter.pod_ready(key.kind, phases(pod))
+        # A pod that was ready once stays known, so that one that wavers is not counted again.
+        self._ready_pods[key] = frozenset(pod.uid for pod in living if pod.ready or pod.uid in (known or ()))
+
+
+def _new(ready: Sequence[PodView], known: frozenset[str] | None) -> list[PodView]:
+    """Pods that became ready since the last look. At the first look, after a start, none counts as new."""
+    if known is None:
+        return []
+    return [pod for pod in ready if pod.uid not in known]

@@ -1,0 +1,57 @@
+"""What a kind of custom resource is: a value that the registry lists."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+from serval_operator.api.cache_entry import Finished, never_finished
+from serval_operator.api.naming import Key
+from serval_operator.api.resources import Resource
+from serval_operator.api.snapshots import OwnerView
+from serval_operator.reconcile.plan import Plan, Situation
+
+
+def names_none(_: OwnerView) -> Iterable[Key]:
+    """The references of a kind that names no other custom resource."""
+    return ()
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of custom resource.
+
+    Parameters
+    ----------
+    resource:
+        Where the API server keeps its objects.
+    plan:
+        Pure: plans one object. It raises `serval_operator.cluster.questions.Unanswered` where it needs an
+        answer first.
+    applies:
+        Kinds of its children, which are brought to what a plan says by server-side apply.
+    optional:
+        Those of them that a plan may do without: what is not in the plan is deleted.
+    watches:
+        Other kinds of objects that belong to it, such as pods and Jobs.
+    conditions:
+        Types of its conditions, in the order in which the status lists them.
+    references:
+        Keys of the custom resources that an object names. It is reconciled again when one of them changes.
+    finished:
+        Whether nothing more happens to an object as it is stored. Then resyncs leave it out.
+    """
+
+    resource: Resource
+    plan: Callable[[Situation], Plan]
+    applies: tuple[Resource, ...] = ()
+    optional: tuple[Resource, ...] = ()
+    watches: tuple[Resource, ...] = ()
+    conditions: tuple[str, ...] = ()
+    references: Callable[[OwnerView], Iterable[Key]] = names_none
+    finished: Finished = never_finished
+
+    @property
+    def owns(self) -> tuple[Resource, ...]:
+        """All kinds of objects that belong to it."""
+        return (*self.applies, *self.watches)
