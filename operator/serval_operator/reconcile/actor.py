@@ -12,7 +12,7 @@ from serval_operator.api.naming import Key
 from serval_operator.api.snapshots import OwnerView
 from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError
 from serval_operator.pods.observation import Observed
-from serval_operator.reconcile.applier import Applier, all_of
+from serval_operator.reconcile.applier import Applier, Done, all_of
 from serval_operator.reconcile.kind import Kind
 from serval_operator.reconcile.plan import Outcome, Plan
 from serval_operator.runtime.drift import conflict
@@ -21,7 +21,6 @@ from serval_operator.runtime.kube_api import KubeApi, Memory
 TOGETHER = 10
 """Deletions that are sent side by side."""
 
-Done = set[tuple[str, str]]
 _log = logging.getLogger(__name__)
 
 
@@ -48,11 +47,12 @@ class Actor:
             *(self._patch(patch, done) for patch in plan.patches),
         ]
         if plan.apply is not None:
-            actions.insert(0, self._applier.apply(owner, plan.apply, self._kind.optional, observed))
+            actions.insert(0, self._applier.apply(owner, plan.apply, self._kind.optional, observed, done))
         # Side by side: none needs another, and a rollout should not wait for its own record.
         blocked = await all_of(actions)
         await self._delete(plan.deletions)
-        return Outcome(plan.blocked or blocked, frozenset(done))
+        sent = bool(done or blocked or plan.deletions)
+        return Outcome(plan.blocked or blocked, frozenset(done), sent=sent)
 
     def forget(self, key: Key) -> None:
         """Forget an object that is gone."""

@@ -20,6 +20,8 @@ from serval_operator.pods.observation import Observed
 from serval_operator.runtime.drift import Action, conflict, decide
 from serval_operator.runtime.kube_api import KubeApi, Memory, Object
 
+Done = set[tuple[str, str]]
+"""Kind and name of objects about which something was sent."""
 _log = logging.getLogger(__name__)
 
 
@@ -32,7 +34,12 @@ class Applier:
         self._settled: dict[Key, dict[str, str]] = {}
 
     async def apply(
-        self, model: OwnerView, children: Children, optional: Collection[Resource], observed: Observed
+        self,
+        model: OwnerView,
+        children: Children,
+        optional: Collection[Resource],
+        observed: Observed,
+        done: Done,
     ) -> Blocked | None:
         """Apply what is due, all children side by side; the first thing that blocks is returned.
 
@@ -40,6 +47,8 @@ class Applier:
         ----------
         optional:
             Kinds of which children that are not wanted any more are deleted.
+        done:
+            Takes what is applied or deleted.
 
         Raises
         ------
@@ -49,8 +58,8 @@ class Applier:
         surplus = _surplus(model, children, optional, observed)
         return await all_of(
             [
-                *(self._child(model, resource, manifest, observed) for resource, manifest in children),
-                *(self._remove(resource, view) for resource, view in surplus),
+                *(self._child(model, resource, manifest, observed, done) for resource, manifest in children),
+                *(self._remove(resource, view, done) for resource, view in surplus),
             ]
         )
 
@@ -59,7 +68,7 @@ class Applier:
         self._settled.pop(key, None)
 
     async def _child(
-        self, model: OwnerView, resource: Resource, manifest: Manifest, observed: Observed
+        self, model: OwnerView, resource: Resource, manifest: Manifest, observed: Observed, done: Done
     ) -> Blocked | None:
         name = manifest["metadata"]["name"]
         slot = f"{resource.kind}/{name}"
@@ -72,6 +81,7 @@ class Applier:
         if known and decide(manifest, known, settled.get(slot)) is Action.KEEP:
             settled[slot] = known.ownership
             return None
+        done.add((resource.kind, name))
         return await self._apply(model.key, slot, resource, manifest, seen.uid if seen else "")
 
     async def _look(self, model: OwnerView, resource: Resource, name: str) -> Identity | None:
@@ -113,7 +123,8 @@ class Applier:
         await self._api.merge(resource, meta["namespace"], meta["name"], ports)
         return await self._api.apply(resource, manifest)
 
-    async def _remove(self, resource: Resource, view: ChildView) -> None:
+    async def _remove(self, resource: Resource, view: ChildView, done: Done) -> None:
+        done.add((resource.kind, view.name))
         await self._api.delete(resource, view.namespace, view.name, uid=view.uid)
         _log.info("deleted %s/%s", resource.kind, view.name)
 

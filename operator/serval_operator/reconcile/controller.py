@@ -66,7 +66,8 @@ class KindController:
         plan = await self._planner.plan(self._situation(observed))
         outcome = await self._actor.act(plan, observed)
         outcome = replace(outcome, devices=self._devices.answers(key, plan.asks))
-        observed = self._gatherer.observe(owner, warnings)
+        if outcome.sent:
+            observed = self._gatherer.observe(owner, warnings)
         judgement = plan.judge(observed, outcome)
         self._measure(key, observed, judgement)
         pauses = [

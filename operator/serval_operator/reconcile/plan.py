@@ -52,13 +52,17 @@ class Outcome:
     blocked:
         What keeps the plan from being carried out as a whole, if anything does.
     done:
-        Kind and name of each object that was created, or existed already, and of each that was patched.
+        Kind and name of each object that was applied, created or patched. One to be created that existed
+        already counts too.
+    sent:
+        Whether anything may have changed by it.
     devices:
         What the pods that the plan asks said about their devices, by uid.
     """
 
     blocked: Blocked | None = None
     done: frozenset[tuple[str, str]] = frozenset()
+    sent: bool = False
     devices: Mapping[str, Answer] = field(default_factory=dict)
 
     def did(self, resource: Resource, name: str) -> bool:
