@@ -11,12 +11,13 @@ ROOT = Path(__file__).resolve().parent.parent
 # The tests' helpers and the lab are not installed; they lie beside.
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "lab")]
 
-from benchmarks import at_rest, failures, status_latency  # noqa: E402
+from benchmarks import at_rest, failures, parsing, status_latency  # noqa: E402
 from benchmarks.operator import command as operator_command  # noqa: E402
 
 BENCHMARKS: dict[str, Callable[[Sequence[str]], None]] = {
     "status-latency": status_latency.main,
     "at-rest": at_rest.main,
+    "parsing": parsing.main,
     "operator": operator_command.main,
     "failures": failures.main,
 }

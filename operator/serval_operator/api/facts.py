@@ -69,16 +69,19 @@ def parse_facts(facts: Mapping[str, Any], template: Mapping[str, Any]) -> Facts:
         Pod template of the same revision. What the facts lack is derived from it.
     """
     containers = _containers(template)
-    derived = _derived_placement(template, containers.get(CONTAINER_SERVER, {}))
+    server = containers.get(CONTAINER_SERVER, {})
+    recorded = facts.get("placement")
     capabilities = facts.get("capabilities")
     if not isinstance(capabilities, list):
         # A front adds these, whatever the server behind it can do.
         capabilities = [*ADDED_BY_FRONT] if CONTAINER_FRONT in containers else []
     return Facts(
         runtime=str(facts.get("runtime") or ""),
-        image=str(facts.get("image") or containers.get(CONTAINER_SERVER, {}).get("image") or ""),
+        image=str(facts.get("image") or server.get("image") or ""),
         capabilities=frozenset(str(one) for one in capabilities),
-        placement=_placement(facts["placement"]) if isinstance(facts.get("placement"), Mapping) else derived,
+        placement=_placement(recorded)
+        if isinstance(recorded, Mapping)
+        else _derived_placement(template, server),
     )
 
 

@@ -52,7 +52,11 @@ class Rule:
 
 
 class Block:
-    """Base of the dataclasses that describe an object of a spec or a status."""
+    """Base of the dataclasses that describe an object of a spec or a status.
+
+    They are frozen and have slots. The parser fills the slots without a call of ``__init__``, so a block that
+    needs a check of its own overrides `check`.
+    """
 
     __slots__ = ()
     RULES: ClassVar[tuple[Rule, ...]] = ()

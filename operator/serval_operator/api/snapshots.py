@@ -6,10 +6,13 @@ carries an odd one, gives a view with the field's neutral value, never an except
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+
+import orjson
 
 from serval_operator.api.containers import ContainerView, parse_container
 from serval_operator.api.facts import Facts, parse_facts
@@ -169,8 +172,9 @@ class RevisionView(Identity):
         Place in the history; the newest has the highest.
     key:
         What the pods of this revision carry as their label.
-    data:
-        Template and facts, packed: there may be ten thousand of them. `template` and `facts` unpack it.
+    packed_template, facts_text:
+        Template and facts as JSON, the template packed: there may be ten thousand of them. `template` and
+        `facts` read them.
     template_digest:
         `serval_operator.api.naming.digest` of the template.
     failed_reason, failed_message:
@@ -181,7 +185,8 @@ class RevisionView(Identity):
 
     number: int
     key: str
-    data: bytes
+    packed_template: bytes
+    facts_text: str
     template_digest: str
     failed_reason: str
     failed_message: str
@@ -189,13 +194,11 @@ class RevisionView(Identity):
 
     def template(self) -> dict[str, Any]:
         """The pod template."""
-        found: dict[str, Any] = unpack(self.data)["template"]
-        return found
+        return unpack(self.packed_template)
 
     def facts(self) -> Facts:
         """What is known of the pods of this revision."""
-        data = unpack(self.data)
-        return parse_facts(data["facts"], data["template"])
+        return parse_facts(orjson.loads(self.facts_text), {})
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,20 +313,31 @@ def parse_revision(obj: Mapping[str, Any]) -> RevisionView:
     meta, data = mapping(obj, "metadata"), mapping(obj, "data")
     template, facts = mapping(data, "template"), mapping(data, "facts")
     try:
-        packed = pack({"template": template, "facts": facts})
+        packed, facts_text = pack(template), _facts_text(facts, template)
     except TypeError:
         # Another program wrote it: a number that fits no pod template.
-        template, packed = {}, pack({"template": {}, "facts": {}})
+        template = {}
+        packed, facts_text = pack({}), _facts_text({}, {})
     return RevisionView(
         **owned(meta),
         number=whole(obj.get("revision")),
         key=label(meta, LABEL_REVISION),
-        data=packed,
+        packed_template=packed,
+        facts_text=facts_text,
         template_digest=digest(template),
         failed_reason=annotation(meta, ANNOTATION_FAILED_REASON),
         failed_message=annotation(meta, ANNOTATION_FAILED_MESSAGE),
         served=annotation(meta, ANNOTATION_SERVED) == "true",
     )
+
+
+def _facts_text(facts: Mapping[str, Any], template: Mapping[str, Any]) -> str:
+    """Facts as JSON, with what they lack and the template shows.
+
+    They are read at each look, so they are complete and not packed. Most revisions have the same: they share
+    one text.
+    """
+    return sys.intern(orjson.dumps(parse_facts(facts, template).as_json()).decode())
 
 
 def parse_pod(obj: Mapping[str, Any]) -> PodView:

@@ -104,7 +104,7 @@ def as_json(path: Path, model: SavedModel | OnnxModel) -> dict[str, Any]:
         for name, signature in model.signatures.items()
     }
     if isinstance(model, OnnxModel):
-        facts: dict[str, Any] = {"opset": model.opset, "dataFiles": model.data_files}
+        facts: dict[str, Any] = {"opset": model.opset, "dataFiles": list(model.data_files)}
     else:
         facts = {"tags": model.tags}
     return {"path": str(path), **facts, "signatures": signatures}

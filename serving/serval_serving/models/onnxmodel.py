@@ -86,7 +86,8 @@ class OnnxModel:
     producer:
         The program that wrote it; may be empty.
     data_files:
-        Files below the model's folder that hold weights, sorted, as the model names them.
+        Files below the model's folder that hold weights, sorted, as the model names them, with the number of
+        bytes that each must have.
     signatures:
         The only one, under the name of the default signature; tensors have their names in the model.
     """
@@ -94,7 +95,7 @@ class OnnxModel:
     ir_version: int
     opset: int
     producer: str
-    data_files: tuple[str, ...]
+    data_files: Mapping[str, int]
     signatures: Mapping[str, Signature]
 
 
@@ -177,8 +178,8 @@ def read_onnx_signature(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> OnnxM
                 " Keep the weights in external data"
             )
         data = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        model, needed = _parsed(data, path.name)
-    _check_data_files(path.parent, needed)
+        model = parse_onnx(data, path.name)
+    _check_data_files(path.parent, model.data_files)
     return model
 
 
@@ -197,11 +198,6 @@ def parse_onnx(data: bytes | mmap.mmap, name: str = ONNX_FILE) -> OnnxModel:
     ModelInvalid
         As `read_onnx_signature`, but for files.
     """
-    return _parsed(data, name)[0]
-
-
-def _parsed(data: bytes | mmap.mmap, name: str) -> tuple[OnnxModel, Mapping[str, int]]:
-    """Read a model, and the bytes that each of its data files must have."""
     reader = WireReader(data, MAX_FIELDS)
     found = _Found()
     try:
@@ -221,8 +217,8 @@ def _parsed(data: bytes | mmap.mmap, name: str) -> tuple[OnnxModel, Mapping[str,
     if not outputs:
         raise ModelInvalid(f"{name} has no output")
     signatures = MappingProxyType({DEFAULT_SIGNATURE: Signature(PREDICT_METHOD, inputs, outputs)})
-    opset, files = found.opsets.get("", 0), tuple(sorted(found.data_files))
-    return OnnxModel(found.ir_version, opset, found.producer, files, signatures), found.data_files
+    opset, files = found.opsets.get("", 0), MappingProxyType(dict(sorted(found.data_files.items())))
+    return OnnxModel(found.ir_version, opset, found.producer, files, signatures)
 
 
 def _walk_model(reader: WireReader, found: _Found) -> None:
@@ -379,7 +375,7 @@ def _shape(reader: WireReader, span: Span) -> tuple[int, ...]:
 def _check_data_files(folder: Path, needed: Mapping[str, int]) -> None:
     """Look for the files that a model names: below its folder, links followed, and long enough."""
     bounds = folder.resolve()
-    for location, size in sorted(needed.items()):
+    for location, size in needed.items():
         path = folder / location
         if Path(location).is_absolute() or ".." in path.parts[len(folder.parts) :]:
             raise ModelInvalid(f"data file {location} lies outside the model's folder")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import FrozenInstanceError, dataclass, replace
 from typing import Annotated, Any
 
 import pytest
 import yaml
 from tools.crds import crd_text, field_rows, not_shaping
 
+from serval_operator.api.blocks.source import ModelSource
 from serval_operator.api.parse import parse_block
 from serval_operator.api.schema import Block, Text, Whole, fields_of
 from serval_operator.errors import InvalidSpec
@@ -63,6 +64,26 @@ def test_required_fields_and_stored_defaults() -> None:
 def test_shared_blocks_name_their_path_in_the_kind() -> None:
     with pytest.raises(InvalidSpec, match=r"^`spec\.toy\.model\.name` must not be the reserved name"):
         parse_block(ToySpec, "spec.toy", {"model": {**MODEL, "name": "batching.config"}, "steps": 1})
+
+
+def test_a_parsed_block_is_like_a_constructed_one() -> None:
+    """The parser does not call ``__init__``."""
+    parsed = parse_block(ToySpec, "spec", {"model": MODEL, "steps": 2})
+    made = ToySpec(model=ModelSource(uri=MODEL["uri"]), steps=2)
+    assert (parsed, hash(parsed.model), repr(parsed)) == (made, hash(made.model), repr(made))
+    assert replace(parsed, steps=3) == replace(made, steps=3)
+    with pytest.raises(FrozenInstanceError):
+        parsed.steps = 3  # type: ignore[misc]
+
+
+def test_errors_name_keys_and_items() -> None:
+    spec = {"model": MODEL, "steps": 1}
+    for scheduling, path in (
+        ({"nodeSelector": {"zone": "a", "pool": 1}}, r"spec\.scheduling\.nodeSelector\.pool"),
+        ({"tolerations": [{"key": "a"}, {"key": ""}]}, r"spec\.scheduling\.tolerations\[\]\.key"),
+    ):
+        with pytest.raises(InvalidSpec, match=f"^`{path}` must be a text of "):
+            parse_block(ToySpec, "spec", {**spec, "scheduling": scheduling})
 
 
 def test_keys_contain_what_shapes_pods() -> None:

@@ -54,6 +54,7 @@ _QUANTITY = WholeOrText(
     ),
 )
 _DOMAINS = "|".join(RESERVED_METADATA_DOMAINS).replace(".", r"\\.")
+_RESERVED_ENDS = tuple(f".{domain}" for domain in RESERVED_METADATA_DOMAINS)
 _NOT_RESERVED = Rule(
     rf"!self.exists(k, k.matches('^(([^/]*\\.)?({_DOMAINS})/|pod-template-hash$)'))",
     f"must not have keys in the domains {listed(RESERVED_METADATA_DOMAINS, 'and')}, nor pod-template-hash",
@@ -255,6 +256,5 @@ class PodMetadata(Block):
         """Refuse keys of Kubernetes, of Serval and of GitOps tools."""
         for name, values in (("labels", self.labels), ("annotations", self.annotations)):
             for key in values:
-                domain = key.rpartition("/")[0]
-                if any(domain == one or domain.endswith(f".{one}") for one in RESERVED_METADATA_DOMAINS):
+                if f".{key.rpartition('/')[0]}".endswith(_RESERVED_ENDS):
                     raise invalid(f"`{path}.{name}` must not have the reserved key `{key}`")

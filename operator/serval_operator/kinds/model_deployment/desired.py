@@ -31,7 +31,7 @@ from serval_operator.kinds.model_deployment.manifests.disruption import disrupti
 from serval_operator.kinds.model_deployment.manifests.revision import facts_of
 from serval_operator.kinds.model_deployment.manifests.service import headless_service, service
 from serval_operator.kinds.model_deployment.resolve import resolve
-from serval_operator.kinds.model_deployment.revision_key import revision_key
+from serval_operator.kinds.model_deployment.revision_key import key_of, shape
 from serval_operator.kinds.model_deployment.spec import parse_spec
 from serval_operator.pods.observation import Observed
 from serval_operator.workload.workload import Workload
@@ -136,11 +136,12 @@ def _key(resolved: EffectiveSpec, records: Sequence[RevisionView]) -> str:
     changes what would be rendered today, and restarts nothing.
     """
     spec = resolved.spec
+    values = shape(spec)
     if any(one.added_by_front for one in asked_capabilities(spec)):
-        fronted = revision_key(spec, fronted=True)
+        fronted = key_of(values, fronted=True)
         if resolved.front or any(one.key == fronted for one in records):
             return fronted
-    return revision_key(spec)
+    return key_of(values)
 
 
 def outdated(desired: Desired, kept: RevisionView | None) -> bool:

@@ -28,9 +28,11 @@ _FORMS: Mapping[type[Block], Callable[[Any], Any]] = {
     EnvVar: lambda one: [one.name, one.value],
     SecretRef: lambda one: one.name,
     # Quantities as texts: 2 and "2" ask for the same.
-    Resources: lambda one: _set(requests=_texts(one.requests), limits=_texts(one.limits)),
+    Resources: lambda one: _set({"requests": _texts(one.requests), "limits": _texts(one.limits)}),
 }
 """Blocks that keys contain in another form than by the names of their fields."""
+_SHAPERS: dict[type[Block], Callable[[Any], Any]] = {}
+"""Functions that were made for the shapes of blocks."""
 
 
 def revision_key(spec: ModelSpec, *, fronted: bool = False) -> str:
@@ -41,10 +43,15 @@ def revision_key(spec: ModelSpec, *, fronted: bool = False) -> str:
     fronted:
         Whether a front stands before the runtime's server.
     """
-    values = shape(spec)
-    # Its only field that counts has a place of its own in keys.
-    rollout = values.pop("rollout", {})
-    return digest(_set(shape=values, front=True if fronted else None, **rollout))
+    return key_of(shape(spec), fronted=fronted)
+
+
+def key_of(values: Mapping[str, Any], *, fronted: bool = False) -> str:
+    """Key of a revision, from the `shape` of its spec; see `revision_key`."""
+    # The only field of `rollout` that counts has a place of its own in keys.
+    shaped = {name: value for name, value in values.items() if name != "rollout"}
+    front = {"front": True} if fronted else {}
+    return digest({"shape": shaped, **front, **values.get("rollout", {})})
 
 
 def shape(block: Block) -> Any:
@@ -53,42 +60,68 @@ def shape(block: Block) -> Any:
     `Description.shapes_pods` says which fields these are, and `Description.no_trace` which of their values
     are left out.
     """
-    form = _FORMS.get(type(block))
-    if form:
-        return form(block)
-    return _set(
-        **{
-            one.name: _value(one, getattr(block, one.attribute))
-            for one in fields_of(type(block))
-            if one.about.shapes_pods
-        }
-    )
+    kind = type(block)
+    shaper = _SHAPERS.get(kind) or _SHAPERS.setdefault(kind, _shaper(kind))
+    return shaper(block)
 
 
-def _value(one: Field, value: Any) -> Any:
-    """The value of a field, or None where it leaves no trace."""
-    if (value == one.default and not one.required) or value in one.about.no_trace:
-        return None
-    if isinstance(value, Block):
-        return shape(value)
-    if isinstance(one.about, Items) and isinstance(one.about.item, Nested):
-        block = one.about.item.block
-        return [shape(item) if isinstance(item, Block) else _written(block, item) for item in value]
-    if isinstance(value, Mapping):
-        return dict(value)
-    return list(value) if isinstance(value, tuple) else value
+def _shaper(block: type[Block]) -> Callable[[Any], Any]:
+    """Return the function for the shape of a block."""
+    if block in _FORMS:
+        return _FORMS[block]
+    fields = [
+        (
+            one.name,
+            one.attribute,
+            one.about.no_trace if one.required else (one.default, *one.about.no_trace),
+            _form(one),
+        )
+        for one in fields_of(block)
+        if one.about.shapes_pods
+    ]
+
+    def shaped(value: Any) -> dict[str, Any]:
+        found = {}
+        for name, attribute, no_trace, form in fields:
+            one = getattr(value, attribute)
+            if one in no_trace:
+                continue
+            written = form(one) if form else one
+            if written or written == 0:
+                found[name] = written
+        return found
+
+    return shaped
 
 
-def _written(block: type[Block], item: Mapping[str, Any]) -> dict[str, Any]:
-    """An item that is kept as it is written, without what leaves no trace."""
-    dropped = {one.name: one.about.no_trace for one in fields_of(block)}
-    return _set(**{name: value for name, value in item.items() if value not in dropped.get(name, ())})
+def _form(field: Field) -> Callable[[Any], Any] | None:
+    """Return the function that turns the value of a field into JSON; None where the value is JSON."""
+    match field.about:
+        case Nested(block=block):
+            return _shaper(block)
+        case Items(item=Nested(block=block), verbatim=verbatim):
+            item = _written(block) if verbatim else _shaper(block)
+            return lambda items: [item(one) for one in items]
+        case Items():
+            return list
+        case _:
+            return None
+
+
+def _written(block: type[Block]) -> Callable[[Mapping[str, Any]], dict[str, Any]]:
+    """Return the function for an item that is kept as it is written: it drops what leaves no trace."""
+    no_trace = {one.name: one.about.no_trace for one in fields_of(block)}
+
+    def written(item: Mapping[str, Any]) -> dict[str, Any]:
+        return _set({name: value for name, value in item.items() if value not in no_trace.get(name, ())})
+
+    return written
 
 
 def _texts(quantities: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(amount) for name, amount in quantities.items()}
 
 
-def _set(**fields: Any) -> dict[str, Any]:
-    """Fields that are set. The number 0 is set too; maps and lists that users fill count as a whole."""
-    return {name: value for name, value in fields.items() if value is not None and value not in ("", [], {})}
+def _set(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields that are set. The number 0 and false are too; an empty text, list or map is not."""
+    return {name: value for name, value in fields.items() if value or value == 0}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Annotated, Any, ClassVar
 
 from serval_operator.api.blocks.endpoint import Endpoint, Probes
@@ -180,5 +180,8 @@ def parse_spec(name: str, spec: Mapping[str, Any]) -> ModelSpec:
         raise invalid(
             f"`metadata.name` must be at most {MAX_NAME} of a-z, 0-9 and '-', starting with a letter"
         )
-    parsed = parse_block(ModelSpec, "spec", spec)
-    return parsed if parsed.model.name else replace(parsed, model=replace(parsed.model, name=name))
+    model = spec.get("model")
+    if isinstance(model, Mapping) and model and model.get("name") is None:
+        # Set before parsing: `replace` on the frozen dataclasses would take as long as parsing.
+        spec = {**spec, "model": {**model, "name": name}}
+    return parse_block(ModelSpec, "spec", spec)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from copy import deepcopy
 from dataclasses import fields
 from datetime import UTC, datetime
 from functools import partial
@@ -13,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serval_operator.api.cache_entry import cache_owner
+from serval_operator.api.facts import parse_facts
 from serval_operator.api.naming import Key, digest
 from serval_operator.api.snapshots import (
     ChildView,
@@ -110,7 +112,8 @@ class TestTotal:
             "ownership",
             "owner",
             "kind",
-            "data",
+            "packed_template",
+            "facts_text",
             "template_digest",
             "content",
         ):  # hashes of nothing, and nothing packed
@@ -254,12 +257,53 @@ class TestRevision:
         assert (failed.failed_reason, failed.failed_message, failed.served) == ("CrashLoop", "boom", True)
         assert not parse_revision(self.record(served="yes")).served
 
-    @pytest.mark.parametrize("data", [None, [], {"template": [1]}, {"template": {"x": 2**70}}])
+    @pytest.mark.parametrize(
+        "facts",
+        [
+            {
+                "runtime": "serval",
+                "image": "own",
+                "capabilities": ["metrics", "batching"],
+                "placement": {
+                    "accelerator": "gpu",
+                    "resourceName": "nvidia.com/gpu",
+                    "count": 2,
+                    "nodeSelector": {"pool": "gpu"},
+                    "tolerations": [{"key": "sku", "tolerationSeconds": 0}],
+                    "architectures": ["amd64"],
+                },
+            },
+            {"placement": {}, "capabilities": []},
+            {"placement": [], "unknown": 1},
+            {},
+        ],
+    )
+    def test_keeps_the_facts_and_what_the_template_shows(self, facts: gen.Object) -> None:
+        limits = {"limits": {"nvidia.com/gpu": "1"}}
+        server = {"name": "server", "image": "registry.example/server:1", "resources": limits}
+        template = {"spec": {"containers": [server], "nodeSelector": {"pool": "a"}}}
+        record = {**self.record(), "data": {"template": template, "facts": facts}}
+        first, second = parse_revision(record), parse_revision(deepcopy(record))
+        assert first.facts() == parse_facts(facts, template)
+        assert first.template() == template
+        assert first.facts_text is second.facts_text
+
+    @pytest.mark.parametrize(
+        "data",
+        [
+            None,
+            [],
+            {"template": [1]},
+            {"template": {"x": 2**70}},
+            {"template": TEMPLATE, "facts": {"placement": {"count": 2**70}}},
+        ],
+    )
     def test_one_that_we_did_not_write_has_an_empty_template(self, data: object) -> None:
         """Numbers of any size pass the JSON parser of the watch."""
         view = parse_revision({**self.record(), "data": data})
         assert view.template() == {}
         assert view.template_digest == digest({})
+        assert view.facts() == parse_facts({}, {})
 
 
 HAND = gen.managed("kubectl-edit", {"f:spec": {"f:replicas": {}}})

@@ -53,7 +53,7 @@ def with_data_file(folder: Path, location: str = DATA, size: int = 2000) -> onnx
 def test_a_model_is_read() -> None:
     model = parse_onnx(onnx_models.half_plus_two().SerializeToString())
     assert (model.ir_version, model.opset) == (onnx_models.IR_VERSION, onnx_models.OPSET)
-    assert model.data_files == ()
+    assert model.data_files == {}
     only = model.signatures["serving_default"]
     assert list(model.signatures) == ["serving_default"]
     assert only.method == "tensorflow/serving/predict"
@@ -191,9 +191,9 @@ def test_long_attributes_cost_no_fields() -> None:
 
 def test_data_files(tmp_path: Path) -> None:
     with_data_file(tmp_path)
-    assert read_onnx_signature(tmp_path).data_files == (DATA,)
     path = tmp_path / DATA
     size = path.stat().st_size
+    assert read_onnx_signature(tmp_path).data_files == {DATA: size}
     with path.open("r+b") as file:
         file.truncate(size - 1)
     with pytest.raises(ModelInvalid, match=f"data file {DATA} has {size - 1} bytes; the model needs {size}"):
