@@ -95,6 +95,7 @@ STALLED: Final = "Stalled"
 
 # --- event reasons that are not condition reasons ------------------------------------------------------
 EVENT_RECOVERED: Final = "Recovered"
+EVENT_STATUS_REFUSED: Final = "StatusRefused"
 
 # --- limits -------------------------------------------------------------------------------------------
 MAX_MESSAGE: Final = 1024

@@ -12,6 +12,7 @@ from serval_operator.api.naming import Key
 from serval_operator.cluster.capacity_reader import ClusterSupplier
 from serval_operator.config import Configuration
 from serval_operator.informer.kopf_informer import Informer
+from serval_operator.pods.event_reader import EventReader
 from serval_operator.reconcile.context import Context
 from serval_operator.reconcile.controller import KindController
 from serval_operator.registry import KINDS
@@ -87,6 +88,7 @@ class Work:
             meter=metrics,
             recorder=EventRecorder(client, metrics),
             supplier=ClusterSupplier(client, self.cache, access, now, time.monotonic),
+            events=EventReader(client, now),
             prober=HttpProber(),
             references=self._references,
             now=now,

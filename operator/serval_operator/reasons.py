@@ -398,8 +398,15 @@ RESOURCE_CONFLICT: Final = _blocked(
 )
 CHILD_REFUSED: Final = _blocked(
     "ChildRefused",
-    when="the API server refuses an object that is needed (permissions, a policy, a webhook)",
+    when="the API server refuses an object that is needed (permissions, a policy, a webhook that denies it "
+    "or does not answer)",
     cure="as the message says",
+)
+REQUEST_FAILED: Final = _blocked(
+    "RequestFailed",
+    when="requests about an object that is needed fail repeatedly for a cause that may pass: a time-out, "
+    "a fault of the API server",
+    cure="wait; if it lasts, mend what the message names",
 )
 NAMESPACE_TERMINATING: Final = _blocked(
     "NamespaceTerminating",

@@ -14,11 +14,14 @@ from typing import Any, Literal
 
 from serval_operator.api.text import scrub
 from serval_operator.constants import MAX_MESSAGE
-from serval_operator.reasons import CHILD_REFUSED, NAMESPACE_TERMINATING
+from serval_operator.errors import Forbidden, Invalid, KubeError
+from serval_operator.reasons import CHILD_REFUSED, NAMESPACE_TERMINATING, REQUEST_FAILED
 
 ConditionStatus = Literal["True", "False", "Unknown"]
 _TERMINATING = "is being terminated"
 """Words of the API server when it refuses an object in a namespace that is being deleted."""
+_WEBHOOK = "webhook"
+"""In the words of the API server (500, "failed calling webhook") when a webhook does not answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,18 +42,20 @@ class Blocked:
     message: str
 
 
-def refusal(slot: str, words: str) -> Blocked:
-    """What it means that the API server refuses an object for good.
+def problem(slot: str, error: KubeError) -> Blocked:
+    """What it means that a request about an object fails.
 
     Parameters
     ----------
     slot:
         Kind and name of the object, for the message.
-    words:
-        Of the API server.
     """
-    reason = NAMESPACE_TERMINATING if _TERMINATING in words else CHILD_REFUSED
-    return Blocked(reason, scrub(f"{slot}: {words}"))
+    refused = isinstance(error, Forbidden | Invalid) or _WEBHOOK in error.message
+    if refused:
+        reason = NAMESPACE_TERMINATING if _TERMINATING in error.message else CHILD_REFUSED
+    else:
+        reason = REQUEST_FAILED
+    return Blocked(reason, scrub(f"{slot}: {error.message}"))
 
 
 def merge(

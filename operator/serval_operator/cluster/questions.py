@@ -12,7 +12,7 @@ from typing import Any
 
 from serval_operator.api.snapshots import PodView
 from serval_operator.cluster.capacity import Supply
-from serval_operator.errors import Forbidden
+from serval_operator.errors import KubeError
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class AccountQuestion:
 
 
 Question = CapacityQuestion | AccountQuestion
-Account = Mapping[str, Any] | Forbidden | None
-"""A ServiceAccount as stored, None where there is none, or the refusal to read it."""
+Account = Mapping[str, Any] | KubeError | None
+"""A ServiceAccount as stored, None where there is none, or why it could not be read."""
 
 
 class Unanswered(Exception):

@@ -7,14 +7,15 @@ import logging
 from collections.abc import Sequence
 
 from serval_operator.api.actions import Creation, Deletion, Patch
-from serval_operator.api.conditions import Blocked, refusal
+from serval_operator.api.conditions import Blocked, problem
 from serval_operator.api.naming import Key
 from serval_operator.api.snapshots import OwnerView
 from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError
 from serval_operator.pods.observation import Observed
-from serval_operator.reconcile.applier import Applier, Done, all_of
+from serval_operator.reconcile.applier import Applier, Done, slot_of
 from serval_operator.reconcile.kind import Kind
 from serval_operator.reconcile.plan import Outcome, Plan
+from serval_operator.reconcile.together import Request, together
 from serval_operator.runtime.drift import conflict
 from serval_operator.runtime.kube_api import KubeApi, Memory
 
@@ -34,35 +35,31 @@ class Actor:
         self._applier = Applier(api, memory)
 
     async def act(self, plan: Plan, observed: Observed) -> Outcome:
-        """Carry out a plan.
-
-        Raises
-        ------
-        KubeError
-            Something transient.
-        """
+        """Carry out a plan."""
         owner, done = observed.model, Done()
-        actions = [
-            *(self._create(owner, creation, done) for creation in plan.creations),
-            *(self._patch(patch, done) for patch in plan.patches),
-        ]
+        requests: list[Request] = []
         if plan.apply is not None:
-            actions.insert(0, self._applier.apply(owner, plan.apply, self._kind.optional, observed, done))
+            requests += self._applier.requests(owner, plan.apply, self._kind.optional, observed, done)
+        for creation in plan.creations:
+            slot = slot_of(creation.resource, creation.manifest)
+            requests.append(Request(slot, self._create(owner, creation, slot, done)))
+        for patch in plan.patches:
+            slot = f"{patch.resource.kind}/{patch.target.name}"
+            requests.append(Request(slot, self._patch(patch, slot, done)))
         # Side by side: none needs another, and a rollout should not wait for its own record.
-        blocked = await all_of(actions)
+        blocked, failed = await together(requests)
         await self._delete(plan.deletions)
-        sent = bool(done or blocked or plan.deletions)
-        return Outcome(plan.blocked or blocked, frozenset(done), sent=sent)
+        sent = bool(done or blocked or failed or plan.deletions)
+        return Outcome(plan.blocked or blocked, frozenset(done), sent=sent, failed=failed)
 
     def forget(self, key: Key) -> None:
         """Forget an object that is gone."""
         self._applier.forget(key)
 
-    async def _create(self, owner: OwnerView, creation: Creation, done: Done) -> Blocked | None:
+    async def _create(self, owner: OwnerView, creation: Creation, slot: str, done: Done) -> Blocked | None:
         """Create an object; one that exists already and is ours is as good."""
         resource, manifest = creation.resource, creation.manifest
         name = manifest["metadata"]["name"]
-        slot = f"{resource.kind}/{name}"
         try:
             stored = await self._api.create(resource, manifest)
         except Conflict:
@@ -76,7 +73,7 @@ class Actor:
             stored = found
         except (Forbidden, Invalid) as error:
             if creation.required:
-                return refusal(slot, error.message)
+                return problem(slot, error)
             _log.warning("%s cannot be created: %s", slot, error.message)
             return None
         if resource in self._kind.owns:
@@ -88,7 +85,7 @@ class Actor:
         done.add((resource.kind, name))
         return None
 
-    async def _patch(self, patch: Patch, done: Done) -> None:
+    async def _patch(self, patch: Patch, slot: str, done: Done) -> None:
         """Merge fields into an object that is still there and still the same."""
         target, fields = patch.target, patch.fields
         metadata = {**fields.get("metadata", {}), "uid": target.uid}
@@ -97,7 +94,7 @@ class Actor:
                 patch.resource, target.namespace, target.name, {**fields, "metadata": metadata}
             )
         except Forbidden as error:
-            _log.warning("%s/%s cannot be changed: %s", patch.resource.kind, target.name, error.message)
+            _log.warning("%s cannot be changed: %s", slot, error.message)
             return
         if stored is not None:
             self._memory.remember(patch.resource, stored)

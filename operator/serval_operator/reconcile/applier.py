@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Collection, Coroutine, Sequence
-from typing import Any
+from collections.abc import Collection
 
-from serval_operator.api.conditions import Blocked, refusal
+from serval_operator.api.conditions import Blocked, problem
 from serval_operator.api.naming import Key, Manifest
 from serval_operator.api.resources import (
     SERVICES,
@@ -17,6 +15,7 @@ from serval_operator.api.resources import (
 from serval_operator.api.snapshots import ChildView, Identity, OwnerView
 from serval_operator.errors import Conflict, Forbidden, Invalid
 from serval_operator.pods.observation import Observed
+from serval_operator.reconcile.together import Request
 from serval_operator.runtime.drift import Action, conflict, decide
 from serval_operator.runtime.kube_api import KubeApi, Memory, Object
 
@@ -33,15 +32,15 @@ class Applier:
         self._memory = memory
         self._settled: dict[Key, dict[str, str]] = {}
 
-    async def apply(
+    def requests(
         self,
         model: OwnerView,
         children: Children,
         optional: Collection[Resource],
         observed: Observed,
         done: Done,
-    ) -> Blocked | None:
-        """Apply what is due, all children side by side; the first thing that blocks is returned.
+    ) -> list[Request]:
+        """What applies what is due, and deletes what is not wanted any more.
 
         Parameters
         ----------
@@ -49,19 +48,18 @@ class Applier:
             Kinds of which children that are not wanted any more are deleted.
         done:
             Takes what is applied or deleted.
-
-        Raises
-        ------
-        KubeError
-            Something transient.
         """
         surplus = _surplus(model, children, optional, observed)
-        return await all_of(
-            [
-                *(self._child(model, resource, manifest, observed, done) for resource, manifest in children),
-                *(self._remove(resource, view, done) for resource, view in surplus),
-            ]
-        )
+        return [
+            *(
+                Request(slot_of(resource, manifest), self._child(model, resource, manifest, observed, done))
+                for resource, manifest in children
+            ),
+            *(
+                Request(f"{resource.kind}/{view.name}", self._remove(resource, view, done))
+                for resource, view in surplus
+            ),
+        ]
 
     def forget(self, key: Key) -> None:
         """Forget an object that is gone."""
@@ -70,8 +68,7 @@ class Applier:
     async def _child(
         self, model: OwnerView, resource: Resource, manifest: Manifest, observed: Observed, done: Done
     ) -> Blocked | None:
-        name = manifest["metadata"]["name"]
-        slot = f"{resource.kind}/{name}"
+        name, slot = manifest["metadata"]["name"], slot_of(resource, manifest)
         known = observed.child(resource, name)
         seen = known or await self._look(model, resource, name)
         blocked = conflict(model, slot, seen) if seen else None
@@ -100,7 +97,7 @@ class Applier:
         except Conflict:
             raise
         except (Forbidden, Invalid) as error:
-            return refusal(slot, error.message)
+            return problem(slot, error)
         _log.debug("applied %s", slot)
         view = self._memory.remember(resource, stored)
         if isinstance(view, ChildView):
@@ -129,24 +126,9 @@ class Applier:
         _log.info("deleted %s/%s", resource.kind, view.name)
 
 
-async def all_of(actions: Sequence[Coroutine[Any, Any, Blocked | None]]) -> Blocked | None:
-    """Do things side by side; the first thing that blocks, in their order.
-
-    All of them are waited for even when one fails: the next run must not meet a request of this one.
-
-    Raises
-    ------
-    KubeError
-        The first that was raised.
-    """
-    results = await asyncio.gather(*actions, return_exceptions=True)
-    blocked: list[Blocked] = []
-    for result in results:
-        if isinstance(result, BaseException):
-            raise result
-        if result:
-            blocked.append(result)
-    return blocked[0] if blocked else None
+def slot_of(resource: Resource, manifest: Manifest) -> str:
+    """Kind and name of an object, as messages name it."""
+    return f"{resource.kind}/{manifest['metadata']['name']}"
 
 
 def _surplus(

@@ -14,6 +14,7 @@ from serval_operator.api.snapshots import PodView
 from serval_operator.cluster.capacity import Supply
 from serval_operator.config import Configuration
 from serval_operator.pods.device_prober import Prober
+from serval_operator.pods.event_reader import EventReader
 from serval_operator.runtime.cache import Cache
 from serval_operator.runtime.kube_api import KubeApi
 from serval_operator.runtime.publisher import Recorder
@@ -63,6 +64,7 @@ class Context:
     meter: Meter
     recorder: Recorder
     supplier: Supplier
+    events: EventReader
     prober: Prober
     references: References
     now: Callable[[], datetime]

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
+from serval_operator.api.conditions import problem
 from serval_operator.api.judgement import Judgement
 from serval_operator.api.naming import Key
 from serval_operator.api.snapshots import OwnerView, PodView
@@ -21,13 +22,17 @@ from serval_operator.reasons import CAPACITY_REASONS, UNSCHEDULABLE
 from serval_operator.reconcile.actor import Actor
 from serval_operator.reconcile.context import Context
 from serval_operator.reconcile.kind import Kind
-from serval_operator.reconcile.plan import Situation
+from serval_operator.reconcile.plan import Outcome, Situation
 from serval_operator.reconcile.planner import Planner
 from serval_operator.runtime.publisher import Publisher
 from serval_operator.workload.gatherer import Gatherer
 
 RETRY_REFUSED = 10.0
-"""Seconds until what the API server refused, or what a stranger blocks, is tried again."""
+LONGEST_RETRY = 120.0
+"""Bounds, in seconds, of the pause until something that was refused, or that a stranger blocks, is tried
+again. It doubles with each refusal in a row."""
+TOLD_FROM = 2
+"""A failure that may pass is told from so many in a row on."""
 
 
 class KindController:
@@ -42,41 +47,42 @@ class KindController:
     def __init__(self, kind: Kind, context: Context) -> None:
         self._kind = kind
         self._context = context
-        self._gatherer = Gatherer(context.api, context.cache, kind.applies, context.now)
+        self._gatherer = Gatherer(context.events, context.cache, kind.applies, context.now)
         self._planner = Planner(kind.plan, context.api, context.supplier)
         self._actor = Actor(kind, context.api, context.cache)
         self._devices = Devices(context.prober, context.wake, context.sleep)
         self._publisher = Publisher(
             context.api, kind.resource, context.cache, context.recorder, context.clock
         )
+        self._failures: dict[Key, int] = {}
+        self._refusals: dict[Key, int] = {}
         self._ready_pods: dict[Key, frozenset[str]] = {}
         self.waiting: set[Key] = set()
 
     async def reconcile(self, owner: OwnerView) -> float | None:
         """Reconcile one object; returns the seconds after which to come again, or None.
 
+        A request that fails keeps neither the others nor the status away.
+
         Raises
         ------
         KubeError
-            Something transient; the queue tries again with back-off.
+            A request failed in a way that may pass; the queue tries again with back-off.
         """
         key = owner.key
         warnings, again = await self._gatherer.warnings(owner)
         observed = self._gatherer.observe(owner, warnings)
         plan = await self._planner.plan(self._situation(observed))
-        outcome = await self._actor.act(plan, observed)
+        outcome = self._told(key, await self._actor.act(plan, observed))
         outcome = replace(outcome, devices=self._devices.answers(key, plan.asks))
         if outcome.sent:
             observed = self._gatherer.observe(owner, warnings)
         judgement = plan.judge(observed, outcome)
         self._measure(key, observed, judgement)
-        pauses = [
-            again,
-            RETRY_REFUSED if outcome.blocked else None,
-            judgement.again,
-            await self._publish(owner, judgement, observed.now),
-            self._gatherer.patience(key),
-        ]
+        due = await self._publish(owner, judgement, observed.now)
+        if outcome.failed:
+            raise outcome.failed.error
+        pauses = [again, self._retry(key, outcome), judgement.again, due, self._gatherer.patience(key)]
         return min((pause for pause in pauses if pause is not None), default=None)
 
     def forget(self, key: Key) -> None:
@@ -86,9 +92,32 @@ class KindController:
         self._devices.forget(key)
         self._publisher.forget(key)
         self._context.references.update(key, ())
+        self._failures.pop(key, None)
+        self._refusals.pop(key, None)
         self._ready_pods.pop(key, None)
         self.waiting.discard(key)
         self._context.meter.conditions(key, ())
+
+    def _told(self, key: Key, outcome: Outcome) -> Outcome:
+        """The outcome; from the second failure in a row on, with the failure as what blocks.
+
+        A single failure, such as a conflict with another writer, passes with the next attempt.
+        """
+        if outcome.failed is None:
+            self._failures.pop(key, None)
+            return outcome
+        failures = self._failures[key] = self._failures.get(key, 0) + 1
+        if failures < TOLD_FROM or outcome.blocked:
+            return outcome
+        return replace(outcome, blocked=problem(outcome.failed.slot, outcome.failed.error))
+
+    def _retry(self, key: Key, outcome: Outcome) -> float | None:
+        """Seconds until a plan that is blocked is tried again; None where nothing blocks."""
+        if outcome.blocked is None:
+            self._refusals.pop(key, None)
+            return None
+        refusals = self._refusals[key] = self._refusals.get(key, 0) + 1
+        return min(RETRY_REFUSED * 2.0 ** min(refusals - 1, 10), LONGEST_RETRY)
 
     def _situation(self, observed: Observed) -> Situation:
         context, owner = self._context, observed.model

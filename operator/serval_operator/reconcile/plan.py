@@ -16,6 +16,7 @@ from serval_operator.cluster.questions import Answers
 from serval_operator.config import Configuration
 from serval_operator.pods.device_report import Answer
 from serval_operator.pods.observation import Observed
+from serval_operator.reconcile.together import Failed
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +57,8 @@ class Outcome:
         already counts too.
     sent:
         Whether anything may have changed by it.
+    failed:
+        The first request that failed in a way that may pass.
     devices:
         What the pods that the plan asks said about their devices, by uid.
     """
@@ -63,6 +66,7 @@ class Outcome:
     blocked: Blocked | None = None
     done: frozenset[tuple[str, str]] = frozenset()
     sent: bool = False
+    failed: Failed | None = None
     devices: Mapping[str, Answer] = field(default_factory=dict)
 
     def did(self, resource: Resource, name: str) -> bool:

@@ -15,7 +15,7 @@ from serval_operator.cluster.questions import (
     Question,
     Unanswered,
 )
-from serval_operator.errors import Forbidden
+from serval_operator.errors import KubeError
 from serval_operator.reconcile.context import Supplier
 from serval_operator.reconcile.plan import Plan, Situation
 from serval_operator.runtime.kube_api import KubeApi
@@ -33,13 +33,7 @@ class Planner:
         self._supplier = supplier
 
     async def plan(self, situation: Situation) -> Plan:
-        """Plan from a situation.
-
-        Raises
-        ------
-        KubeError
-            A question could not be answered.
-        """
+        """Plan from a situation."""
         supplies: dict[CapacityQuestion, Supply] = {}
         accounts: dict[AccountQuestion, Account] = {}
         answered = replace(situation, answers=Answers(supplies, accounts))
@@ -67,5 +61,5 @@ class Planner:
             return
         try:
             accounts[question] = await self._api.get(SERVICE_ACCOUNTS, namespace, question.name)
-        except Forbidden as error:
+        except KubeError as error:
             accounts[question] = error

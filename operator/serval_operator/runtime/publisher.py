@@ -9,10 +9,11 @@ from typing import Any, Protocol
 
 from serval_operator.api.conditions import Condition, find
 from serval_operator.api.judgement import Judgement, Status
-from serval_operator.api.naming import Key
+from serval_operator.api.naming import Key, Manifest
 from serval_operator.api.resources import Resource
 from serval_operator.api.snapshots import OwnerView
-from serval_operator.constants import EVENT_RECOVERED, READY
+from serval_operator.constants import EVENT_RECOVERED, EVENT_STATUS_REFUSED, READY
+from serval_operator.errors import Forbidden, Invalid, KubeError
 from serval_operator.reasons import PROGRESSING
 from serval_operator.runtime.kube_api import KubeApi, Memory
 
@@ -20,6 +21,8 @@ WORDS_EVERY = 30.0
 """Seconds between two writes of a status in which only volatile fields and messages changed. Who holds a
 device, for example, changes with each pod of the cluster."""
 
+_BARE = ("observedGeneration", "conditions")
+"""Fields of a status that every kind has."""
 _log = logging.getLogger(__name__)
 
 
@@ -112,11 +115,26 @@ class Publisher:
             },
             "status": status,
         }
-        stored = await self._api.apply_status(self._resource, manifest)
+        try:
+            stored = await self._api.apply_status(self._resource, manifest)
+        except (Forbidden, Invalid) as error:
+            await self._refused(model, manifest, error)
+            raise
         if stored is None:
             return False
         self._memory.remember(self._resource, stored)
         return True
+
+    async def _refused(self, model: OwnerView, manifest: Manifest, error: KubeError) -> None:
+        """Tell that the status is refused, and store of it what no schema can have anything against."""
+        _log.error("the status is refused: %s", error.message)
+        text = f"the API server refuses the status: {error.message}"
+        await self._recorder.event(model, "Warning", EVENT_STATUS_REFUSED, text)
+        bare = {field: manifest["status"][field] for field in _BARE}
+        if isinstance(error, Invalid) and bare != model.status:
+            stored = await self._api.apply_status(self._resource, {**manifest, "status": bare})
+            if stored is not None:
+                self._memory.remember(self._resource, stored)
 
     async def _tell(self, model: OwnerView, judgement: Judgement) -> None:
         """Post Events about what changed; after the status is stored, so that both agree."""

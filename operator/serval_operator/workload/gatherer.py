@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
 from typing import Any, Protocol
@@ -11,7 +10,6 @@ from serval_operator.api.naming import Key
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.resources import (
     CONTROLLER_REVISIONS,
-    EVENTS,
     PODS,
     Resource,
 )
@@ -21,21 +19,13 @@ from serval_operator.api.snapshots import (
     OwnerView,
     PodView,
     PodWarning,
-    parse_pod_warning,
 )
-from serval_operator.errors import Forbidden
+from serval_operator.pods.event_reader import EventReader, Warnings
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.pod_state import is_silent
-from serval_operator.runtime.kube_api import KubeApi
 
-_log = logging.getLogger(__name__)
-
-FIRST_LOOK = timedelta(seconds=2)
-"""A placed pod may be silent for this long before its events are read."""
 ROOM_GIVEN_WITHIN = timedelta(seconds=3)
 """How long after a pod's end its successor may still be without a place before that is a failure."""
-LONGEST_PAUSE = 30.0
-"""Seconds between two looks at the events of a pod that stays silent."""
 
 
 class Seen(Protocol):
@@ -54,9 +44,6 @@ class Seen(Protocol):
 class Gatherer:
     """Reads the cache, and live the events of pods whose status tells nothing.
 
-    The kubelet tells of sandboxes and volumes in events only. Watching all events of a cluster for that
-    would cost far more than asking about the few pods that are stuck, with pauses that double.
-
     Parameters
     ----------
     owns:
@@ -66,13 +53,12 @@ class Gatherer:
     """
 
     def __init__(
-        self, api: KubeApi, seen: Seen, owns: Sequence[Resource], now: Callable[[], datetime]
+        self, events: EventReader, seen: Seen, owns: Sequence[Resource], now: Callable[[], datetime]
     ) -> None:
-        self._api = api
+        self._events = events
         self._seen = seen
         self._owns = tuple(owns)
         self._now = now
-        self._looks: dict[Key, dict[str, int]] = {}
         self._stopping: dict[Key, datetime] = {}
 
     def nodes(self) -> Sequence[NodeView]:
@@ -105,41 +91,10 @@ class Gatherer:
         """Pods of this very object: those of a deleted predecessor of its name say nothing about it."""
         return [pod for pod in self._seen.owned(PODS, model.key) if pod.owner_uid == model.uid]
 
-    async def warnings(self, model: OwnerView) -> tuple[dict[str, tuple[PodWarning, ...]], float | None]:
-        """Warning events of silent pods, and the seconds after which to look again (None: no need).
-
-        Raises
-        ------
-        KubeError
-            The events could not be read.
-        """
-        key = model.key
-        pods = [pod for pod in self._pods(model) if not pod.deleting and is_silent(pod)]
-        found: dict[str, tuple[PodWarning, ...]] = {}
-        before = self._looks.pop(key, {})
-        again: float | None = None
-        for pod in pods:
-            age = self._now() - (pod.scheduled or pod.created or self._now())
-            if age < FIRST_LOOK:
-                pause = (FIRST_LOOK - age).total_seconds() + 0.1
-            else:
-                found[pod.uid] = await self._events(pod)
-                looks = before.get(pod.uid, 0) + 1
-                self._looks.setdefault(key, {})[pod.uid] = looks
-                pause = min(2.0 * 2 ** max(looks - 3, 0), LONGEST_PAUSE)
-            again = pause if again is None else min(again, pause)
-        return found, again
-
-    async def _events(self, pod: PodView) -> tuple[PodWarning, ...]:
-        """Warning events of a pod; none where we may not read them: that must not cost the whole status."""
-        try:
-            listing = await self._api.list(
-                EVENTS, pod.namespace, field_selector=f"involvedObject.uid={pod.uid},type=Warning"
-            )
-        except Forbidden as error:
-            _log.warning("the events of pod %s cannot be read: %s", pod.name, error.message)
-            return ()
-        return tuple(parse_pod_warning(item) for item in listing.items)
+    async def warnings(self, model: OwnerView) -> tuple[Warnings, float | None]:
+        """Warning events of silent pods, and the seconds after which to look again (None: no need)."""
+        silent = [pod for pod in self._pods(model) if not pod.deleting and is_silent(pod)]
+        return await self._events.warnings(model.key, silent)
 
     def patience(self, key: Key) -> float | None:
         """Seconds until a pod without a place can hope for a predecessor's no more; None: there is none."""
@@ -150,7 +105,7 @@ class Gatherer:
 
     def forget(self, key: Key) -> None:
         """Forget a ModelDeployment that is gone."""
-        self._looks.pop(key, None)
+        self._events.forget(key)
         self._stopping.pop(key, None)
 
     def _note_stopping(self, key: Key) -> None:

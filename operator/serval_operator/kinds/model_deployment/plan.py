@@ -5,14 +5,14 @@ from __future__ import annotations
 from functools import partial
 
 from serval_operator.api.actions import Creation, Deletion, Patch
-from serval_operator.api.conditions import Blocked, refusal
+from serval_operator.api.conditions import Blocked, problem
 from serval_operator.api.resources import CONTROLLER_REVISIONS, PODS, SERVICE_ACCOUNTS, Children
 from serval_operator.constants import (
     ANNOTATION_FAILED_MESSAGE,
     ANNOTATION_FAILED_REASON,
     ANNOTATION_SERVED,
 )
-from serval_operator.errors import Forbidden, InvalidSpec
+from serval_operator.errors import InvalidSpec, KubeError
 from serval_operator.kinds.model_deployment.desired import (
     Desired,
     children,
@@ -92,8 +92,8 @@ def _barred(situation: Situation, desired: Desired) -> Blocked | None:
     if situation.observed.revision(desired.revision) or not name:
         return None
     account = situation.answers.account(name)
-    if isinstance(account, Forbidden):
-        return refusal(f"{SERVICE_ACCOUNTS.kind}/{name}", account.message)
+    if isinstance(account, KubeError):
+        return problem(f"{SERVICE_ACCOUNTS.kind}/{name}", account)
     return judge_service_account(name, account)
 
 

@@ -6,10 +6,8 @@ from typing import Any
 
 import pytest
 
-from serval_operator.api.conditions import Blocked
 from serval_operator.api.resources import AUTOSCALERS, DEPLOYMENTS, DISRUPTION_BUDGETS, SERVICES, Resource
-from serval_operator.errors import Conflict, Fenced, Forbidden, Invalid, Transient
-from serval_operator.reconcile.applier import all_of
+from serval_operator.errors import Conflict, Fenced, Forbidden, Invalid
 from serval_operator.reconcile.controller import RETRY_REFUSED
 from support import gen
 from support.fakes import Call
@@ -235,31 +233,6 @@ class TestFenced:
         with pytest.raises(Fenced):
             await world.reconcile()
         assert world.told()[1] == "Progressing"
-
-
-class TestSideBySide:
-    async def test_the_first_that_blocks_is_told(self) -> None:
-        async def gives(what: Blocked | None) -> Blocked | None:
-            return what
-
-        first, second = Blocked("A", "a"), Blocked("B", "b")
-        assert await all_of([gives(None), gives(first), gives(second)]) == first
-        assert await all_of([gives(None)]) is None
-        assert await all_of([]) is None
-
-    async def test_a_failure_wins_once_all_have_ended(self) -> None:
-        ended: list[str] = []
-
-        async def fails() -> Blocked | None:
-            raise Transient(503, "", "busy")
-
-        async def ends() -> Blocked | None:
-            ended.append("x")
-            return Blocked("A", "a")
-
-        with pytest.raises(Transient):
-            await all_of([fails(), ends()])
-        assert ended == ["x"]
 
 
 async def test_the_deployment_is_in_no_need_of_the_rest() -> None:

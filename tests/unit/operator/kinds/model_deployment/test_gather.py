@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from serval_operator.api.naming import Key
 from serval_operator.api.resources import EVENTS, MODEL_DEPLOYMENTS, PODS
-from serval_operator.errors import Forbidden, Transient
+from serval_operator.api.snapshots import parse_pod
+from serval_operator.errors import Forbidden, KubeError, Transient
+from serval_operator.pods.event_reader import PODS_PER_LOOK, READS_PER_SECOND, EventReader
 from serval_operator.workload.rollout_decider import WAITING_AGAIN
 from support import gen
+from support.fakes import FakeKubeApi
 from unit.operator.kinds.model_deployment.world import PLACE, World
 
 pytestmark = pytest.mark.unit
@@ -25,6 +29,14 @@ async def silent_world(*, now: float, pods: int = 1) -> World:
     return world
 
 
+async def looked_often(world: World) -> None:
+    """Six looks at silent pods, each when it is due."""
+    for _ in range(6):
+        pause = await world.reconcile()
+        assert pause is not None
+        world.seconds += pause
+
+
 async def reads(world: World) -> int:
     """How many times events are read by one reconcile."""
     return sum(call[:2] == ("list", "Event") for call in await world.calls())
@@ -33,7 +45,7 @@ async def reads(world: World) -> int:
 class TestWhen:
     async def test_not_before_two_seconds_have_passed(self) -> None:
         world = await silent_world(now=2.0)
-        assert await world.reconcile() == pytest.approx(1.1)
+        assert await world.reconcile() == pytest.approx(1.0)
         assert await reads(world) == 0
 
     async def test_after_that(self) -> None:
@@ -81,20 +93,38 @@ class TestWhen:
 class TestPauses:
     async def test_double_up_to_a_limit(self) -> None:
         world = await silent_world(now=10)
-        pauses = [await world.reconcile() for _ in range(9)]
+        pauses = []
+        for _ in range(9):
+            pause = await world.reconcile()
+            assert pause is not None
+            pauses.append(pause)
+            world.seconds += pause
         assert pauses == [2, 2, 2, 4, 8, 16, 30, 30, 30]
+
+    async def test_other_events_bring_no_look_forward(self) -> None:
+        world = await silent_world(now=10)
+        assert await reads(world) == 1
+        world.seconds += 0.5
+        assert await reads(world) == 0
+        assert await world.reconcile() == 1.5
+
+    async def test_what_was_read_last_counts_until_the_next_look(self) -> None:
+        world = await silent_world(now=10)
+        world.api.put(EVENTS, gen.warning("FailedCreatePodSandBox", NO_IP))
+        await world.reconcile()
+        world.seconds += 0.5
+        await world.reconcile()
+        assert world.told()[1] == "SandboxFailed"
 
     async def test_the_earliest_wish_wins(self) -> None:
         world = await silent_world(now=10)
-        for _ in range(6):
-            await world.reconcile()
+        await looked_often(world)
         world.put_pod("digits-2", gen.starting())  # placed nine seconds ago: the first look at it
         assert await world.reconcile() == 2
 
     async def test_begin_anew_once_the_pod_has_spoken(self) -> None:
         world = await silent_world(now=10)
-        for _ in range(6):
-            await world.reconcile()
+        await looked_often(world)
         world.put_pod("digits-1", gen.fetch_running())
         await world.reconcile()
         world.put_pod("digits-1", gen.starting())
@@ -102,8 +132,7 @@ class TestPauses:
 
     async def test_begin_anew_for_a_successor_of_the_same_name(self) -> None:
         world = await silent_world(now=10)
-        for _ in range(6):
-            await world.reconcile()
+        await looked_often(world)
         model = world.stored(MODEL_DEPLOYMENTS)
         world.api.remove(MODEL_DEPLOYMENTS, *PLACE)
         await world.reconcile()
@@ -112,8 +141,7 @@ class TestPauses:
 
     async def test_begin_anew_for_another_pod(self) -> None:
         world = await silent_world(now=10)
-        for _ in range(6):
-            await world.reconcile()
+        await looked_often(world)
         world.api.remove(PODS, gen.NAMESPACE, "digits-1")
         world.put_pod("digits-2", gen.starting())
         assert await world.reconcile() == 2
@@ -161,15 +189,48 @@ class TestRoom:
         assert world.told()[1] == "Unschedulable"
 
 
-class TestFailure:
-    async def test_is_left_to_the_queue(self) -> None:
-        world = await silent_world(now=10)
-        world.fail(Transient(503, "", "busy"), verb="list")
-        with pytest.raises(Transient):
-            await world.reconcile()
+class TestRate:
+    async def test_few_pods_of_one_object_at_a_time(self) -> None:
+        world = await silent_world(now=10, pods=8)
+        for number in range(1, 9):
+            world.api.put(EVENTS, gen.warning("FailedMount", "no such volume", of=f"digits-{number}"))
+        for _ in range(3):
+            assert await reads(world) == PODS_PER_LOOK
+            world.seconds += 1.0
+        assert world.told()[2].startswith("8 of 8 pods: ")
 
-    async def test_a_lack_of_rights_costs_the_cause_and_not_the_status(self) -> None:
+    async def test_so_many_in_a_second_of_all_objects_together(self) -> None:
+        api, keys = FakeKubeApi(), [Key("Toy", gen.NAMESPACE, f"toy-{number}") for number in range(50)]
+        now = 60.0
+        reader = EventReader(api, lambda: gen.moment(now))
+        pods = {key: [parse_pod(gen.pod(f"{key.name}-pod", gen.starting()))] for key in keys}
+        counts = []
+        for _ in range(4):
+            before = len(api.calls)
+            for key in keys:
+                await reader.warnings(key, pods[key])
+            counts.append(len(api.calls) - before)
+            now += 1.0
+        assert counts[:2] == [READS_PER_SECOND, READS_PER_SECOND]
+        assert all(count <= READS_PER_SECOND for count in counts)
+
+
+class TestFailure:
+    @pytest.mark.parametrize(
+        "error", [Transient(503, "", "busy"), Forbidden(403, "Forbidden", "events is forbidden")]
+    )
+    async def test_costs_the_cause_and_not_the_status(self, error: KubeError) -> None:
         world = await silent_world(now=10)
-        world.fail(Forbidden(403, "Forbidden", "events is forbidden"), verb="list")
+        world.fail(error, verb="list")
         assert await world.reconcile() == 2.0
         assert world.told()[1] == "Progressing"
+        assert world.status["observedGeneration"] == 1
+
+    async def test_what_was_read_before_still_counts(self) -> None:
+        world = await silent_world(now=10)
+        world.api.put(EVENTS, gen.warning("FailedCreatePodSandBox", NO_IP))
+        await world.reconcile()
+        world.fail(Transient(503, "", "busy"), verb="list")
+        world.seconds += 2.0
+        await world.reconcile()
+        assert world.told()[1] == "SandboxFailed"

@@ -236,7 +236,7 @@ class TestRefusal:
         with pytest.raises(type(error)):
             await world.reconcile()
         assert world.events == []
-        assert world.status == {"observedGeneration": -1}
+        assert world.told()[1] == "Progressing"
 
     async def test_a_failed_run_leaves_no_request_behind(self) -> None:
         """Else the next run could meet them."""

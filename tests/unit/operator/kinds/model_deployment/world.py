@@ -22,6 +22,7 @@ from serval_operator.api.snapshots import OwnerView, PodView
 from serval_operator.cluster.capacity import Supply
 from serval_operator.config import Configuration
 from serval_operator.kinds.model_deployment import KIND
+from serval_operator.pods.event_reader import EventReader
 from serval_operator.reconcile.context import Context
 from serval_operator.reconcile.controller import KindController
 from serval_operator.runtime.cache import Cache, selector
@@ -100,6 +101,7 @@ class World:
             meter=self,
             recorder=self,
             supplier=self,
+            events=EventReader(self.api, lambda: gen.moment(self.seconds)),
             prober=self,
             references=References(),
             now=lambda: gen.moment(self.seconds),
@@ -236,7 +238,8 @@ class World:
         """Take an event; what it says stands in the status by then."""
         assert model.name == gen.MODEL
         about = "AcceleratorInUse" if reason == "EngineOnCpu" else "Ready"
-        assert (reason, message) == self.told(about)[1:] or reason == "Recovered"
+        only_events = ("Recovered", "StatusRefused")
+        assert reason in only_events or (reason, message) == self.told(about)[1:]
         self.events.append((kind, reason))
 
     def conditions(self, key: Key, conditions: Sequence[Condition]) -> None:
