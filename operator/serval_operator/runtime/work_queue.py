@@ -2,9 +2,9 @@
 
 A key waits at most once and is never reconciled twice at the same time. Known keys go before new
 ones, and some workers take only known keys, so that a burst of new objects, which take many requests
-each, delays no news of those that run. What fails comes again with
-growing pauses. A key has at most one timer, and the earliest time wins: each reconcile says again when it
-wants to come again, so an older wish would only start a second chain of wake-ups.
+each, delays no news of those that run. In each lane, namespaces and kinds take turns. What fails comes
+again with growing pauses. A key has at most one timer, and the earliest time wins: each reconcile says
+again when it wants to come again, so an older wish would only start a second chain of wake-ups.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import Protocol
 from serval_operator.api.naming import Key
 from serval_operator.errors import Conflict, KubeError, Transient
 from serval_operator.logs import bound
+from serval_operator.runtime.fair_queue import FairQueue
 
 FIRST_BACKOFF = 0.25
 LONGEST_BACKOFF = 60.0
@@ -271,11 +272,11 @@ class WorkQueue:
 
 
 class _Lanes:
-    """Keys that wait, in two lanes, and who waits for them."""
+    """Keys that wait, in two lanes, and the workers that wait for them."""
 
     def __init__(self) -> None:
-        self._known: deque[Key] = deque()
-        self._new: deque[Key] = deque()
+        self._known = FairQueue()
+        self._new = FairQueue()
         self._for_known: deque[asyncio.Future[None]] = deque()
         self._for_any: deque[asyncio.Future[None]] = deque()
         self._closed = False
@@ -283,7 +284,7 @@ class _Lanes:
 
     def put(self, key: Key, *, known: bool) -> None:
         """Add a key at the end of its lane."""
-        (self._known if known else self._new).append(key)
+        (self._known if known else self._new).put(key)
         self._wake()
 
     async def get(self, *, known_only: bool) -> Key | None:
@@ -298,7 +299,7 @@ class _Lanes:
             return None
         self._turn += not known_only
         takes_new = not known_only and self._new and (not self._known or self._turn % NEW_EVERY == 0)
-        key = (self._new if takes_new else self._known).popleft()
+        key = (self._new if takes_new else self._known).take()
         self._wake()
         return key
 
