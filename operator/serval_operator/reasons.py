@@ -407,6 +407,7 @@ REQUEST_FAILED: Final = _blocked(
     when="requests about an object that is needed fail repeatedly for a cause that may pass: a time-out, "
     "a fault of the API server",
     cure="wait; if it lasts, mend what the message names",
+    not_provoked="the lab's API server answers, or does not answer at all",
 )
 NAMESPACE_TERMINATING: Final = _blocked(
     "NamespaceTerminating",

@@ -35,6 +35,7 @@ PLURALS = {
     "PodDisruptionBudget": "poddisruptionbudgets",
     "CustomResourceDefinition": "customresourcedefinitions",
     "Toy": "toys",
+    "ValidatingWebhookConfiguration": "validatingwebhookconfigurations",
 }
 API_VERSIONS = {
     "ModelDeployment": "serval.dev/v1alpha1",
@@ -47,6 +48,7 @@ API_VERSIONS = {
     "PodDisruptionBudget": "policy/v1",
     "CustomResourceDefinition": "apiextensions.k8s.io/v1",
     "Toy": "serval.dev/v1alpha1",
+    "ValidatingWebhookConfiguration": "admissionregistration.k8s.io/v1",
 }
 TIMEOUT = 10
 FIELD_MANAGER = "serval-tests"
