@@ -6,8 +6,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from serval_operator.api.crd import Crd
 from serval_operator.api.naming import Key
 from serval_operator.api.resources import Resource
+from serval_operator.api.rights import Right
 from serval_operator.cluster.capacity_reader import ClusterSupplier
 from serval_operator.config import Configuration
 from serval_operator.runtime.cache import Cache
@@ -54,7 +56,13 @@ class Kind:
         Where the API server keeps its objects.
     controller:
         Makes its controller.
+    crd:
+        Its CustomResourceDefinition.
+    rights:
+        Rights that it needs, beside those on the custom resource itself.
     """
 
     resource: Resource
     controller: Callable[[Context], Controller]
+    crd: Crd
+    rights: tuple[Right, ...]

@@ -6,7 +6,9 @@ from typing import Final
 
 from serval_operator.api.resources import MODEL_DEPLOYMENTS
 from serval_operator.kinds.kind import Context, Kind
+from serval_operator.kinds.model_deployment.crd import MODEL_DEPLOYMENT_CRD
 from serval_operator.kinds.model_deployment.reconciler import OWNS, ModelReconciler
+from serval_operator.kinds.model_deployment.rights import RIGHTS
 from serval_operator.pods.device_prober import Devices
 from serval_operator.runtime.pod_metrics import HttpProber
 from serval_operator.runtime.publisher import Publisher
@@ -27,4 +29,4 @@ def _controller(context: Context) -> ModelReconciler:
     )
 
 
-KIND: Final = Kind(MODEL_DEPLOYMENTS, _controller)
+KIND: Final = Kind(MODEL_DEPLOYMENTS, _controller, crd=MODEL_DEPLOYMENT_CRD, rights=RIGHTS)
