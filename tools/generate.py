@@ -1,8 +1,7 @@
 """``make generate``: writes the files, and the parts of documents, that are generated from the code.
 
-A generated part stands between two marks, which `Part.marks` gives. To add one, put the marks into the
-document and a row into `PARTS`. A file that is generated as a whole has a row in `FILES`. Each kind has one
-row in `CRDS`.
+A new kind needs no change here: its CRD and its rights come from the registry, and the marks in a document
+(`tools/marks.py`) say which tables of which kind they want. A table of another sort has a row in `tables`.
 """
 
 from __future__ import annotations
@@ -10,11 +9,8 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from types import MappingProxyType
 
 ROOT = Path(__file__).resolve().parents[1]
 # The benchmarks and the helpers of the tests are not installed.
@@ -23,51 +19,27 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests")]
 from benchmarks.failures import not_provoked, table  # noqa: E402
 from tools.crds import crd_text, field_rows, not_shaping  # noqa: E402
 from tools.flag_tables import own_flags, shared_flags  # noqa: E402
+from tools.marks import MarkError, Table, rendered  # noqa: E402
+from tools.rights import right_rows, rules_text  # noqa: E402
 
 from serval_operator.api.crd import Crd  # noqa: E402
+from serval_operator.api.rights import Right, custom_resource_rights  # noqa: E402
+from serval_operator.cluster.rights import AUTOSCALER_RIGHTS, CAPACITY_RIGHTS  # noqa: E402
 from serval_operator.constants import GROUP  # noqa: E402
-from serval_operator.kinds.model_deployment.crd import MODEL_DEPLOYMENT_CRD  # noqa: E402
-from serval_operator.kinds.model_deployment.spec import ModelSpec  # noqa: E402
 from serval_operator.reasons import REASONS, STALLING_REASONS  # noqa: E402
+from serval_operator.reconcile.kind import Kind  # noqa: E402
+from serval_operator.registry import KINDS  # noqa: E402
+from serval_operator.runtime.rights import EVENT_RIGHTS, LEASE_RIGHTS  # noqa: E402
 
-
-@dataclass(frozen=True)
-class Part:
-    """A generated part of a document.
-
-    Parameters
-    ----------
-    path:
-        The document, relative to the root of the repository.
-    name:
-        Distinguishes the parts of one document.
-    render:
-        Returns the text between the marks.
-    """
-
-    path: str
-    name: str
-    render: Callable[[], str]
-
-    @property
-    def marks(self) -> tuple[str, str]:
-        """The lines before and after the part."""
-        return f"<!-- make generate, {self.name}: begin -->", f"<!-- make generate, {self.name}: end -->"
-
-    def placed(self, page: str) -> str:
-        """Return the page with this part rendered.
-
-        Raises
-        ------
-        ValueError
-            The page does not have each mark exactly once, in order.
-        """
-        begin, end = self.marks
-        before, _, rest = page.partition(begin)
-        _, _, after = rest.partition(end)
-        if [page.count(begin), page.count(end), rest.count(end)] != [1, 1, 1]:
-            raise ValueError(f"{self.path} must have the lines {begin} and {end} once each, in this order")
-        return f"{before}{begin}\n\n{self.render()}\n\n{end}{after}"
+DOCUMENTS = "docs/*.md"
+CHART = "charts/serval/files"
+COMMON_RIGHTS: Mapping[str, tuple[Right, ...]] = {
+    "operator": EVENT_RIGHTS,
+    "operator-capacity": CAPACITY_RIGHTS,
+    "operator-autoscaler": AUTOSCALER_RIGHTS,
+    "operator-lease": LEASE_RIGHTS,
+}
+"""Rights that no kind owns, by the end of the name of their role."""
 
 
 def reasons() -> str:
@@ -79,89 +51,117 @@ def reasons() -> str:
 
 
 def fields(crd: Crd, *paths: str) -> str:
-    """Return the table of the fields below some paths."""
-    if paths == ("status",):
-        return table(["field", "type, bounds", "meaning"], field_rows(crd, *paths))
-    return table(["field", "type, bounds, default", "meaning"], field_rows(crd, *paths))
+    """Return the table of the fields at and below some paths.
+
+    Raises
+    ------
+    ValueError
+        There is no path, or the kind has no such field.
+    """
+    for path in paths:
+        if not field_rows(crd, path):
+            raise ValueError(f"{crd.kind} has no field {path}")
+    if not paths:
+        raise ValueError("name one or more fields, such as spec.model or status")
+    default = "" if all(path.partition(".")[0] == "status" for path in paths) else ", default"
+    return table(["field", f"type, bounds{default}", "meaning"], field_rows(crd, *paths))
 
 
-def no_rollout() -> str:
+def fields_without_rollout(crd: Crd) -> str:
     """Return the sentence about the fields whose change starts no rollout."""
-    return f"A change of these fields starts no rollout: {_names(not_shaping(ModelSpec, 'spec'))}."
+    return f"A change of these fields starts no rollout: {_names(not_shaping(crd.spec, 'spec'))}."
 
 
-def _fields(name: str, *paths: str) -> Part:
-    """A table of docs/api.md."""
-    return Part("docs/api.md", name, lambda: fields(MODEL_DEPLOYMENT_CRD, *paths))
+def rights(kinds: Mapping[str, Kind], *owners: str) -> str:
+    """Return the table of the rights of kinds, and of roles in `COMMON_RIGHTS`.
+
+    Raises
+    ------
+    ValueError
+        There is no owner, or one is not known.
+    """
+    known = {**{name: _rights_of(kind) for name, kind in kinds.items()}, **COMMON_RIGHTS}
+    if not owners or not set(owners) <= set(known):
+        raise ValueError(f"rights are known of {', '.join(known)}")
+    rows = [row for owner in owners for row in right_rows(known[owner])]
+    return table(["resource", "verbs", "why"], rows)
 
 
-CRDS = (MODEL_DEPLOYMENT_CRD,)
-FOLDERS_OF_CRDS = ("crds", "charts/serval/files/crds")
-"""The second is in the chart, which Helm packs without what is beside it."""
-FILES: Mapping[str, Callable[[], str]] = {
-    f"{folder}/{GROUP}_{crd.plural}.yaml": partial(crd_text, crd)
-    for crd in CRDS
-    for folder in FOLDERS_OF_CRDS
-}
-"""Generated files by path."""
-PARTS = (
-    _fields("fields of the model", "spec.model"),
-    _fields("fields of the server", "spec.runtime", "spec.imagePullSecrets", "spec.podMetadata"),
-    _fields(
-        "fields of the size",
-        *("spec.replicas", "spec.suspend", "spec.resources", "spec.autoscaling", "spec.disruption"),
-    ),
-    _fields("fields of the place", "spec.accelerator", "spec.scheduling"),
-    _fields("fields of the endpoint", "spec.endpoint"),
-    _fields("fields of a rollout", "spec.rollout"),
-    Part("docs/api.md", "fields that start no rollout", no_rollout),
-    _fields("fields of the probes", "spec.probes"),
-    _fields("fields of the status", "status"),
-    Part("docs/api.md", "reasons", reasons),
-    Part("docs/failures.md", "failures that are not provoked", not_provoked),
-    Part("docs/serving.md", "flags of TensorFlow Serving", shared_flags),
-    Part("docs/serving.md", "flags of this server", own_flags),
-)
+def tables(kinds: Sequence[Kind]) -> Mapping[str, Table]:
+    """Return the tables that documents may ask for, by the first word of a mark."""
+    by_name = {kind.crd.kind: kind for kind in kinds}
+
+    def crd(name: str) -> Crd:
+        if name not in by_name:
+            raise ValueError(f"there is no kind {name}; known are {', '.join(by_name)}")
+        return by_name[name].crd
+
+    return {
+        "fields": lambda kind, *paths: fields(crd(kind), *paths),
+        "fields-without-rollout": lambda kind: fields_without_rollout(crd(kind)),
+        "rights": lambda *owners: rights(by_name, *owners),
+        "reasons": reasons,
+        "failures-not-provoked": not_provoked,
+        "shared-flags": shared_flags,
+        "own-flags": own_flags,
+    }
 
 
-def generate(
-    parts: Sequence[Part],
-    root: Path,
-    *,
-    check: bool,
-    files: Mapping[str, Callable[[], str]] = MappingProxyType({}),
-) -> str:
-    """Render the parts into their documents, and the files.
+def files(kinds: Sequence[Kind]) -> Mapping[str, str]:
+    """Return the generated files by path. The chart has copies of CRDs, since Helm packs only its folder."""
+    found = {
+        f"{CHART}/kinds.yaml": "# Kinds that this chart can install. Generated by `make generate`.\n"
+        + "".join(
+            f"{kind.crd.kind}: {{plural: {kind.crd.plural}, scale: {str(bool(kind.crd.scale)).lower()}}}\n"
+            for kind in kinds
+        )
+    }
+    for role, common in COMMON_RIGHTS.items():
+        found[f"{CHART}/rbac/{role}.yaml"] = rules_text(
+            f"Rights of the role {role}, whichever kinds are installed.", common
+        )
+    for kind in kinds:
+        crd = kind.crd
+        for folder in ("crds", f"{CHART}/crds"):
+            found[f"{folder}/{GROUP}_{crd.plural}.yaml"] = crd_text(crd)
+        found[f"{CHART}/rbac/{crd.plural}.yaml"] = rules_text(f"Rights for {crd.kind}s.", _rights_of(kind))
+    return found
+
+
+def generate(root: Path, kinds: Sequence[Kind], *, check: bool) -> str:
+    """Render the generated files, and the marks in the documents.
 
     Parameters
     ----------
-    files:
-        Generated files by their path below `root`.
+    root:
+        Folder of the repository.
     check:
-        Whether to leave the documents as they are.
+        Whether to leave the files as they are.
 
     Returns
     -------
-    The differences, as a unified diff; empty if the documents were up to date.
+    The differences, as a unified diff; empty if everything was up to date.
+
+    Raises
+    ------
+    MarkError
+        A mark in a document cannot be used.
     """
-    wanted = {path: (_read(root / path), render()) for path, render in files.items()}
-    for path in dict.fromkeys(part.path for part in parts):
-        before = after = (root / path).read_text(encoding="utf-8")
-        for part in parts:
-            after = part.placed(after) if part.path == path else after
-        wanted[path] = (before, after)
-    found = []
-    for path, (before, after) in wanted.items():
+    wanted = dict(files(kinds))
+    for path in sorted(root.glob(DOCUMENTS)):
+        name = str(path.relative_to(root))
+        wanted[name] = rendered(name, path.read_text(encoding="utf-8"), tables(kinds))
+    found: list[str] = []
+    for name, after in wanted.items():
+        path = root / name
+        before = path.read_text(encoding="utf-8") if path.exists() else ""
         found += difflib.unified_diff(
-            before.splitlines(keepends=True), after.splitlines(keepends=True), path, f"{path}, generated"
+            before.splitlines(keepends=True), after.splitlines(keepends=True), name, f"{name}, generated"
         )
         if not check and after != before:
-            (root / path).write_text(after, encoding="utf-8")
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(after, encoding="utf-8")
     return "".join(found)
-
-
-def _read(path: Path) -> str:
-    return path.read_text(encoding="utf-8") if path.exists() else ""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -169,12 +169,20 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="tools/generate.py", description=__doc__)
     parser.add_argument("--check", action="store_true", help="write nothing; fail if there are differences")
     options = parser.parse_args(arguments)
-    differences = generate(PARTS, ROOT, check=options.check, files=FILES)
+    try:
+        differences = generate(ROOT, KINDS, check=options.check)
+    except MarkError as error:
+        print(error, file=sys.stderr)
+        return 1
     print(differences, end="")
     if options.check and differences:
         print("Generated parts are out of date. Run `make generate`.", file=sys.stderr)
         return 1
     return 0
+
+
+def _rights_of(kind: Kind) -> tuple[Right, ...]:
+    return (*custom_resource_rights(kind.resource), *kind.rights)
 
 
 def _names(names: Iterable[str]) -> str:

@@ -16,16 +16,19 @@ RELEASE = "serval"
 IDENTITY_KINDS = ("ServiceAccount", "ClusterRole", "ClusterRoleBinding", "Role", "RoleBinding")
 
 
-def render(plane: Lab, *values: str) -> list[dict[str, Any]]:
+def render(plane: Lab, *values: str, chart: Path = CHART) -> list[dict[str, Any]]:
     """Objects of the chart; ``values`` as after ``--set``."""
     sets = [arg for value in values for arg in ("--set", value)]
-    done = plane.helm("template", RELEASE, str(CHART), "--namespace", NAMESPACE, *sets)
+    done = plane.helm("template", RELEASE, str(chart), "--namespace", NAMESPACE, *sets)
     return [obj for obj in yaml.safe_load_all(done.stdout) if obj]
 
 
-def operator_kubeconfig(plane: Lab, folder: Path) -> Path:
-    """Apply the chart's service account and roles, and write a kubeconfig with a token of that account."""
-    objects = [obj for obj in render(plane) if obj["kind"] in IDENTITY_KINDS]
+def operator_kubeconfig(plane: Lab, folder: Path, *values: str, chart: Path = CHART) -> Path:
+    """Apply the chart's service account and roles, and write a kubeconfig with a token of that account.
+
+    ``values`` are as after ``--set``.
+    """
+    objects = [obj for obj in render(plane, *values, chart=chart) if obj["kind"] in IDENTITY_KINDS]
     account = next(obj["metadata"]["name"] for obj in objects if obj["kind"] == "ServiceAccount")
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     text = yaml.safe_dump_all([namespace, *objects])

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, ClassVar
 
 from serval_operator.api.blocks.scheduling import Scheduling
 from serval_operator.api.blocks.source import ModelSource
 from serval_operator.api.crd import Column, Crd
+from serval_operator.api.resources import Resource
+from serval_operator.api.rights import Right
 from serval_operator.api.schema import MAX_EXACT, Block, Flag, Nested, Rule, Whole, Words
+from serval_operator.kinds import model_deployment
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,3 +58,14 @@ TOY_CRD = Crd(
     categories=(),
     columns=(Column("Steps", ".spec.steps", "Number of steps.", type="integer"),),
 )
+
+TOYS = Resource("serval.dev", "v1alpha1", TOY_CRD.plural, TOY_CRD.kind)
+TOY_RIGHTS = (
+    Right(
+        Resource("batch", "v1", "jobs", "Job"),
+        ("get", "list", "watch", "create", "patch", "delete"),
+        "A Job plays the steps.",
+    ),
+)
+TOY_KIND = replace(model_deployment.KIND, resource=TOYS, crd=TOY_CRD, rights=TOY_RIGHTS)
+"""For what is generated from a kind; nothing reconciles it."""

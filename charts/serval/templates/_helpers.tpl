@@ -130,84 +130,40 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- toYaml $configuration }}
 {{- end }}
 
-{{- /* What the operator does with the API server, and no more. A child is read once before the first apply. */ -}}
+{{- /* Kinds that this release installs, as a map of their names to the entries of files/kinds.yaml. */ -}}
+{{- define "serval.kinds" -}}
+{{- $known := .Files.Get "files/kinds.yaml" | fromYaml }}
+{{- $chosen := dict }}
+{{- range .Values.kinds }}
+  {{- if not (hasKey $known .) }}
+    {{- fail (printf "kinds: this chart has no kind %q; it has %s" . (keys $known | sortAlpha | join ", ")) }}
+  {{- end }}
+  {{- $_ := set $chosen . (get $known .) }}
+{{- end }}
+{{- toYaml (default $known $chosen) }}
+{{- end }}
+
+{{- /* Rules for the objects of the kinds and their children. Their reasons are in the files. */ -}}
 {{- define "serval.rules" -}}
-- apiGroups: [serval.dev]
-  resources: [modeldeployments]
-  verbs: [list, watch]
-- apiGroups: [serval.dev]
-  resources: [modeldeployments/status]
-  verbs: [patch]
-# For owner references that block deletion, where the cluster checks them (OpenShift does).
-- apiGroups: [serval.dev]
-  resources: [modeldeployments/finalizers]
-  verbs: [update]
-- apiGroups: [apps]
-  resources: [deployments]
-  verbs: [get, list, watch, create, patch]
-- apiGroups: [apps]
-  resources: [controllerrevisions]
-  verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [""]
-  resources: [services]
-  verbs: [get, list, watch, create, patch]
-- apiGroups: [autoscaling]
-  resources: [horizontalpodautoscalers]
-  verbs: [get, list, watch, create, patch, delete]
-- apiGroups: [policy]
-  resources: [poddisruptionbudgets]
-  verbs: [get, list, watch, create, patch, delete]
-# To delete those that a node refused, before there are hundreds.
-- apiGroups: [""]
-  resources: [pods]
-  verbs: [list, watch, delete]
-# What a revision's first replica found is written once and never read by the operator.
-- apiGroups: [""]
-  resources: [configmaps]
-  verbs: [create]
-# For the label that lets models be fetched as one.
-- apiGroups: [""]
-  resources: [serviceaccounts]
-  verbs: [get]
-# Its own events, and those that the cluster wrote about pods that do not start.
-- apiGroups: [""]
-  resources: [events]
-  verbs: [list, create]
+{{- range include "serval.kinds" . | fromYaml }}
+{{- $.Files.Get (printf "files/rbac/%s.yaml" .plural) }}
+{{- end }}
+{{- .Files.Get "files/rbac/operator.yaml" }}
 {{- end }}
 
-{{- /* Who has devices, and where more could come from. */ -}}
+{{- /* Who has devices, and where more can come from. */ -}}
 {{- define "serval.capacityRules" -}}
-- apiGroups: [""]
-  resources: [nodes]
-  verbs: [list, watch]
-- apiGroups: [""]
-  resources: [pods]
-  verbs: [list]
-- apiGroups: [karpenter.sh]
-  resources: [nodeclaims]
-  verbs: [list]
-- apiGroups: [resource.k8s.io]
-  resources: [deviceclasses]
-  verbs: [list]
+{{- .Files.Get "files/rbac/operator-capacity.yaml" }}
 {{- end }}
 
-{{- /* What the cluster autoscaler says of its node groups. */ -}}
+{{- /* The state of the cluster autoscaler's node groups. */ -}}
 {{- define "serval.autoscalerRules" -}}
-- apiGroups: [""]
-  resources: [configmaps]
-  resourceNames: [cluster-autoscaler-status]
-  verbs: [get]
+{{- .Files.Get "files/rbac/operator-autoscaler.yaml" }}
 {{- end }}
 
-{{- /* The Lease of several operators. Its name cannot be given where it is created. */ -}}
+{{- /* The Lease of several operators. */ -}}
 {{- define "serval.leaseRules" -}}
-- apiGroups: [coordination.k8s.io]
-  resources: [leases]
-  verbs: [create]
-- apiGroups: [coordination.k8s.io]
-  resources: [leases]
-  resourceNames: [{{ include "serval.operatorName" . }}]
-  verbs: [get, update]
+{{- .Files.Get "files/rbac/operator-lease.yaml" | replace "$(SERVAL_LEASE_NAME)" (include "serval.operatorName" .) }}
 {{- end }}
 
 {{- /* A role with `rules` and its binding to the operator; without `namespace`, for the whole cluster. */ -}}

@@ -6,8 +6,10 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 from serval_operator.api.cache_entry import Finished, never_finished
+from serval_operator.api.crd import Crd
 from serval_operator.api.naming import Key
 from serval_operator.api.resources import Resource
+from serval_operator.api.rights import Right
 from serval_operator.api.snapshots import OwnerView
 from serval_operator.reconcile.plan import Plan, Situation
 
@@ -25,6 +27,10 @@ class Kind:
     ----------
     resource:
         Where the API server keeps its objects.
+    crd:
+        Its CustomResourceDefinition.
+    rights:
+        Rights that it needs, beside those on the custom resource itself.
     plan:
         Pure: plans one object. It raises `serval_operator.cluster.questions.Unanswered` where it needs an
         answer first.
@@ -43,6 +49,8 @@ class Kind:
     """
 
     resource: Resource
+    crd: Crd
+    rights: tuple[Right, ...]
     plan: Callable[[Situation], Plan]
     applies: tuple[Resource, ...] = ()
     optional: tuple[Resource, ...] = ()

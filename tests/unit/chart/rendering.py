@@ -21,8 +21,9 @@ Manifest = dict[str, Any]
 class Chart:
     """Runs Helm on the chart, without any cluster."""
 
-    def __init__(self, helm: Path) -> None:
+    def __init__(self, helm: Path, path: Path = CHART) -> None:
         self._helm = str(helm)
+        self._path = str(path)
 
     def run(self, *args: str, values: Manifest | None = None) -> subprocess.CompletedProcess[str]:
         stdin = json.dumps(values or {})
@@ -30,12 +31,12 @@ class Chart:
         return subprocess.run(command, input=stdin, capture_output=True, text=True, timeout=60, check=False)
 
     def render(self, values: Manifest | None = None, *flags: str) -> list[Manifest]:
-        done = self.run("template", "serval", str(CHART), f"--namespace={NAMESPACE}", *flags, values=values)
+        done = self.run("template", "serval", self._path, f"--namespace={NAMESPACE}", *flags, values=values)
         assert done.returncode == 0, done.stderr
         return [document for document in yaml.safe_load_all(done.stdout) if document]
 
     def refusal(self, values: Manifest) -> str:
-        done = self.run("template", "serval", str(CHART), values=values)
+        done = self.run("template", "serval", self._path, values=values)
         assert done.returncode != 0, "these values should be refused"
         return done.stderr
 

@@ -1,23 +1,60 @@
-"""Generated parts of the documents: each is up to date, and a missing mark is an error."""
+"""What is generated: everything is up to date, and a new kind needs no change of the generator."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
+import yaml
 from tools import generate
-from tools.generate import PARTS, Part
+from tools.marks import MarkError, asked_for
+
+from serval_operator.reconcile.kind import Kind
+from serval_operator.registry import KINDS
+from support.toy_kind import TOY_CRD, TOY_KIND
 
 pytestmark = pytest.mark.unit
 
-PART = Part("page.md", "numbers", lambda: "1 2 3")
-BEGIN, END = PART.marks
-STALE = f"before\n{BEGIN}\n\n1 2\n\n{END}\nafter\n"
-FRESH = f"before\n{BEGIN}\n\n1 2 3\n\n{END}\nafter\n"
+MARK = "<!-- make generate, fields Toy spec.steps: {} -->"
+STALE = f"before\n{MARK.format('begin')}\n{MARK.format('end')}\nafter\n"
 
 
-def test_the_documents_are_up_to_date() -> None:
-    assert generate.generate(PARTS, generate.ROOT, check=True, files=generate.FILES) == ""
+def asked() -> list[str]:
+    """What all documents ask for."""
+    pages = sorted(generate.ROOT.glob(generate.DOCUMENTS))
+    return [one for path in pages for one in asked_for(path.name, path.read_text(encoding="utf-8"))]
+
+
+@pytest.fixture
+def toy_root(tmp_path: Path) -> Path:
+    """A repository with one document, which asks for a table of a kind that the registry does not have."""
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "toys.md").write_text(STALE)
+    return tmp_path
+
+
+def test_everything_is_up_to_date() -> None:
+    assert generate.generate(generate.ROOT, KINDS, check=True) == ""
+
+
+def test_documents_ask_for_every_table() -> None:
+    assert {one.split(" ")[0] for one in asked()} == set(generate.tables(KINDS))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.crd.kind)
+def test_documents_have_all_fields_and_rights_of_a_kind(kind: Kind) -> None:
+    name, rows = kind.crd.kind, re.compile(r"^\| (`[^`]+`) ", flags=re.MULTILINE)
+    wanted = set(rows.findall(generate.fields(kind.crd, "spec", "status")))
+    tables = generate.tables(KINDS)
+    shown = [one.split(" ")[1:] for one in asked() if one.startswith(f"fields {name} ")]
+    assert {row for arguments in shown for row in rows.findall(tables["fields"](*arguments))} == wanted
+    assert [one for one in asked() if one.startswith("rights ") and name in one.split(" ")]
+
+
+def test_documents_have_the_rights_that_no_kind_owns() -> None:
+    shown = {owner for one in asked() if one.startswith("rights ") for owner in one.split(" ")[1:]}
+    assert set(generate.COMMON_RIGHTS) <= shown
 
 
 def test_the_table_of_reasons_has_every_reason_with_its_words() -> None:
@@ -30,59 +67,98 @@ def test_the_table_of_reasons_has_every_reason_with_its_words() -> None:
     assert "`ModelDigestMismatch`" in text.splitlines()[-1]
 
 
-def test_only_the_text_between_the_marks_changes() -> None:
-    assert PART.placed(STALE) == FRESH
-    assert PART.placed(FRESH) == FRESH
+def test_fields_that_start_no_rollout_are_named_by_their_blocks() -> None:
+    text = generate.tables(KINDS)["fields-without-rollout"]("ModelDeployment")
+    assert "`spec.autoscaling`, `spec.disruption`" in text
+    assert "`spec.rollout.strategy`" in text
+    assert "trigger" not in text
 
 
 @pytest.mark.parametrize(
-    "page", ["", BEGIN, END, f"{END}\n{BEGIN}\n", f"{FRESH}{FRESH}", f"{BEGIN}\n{FRESH}"]
+    ("table", "arguments", "text"),
+    [
+        ("fields", ("Toys", "spec"), "there is no kind Toys; known are Toy"),
+        ("fields", ("Toy",), "name one or more fields"),
+        ("fields", ("Toy", "spec", "spec.stops"), "Toy has no field spec.stops"),
+        ("fields", ("Toy", "spec.step"), "Toy has no field spec.step"),
+        ("fields-without-rollout", ("Toys",), "there is no kind Toys; known are Toy"),
+        ("rights", ("Toys",), "rights are known of Toy, operator, operator-capacity"),
+        ("rights", (), "rights are known of Toy, operator, operator-capacity"),
+    ],
 )
-def test_marks_that_are_not_there_once_and_in_order_are_an_error(page: str) -> None:
-    with pytest.raises(ValueError, match=r"page\.md must have the lines"):
-        PART.placed(page)
+def test_what_a_table_does_not_know_is_an_error(table: str, arguments: tuple[str, ...], text: str) -> None:
+    with pytest.raises(ValueError, match=text):
+        generate.tables([TOY_KIND])[table](*arguments)
 
 
-def test_a_check_shows_the_difference_and_writes_nothing(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(STALE)
-    found = generate.generate([PART], tmp_path, check=True)
-    assert "-1 2\n+1 2 3\n" in found
-    assert page.read_text() == STALE
+class TestKindOutsideOfTheRegistry:
+    def test_crd_rights_and_table_are_written(self, toy_root: Path) -> None:
+        assert generate.generate(toy_root, [TOY_KIND], check=False)
+        for folder in ("crds", "charts/serval/files/crds"):
+            text = (toy_root / folder / "serval.dev_toys.yaml").read_text()
+            assert yaml.safe_load(text) == TOY_CRD.document()
+        table = "| `spec.steps` | 1 to 100, required | Number of steps. |"
+        head = "| field | type, bounds, default | meaning |\n| --- | --- | --- |"
+        begin, end = MARK.format("begin"), MARK.format("end")
+        page = (toy_root / "docs" / "toys.md").read_text()
+        assert page == f"before\n{begin}\n\n{head}\n{table}\n\n{end}\nafter\n"
+
+    def test_the_rules_of_its_role_have_their_reasons(self, toy_root: Path) -> None:
+        generate.generate(toy_root, [TOY_KIND], check=False)
+        text = (toy_root / "charts/serval/files/rbac/toys.yaml").read_text()
+        assert "# A Job plays the steps.\n- apiGroups: [batch]\n  resources: [jobs]\n" in text
+        assert yaml.safe_load(text) == [
+            {"apiGroups": ["serval.dev"], "resources": ["toys"], "verbs": ["list", "watch"]},
+            {"apiGroups": ["serval.dev"], "resources": ["toys/status"], "verbs": ["patch"]},
+            {"apiGroups": ["serval.dev"], "resources": ["toys/finalizers"], "verbs": ["update"]},
+            {
+                "apiGroups": ["batch"],
+                "resources": ["jobs"],
+                "verbs": ["get", "list", "watch", "create", "patch", "delete"],
+            },
+        ]
+        kinds = yaml.safe_load((toy_root / "charts/serval/files/kinds.yaml").read_text())
+        assert kinds == {"Toy": {"plural": "toys", "scale": False}}
+
+    def test_the_table_of_its_rights(self) -> None:
+        text = generate.tables([*KINDS, TOY_KIND])["rights"]("Toy", "operator-autoscaler")
+        jobs = "`jobs.batch` | get, list, watch, create, patch, delete | A Job plays the steps. |"
+        assert f"| {jobs}\n| `configmaps`, only `cluster-autoscaler-status` | get | " in text
+        assert "| `toys.serval.dev/status` | patch | " in text
+
+    def test_bounds_of_the_status_name_no_defaults(self) -> None:
+        text = generate.tables([TOY_KIND])["fields"]("Toy", "status")
+        assert text.startswith("| field | type, bounds | meaning |")
+        assert "`status.observedGeneration`" in text
 
 
-def test_a_run_writes_and_the_next_one_finds_nothing(tmp_path: Path) -> None:
-    page = tmp_path / "page.md"
-    page.write_text(STALE)
-    assert generate.generate([PART], tmp_path, check=False)
-    assert page.read_text() == FRESH
-    assert generate.generate([PART], tmp_path, check=False) == ""
+def test_a_check_shows_the_differences_and_writes_nothing(toy_root: Path) -> None:
+    found = generate.generate(toy_root, [TOY_KIND], check=True)
+    assert "+| `spec.steps` | 1 to 100, required | Number of steps. |\n" in found
+    assert "+# Rights for Toys. Generated by `make generate`.\n" in found
+    assert [path.name for path in toy_root.rglob("*.*")] == ["toys.md"]
+    assert (toy_root / "docs" / "toys.md").read_text() == STALE
 
 
 def test_main_fails_a_check_only_where_something_differs(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch, toy_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (tmp_path / "page.md").write_text(STALE)
-    monkeypatch.setattr(generate, "PARTS", (PART,))
-    monkeypatch.setattr(generate, "FILES", {})
-    monkeypatch.setattr(generate, "ROOT", tmp_path)
+    monkeypatch.setattr(generate, "KINDS", (TOY_KIND,))
+    monkeypatch.setattr(generate, "ROOT", toy_root)
     assert generate.main(["--check"]) == 1
     assert "make generate" in capsys.readouterr().err
     assert generate.main([]) == 0
     assert generate.main(["--check"]) == 0
 
 
-def test_a_missing_file_is_a_difference_and_is_written(tmp_path: Path) -> None:
-    files = {"kind.yaml": lambda: "kind: Toy\n"}
-    assert "+kind: Toy\n" in generate.generate([], tmp_path, check=True, files=files)
-    assert not (tmp_path / "kind.yaml").exists()
-    assert generate.generate([], tmp_path, check=False, files=files)
-    assert (tmp_path / "kind.yaml").read_text() == "kind: Toy\n"
-    assert generate.generate([], tmp_path, check=True, files=files) == ""
-
-
-def test_fields_that_start_no_rollout_are_named_by_their_blocks() -> None:
-    text = generate.no_rollout()
-    assert "`spec.autoscaling`, `spec.disruption`" in text
-    assert "`spec.rollout.strategy`" in text
-    assert "trigger" not in text
+def test_main_reports_an_unusable_mark(
+    monkeypatch: pytest.MonkeyPatch, toy_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(generate, "ROOT", toy_root)
+    assert generate.main([]) == 1
+    text = (
+        "docs/toys.md: the mark `fields Toy spec.steps` cannot be rendered: there is no kind Toy; known are "
+    )
+    assert capsys.readouterr().err.startswith(text)
+    with pytest.raises(MarkError):
+        generate.generate(toy_root, KINDS, check=True)

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 from typing import Final
 
-from serval_operator.api.resources import (
-    AUTOSCALERS,
-    CONTROLLER_REVISIONS,
-    DEPLOYMENTS,
-    DISRUPTION_BUDGETS,
-    MODEL_DEPLOYMENTS,
-    PODS,
-    SERVICES,
-)
+from serval_operator.api.resources import MODEL_DEPLOYMENTS
+from serval_operator.kinds.model_deployment.crd import MODEL_DEPLOYMENT_CRD
 from serval_operator.kinds.model_deployment.plan import plan
+from serval_operator.kinds.model_deployment.rights import APPLIES, OPTIONAL, RIGHTS, WATCHES
 from serval_operator.kinds.model_deployment.status import CONDITIONS
 from serval_operator.reconcile.kind import Kind
 
 KIND: Final = Kind(
     resource=MODEL_DEPLOYMENTS,
+    crd=MODEL_DEPLOYMENT_CRD,
+    rights=RIGHTS,
     plan=plan,
-    applies=(DEPLOYMENTS, SERVICES, AUTOSCALERS, DISRUPTION_BUDGETS),
-    optional=(AUTOSCALERS, DISRUPTION_BUDGETS),
-    watches=(CONTROLLER_REVISIONS, PODS),
+    applies=APPLIES,
+    optional=OPTIONAL,
+    watches=WATCHES,
     conditions=CONDITIONS,
 )
