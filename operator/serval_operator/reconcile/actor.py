@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -10,7 +9,7 @@ from serval_operator.api.actions import Creation, Deletion, Patch
 from serval_operator.api.conditions import Blocked, problem
 from serval_operator.api.naming import Key
 from serval_operator.api.snapshots import OwnerView
-from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError
+from serval_operator.errors import Conflict, Forbidden, Invalid
 from serval_operator.pods.observation import Observed
 from serval_operator.reconcile.applier import Applier, Done, slot_of
 from serval_operator.reconcile.kind import Kind
@@ -102,12 +101,15 @@ class Actor:
 
     async def _delete(self, deletions: Sequence[Deletion]) -> None:
         """Delete what is not needed any more. A failure is only logged; the next run tries again."""
-        try:
-            for start in range(0, len(deletions), TOGETHER):
-                chunk = deletions[start : start + TOGETHER]
-                await asyncio.gather(*(self._drop(one) for one in chunk))
-        except KubeError as error:
-            _log.warning("could not tidy up: %s", error)
+        for start in range(0, len(deletions), TOGETHER):
+            requests = [
+                Request(f"{one.resource.kind}/{one.target.name}", self._drop(one))
+                for one in deletions[start : start + TOGETHER]
+            ]
+            _, failed = await together(requests)
+            if failed:
+                _log.warning("%s cannot be deleted: %s", failed.slot, failed.error)
+                return
 
     async def _drop(self, deletion: Deletion) -> None:
         target = deletion.target
