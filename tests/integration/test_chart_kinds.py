@@ -17,7 +17,7 @@ from support.generated_chart import generated_for
 from support.models import model_deployment
 from support.operator import OperatorProcess
 from support.plane import kubectl
-from support.toy_kind import TOY_KIND
+from support.toy import TOY_KIND
 from support.wait import until
 
 ASKED = {

@@ -11,7 +11,7 @@ from tools.crds import crd_text
 
 from integration.crd_samples import NAMESPACE, Document, install_crd
 from support.plane import kubectl
-from support.toy_kind import TOY_CRD
+from support.toy.spec import TOY_CRD
 from support.wait import until
 
 

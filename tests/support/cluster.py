@@ -35,6 +35,8 @@ PLURALS = {
     "PodDisruptionBudget": "poddisruptionbudgets",
     "CustomResourceDefinition": "customresourcedefinitions",
     "Toy": "toys",
+    "Note": "notes",
+    "Job": "jobs",
     "ValidatingWebhookConfiguration": "validatingwebhookconfigurations",
 }
 API_VERSIONS = {
@@ -48,6 +50,8 @@ API_VERSIONS = {
     "PodDisruptionBudget": "policy/v1",
     "CustomResourceDefinition": "apiextensions.k8s.io/v1",
     "Toy": "serval.dev/v1alpha1",
+    "Note": "serval.dev/v1alpha1",
+    "Job": "batch/v1",
     "ValidatingWebhookConfiguration": "admissionregistration.k8s.io/v1",
 }
 TIMEOUT = 10

@@ -61,7 +61,7 @@ CONFIGURATION = {
 
 
 class OperatorProcess:
-    """One run of ``python -m serval_operator``.
+    """One run of the operator.
 
     Parameters
     ----------
@@ -69,19 +69,24 @@ class OperatorProcess:
         Whose permissions it has.
     folder:
         Where its configuration and log go.
+    module:
+        What runs: the operator, or one with kinds of tests.
     environment:
         Settings beside the usual ones.
     """
 
-    def __init__(self, kubeconfig: Path, folder: Path, **environment: str) -> None:
+    def __init__(
+        self, kubeconfig: Path, folder: Path, *, module: str = "serval_operator", **environment: str
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "operator.log"
+        self._module = module
         self.configuration = folder / "config.yaml"
         self.configuration.write_text(yaml.safe_dump(CONFIGURATION))
         self.port = free_port()
         self._environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": ":".join(str(ROOT / source) for source in ("contract", "operator", "serving")),
+            "PYTHONPATH": ":".join(str(ROOT / source) for source in ("contract", "operator", "serving", "tests")),
             "KUBECONFIG": str(kubeconfig),
             "SERVAL_CONFIG_FILE": str(self.configuration),
             "SERVAL_HTTP_PORT": str(self.port),
@@ -100,7 +105,7 @@ class OperatorProcess:
         """Start it; with ``wait``, return once it says that it is ready, within ``limit`` seconds."""
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "serval_operator"],
+                [sys.executable, "-m", self._module],
                 env=self._environment,
                 stdout=log,
                 stderr=log,

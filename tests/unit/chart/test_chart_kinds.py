@@ -8,7 +8,7 @@ import pytest
 
 from serval_operator.registry import KINDS
 from support.generated_chart import generated_for
-from support.toy_kind import TOY_KIND
+from support.toy import TOY_KIND
 from unit.chart.rendering import Chart, Manifest, environment, of_kind, only
 
 EVERYTHING = {"get", "list", "watch", "create", "patch", "delete"}

@@ -12,7 +12,8 @@ from tools.marks import MarkError, asked_for
 
 from serval_operator.reconcile.kind import Kind
 from serval_operator.registry import KINDS
-from support.toy_kind import TOY_CRD, TOY_KIND
+from support.toy import TOY_KIND
+from support.toy.spec import TOY_CRD
 
 pytestmark = pytest.mark.unit
 

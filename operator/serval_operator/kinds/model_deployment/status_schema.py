@@ -10,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
+from serval_operator.api.blocks.conditions import Condition, conditions
 from serval_operator.api.schema import MAX_EXACT, MAX_INT64, Block, Flag, Items, Nested, Text, Whole, Words
 
 
@@ -140,33 +141,6 @@ class LastFailure(Block):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Condition(Block):
-    """A condition, as Kubernetes defines it."""
-
-    type: Annotated[
-        str,
-        Text("What the condition speaks of.", max_length=316, min_length=1, pattern="^[A-Z][A-Za-z0-9]*$"),
-    ]
-    status: Annotated[str, Words("Whether it holds.", ("True", "False", "Unknown"))]
-    observed_generation: Annotated[
-        int | None, Whole("Generation of the spec that the condition speaks of.", 0, MAX_EXACT)
-    ] = None
-    last_transition_time: Annotated[
-        str, Text("When the status last changed.", max_length=64, format="date-time")
-    ]
-    reason: Annotated[
-        str,
-        Text(
-            "Why, in one word for programs.",
-            max_length=1024,
-            min_length=1,
-            pattern="^[A-Za-z]([A-Za-z0-9_]*[A-Za-z0-9])?$",
-        ),
-    ]
-    message: Annotated[str, Text("Why, for people, and what would cure it.", max_length=32_768)]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Status(Block):
     """The status of a ModelDeployment."""
 
@@ -217,12 +191,9 @@ class Status(Block):
     ] = None
     conditions: Annotated[
         tuple[Condition, ...],
-        Items(
+        conditions(
             "Ready, Available, AcceleratorAvailable, Scheduled, ModelFetched, ModelLoaded, "
             "EndpointReady and AcceleratorInUse where they apply; UpdateAvailable, Reconciling and "
             "Stalled only while they are True.",
-            Nested("One condition.", Condition),
-            max_items=32,
-            key="type",
         ),
     ] = ()

@@ -1,17 +1,18 @@
-"""A kind that exists only in tests: it shares the blocks for the model's source and for scheduling."""
+"""Spec, status and CRD of Toys: they share the blocks for the model's source, for scheduling and for Jobs."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
-from typing import Annotated, ClassVar
+from dataclasses import dataclass, field
+from typing import Annotated, ClassVar, Final
 
+from serval_operator.api.blocks.conditions import Condition, conditions
+from serval_operator.api.blocks.jobs import JOBS as JOBS_FIELD
+from serval_operator.api.blocks.jobs import JobStatus
 from serval_operator.api.blocks.scheduling import Scheduling
 from serval_operator.api.blocks.source import ModelSource
 from serval_operator.api.crd import Column, Crd
 from serval_operator.api.resources import Resource
-from serval_operator.api.rights import Right
-from serval_operator.api.schema import MAX_EXACT, Block, Flag, Nested, Rule, Whole, Words
-from serval_operator.kinds import model_deployment
+from serval_operator.api.schema import MAX_EXACT, Block, Flag, Nested, Rule, Text, Whole, Words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,6 +35,10 @@ class ToySpec(Block):
         default_factory=Scheduling
     )
     suspend: Annotated[bool, Flag("Whether to start no step.", shapes_pods=False)] = False
+    after: Annotated[
+        str, Text("Name of a ModelDeployment that must be ready before the first step.", max_length=40)
+    ] = ""
+    watchers: Annotated[int | None, Whole("Pods that watch once the steps are played.", 0, 10)] = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,9 +48,15 @@ class ToyStatus(Block):
     observed_generation: Annotated[
         int | None, Whole("Generation of the spec that this status describes.", -1, MAX_EXACT)
     ] = None
+    watching: Annotated[int | None, Whole("Pods that watch.", 0, 10)] = None
+    jobs: Annotated[tuple[JobStatus, ...], JOBS_FIELD] = ()
+    conditions: Annotated[
+        tuple[Condition, ...],
+        conditions("Ready, Allowed and Played; Reconciling and Stalled only while they are True."),
+    ] = ()
 
 
-TOY_CRD = Crd(
+TOY_CRD: Final = Crd(
     kind="Toy",
     plural="toys",
     short_names=("toy",),
@@ -56,16 +67,11 @@ TOY_CRD = Crd(
     status_description="Progress.",
     # Tests of other kinds list the category, and kubectl remembers kinds that were deleted meanwhile.
     categories=(),
-    columns=(Column("Steps", ".spec.steps", "Number of steps.", type="integer"),),
-)
-
-TOYS = Resource("serval.dev", "v1alpha1", TOY_CRD.plural, TOY_CRD.kind)
-TOY_RIGHTS = (
-    Right(
-        Resource("batch", "v1", "jobs", "Job"),
-        ("get", "list", "watch", "create", "patch", "delete"),
-        "A Job plays the steps.",
+    columns=(
+        Column("Ready", '.status.conditions[?(@.type=="Ready")].status', "Whether it is played and watched."),
+        Column("Reason", '.status.conditions[?(@.type=="Ready")].reason', "Why it is, or is not, ready."),
+        Column("Steps", ".spec.steps", "Number of steps.", type="integer"),
     ),
+    status_default={"observedGeneration": -1},
 )
-TOY_KIND = replace(model_deployment.KIND, resource=TOYS, crd=TOY_CRD, rights=TOY_RIGHTS)
-"""For what is generated from a kind; nothing reconciles it."""
+TOYS: Final = Resource("serval.dev", "v1alpha1", TOY_CRD.plural, TOY_CRD.kind)
