@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from serval_contract.ports import PORT_HTTP
@@ -18,9 +17,8 @@ from serval_operator.api.naming import Key
 from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import OwnerView, PodView
 from serval_operator.pods.device_report import Answer, in_use_condition, read_report
+from serval_operator.pods.pod_tasks import Asked, PodTasks
 
-TOGETHER = 16
-"""Pods that are asked at the same time: after a restart there may be thousands."""
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 600.0
 """Bounds, in seconds, of the pause after a pod did not answer. It doubles with each attempt."""
@@ -31,21 +29,6 @@ class Prober(Protocol):
 
     async def metrics(self, ip: str, port: int) -> str | None:
         """The page; None where there is none in time. It never fails and never takes longer than a second."""
-
-
-@dataclass(slots=True)
-class _Asked:
-    """A pod that is asked.
-
-    Parameters
-    ----------
-    run:
-        Number of the server's restarts: a server that began anew may run on something else.
-    """
-
-    run: int
-    answer: Answer
-    task: asyncio.Task[None]
 
 
 class Devices:
@@ -66,8 +49,7 @@ class Devices:
         self._prober = prober
         self._wake = wake
         self._sleep = sleep
-        self._slots = asyncio.Semaphore(TOGETHER)
-        self._asked: dict[Key, dict[str, _Asked]] = {}
+        self._tasks = PodTasks(Answer, self._ask)
 
     def condition(self, model: OwnerView, pods: Sequence[PodView], request: Placement) -> Condition | None:
         """Condition `AcceleratorInUse`, as far as it is known; pods that are new are asked from now on.
@@ -87,31 +69,16 @@ class Devices:
         self._answers(key, ())
 
     def _answers(self, key: Key, pods: Sequence[PodView]) -> dict[str, Answer]:
-        """Answers of these pods by uid, those being asked that are ready; all others are forgotten."""
-        before = self._asked.pop(key, {})
-        now = {}
-        for pod in pods:
-            run = pod.server.restarts if pod.server else 0
-            known = before.get(pod.uid)
-            if known and known.run == run:
-                now[pod.uid] = before.pop(pod.uid)
-            elif pod.ready:
-                now[pod.uid] = self._start(key, pod, run)
-        for left in before.values():
-            left.task.cancel()
-        if now:
-            self._asked[key] = now
-        return {uid: one.answer for uid, one in now.items()}
+        """Answers of these pods by uid. A server that restarted is asked again."""
+        return self._tasks.follow(
+            key, [Asked(pod, pod.server.restarts if pod.server else 0, pod.ready) for pod in pods]
+        )
 
-    def _start(self, key: Key, pod: PodView, run: int) -> _Asked:
-        answer = Answer()
-        return _Asked(run, answer, asyncio.create_task(self._ask(key, pod, answer), name=f"ask {pod.name}"))
-
-    async def _ask(self, key: Key, pod: PodView, answer: Answer) -> None:
+    async def _ask(self, key: Key, asked: Asked, answer: Answer) -> None:
         pause = FIRST_PAUSE
         while True:
-            async with self._slots:
-                page = await self._prober.metrics(pod.ip, PORT_HTTP)
+            async with self._tasks.slots:
+                page = await self._prober.metrics(asked.pod.ip, PORT_HTTP)
             news = page is not None or not answer.asked
             answer.asked = True
             answer.report = read_report(page) if page is not None else None
