@@ -12,6 +12,7 @@ from functools import partial
 from typing import Any
 
 from serval_operator.api.cache_entry import CachedOwner, cache_owner
+from serval_operator.api.job_snapshots import parse_job
 from serval_operator.api.naming import Key, Place
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.resources import (
@@ -19,6 +20,7 @@ from serval_operator.api.resources import (
     CONTROLLER_REVISIONS,
     DEPLOYMENTS,
     DISRUPTION_BUDGETS,
+    JOBS,
     NODES,
     PODS,
     SERVICES,
@@ -46,8 +48,11 @@ CHILDREN: Mapping[Resource, Callable[[Mapping[str, Any]], Identity]] = {
     AUTOSCALERS: parse_autoscaler,
     DISRUPTION_BUDGETS: parse_disruption,
     PODS: parse_pod,
+    JOBS: parse_job,
 }
 """Kinds of objects that belong to custom resources, each with the snapshot that is kept of it."""
+NOT_WATCHED = frozenset({JOBS})
+"""Kinds of `CHILDREN` that no kind of custom resource owns yet."""
 
 
 def selector(resource: Resource) -> str:
@@ -65,7 +70,8 @@ def watched(kinds: Sequence[Resource], *, nodes: bool) -> tuple[Resource, ...]:
     nodes:
         Whether the operator may watch nodes.
     """
-    return (*kinds, *CHILDREN, *([NODES] if nodes else []))
+    children = (resource for resource in CHILDREN if resource not in NOT_WATCHED)
+    return (*kinds, *children, *([NODES] if nodes else []))
 
 
 class Cache:

@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from serval_operator.api.child_metadata import child_metadata
 from serval_operator.api.naming import Key, Manifest, digest, selector
 from serval_operator.api.snapshots import OwnerView
 from serval_operator.constants import (
     ANNOTATION_APPLIED,
-    API_VERSION,
     COMPONENT_SERVER,
     LABEL_COMPONENT,
 )
@@ -22,21 +22,7 @@ def labels(key: Key) -> dict[str, str]:
 
 def metadata(model: OwnerView, name: str) -> dict[str, Any]:
     """Metadata of a child: name, labels, and the custom resource as its owner."""
-    return {
-        "name": name,
-        "namespace": model.namespace,
-        "labels": labels(model.key),
-        "ownerReferences": [
-            {
-                "apiVersion": API_VERSION,
-                "kind": model.key.kind,
-                "name": model.name,
-                "uid": model.uid,
-                "controller": True,
-                "blockOwnerDeletion": True,
-            }
-        ],
-    }
+    return child_metadata(model, name, labels(model.key))
 
 
 def child(model: OwnerView, name: str, api_version: str, kind: str, spec: Mapping[str, Any]) -> Manifest:
