@@ -6,22 +6,23 @@ status could not store is dropped.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 from serval_contract.models import DIGEST
 from serval_contract.reasons import FETCH_REASONS
+from serval_contract.report_line import (
+    MAX_INTEGER,
+    MAX_LINE_BYTES,
+    dump_line,
+    find_line,
+    is_integer,
+    is_text,
+    shortened,
+)
 
-MAX_LINE_BYTES: Final = 4000
-"""Kubernetes keeps 4096 bytes of a termination message."""
-MAX_MESSAGE_BYTES: Final = 1000
-_CUT: Final = "..."
-_MARK: Final = ("serval", "fetch")
-"""Key and value that tell the line from any other JSON."""
-
-_MAX_INTEGER: Final = 2**53 - 1
+_KIND: Final = "fetch"
 _MAX_TENSORS: Final = 128
 _MAX_DIMENSIONS: Final = 64
 _MAX_TENSOR_NAME: Final = 512
@@ -80,17 +81,16 @@ class FetchReport:
     def dump(self) -> str:
         """Return the line; the tensors are left out if they do not fit."""
         line: dict[str, Any] = {
-            _MARK[0]: _MARK[1],
             "ok": True,
             "version": self.version,
             "digest": self.digest,
             "bytes": self.size,
             "seconds": None if self.seconds is None else round(self.seconds, 3),
         }
-        short = _line(line)
+        short = dump_line(_KIND, line)
         if self.inputs is None or self.outputs is None:
             return short
-        full = _line({**line, "inputs": _listed(self.inputs), "outputs": _listed(self.outputs)})
+        full = dump_line(_KIND, {**line, "inputs": _listed(self.inputs), "outputs": _listed(self.outputs)})
         return full if len(full) <= MAX_LINE_BYTES else short
 
 
@@ -114,20 +114,20 @@ class FetchFailure:
 
     def dump(self) -> str:
         """Return the line; a long message is cut."""
-        return _line(
+        return dump_line(
+            _KIND,
             {
-                _MARK[0]: _MARK[1],
                 "ok": False,
                 "reason": self.reason,
                 "message": shortened(self.message),
                 "permanent": self.permanent,
-            }
+            },
         )
 
 
 def parse_report(text: str) -> FetchReport | FetchFailure | None:
     """Find the report in a termination message, which may be the end of a log; None if there is none."""
-    fields = _fields(text)
+    fields = find_line(_KIND, text)
     if fields is None:
         return None
     if fields.get("ok"):
@@ -140,45 +140,18 @@ def parse_report(text: str) -> FetchReport | FetchFailure | None:
     )
 
 
-def shortened(message: str) -> str:
-    """Return `message` on one line, within `MAX_MESSAGE_BYTES` as JSON writes it."""
-    text = "".join(character if character.isprintable() else " " for character in message)
-    if len(json.dumps(text)) <= MAX_MESSAGE_BYTES:
-        return text
-    while len(json.dumps(text)) > MAX_MESSAGE_BYTES - len(_CUT):
-        text = text[: len(text) * 9 // 10]
-    return text + _CUT
-
-
-def _line(content: Mapping[str, Any]) -> str:
-    return json.dumps(content, separators=(",", ":"))
-
-
 def _listed(tensors: Sequence[Tensor]) -> list[dict[str, Any]]:
     """Tensors as the line has them: a shape that is not known is null."""
     return [{**tensor.fields(), "shape": tensor.shape} for tensor in tensors]
-
-
-def _fields(text: str) -> dict[str, Any] | None:
-    """The last line of `text` that is a report."""
-    key, mark = _MARK
-    for line in reversed(text.splitlines()):
-        try:
-            value = json.loads(line)
-        except (ValueError, RecursionError):
-            continue
-        if isinstance(value, dict) and value.get(key) == mark:
-            return value
-    return None
 
 
 def _report(fields: Mapping[str, Any]) -> FetchReport:
     version, digest = fields.get("version"), str(fields.get("digest", ""))
     size = fields.get("bytes")
     return FetchReport(
-        version=version if _is_integer(version, least=0) else None,
+        version=version if is_integer(version, least=0) else None,
         digest=digest if DIGEST.fullmatch(digest) else "",
-        size=size if _is_integer(size, least=0) else None,
+        size=size if is_integer(size, least=0) else None,
         seconds=_seconds(fields.get("seconds")),
         inputs=_tensors(fields.get("inputs")),
         outputs=_tensors(fields.get("outputs")),
@@ -187,7 +160,7 @@ def _report(fields: Mapping[str, Any]) -> FetchReport:
 
 def _seconds(value: object) -> float | None:
     """A duration; None for anything else, such as NaN, which Python reads from JSON."""
-    return float(value) if isinstance(value, int | float) and 0 <= value <= _MAX_INTEGER else None
+    return float(value) if isinstance(value, int | float) and 0 <= value <= MAX_INTEGER else None
 
 
 def _tensors(value: object) -> tuple[Tensor, ...] | None:
@@ -202,18 +175,10 @@ def _tensor(value: object) -> Tensor | None:
     if not isinstance(value, Mapping):
         return None
     name, dtype, shape = value.get("name"), value.get("dtype"), value.get("shape")
-    if not _is_text(name, _MAX_TENSOR_NAME) or not _is_text(dtype, _MAX_DTYPE):
+    if not is_text(name, _MAX_TENSOR_NAME) or not is_text(dtype, _MAX_DTYPE):
         return None
     if shape is None:
         return Tensor(name, dtype, None)
     if not isinstance(shape, list) or len(shape) > _MAX_DIMENSIONS:
         return None
-    return Tensor(name, dtype, tuple(shape)) if all(_is_integer(size, least=-1) for size in shape) else None
-
-
-def _is_text(value: object, longest: int) -> TypeGuard[str]:
-    return isinstance(value, str) and len(value) <= longest and value.isprintable()
-
-
-def _is_integer(value: object, *, least: int) -> TypeGuard[int]:
-    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= _MAX_INTEGER
+    return Tensor(name, dtype, tuple(shape)) if all(is_integer(size, least=-1) for size in shape) else None

@@ -390,6 +390,26 @@ RUNTIME_CHANGED: Final = _no_failure(
     "to roll, give `spec.rollout.trigger` a new value",
 )
 
+# --- Jobs ---------------------------------------------------------------------------------------------
+JOB_FAILED: Final = _blocked(
+    "JobFailed",
+    when="a Job that must succeed first failed; the message names the attempt and the stage",
+    cure="correct what the message says and change the inputs, which starts another Job",
+    not_provoked="no kind has Jobs yet",
+)
+JOB_RESULT_LOST: Final = _blocked(
+    "JobResultLost",
+    when="a Job is complete, but its pod was deleted before its result was read, or reported none",
+    cure="keep the pods of Jobs until their result is in the status; it is retried with back-off",
+    not_provoked="no kind has Jobs yet",
+)
+JOB_DEADLINE_EXCEEDED: Final = _blocked(
+    "JobDeadlineExceeded",
+    when="a Job ran longer than its deadline; the message has its last state",
+    cure="correct the cause that the message names, or set a longer deadline",
+    not_provoked="no kind has Jobs yet",
+)
+
 # --- objects that belong to the ModelDeployment -------------------------------------------------------
 RESOURCE_CONFLICT: Final = _blocked(
     "ResourceConflict",

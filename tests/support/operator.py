@@ -16,6 +16,7 @@ from support.ports import free_port
 from support.wait import until
 
 ROOT = Path(__file__).resolve().parents[2]
+SOURCES = ("contract", "operator", "serving", "tests")
 STOP_LIMIT = 30
 
 CONFIGURATION = {
@@ -86,7 +87,7 @@ class OperatorProcess:
         self.port = free_port()
         self._environment = {
             "PATH": os.environ["PATH"],
-            "PYTHONPATH": ":".join(str(ROOT / source) for source in ("contract", "operator", "serving", "tests")),
+            "PYTHONPATH": ":".join(str(ROOT / source) for source in SOURCES),
             "KUBECONFIG": str(kubeconfig),
             "SERVAL_CONFIG_FILE": str(self.configuration),
             "SERVAL_HTTP_PORT": str(self.port),
@@ -104,7 +105,7 @@ class OperatorProcess:
     def start(self, *, wait: bool = True, limit: float = 30.0) -> OperatorProcess:
         """Start it; with ``wait``, return once it says that it is ready, within ``limit`` seconds."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            self._process = subprocess.Popen(  # noqa: S603 - a module of ours
                 [sys.executable, "-m", self._module],
                 env=self._environment,
                 stdout=log,

@@ -45,8 +45,16 @@ class ContainerView:
 def parse_container(pod: Mapping[str, Any], field: str, name: str) -> ContainerView | None:
     """A container by name: others, such as a mesh's, may stand before or beside ours."""
     status = next((one for one in mappings(pod, field) if one.get("name") == name), None)
-    if status is None:
-        return None
+    return None if status is None else _container(name, status)
+
+
+def parse_containers(pod: Mapping[str, Any]) -> tuple[ContainerView, ...]:
+    """All init containers in their order, and then all containers."""
+    every = (*mappings(pod, "initContainerStatuses"), *mappings(pod, "containerStatuses"))
+    return tuple(_container(str(status.get("name", "")), status) for status in every)
+
+
+def _container(name: str, status: Mapping[str, Any]) -> ContainerView:
     state, last = mapping(status, "state"), mapping(status, "lastState")
     waiting, running = mapping(state, "waiting"), mapping(state, "running")
     return ContainerView(

@@ -243,6 +243,15 @@ class Entries(Description):
 
 
 @dataclass(frozen=True, slots=True)
+class AnyObject(Description):
+    """An object of a status of which the schema knows no fields. Its writer bounds it."""
+
+    def type_schema(self) -> Schema:
+        """Return the type, as the CRD has it."""
+        return {"type": "object", "x-kubernetes-preserve-unknown-fields": True}
+
+
+@dataclass(frozen=True, slots=True)
 class Field:
     """A field of a block.
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import orjson
 
-from serval_operator.api.containers import ContainerView, parse_container
+from serval_operator.api.containers import ContainerView, parse_container, parse_containers
 from serval_operator.api.facts import Facts, parse_facts
 from serval_operator.api.naming import Key, digest
 from serval_operator.api.unstructured import (
@@ -41,6 +41,8 @@ from serval_operator.constants import (
     CONTAINER_FETCH,
     CONTAINER_FRONT,
     CONTAINER_SERVER,
+    LABEL_JOB,
+    LABEL_JOB_NAME,
     LABEL_KIND,
     LABEL_OWNER_UID,
     LABEL_REGION,
@@ -226,6 +228,10 @@ class PodView(Identity):
         The front before the server; None in pods that have none.
     ip:
         The pod's address; empty while it has none.
+    job:
+        Name of the Job of ours that made the pod; empty for other pods.
+    stages:
+        All containers of a Job's pod, init containers first; empty for other pods.
     """
 
     revision: str
@@ -247,6 +253,8 @@ class PodView(Identity):
     changed: datetime | None = None
     front: ContainerView | None = None
     ip: str = ""
+    job: str = ""
+    stages: tuple[ContainerView, ...] = ()
 
     @property
     def facing(self) -> ContainerView | None:
@@ -348,6 +356,7 @@ def parse_pod(obj: Mapping[str, Any]) -> PodView:
     scheduled = condition(status, "PodScheduled")
     ready = condition(status, "Ready")
     waits = scheduled.get("status") == "False" and scheduled.get("reason") == "Unschedulable"
+    job = str(labels.get(LABEL_JOB_NAME, "")) if known["owner"] and LABEL_JOB in labels else ""
     changes = [parse_time(one.get("lastTransitionTime")) for one in mappings(status, "conditions")]
     return PodView(
         **{**known, "owner_uid": label(meta, LABEL_OWNER_UID)},
@@ -372,6 +381,8 @@ def parse_pod(obj: Mapping[str, Any]) -> PodView:
         changed=max((one for one in changes if one), default=None),
         front=parse_container(status, "containerStatuses", CONTAINER_FRONT),
         ip=str(status.get("podIP", "")),
+        job=job,
+        stages=parse_containers(status) if job else (),
     )
 
 

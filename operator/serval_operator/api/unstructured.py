@@ -21,6 +21,7 @@ from serval_operator.constants import (
     GROUP,
     LABEL_KIND,
     LABEL_NAME,
+    LABEL_OWNER_NAME,
 )
 
 
@@ -58,8 +59,12 @@ def place_of(meta: Mapping[str, Any]) -> Place:
 
 
 def labelled_owner(meta: Mapping[str, Any]) -> Key | None:
-    """Key of the custom resource that the labels of an object name; None if they name none of ours."""
-    kind, name = label(meta, LABEL_KIND), label(meta, LABEL_NAME)
+    """Key of the custom resource that the labels of an object name; None if they name none of ours.
+
+    Pods of Jobs have another label for the name than pods that serve.
+    """
+    kind = label(meta, LABEL_KIND)
+    name = label(meta, LABEL_NAME) or label(meta, LABEL_OWNER_NAME)
     if not kind or not name:
         return None
     return Key(sys.intern(kind), sys.intern(str(meta.get("namespace", ""))), sys.intern(name))

@@ -9,16 +9,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Protocol
 
 from serval_contract.ports import PORT_HTTP
 from serval_operator.api.naming import Key
 from serval_operator.api.snapshots import PodView
 from serval_operator.pods.device_report import Answer, read_report
+from serval_operator.pods.pod_tasks import Asked, PodTasks
 
-TOGETHER = 16
-"""Pods that are asked at the same time: after a restart there may be thousands."""
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 600.0
 """Bounds, in seconds, of the pause after a pod did not answer. It doubles with each attempt."""
@@ -29,21 +27,6 @@ class Prober(Protocol):
 
     async def metrics(self, ip: str, port: int) -> str | None:
         """The page; None where there is none in time. It never fails and never takes longer than a second."""
-
-
-@dataclass(slots=True)
-class _Asked:
-    """A pod that is asked.
-
-    Parameters
-    ----------
-    run:
-        Number of the server's restarts: a server that began anew may run on something else.
-    """
-
-    run: int
-    answer: Answer
-    task: asyncio.Task[None]
 
 
 class Devices:
@@ -64,8 +47,7 @@ class Devices:
         self._prober = prober
         self._wake = wake
         self._sleep = sleep
-        self._slots = asyncio.Semaphore(TOGETHER)
-        self._asked: dict[Key, dict[str, _Asked]] = {}
+        self._tasks = PodTasks(Answer, self._ask)
 
     def answers(self, key: Key, pods: Sequence[PodView]) -> dict[str, Answer]:
         """What is known of pods, by uid; those that are ready and new are asked from now on.
@@ -76,34 +58,19 @@ class Devices:
             Pods of a custom resource that hold a device and whose server reports what it runs on. All others
             of it are forgotten.
         """
-        before = self._asked.pop(key, {})
-        now = {}
-        for pod in pods:
-            run = pod.server.restarts if pod.server else 0
-            known = before.get(pod.uid)
-            if known and known.run == run:
-                now[pod.uid] = before.pop(pod.uid)
-            elif pod.ready:
-                now[pod.uid] = self._start(key, pod, run)
-        for left in before.values():
-            left.task.cancel()
-        if now:
-            self._asked[key] = now
-        return {uid: one.answer for uid, one in now.items()}
-
-    def _start(self, key: Key, pod: PodView, run: int) -> _Asked:
-        answer = Answer()
-        return _Asked(run, answer, asyncio.create_task(self._ask(key, pod, answer), name=f"ask {pod.name}"))
+        return self._tasks.follow(
+            key, [Asked(pod, pod.server.restarts if pod.server else 0, pod.ready) for pod in pods]
+        )
 
     def forget(self, key: Key) -> None:
         """Forget a custom resource that is gone."""
         self.answers(key, ())
 
-    async def _ask(self, key: Key, pod: PodView, answer: Answer) -> None:
+    async def _ask(self, key: Key, asked: Asked, answer: Answer) -> None:
         pause = FIRST_PAUSE
         while True:
-            async with self._slots:
-                page = await self._prober.metrics(pod.ip, PORT_HTTP)
+            async with self._tasks.slots:
+                page = await self._prober.metrics(asked.pod.ip, PORT_HTTP)
             news = page is not None or not answer.asked
             answer.asked = True
             answer.report = read_report(page) if page is not None else None

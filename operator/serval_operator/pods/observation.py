@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 
+from serval_operator.api.job_snapshots import JobView
 from serval_operator.api.resources import DEPLOYMENTS, Resource
 from serval_operator.api.snapshots import (
     ChildView,
@@ -27,7 +28,7 @@ class Observed:
     children:
         By kind and name: those that belong to it, and whatever else has its name.
     pods:
-        All pods of it, of every revision, those being deleted included.
+        All pods of it but those of Jobs, of every revision, those being deleted included.
     warnings:
         Warning events by pod uid, for pods whose status is silent.
     now:
@@ -37,6 +38,10 @@ class Observed:
         now, free for its successor.
     revisions:
         Its kept revisions, in no order.
+    jobs:
+        Its Jobs, in no order.
+    job_pods:
+        Pods of its Jobs, those of deleted Jobs included, in no order.
     """
 
     model: OwnerView
@@ -46,6 +51,8 @@ class Observed:
     warnings: Mapping[str, Sequence[PodWarning]] = field(default_factory=dict)
     making_room: bool = False
     revisions: Sequence[RevisionView] = ()
+    jobs: Sequence[JobView] = ()
+    job_pods: Sequence[PodView] = ()
     _verdicts: dict[str, Verdict] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property

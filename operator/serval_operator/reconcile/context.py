@@ -13,6 +13,7 @@ from serval_operator.api.naming import Key
 from serval_operator.api.snapshots import PodView
 from serval_operator.cluster.capacity import Supply
 from serval_operator.config import Configuration
+from serval_operator.jobs.progress_poller import PageReader
 from serval_operator.pods.device_prober import Prober
 from serval_operator.pods.event_reader import EventReader
 from serval_operator.runtime.cache import Cache
@@ -29,6 +30,10 @@ class Meter(Protocol):
 
     def pod_ready(self, kind: str, seconds_by_phase: dict[str, float]) -> None:
         """A pod of an object of a kind became ready."""
+
+
+class PodReader(Prober, PageReader, Protocol):
+    """Reads pages of pods."""
 
 
 class Supplier(Protocol):
@@ -65,7 +70,7 @@ class Context:
     recorder: Recorder
     supplier: Supplier
     events: EventReader
-    prober: Prober
+    prober: PodReader
     references: References
     now: Callable[[], datetime]
     clock: Callable[[], float]

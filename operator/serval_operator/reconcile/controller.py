@@ -15,6 +15,7 @@ from serval_operator.api.judgement import Judgement
 from serval_operator.api.naming import Key
 from serval_operator.api.snapshots import OwnerView, PodView
 from serval_operator.constants import READY
+from serval_operator.jobs.progress_poller import ProgressPoller
 from serval_operator.pods.device_prober import Devices
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.startup_latency import phases
@@ -51,6 +52,7 @@ class KindController:
         self._planner = Planner(kind.plan, context.api, context.supplier)
         self._actor = Actor(kind, context.api, context.cache)
         self._devices = Devices(context.prober, context.wake, context.sleep)
+        self._progress = ProgressPoller(context.prober, context.wake, context.sleep, context.clock)
         self._publisher = Publisher(
             context.api, kind.resource, context.cache, context.recorder, context.clock
         )
@@ -75,6 +77,7 @@ class KindController:
         plan = await self._planner.plan(self._situation(observed))
         outcome = self._told(key, await self._actor.act(plan, observed))
         outcome = replace(outcome, devices=self._devices.answers(key, plan.asks))
+        self._progress.poll(key, plan.polls)
         if outcome.sent:
             observed = self._gatherer.observe(owner, warnings)
         judgement = plan.judge(observed, outcome)
@@ -90,6 +93,7 @@ class KindController:
         self._gatherer.forget(key)
         self._actor.forget(key)
         self._devices.forget(key)
+        self._progress.forget(key)
         self._publisher.forget(key)
         self._context.references.update(key, ())
         self._failures.pop(key, None)
@@ -127,6 +131,7 @@ class KindController:
             configuration=context.configuration,
             nodes=context.cache.nodes(),
             referenced={key: context.cache.owner(key) for key in named},
+            pages=self._progress.pages(owner.key),
             crowd=len(self.waiting),
             hide_foreign=context.hide_foreign,
         )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from serval_contract.progress import Progress
 from serval_operator.api.actions import Creation, Deletion, Patch
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.judgement import Judgement
@@ -14,6 +15,7 @@ from serval_operator.api.resources import Children, Resource
 from serval_operator.api.snapshots import OwnerView, PodView
 from serval_operator.cluster.questions import Answers
 from serval_operator.config import Configuration
+from serval_operator.jobs.plan import ToPoll
 from serval_operator.pods.device_report import Answer
 from serval_operator.pods.observation import Observed
 from serval_operator.reconcile.together import Failed
@@ -29,6 +31,8 @@ class Situation:
         All nodes; none where they are not watched.
     referenced:
         The custom resources that this one names; None for one that does not exist.
+    pages:
+        Progress pages of its running Jobs, by uid of the pod.
     crowd:
         How many custom resources wait for a place on a node.
     hide_foreign:
@@ -40,6 +44,7 @@ class Situation:
     nodes: Sequence[NodeView] = ()
     referenced: Mapping[Key, OwnerView | None] = field(default_factory=dict)
     answers: Answers = field(default_factory=Answers)
+    pages: Mapping[str, Progress] = field(default_factory=dict)
     crowd: int = 0
     hide_foreign: bool = False
 
@@ -91,6 +96,8 @@ class Plan:
         Why the plan is not what the spec asks for. It is planned again after a pause.
     asks:
         Pods that are asked what their model runs on.
+    polls:
+        Pods of Jobs whose progress pages are polled.
     """
 
     judge: Callable[[Observed, Outcome], Judgement]
@@ -100,3 +107,4 @@ class Plan:
     deletions: tuple[Deletion, ...] = ()
     blocked: Blocked | None = None
     asks: tuple[PodView, ...] = ()
+    polls: tuple[ToPoll, ...] = ()

@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from serval_operator.api.cache_entry import CachedOwner, Finished, cache_owner, never_finished
+from serval_operator.api.job_snapshots import parse_job
 from serval_operator.api.naming import Key, Place
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.resources import (
@@ -20,6 +21,7 @@ from serval_operator.api.resources import (
     CONTROLLER_REVISIONS,
     DEPLOYMENTS,
     DISRUPTION_BUDGETS,
+    JOBS,
     NODES,
     PODS,
     SERVICES,
@@ -47,6 +49,7 @@ CHILDREN: Mapping[Resource, Callable[[Mapping[str, Any]], Identity]] = {
     AUTOSCALERS: parse_autoscaler,
     DISRUPTION_BUDGETS: parse_disruption,
     PODS: parse_pod,
+    JOBS: parse_job,
 }
 """Kinds of objects that belong to custom resources, each with the snapshot that is kept of it."""
 

@@ -10,6 +10,7 @@ from serval_operator.api.naming import Key
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.resources import (
     CONTROLLER_REVISIONS,
+    JOBS,
     PODS,
     Resource,
 )
@@ -69,16 +70,17 @@ class Gatherer:
         """Freeze what the cache holds now."""
         key = model.key
         self._note_stopping(key)
+        pods = self._pods(model)
         return Observed(
             model=model,
             children={resource: self._children(resource, key) for resource in self._owns},
-            pods=tuple(sorted(self._pods(model), key=lambda pod: pod.name)),
+            pods=tuple(sorted((pod for pod in pods if not pod.job), key=lambda pod: pod.name)),
             now=self._now(),
             warnings=warnings,
             making_room=self._room_comes(key) is not None,
-            revisions=tuple(
-                one for one in self._seen.owned(CONTROLLER_REVISIONS, key) if one.owner_uid == model.uid
-            ),
+            revisions=self._own(CONTROLLER_REVISIONS, model),
+            jobs=self._own(JOBS, model),
+            job_pods=tuple(pod for pod in pods if pod.job),
         )
 
     def _children(self, resource: Resource, key: Key) -> dict[str, ChildView]:
@@ -87,9 +89,13 @@ class Gatherer:
         found = (*self._seen.owned(resource, key), *([named] if named else []))
         return {one.name: one for one in found if isinstance(one, ChildView)}
 
-    def _pods(self, model: OwnerView) -> list[PodView]:
-        """Pods of this very object: those of a deleted predecessor of its name say nothing about it."""
-        return [pod for pod in self._seen.owned(PODS, model.key) if pod.owner_uid == model.uid]
+    def _pods(self, model: OwnerView) -> tuple[PodView, ...]:
+        """Pods of this object, those of Jobs included."""
+        return self._own(PODS, model)
+
+    def _own(self, resource: Resource, model: OwnerView) -> tuple[Any, ...]:
+        """Objects of this very owner: those of a deleted predecessor of its name say nothing about it."""
+        return tuple(one for one in self._seen.owned(resource, model.key) if one.owner_uid == model.uid)
 
     async def warnings(self, model: OwnerView) -> tuple[Warnings, float | None]:
         """Warning events of silent pods, and the seconds after which to look again (None: no need)."""

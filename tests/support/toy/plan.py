@@ -102,9 +102,7 @@ def _played(decision: JobsDecision) -> Condition:
     return Condition(PLAYED, "False", verdict.reason, verdict.message)
 
 
-def _ready(
-    spec: ToySpec, blocked: Blocked | None, waits: str, played: Condition, watching: int
-) -> Condition:
+def _ready(spec: ToySpec, blocked: Blocked | None, waits: str, played: Condition, watching: int) -> Condition:
     if blocked:
         return Condition(READY, "False", blocked.reason, blocked.message)
     if waits and played.status != "True":

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from serval_operator.api.blocks.conditions import Condition, conditions
-from serval_operator.api.schema import MAX_EXACT, MAX_INT64, Block, Flag, Items, Nested, Text, Whole, Words
+from serval_operator.api.schema import MAX_EXACT, MAX_INT64, Block, Flag, Items, Nested, Text, Whole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from serval_operator.api.cache_entry import cache_owner
 from serval_operator.api.facts import parse_facts
+from serval_operator.api.job_snapshots import FAILED, JobCondition, parse_job
 from serval_operator.api.naming import Key, digest
 from serval_operator.api.snapshots import (
     ChildView,
@@ -44,6 +45,7 @@ PARSERS: tuple[Callable[[Mapping[str, Any]], Any], ...] = (
     parse_revision,
     parse_pod,
     parse_pod_warning,
+    parse_job,
 )
 KNOWN_FIELDS = [
     "metadata", "spec", "status", "labels", "annotations", "ownerReferences", "managedFields", "conditions",
@@ -53,10 +55,12 @@ KNOWN_FIELDS = [
     "restartCount", "startedAt", "finishedAt", "started", "ready", "involvedObject", "series", "eventTime",
     "lastTimestamp", "serval.dev/kind", "serval.dev/owner-uid", "serval.dev/name", "serval.dev/revision",
     "phase", "nodeName", "facts", "data", "template", "revision", "strategy", "rollingUpdate", "maxSurge",
-    "replicas",
+    "replicas", "serval.dev/owner-name", "serval.dev/job", "serval.dev/attempt", "suspend", "active",
+    "startTime", "batch.kubernetes.io/job-name",
 ]  # fmt: skip
 KNOWN_TEXTS = [
     "True", "False", "fetch", "server", "ReplicaFailure", "PodScheduled", "Ready", "Unschedulable", "status",
+    "Complete", "7", "\u00b2",
     "2026-01-02T03:04:05Z", "2026-01-02", "2026-13-45T00:00:00Z", "0001-01-01T00:00:00+23:59",
 ]  # fmt: skip
 SCALARS = (
@@ -474,3 +478,89 @@ class TestPodWarning:
     def test_of_newer_recorders(self, fields_: dict[str, Any]) -> None:
         obj = {**gen.warning("FailedMount", "no", seen=None), **fields_}
         assert parse_pod_warning(obj).last_seen == gen.moment(9)
+
+
+def job(**status: Any) -> gen.Object:
+    """A Job of ours."""
+    labels = {"serval.dev/job": "convert", "serval.dev/inputs": "0123456789", "serval.dev/attempt": "2"}
+    return {
+        "metadata": {
+            "name": "digits-convert",
+            "namespace": gen.NAMESPACE,
+            "labels": labels,
+            "ownerReferences": [gen.owner_reference(gen.MODEL, gen.MODEL_UID)],
+        },
+        "spec": {"suspend": True},
+        "status": status,
+    }
+
+
+class TestJob:
+    def test_is_known_by_its_labels(self) -> None:
+        view = parse_job(job(active=1, startTime=gen.stamp(5)))
+        assert (view.owner, view.owner_uid) == (KEY, gen.MODEL_UID)
+        assert (view.job, view.inputs, view.attempt) == ("convert", "0123456789", 2)
+        assert (view.suspended, view.active, view.started) == (True, 1, gen.moment(5))
+        assert not view.finished
+
+    @pytest.mark.parametrize(
+        ("kind", "status", "finished"),
+        [
+            ("Complete", "True", True),
+            ("Failed", "True", True),
+            ("Failed", "False", False),
+            ("FailureTarget", "True", False),
+            ("Suspended", "True", False),
+        ],
+    )
+    def test_is_finished_by_two_conditions(self, kind: str, status: str, finished: bool) -> None:
+        assert parse_job(job(conditions=[{"type": kind, "status": status}])).finished is finished
+
+    def test_keeps_the_conditions_that_matter(self) -> None:
+        failed = {"type": "Failed", "status": "True", "reason": "DeadlineExceeded", "message": "too long"}
+        view = parse_job(
+            job(
+                conditions=[
+                    {"type": "SuccessCriteriaMet", "status": "True"},
+                    {**failed, "lastTransitionTime": gen.stamp(9)},
+                ]
+            )
+        )
+        assert view.conditions == (JobCondition("Failed", "DeadlineExceeded", "too long", gen.moment(9)),)
+        assert view.condition(FAILED) == view.conditions[0]
+        assert view.condition("Complete") is None
+
+    @pytest.mark.parametrize("text", ["", "x", "-1", "1234", "\u00b2", "\u0663"])
+    def test_an_attempt_that_is_no_small_number(self, text: str) -> None:
+        obj = job()
+        obj["metadata"]["labels"]["serval.dev/attempt"] = text
+        assert parse_job(obj).attempt == 0
+
+
+class TestPodOfAJob:
+    @staticmethod
+    def pod(**changes: str) -> gen.Object:
+        obj = gen.pod("digits-1", gen.ready())
+        labels = obj["metadata"]["labels"]
+        labels["serval.dev/owner-name"] = labels.pop("serval.dev/name")
+        labels |= {"serval.dev/job": "convert", "batch.kubernetes.io/job-name": "digits-convert", **changes}
+        return obj
+
+    def test_keeps_all_containers_in_their_order(self) -> None:
+        obj = self.pod()
+        obj["status"]["initContainerStatuses"].append({"name": "more"})
+        view = parse_pod(obj)
+        assert (view.owner, view.job) == (KEY, "digits-convert")
+        assert [one.name for one in view.stages] == ["fetch", "more", "server"]
+
+    @pytest.mark.parametrize("missing", ["serval.dev/job", "serval.dev/kind", "batch.kubernetes.io/job-name"])
+    def test_needs_our_labels_and_those_of_the_job(self, missing: str) -> None:
+        obj = self.pod()
+        del obj["metadata"]["labels"][missing]
+        view = parse_pod(obj)
+        assert (view.job, view.stages) == ("", ())
+
+    def test_other_pods_keep_nothing_more(self) -> None:
+        view = parse_pod(gen.pod("digits-1", gen.ready()))
+        assert (view.owner, view.job) == (KEY, "")
+        assert view.stages == ()

@@ -10,13 +10,14 @@ from serval_operator.api.resources import (
     CONTROLLER_REVISIONS,
     DEPLOYMENTS,
     DISRUPTION_BUDGETS,
+    JOBS,
     MODEL_DEPLOYMENTS,
     NODES,
     PODS,
     SERVICES,
 )
 from serval_operator.constants import LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
-from serval_operator.runtime.cache import Cache, selector, watched
+from serval_operator.runtime.cache import CHILDREN, Cache, selector, watched
 from serval_operator.runtime.store import Store
 from support import gen
 from support.clock import FakeClock
@@ -291,3 +292,7 @@ def test_children_are_watched_by_our_label_only() -> None:
 
 def test_nodes_are_watched_where_that_is_allowed() -> None:
     assert set(watched(OWNERS, [PODS], nodes=True)) - set(watched(OWNERS, [PODS], nodes=False)) == {NODES}
+
+
+def test_kinds_of_children_that_no_kind_owns_are_not_watched() -> None:
+    assert set(CHILDREN) - set(WATCHED) == {JOBS}

@@ -11,6 +11,7 @@ import pytest
 from aiohttp import web
 
 from serval_contract.metrics import METRICS_PATH
+from serval_contract.progress import MAX_PAGE_BYTES, Progress, parse_progress
 from serval_operator.runtime import pod_metrics as prober
 from serval_operator.runtime.pod_metrics import MOST_BYTES, HttpProber
 
@@ -44,6 +45,31 @@ async def test_reads_the_page() -> None:
         assert await HttpProber().metrics(HOST, port) == "a 1\n"
     assert [(one.method, one.path) for one in seen] == [("GET", METRICS_PATH)]
     assert "Authorization" not in seen[0].headers
+
+
+async def test_reads_the_progress_page() -> None:
+    paths: list[str] = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        paths.append(request.path)
+        return web.Response(text=Progress(3, message="x" * 9).dump())
+
+    async with served(answer) as port:
+        page = await HttpProber().progress(HOST, port)
+    assert paths == ["/progress"]
+    assert page is not None
+    assert parse_progress(page) == Progress(3, message="x" * 9)
+
+
+async def test_a_progress_page_that_is_too_long_is_none() -> None:
+    async def answer(_request: web.BaseRequest) -> web.Response:
+        return web.Response(text='{"step": 3}' + " " * 100_000)
+
+    async with served(answer) as port:
+        page = await HttpProber().progress(HOST, port)
+    assert page is not None
+    assert len(page) == MAX_PAGE_BYTES + 1
+    assert parse_progress(page) is None
 
 
 @pytest.mark.parametrize("status", [204, 302, 401, 404, 500])

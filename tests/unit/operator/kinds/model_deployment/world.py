@@ -225,6 +225,10 @@ class World:
         self.probed.append((ip, port))
         return self.pages.get(ip)
 
+    async def progress(self, ip: str, port: int) -> str | None:
+        """Give no progress page: ModelDeployments have no Jobs."""
+        raise AssertionError(f"{ip}:{port}")
+
     async def pause(self, seconds: float) -> None:
         """Let no time pass, up to the first pause that is long."""
         self.pauses.append(seconds)
