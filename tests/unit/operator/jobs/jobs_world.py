@@ -17,14 +17,16 @@ from serval_operator.jobs.record import JobRecord, parse_records
 from support import gen
 
 STAGES = ("download", "convert")
+STRICT = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 TEMPLATE: Mapping[str, Any] = {
     "metadata": {"labels": {"team": "vision"}, "annotations": {"note": "x"}},
     "spec": {
         "initContainers": [
-            {"name": "download", "image": "fetch:1"},
-            {"name": "log", "image": "log:1", "restartPolicy": "Always"},
+            {"name": "download", "image": "fetch:1", "securityContext": STRICT},
+            {"name": "log", "image": "log:1", "restartPolicy": "Always", "securityContext": STRICT},
         ],
-        "containers": [{"name": "convert", "image": "convert:1"}],
+        "containers": [{"name": "convert", "image": "convert:1", "securityContext": STRICT}],
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "restartPolicy": "OnFailure",
         "automountServiceAccountToken": True,
     },
