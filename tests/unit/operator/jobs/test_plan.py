@@ -464,6 +464,11 @@ class TestFailure:
         pod = world.start(world.job())
         stages(pod, download=gen.waiting("ErrImagePull", "no such image"))
         world.reconcile()
+        gen.deleting(pod)
+        world.end(world.job(), "FailureTarget", "DeadlineExceeded")
+        before = world.record
+        assert nothing(world.reconcile())
+        assert world.record == before
         world.pods.clear()
         world.end(world.job(), "Failed", "DeadlineExceeded", "Job was active longer than specified deadline")
         world.reconcile()
