@@ -182,3 +182,15 @@ def stages(pod: gen.Object, **states: gen.Object) -> None:
 def failure(reason: str, message: str, *, permanent: bool = False) -> str:
     """Termination message of a stage that says why it failed."""
     return StageReport("convert", reason=reason, message=message, permanent=permanent).dump()
+
+
+def nothing(decision: JobsDecision) -> bool:
+    """Whether no request about a Job follows."""
+    return not (decision.creations or decision.patches or decision.deletions)
+
+
+def created(**changes: Any) -> World:
+    """A world whose first Job is created and recorded."""
+    world = World(**changes)
+    world.reconcile()
+    return world
