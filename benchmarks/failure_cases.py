@@ -42,9 +42,9 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
     "DeviceUnknown": "tests/integration/test_devices.py",
     "ModelTooLarge": "tests/integration/test_fetch_stores.py",
     "RequestFailed": "tests/unit/operator/kinds/model_deployment/test_lasting_faults.py",
-    "JobFailed": "tests/unit/operator/jobs/test_plan.py",
-    "JobResultLost": "tests/unit/operator/jobs/test_plan.py",
-    "JobDeadlineExceeded": "tests/unit/operator/jobs/test_plan.py",
+    "JobFailed": "tests/unit/operator/jobs/test_plan_failures.py",
+    "JobResultLost": "tests/unit/operator/jobs/test_plan_failures.py",
+    "JobDeadlineExceeded": "tests/unit/operator/jobs/test_plan_failures.py",
     "NamespaceTerminating": "tests/unit/operator/kinds/model_deployment/test_apply.py",
 }
 """Where the reasons are tested that have `not_provoked` in their row."""

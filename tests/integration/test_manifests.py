@@ -22,9 +22,9 @@ from support.plane import kubectl
 from support.wait import until
 from unit.operator.configuration import resolved
 
-GOLDENS = (
-    Path(__file__).parents[1] / "unit" / "operator" / "kinds" / "model_deployment" / "manifests" / "golden"
-)
+UNIT = Path(__file__).parents[1] / "unit" / "operator"
+GOLDENS = UNIT / "kinds" / "model_deployment" / "manifests" / "golden"
+JOB_GOLDENS = UNIT / "jobs" / "golden"
 RESTRICTED = {f"pod-security.kubernetes.io/{mode}": "restricted" for mode in ("enforce", "warn")}
 SCALED = {"autoscaling": {"maxReplicas": 4, "minReplicas": 3}, "resources": {"requests": {"cpu": "1"}}}
 
@@ -33,7 +33,8 @@ def goldens() -> list[Any]:
     """Every manifest that is kept as a golden."""
     return [
         pytest.param(manifest, id=f"{path.stem}-{number}")
-        for path in sorted(GOLDENS.glob("*.yaml"))
+        for folder in (GOLDENS, JOB_GOLDENS)
+        for path in sorted(folder.glob("*.yaml"))
         for number, manifest in enumerate(yaml.safe_load_all(path.read_text(encoding="utf-8")))
     ]
 

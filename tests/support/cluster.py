@@ -20,6 +20,7 @@ PLURALS = {
     "ReplicaSet": "replicasets",
     "Service": "services",
     "Pod": "pods",
+    "Job": "jobs",
     "Node": "nodes",
     "Namespace": "namespaces",
     "ConfigMap": "configmaps",
@@ -36,13 +37,13 @@ PLURALS = {
     "CustomResourceDefinition": "customresourcedefinitions",
     "Toy": "toys",
     "Note": "notes",
-    "Job": "jobs",
     "ValidatingWebhookConfiguration": "validatingwebhookconfigurations",
 }
 API_VERSIONS = {
     "ModelDeployment": "serval.dev/v1alpha1",
     "Deployment": "apps/v1",
     "DaemonSet": "apps/v1",
+    "Job": "batch/v1",
     "ReplicaSet": "apps/v1",
     "EndpointSlice": "discovery.k8s.io/v1",
     "ControllerRevision": "apps/v1",
@@ -51,7 +52,6 @@ API_VERSIONS = {
     "CustomResourceDefinition": "apiextensions.k8s.io/v1",
     "Toy": "serval.dev/v1alpha1",
     "Note": "serval.dev/v1alpha1",
-    "Job": "batch/v1",
     "ValidatingWebhookConfiguration": "admissionregistration.k8s.io/v1",
 }
 TIMEOUT = 10

@@ -14,7 +14,7 @@ from datetime import timedelta
 from serval_contract.progress import Progress
 from serval_operator.api.actions import Creation, Deletion, Patch
 from serval_operator.api.conditions import Blocked
-from serval_operator.api.job_snapshots import COMPLETE, FAILED, JobView
+from serval_operator.api.job_snapshots import COMPLETE, FAILED, FAILURE_TARGET, JobView
 from serval_operator.api.resources import JOBS
 from serval_operator.api.snapshots import PodView
 from serval_operator.api.text import scrub
@@ -260,7 +260,10 @@ def _in_the_way(case: _Case) -> str:
 
 def _unfinished(case: _Case, job: JobView) -> _Step:
     """A Job that may still run. All that is ever changed of it is `spec.suspend`."""
-    plan = case.plan
+    plan, stored = case.plan, case.stored
+    if job.condition(FAILURE_TARGET) and stored is not None and stored.attempt == job.attempt:
+        # Its pods are being stopped. What the record says of the time before may be the cause.
+        return _Step(stored)
     record = replace(case.record(job.attempt), started=job.started)
     change = Patch(JOBS, job, {"spec": {"suspend": plan.suspend}}) if job.suspended != plan.suspend else None
     if plan.suspend:

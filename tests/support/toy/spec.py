@@ -6,8 +6,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final
 
 from serval_operator.api.blocks.conditions import Condition, conditions
-from serval_operator.api.blocks.jobs import JOBS as JOBS_FIELD
-from serval_operator.api.blocks.jobs import JobStatus
+from serval_operator.api.blocks.jobs import STATUS_JOBS, JobStatus
 from serval_operator.api.blocks.scheduling import Scheduling
 from serval_operator.api.blocks.source import ModelSource
 from serval_operator.api.crd import Column, Crd
@@ -49,7 +48,7 @@ class ToyStatus(Block):
         int | None, Whole("Generation of the spec that this status describes.", -1, MAX_EXACT)
     ] = None
     watching: Annotated[int | None, Whole("Pods that watch.", 0, 10)] = None
-    jobs: Annotated[tuple[JobStatus, ...], JOBS_FIELD] = ()
+    jobs: Annotated[tuple[JobStatus, ...], STATUS_JOBS] = ()
     conditions: Annotated[
         tuple[Condition, ...],
         conditions("Ready, Allowed and Played; Reconciling and Stalled only while they are True."),

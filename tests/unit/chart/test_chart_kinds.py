@@ -51,7 +51,9 @@ def test_a_chosen_kind_brings_its_own_rights_and_no_others(two_kinds: Chart) -> 
         "toys": {"list", "watch"},
         "toys/status": {"patch"},
         "toys/finalizers": {"update"},
+        "deployments": EVERYTHING - {"delete"},
         "jobs": EVERYTHING,
+        "pods": {"list", "watch"},
         "events": {"list", "create"},
     }
     assert environment(manifests)["SERVAL_KINDS"] == "Toy"
@@ -71,7 +73,7 @@ def test_roles_in_namespaces_follow_the_kinds(two_kinds: Chart) -> None:
     manifests = two_kinds.render({"kinds": ["Toy"], "watchNamespaces": ["vision"]})
     (role,) = of_kind(manifests, "Role")
     assert "jobs" in verbs(role)
-    assert "deployments" not in verbs(role)
+    assert "services" not in verbs(role)
 
 
 def test_several_kinds_may_be_named(two_kinds: Chart) -> None:

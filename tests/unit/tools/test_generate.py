@@ -113,10 +113,16 @@ class TestKindOutsideOfTheRegistry:
             {"apiGroups": ["serval.dev"], "resources": ["toys/status"], "verbs": ["patch"]},
             {"apiGroups": ["serval.dev"], "resources": ["toys/finalizers"], "verbs": ["update"]},
             {
+                "apiGroups": ["apps"],
+                "resources": ["deployments"],
+                "verbs": ["get", "list", "watch", "create", "patch"],
+            },
+            {
                 "apiGroups": ["batch"],
                 "resources": ["jobs"],
                 "verbs": ["get", "list", "watch", "create", "patch", "delete"],
             },
+            {"apiGroups": [""], "resources": ["pods"], "verbs": ["list", "watch"]},
         ]
         kinds = yaml.safe_load((toy_root / "charts/serval/files/kinds.yaml").read_text())
         assert kinds == {"Toy": {"plural": "toys", "scale": False}}
@@ -124,7 +130,8 @@ class TestKindOutsideOfTheRegistry:
     def test_the_table_of_its_rights(self) -> None:
         text = generate.tables([*KINDS, TOY_KIND])["rights"]("Toy", "operator-autoscaler")
         jobs = "`jobs.batch` | get, list, watch, create, patch, delete | A Job plays the steps. |"
-        assert f"| {jobs}\n| `configmaps`, only `cluster-autoscaler-status` | get | " in text
+        assert f"| {jobs}\n" in text
+        assert "\n| `configmaps`, only `cluster-autoscaler-status` | get | " in text
         assert "| `toys.serval.dev/status` | patch | " in text
 
     def test_bounds_of_the_status_name_no_defaults(self) -> None:

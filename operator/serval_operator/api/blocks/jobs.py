@@ -69,7 +69,7 @@ class JobStatus(Block):
     ] = ()
 
 
-JOBS: Final = Items(
+STATUS_JOBS: Final = Items(
     "Jobs that must succeed first, each with its newest attempt.",
     Nested("One Job.", JobStatus),
     max_items=MAX_JOBS,

@@ -17,14 +17,16 @@ from serval_operator.pods.observation import Observed
 from support import gen
 
 STAGES = ("download", "convert")
+STRICT = {"allowPrivilegeEscalation": False, "capabilities": {"drop": ["ALL"]}}
 TEMPLATE: Mapping[str, Any] = {
     "metadata": {"labels": {"team": "vision"}, "annotations": {"note": "x"}},
     "spec": {
         "initContainers": [
-            {"name": "download", "image": "fetch:1"},
-            {"name": "log", "image": "log:1", "restartPolicy": "Always"},
+            {"name": "download", "image": "fetch:1", "securityContext": STRICT},
+            {"name": "log", "image": "log:1", "restartPolicy": "Always", "securityContext": STRICT},
         ],
-        "containers": [{"name": "convert", "image": "convert:1"}],
+        "containers": [{"name": "convert", "image": "convert:1", "securityContext": STRICT}],
+        "securityContext": {"runAsNonRoot": True, "seccompProfile": {"type": "RuntimeDefault"}},
         "restartPolicy": "OnFailure",
         "automountServiceAccountToken": True,
     },
@@ -180,3 +182,15 @@ def stages(pod: gen.Object, **states: gen.Object) -> None:
 def failure(reason: str, message: str, *, permanent: bool = False) -> str:
     """Termination message of a stage that says why it failed."""
     return StageReport("convert", reason=reason, message=message, permanent=permanent).dump()
+
+
+def nothing(decision: JobsDecision) -> bool:
+    """Whether no request about a Job follows."""
+    return not (decision.creations or decision.patches or decision.deletions)
+
+
+def created(**changes: Any) -> World:
+    """A world whose first Job is created and recorded."""
+    world = World(**changes)
+    world.reconcile()
+    return world

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serval_contract.stage_report import StageFile
-from serval_operator.api.blocks.jobs import JOB_PHASES, JOBS, MAX_JOBS, JobStatus
+from serval_operator.api.blocks.jobs import JOB_PHASES, MAX_JOBS, STATUS_JOBS, JobStatus
 from serval_operator.api.schema import Block, block_schema
 from serval_operator.jobs.record import JobRecord, parse_records
 from support import gen
@@ -37,7 +37,7 @@ FULL = JobRecord(
 class Status(Block):
     """The status of a kind with Jobs."""
 
-    jobs: Annotated[tuple[JobStatus, ...], JOBS] = ()
+    jobs: Annotated[tuple[JobStatus, ...], STATUS_JOBS] = ()
 
 
 @pytest.mark.parametrize("record", [FULL, JobRecord("a", "b")])

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 import pytest
 
 from serval_operator.api.naming import Key
 from serval_operator.api.resources import EVENTS, JOBS, MODEL_DEPLOYMENTS, PODS
 from serval_operator.api.snapshots import parse_owner
+from serval_operator.pods.event_reader import EventReader
 from serval_operator.pods.observation import Observed
 from serval_operator.runtime.cache import Cache
 from serval_operator.workload.gatherer import Gatherer
@@ -30,8 +33,12 @@ def cache() -> Cache:
     return Cache((MODEL_DEPLOYMENTS,))
 
 
+def now() -> datetime:
+    return gen.moment(60.0)
+
+
 def gatherer(cache: Cache, api: FakeKubeApi) -> Gatherer:
-    return Gatherer(api, cache, (), lambda: gen.moment(60.0))
+    return Gatherer(EventReader(api, now), cache, (), now)
 
 
 def observed(cache: Cache) -> Observed:
