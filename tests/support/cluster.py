@@ -34,6 +34,7 @@ PLURALS = {
     "HorizontalPodAutoscaler": "horizontalpodautoscalers",
     "PodDisruptionBudget": "poddisruptionbudgets",
     "CustomResourceDefinition": "customresourcedefinitions",
+    "Lease": "leases",
     "Toy": "toys",
 }
 API_VERSIONS = {
@@ -46,6 +47,7 @@ API_VERSIONS = {
     "HorizontalPodAutoscaler": "autoscaling/v2",
     "PodDisruptionBudget": "policy/v1",
     "CustomResourceDefinition": "apiextensions.k8s.io/v1",
+    "Lease": "coordination.k8s.io/v1",
     "Toy": "serval.dev/v1alpha1",
 }
 TIMEOUT = 10
