@@ -199,7 +199,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
   verbs: [get]
 {{- end }}
 
-{{- /* The Lease of several operators. Its name cannot be given where it is created. */ -}}
+{{- /* The Lease of the operator that works. RBAC cannot restrict a create by name. */ -}}
 {{- define "serval.leaseRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
@@ -244,13 +244,6 @@ subjects:
 {{- define "serval.seesCapacity" -}}
 {{- $asked := .Values.rbac.capacity }}
 {{- if or (eq $asked "always") (and (eq $asked "auto") (empty .Values.watchNamespaces)) -}}
-true
-{{- end }}
-{{- end }}
-
-{{- /* Not empty where one of several operators works and the others stand by. */ -}}
-{{- define "serval.elects" -}}
-{{- if gt (int .Values.operator.replicas) 1 -}}
 true
 {{- end }}
 {{- end }}
