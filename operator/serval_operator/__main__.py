@@ -5,11 +5,19 @@ Exit status: 0 after SIGTERM or SIGINT, 1 when a part failed, 2 when the configu
 
 from __future__ import annotations
 
+import os
+import signal
+
+if __name__ == "__main__":
+    # Before the other imports, which take a second: the kernel gives process 1 of a container no signal that
+    # it does not handle. Nothing has begun, so nothing has to be ended. The operator replaces these handlers.
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: os._exit(0))
+
 import argparse
 import asyncio
 import gc
 import logging
-import os
 import sys
 from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
@@ -49,7 +57,7 @@ async def serve(settings: Settings, configuration: Configuration) -> int:
 
 
 def main(arguments: Sequence[str] | None = None, env: Mapping[str, str] | None = None) -> int:
-    """Run the program; returns the exit status."""
+    """Run the program; returns the exit status where the operator did not run, else ends the process."""
     asked = _parser().parse_args(arguments)
     try:
         settings = Settings.from_environment(os.environ if env is None else env)
@@ -67,11 +75,11 @@ def main(arguments: Sequence[str] | None = None, env: Mapping[str, str] | None =
     status = runner.run(serve(settings, configuration))
     left = asyncio.all_tasks(runner.get_loop())
     if left:
-        # Closing the runner would wait for them without limit, and kopf's tasks may refuse to be cancelled.
         _log.error("did not end in time: %s", ", ".join(sorted(task.get_name() for task in left)))
-        os._exit(status)
-    runner.close()
-    return status
+    logging.shutdown()
+    # Closing the loop and the interpreter would wait without a limit: for tasks of kopf that refuse to be
+    # cancelled, and for threads, such as one that reads the credentials.
+    os._exit(status)
 
 
 def _parser() -> argparse.ArgumentParser:

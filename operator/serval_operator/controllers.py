@@ -86,7 +86,7 @@ class Work:
             api=client,
             cache=self.cache,
             meter=metrics,
-            recorder=EventRecorder(client, metrics),
+            recorder=EventRecorder(client, metrics, now=now),
             supplier=ClusterSupplier(client, self.cache, access, now, time.monotonic),
             events=EventReader(client, now),
             prober=HttpProber(),
@@ -116,7 +116,7 @@ class Work:
             metrics,
             interval=settings.relist_seconds,
         )
-        self._monitor = WatchMonitor(self._watched, namespaces, self._relister.gap)
+        self._monitor = WatchMonitor(self._watched, namespaces, self._relister.gap, prefix=connection.prefix)
         self._informer = Informer(
             connection,
             self.cache,

@@ -79,11 +79,11 @@ class Transient(KubeError):
 
 
 class Fenced(KubeError):
-    """Not sent: this process may not write, because the Lease is not its own any more."""
+    """Not sent, or cut off: this process may not write, because it does not certainly hold the Lease."""
 
     def __init__(self, message: str) -> None:
         super().__init__(0, "Fenced", message)
 
 
 class LeaseLost(ServalError):
-    """The Lease is another process's, or could not be renewed in time: this process must end."""
+    """Another process has the Lease, or had it meanwhile: this process must end."""

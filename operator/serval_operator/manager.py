@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import signal
 import socket
 import uuid
@@ -27,8 +28,10 @@ STOP, STANDBY, LEASE = "stop", "standby", "lease"
 """Names of the tasks that end by the wish to stop, by acquiring the Lease and by its loss."""
 FENCED_GRACE_SECONDS = 0.2
 """How long reconciles in flight may take without the Lease: they cannot write, and another one may work."""
-INFORMER_STOP_SECONDS = 8.0
-"""How long kopf may take to stop; it waits up to 2 seconds for each watch, side by side."""
+INFORMER_STOP_SECONDS = 4.0
+"""How long kopf may take to stop; it waits up to 2 seconds for each watch, side by side. The end in order
+takes at most the grace of reconciles, the release of the Lease, the end of the HTTP server and this: less
+than the 30 seconds that a pod is given by default."""
 
 _log = logging.getLogger("serval_operator")
 
@@ -55,7 +58,7 @@ class Operator:
             self.metrics,
             timeout=settings.request_timeout_seconds,
             in_flight=settings.requests_in_flight,
-            may_write=self._leads,
+            write_seconds=self._write_seconds,
             hear=self._clock.hear,
         )
         self._clients = [self._client]
@@ -172,7 +175,11 @@ class Operator:
 
     def _leads(self) -> bool:
         """Whether this operator may write."""
-        return self._elector is None or self._elector.held()
+        return self._write_seconds() > 0
+
+    def _write_seconds(self) -> float:
+        """How long a write may be under way from now on."""
+        return self._elector.write_seconds() if self._elector else math.inf
 
     def _hung(self) -> str | None:
         return self.work.hung() if self.work else None
@@ -183,6 +190,8 @@ class Operator:
     def _unready(self) -> str | None:
         if self._stop.is_set():
             return "stopping"
+        if self.work and self._elector and not self._leads():
+            return f"{self._elector} is not held {self._elector.trouble}".strip()
         if self.work:
             return self.work.unready()
         if self._leads():

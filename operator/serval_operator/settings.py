@@ -68,21 +68,22 @@ class Settings:
     """Who holds devices in other namespaces is not named to the users of this one, only counted."""
 
     lease_name: str = ""
-    """Name of the Lease that says which of several operators works. Empty: there is only one."""
+    """Name of the Lease without which no operator works; the chart always sets it. Empty for development
+    outside a cluster: then nothing prevents two operators from working against each other."""
 
     lease_namespace: str = ""
     """Namespace of the Lease; the operators' own."""
 
     lease_seconds: int = 15
-    """How long the Lease of an operator that died stands. It is renewed five times in that time, and an
-    operator that could not renew it ends itself after two thirds."""
+    """How long the Lease of an operator that died stands. It is renewed five times in that time. An operator
+    that could not renew it for two thirds of it writes nothing until it can, and ends if another has it."""
 
     start_seconds: float = 120.0
     """Limit of the first listing. Covers an API server, roles or a CRD that come a little later."""
 
     stop_grace_seconds: float = 20.0
-    """How long reconciles in flight may take once the process is told to stop: less than the 30 that a pod
-    is given by default."""
+    """How long reconciles in flight may take after SIGTERM. The rest of the end takes up to 8 seconds, and a
+    pod is given 30 by default."""
 
     log_level: str = "info"
     """Least level that is logged: debug, info, warning or error."""

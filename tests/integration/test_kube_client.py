@@ -21,6 +21,7 @@ from serval_operator.runtime.client import KubeClient
 from serval_operator.runtime.event_recorder import EventRecorder
 from serval_operator.runtime.kube_api import Object
 from serval_operator.runtime.metrics import Metrics
+from serval_operator.runtime.server_clock import ServerClock
 from support.cluster import Cluster
 from support.models import model_deployment
 
@@ -206,10 +207,10 @@ async def test_a_service_account_as_in_a_pod(
 
 async def test_an_event_is_accepted_and_shown(client: KubeClient, cluster: Cluster, namespace: str) -> None:
     model = parse_owner(cluster.create(model_deployment("resnet", namespace)))
-    metrics = Metrics()
-    recorder = EventRecorder(client, metrics)
+    metrics, now = Metrics(), ServerClock().now
+    recorder = EventRecorder(client, metrics, now=now)
     await recorder.event(model, "Warning", "CrashLoop", "x" * 5000)
-    await EventRecorder(client, metrics).event(model, "Warning", "CrashLoop", "x" * 5000)
+    await EventRecorder(client, metrics, now=now).event(model, "Warning", "CrashLoop", "x" * 5000)
     posted = cluster.list("Event", namespace, fields=f"involvedObject.uid={model.uid}")
     assert [(one["type"], one["reason"], len(one["message"])) for one in posted] == [
         ("Warning", "CrashLoop", 1024)

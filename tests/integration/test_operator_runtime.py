@@ -16,7 +16,7 @@ import pytest
 import yaml
 
 from serval_lab import Lab, control_plane
-from support import plane
+from support import chart, plane
 from support.chart import operator_kubeconfig
 from support.cluster import Cluster
 from support.models import model_deployment
@@ -26,6 +26,12 @@ from support.wait import until
 Factory = Callable[..., OperatorProcess]
 NAMESPACE = "default"
 APISERVER = "kube-apiserver"
+ELECTION = {
+    "SERVAL_LEASE_NAME": "serval-operator",
+    "SERVAL_LEASE_NAMESPACE": chart.NAMESPACE,
+    "SERVAL_LEASE_SECONDS": "5",
+}
+"""The chart's Lease, with the shortest time that may be configured."""
 
 
 @pytest.fixture(scope="module")
@@ -138,13 +144,15 @@ def metric(process: OperatorProcess, name: str) -> float:
 
 
 def test_it_goes_on_when_the_api_server_comes_back(own_plane: Lab, ours: Cluster, start: Factory) -> None:
-    process = start()
+    """Also where the API server is away for longer than the Lease lasts."""
+    process = start(**ELECTION)
     pid = process.pid
     create(ours, "before")
     has_children(ours, "before")
     for number in range(2):
         kill_apiserver(own_plane)
-        assert process.ready(), "an API server that is away makes no operator unready"
+        assert process.ready(), "an API server that is away for a moment makes no operator unready"
+        until("the Lease to be over", lambda: metric(process, "leader") == 0)
         start_apiserver(own_plane)
         create(ours, f"after-{number}")
         has_children(ours, f"after-{number}")

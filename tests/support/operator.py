@@ -72,12 +72,21 @@ class OperatorProcess:
         Where its configuration and log go.
     module:
         What runs: the operator, or one with kinds of tests.
+    first:
+        Run it as process 1 of its own PID namespace, as in a container. The kernel gives that process no
+        signal that it does not handle. Needs root.
     environment:
         Settings beside the usual ones.
     """
 
     def __init__(
-        self, kubeconfig: Path, folder: Path, *, module: str = "serval_operator", **environment: str
+        self,
+        kubeconfig: Path,
+        folder: Path,
+        *,
+        module: str = "serval_operator",
+        first: bool = False,
+        **environment: str,
     ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self.log = folder / "operator.log"
@@ -94,19 +103,33 @@ class OperatorProcess:
             "SERVAL_LOG_FORMAT": "text",
             **environment,
         }
+        self._first = ["unshare", "--pid", "--fork", "--kill-child"] if first else []
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
     def pid(self) -> int:
         """Process id of the run."""
         assert self._process is not None, "not started"
-        return self._process.pid
+        return int(self._children()[0]) if self._first else self._process.pid
+
+    def handles(self, number: signal.Signals) -> bool:
+        """Whether it has a handler for a signal."""
+        if self._first and not self._children():
+            return False
+        lines = Path(f"/proc/{self.pid}/status").read_text().splitlines()
+        (caught,) = (line.split()[1] for line in lines if line.startswith("SigCgt:"))
+        return bool(int(caught, 16) >> (number - 1) & 1)
+
+    def _children(self) -> list[str]:
+        assert self._process is not None, "not started"
+        pid = self._process.pid
+        return Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
 
     def start(self, *, wait: bool = True, limit: float = 30.0) -> OperatorProcess:
         """Start it; with ``wait``, return once it says that it is ready, within ``limit`` seconds."""
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(  # noqa: S603 - a module of ours
-                [sys.executable, "-m", self._module],
+            self._process = subprocess.Popen(  # noqa: S603 - our own program
+                [*self._first, sys.executable, "-m", self._module],
                 env=self._environment,
                 stdout=log,
                 stderr=log,
@@ -142,13 +165,16 @@ class OperatorProcess:
             self._process.send_signal(signal.SIGKILL)
             self._process.wait(timeout=STOP_LIMIT)
 
-    def wait(self) -> int:
-        """Wait until it ends by itself; returns the exit code."""
+    def wait(self, limit: float = STOP_LIMIT) -> int:
+        """Wait until it ends; returns the exit code."""
         assert self._process is not None
-        return self._process.wait(timeout=STOP_LIMIT)
+        return self._process.wait(timeout=limit)
 
     def stop(self) -> int:
         """Ask it to stop, as a kubelet does; returns the exit code."""
-        assert self._process is not None
-        self._process.send_signal(signal.SIGTERM)
-        return self._process.wait(timeout=STOP_LIMIT)
+        self.tell_to_stop()
+        return self.wait()
+
+    def tell_to_stop(self) -> None:
+        """Send what a kubelet sends, and do not wait."""
+        os.kill(self.pid, signal.SIGTERM)

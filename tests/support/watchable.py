@@ -34,6 +34,8 @@ class Watchable:
         Codes to answer the next requests with, one each.
     allowed:
         Whether it says yes to those who ask what they may.
+    prefix:
+        Path that all its paths begin with, as behind a proxy; requests for others are refused.
     """
 
     api: FakeKubeApi
@@ -43,6 +45,7 @@ class Watchable:
     refuse: list[int] = field(default_factory=list)
     allowed: bool = True
     deaf: bool = False
+    prefix: str = ""
     _watches: list[tuple[Resource, asyncio.Queue[dict[str, Any] | None]]] = field(default_factory=list)
 
     def tell(self, resource: Resource, kind: str, obj: dict[str, Any]) -> None:
@@ -72,7 +75,7 @@ class Watchable:
 
     async def answer(self, request: web.Request) -> web.StreamResponse:
         """Answer a request."""
-        path = request.path
+        path = request.path.removeprefix(self.prefix)
         if found := self._discovery(path):
             return web.json_response(found)
         self.requests.append((request.method, path, dict(request.query)))
@@ -151,15 +154,15 @@ def _named(version: str, group: str) -> dict[str, Any]:
 
 
 @asynccontextmanager
-async def watchable(resources: Sequence[Resource]) -> AsyncIterator[Watchable]:
+async def watchable(resources: Sequence[Resource], prefix: str = "") -> AsyncIterator[Watchable]:
     """Run one, on an empty cluster."""
-    served = Watchable(FakeKubeApi(), resources)
+    served = Watchable(FakeKubeApi(), resources, prefix=prefix)
     served.api.on_event = served.tell
     application = web.Application()
-    application.router.add_route("*", "/{path:.*}", served.answer)
+    application.router.add_route("*", f"{prefix}/{{path:.*}}", served.answer)
     server = TestServer(application, host="127.0.0.1")
     await server.start_server()
-    served.url = str(server.make_url("")).rstrip("/")
+    served.url = str(server.make_url(prefix)).rstrip("/")
     try:
         yield served
     finally:

@@ -161,7 +161,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- .Files.Get "files/rbac/operator-autoscaler.yaml" }}
 {{- end }}
 
-{{- /* The Lease of several operators. */ -}}
+{{- /* The Lease of the operator that works. */ -}}
 {{- define "serval.leaseRules" -}}
 {{- .Files.Get "files/rbac/operator-lease.yaml" | replace "$(SERVAL_LEASE_NAME)" (include "serval.operatorName" .) }}
 {{- end }}
@@ -200,13 +200,6 @@ subjects:
 {{- define "serval.seesCapacity" -}}
 {{- $asked := .Values.rbac.capacity }}
 {{- if or (eq $asked "always") (and (eq $asked "auto") (empty .Values.watchNamespaces)) -}}
-true
-{{- end }}
-{{- end }}
-
-{{- /* Not empty where one of several operators works and the others stand by. */ -}}
-{{- define "serval.elects" -}}
-{{- if gt (int .Values.operator.replicas) 1 -}}
 true
 {{- end }}
 {{- end }}

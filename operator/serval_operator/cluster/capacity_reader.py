@@ -25,6 +25,7 @@ from serval_operator.errors import Forbidden, KubeError
 from serval_operator.runtime.access_review import Access
 from serval_operator.runtime.kube_api import KubeApi, Object
 from serval_operator.runtime.lister import Lister
+from serval_operator.runtime.single_flight import SingleFlight
 
 HOLDS_KEPT = 3.0
 """Seconds for which a count of devices in use is valid. Models that start together share one count."""
@@ -71,14 +72,14 @@ class Kept(Generic[_T]):
     """
 
     def __init__(self, ask: Callable[[], Awaitable[_T]], seconds: float, clock: Callable[[], float]) -> None:
-        self._ask = ask
         self._seconds = seconds
         self._clock = clock
-        self._lock = asyncio.Lock()
         self._known: tuple[float, _T] | None = None
+        self._requests = SingleFlight(self._send, clock)
+        self._ask = ask
 
     async def get(self, *, fresh: bool = False) -> _T:
-        """Return the value. If a request fails, the next waiting caller sends another one.
+        """Return the value. A request that fails fails for all callers that wait for it.
 
         Parameters
         ----------
@@ -86,11 +87,15 @@ class Kept(Generic[_T]):
             Whether the value must be requested after this call.
         """
         least = self._clock() if fresh else self._clock() - self._seconds
-        async with self._lock:
-            if self._known is None or self._known[0] < least:
-                asked = self._clock()
-                self._known = (asked, await self._ask())
+        if self._known is not None and self._known[0] >= least:
             return self._known[1]
+        return await self._requests.get(least)
+
+    async def _send(self) -> _T:
+        sent = self._clock()
+        value = await self._ask()
+        self._known = (sent, value)
+        return value
 
 
 class ClusterSupplier:

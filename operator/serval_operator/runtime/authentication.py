@@ -1,12 +1,13 @@
-"""Who we are and where the API server is: read by the official client, used with aiohttp.
+"""The API server's address and the operator's credentials: read by the official client, used with aiohttp.
 
-The official client knows service accounts, kubeconfigs, exec plugins and how each renews its token. What it
-found is turned into a TLS context, and into a header that is renewed as the official client says.
+The official client knows service accounts, kubeconfigs, exec plugins and how each renews its token. This
+module turns them into a TLS context, and into a header that is renewed as the official client says.
 """
 
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import socket
 import ssl
@@ -23,19 +24,23 @@ import yaml
 from kubernetes.client import Configuration
 from kubernetes.config import ConfigException, load_kube_config
 from kubernetes.config.incluster_config import InClusterConfigLoader
+from yarl import URL
 
 from serval_operator.errors import ConfigurationError
+from serval_operator.runtime.single_flight import SingleFlight
 
 SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 SERVICE_HOST = "KUBERNETES_SERVICE_HOST"
 TOKEN_SECONDS = 30.0
 """How long a header is used before the official client is asked again. It reads a service account's token
 anew each minute; the kubelet renews the file long before the token ends."""
+READ_SECONDS = 30.0
+"""Limit of one read of the credentials. An exec plugin has no limit by itself."""
 CONNECT_SECONDS = 10.0
 QUIET_SECONDS, PROBE_SECONDS, PROBES = 20, 10, 3
-"""After so many silent seconds the other side of a connection is asked whether it is there, so often and with
-such pauses. The system does that by itself, and no request is sent for it: a network that was cut breaks a
-watch in 50 seconds, and whatever stands in between does not take the connection for a forgotten one."""
+"""TCP keepalive: the silence in seconds after which probes are sent, the pause between two, and their number.
+The system sends them without a request. A network that is cut breaks a watch in 50 seconds, and a firewall on
+the way does not regard the connection as unused."""
 BEARER = "BearerToken"
 USER_AGENT = "serval-operator"
 
@@ -46,7 +51,7 @@ class Credentials:
     Parameters
     ----------
     read:
-        Gives the header's value now, or None where a client certificate says who we are. It may block.
+        Gives the header's value now, or None if a client certificate is used. It may block.
     renewable:
         False if ``read`` always gives the same.
     """
@@ -63,16 +68,18 @@ class Credentials:
         self._clock = clock
         self._header: str | None = None
         self._until = -1.0
-        self._lock = asyncio.Lock()
+        self._reads = SingleFlight(self._renew, clock)
 
     async def header(self) -> str | None:
-        """Value of the header; None if there is none."""
+        """Value of the header; None if there is none.
+
+        Raises
+        ------
+        aiohttp.ClientConnectionError
+            It cannot be read now. A request without it would be refused, so it counts as not sent.
+        """
         if self._clock() >= self._until:
-            async with self._lock:
-                if self._clock() >= self._until:
-                    # In a thread: an exec plugin is a program that may ask a server far away.
-                    self._header = await asyncio.to_thread(self._read)
-                    self._until = self._clock() + TOKEN_SECONDS if self._renewable else float("inf")
+            await self._reads.get(-math.inf)
         return self._header
 
     def refused(self) -> None:
@@ -80,10 +87,21 @@ class Credentials:
         if self._renewable:
             self._until = -1.0
 
+    async def _renew(self) -> None:
+        try:
+            # In a thread: an exec plugin is a program that may ask a server far away.
+            async with asyncio.timeout(READ_SECONDS):
+                self._header = await asyncio.to_thread(self._read)
+        except TimeoutError as error:
+            raise aiohttp.ClientConnectionError("the credentials could not be read in time") from error
+        except (ConfigException, yaml.YAMLError, OSError, ValueError, KeyError, TypeError) as error:
+            raise aiohttp.ClientConnectionError(f"the credentials cannot be read: {error}") from error
+        self._until = self._clock() + TOKEN_SECONDS if self._renewable else float("inf")
+
 
 @dataclass(frozen=True, slots=True)
 class Connection:
-    """An API server and who we are there.
+    """An API server, and the credentials for it.
 
     Parameters
     ----------
@@ -98,6 +116,14 @@ class Connection:
     credentials: Credentials
     proxy: str | None = None
 
+    @property
+    def prefix(self) -> str:
+        """Path of the server's URL, which is the start of the path of each request; empty in most clusters.
+
+        Rancher, for example, serves each cluster behind ``/k8s/clusters/<id>``.
+        """
+        return URL(self.server).path.rstrip("/")
+
     def session(
         self,
         *,
@@ -105,7 +131,7 @@ class Connection:
         traces: list[aiohttp.TraceConfig] | None = None,
         outer: Sequence[aiohttp.ClientMiddlewareType] = (),
     ) -> aiohttp.ClientSession:
-        """Open a new session; whoever asked for it closes it.
+        """Open a new session, which the caller closes.
 
         Parameters
         ----------
@@ -116,7 +142,7 @@ class Connection:
         """
         return aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections, ssl=self.tls, socket_factory=lively_socket),
-            # The API server stands next to us: packing its answers costs more than sending them.
+            # The API server is near: to compress its answers costs more than to send them.
             headers={"Accept-Encoding": "identity", "User-Agent": USER_AGENT},
             middlewares=(*outer, self._authorize),
             proxy=self.proxy,
@@ -137,7 +163,7 @@ class Connection:
 
 
 def lively_socket(address: aiohttp.AddrInfoType) -> socket.socket:
-    """A socket for an address, which notices when the other side is gone without a word."""
+    """Return a socket for an address, which notices that the other side is gone even if it closed nothing."""
     family, kind, protocol, _, _ = address
     made = socket.socket(family, kind, protocol)
     made.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
@@ -158,15 +184,15 @@ def load_connection(
     Parameters
     ----------
     kubeconfig:
-        Path of a kubeconfig. Empty means the pod's service account where there is one, else the official
-        client's default file.
+        Path of a kubeconfig. Empty means the pod's service account, or outside a pod the official client's
+        default file.
     env:
-        Environment that says where the API server of a pod is; the process's own by default.
+        Environment with the address of the API server of a pod; that of the process by default.
 
     Raises
     ------
     ConfigurationError
-        There is no cluster to be found, or its description cannot be used.
+        No cluster was found, or its description cannot be used.
     """
     env = os.environ if env is None else env
     found = Configuration()

@@ -7,9 +7,11 @@ gives the authentication (`auth.py`) and this carries the requests.
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any, Generic, Protocol, Self, TypeVar
 from urllib.parse import urlencode
@@ -20,8 +22,9 @@ from yarl import URL
 
 from serval_operator.api.resources import Resource
 from serval_operator.constants import FIELD_MANAGER
-from serval_operator.errors import Conflict, Fenced, Forbidden, Gone, Invalid, KubeError, Transient
+from serval_operator.errors import Conflict, Forbidden, Gone, Invalid, KubeError, Transient
 from serval_operator.runtime.authentication import CONNECT_SECONDS, Connection
+from serval_operator.runtime.fence import fenced
 from serval_operator.runtime.kube_api import Listing, Object
 
 APPLY = "application/apply-patch+yaml"
@@ -81,8 +84,8 @@ class KubeClient:
         Most requests at the same time. Waiting for a place does not count as time of the request.
     hear:
         Told the ``Date`` of each answer.
-    may_write:
-        Asked right before each request that could change something; where it says no, `Fenced` is raised.
+    write_seconds:
+        How long a request that could change something may be under way from now on; see `fence.fenced`.
     """
 
     def __init__(
@@ -92,7 +95,7 @@ class KubeClient:
         *,
         timeout: float = 30.0,
         in_flight: int = 32,
-        may_write: Callable[[], bool] = lambda: True,
+        write_seconds: Callable[[], float] = lambda: math.inf,
         hear: Callable[[str], None] = lambda _: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
@@ -101,7 +104,7 @@ class KubeClient:
         self._timeout = aiohttp.ClientTimeout(total=timeout, sock_connect=CONNECT_SECONDS)
         self._places = asyncio.Semaphore(in_flight)
         self._meter = meter
-        self._may_write = may_write
+        self._write_seconds = write_seconds
         self._hear = hear
         self._sleep = sleep
 
@@ -298,9 +301,9 @@ class KubeClient:
         KubeError
             As its subclasses say; never an error of the transport.
         """
-        async with self._places:
-            if method != "GET" and not self._may_write():
-                raise Fenced(f"{method} {target}: not sent, since this process must not write any more")
+        # Asked after the wait for a place. It covers what is still to come: credentials and connection.
+        fence = nullcontext() if method == "GET" else fenced(self._write_seconds, f"{method} {target}")
+        async with self._places, fence:
             started, code = time.perf_counter(), NO_ANSWER
             try:
                 async with self._session.request(

@@ -6,7 +6,7 @@ import hashlib
 import logging
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Protocol
 
 from serval_operator.api.conditions import format_time
@@ -38,10 +38,10 @@ class EventRecorder:
 
     Parameters
     ----------
+    now:
+        Aware time for the events' own times, by the API server's clock.
     clock:
         Monotonic seconds.
-    now:
-        Aware time for the events' own times.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class EventRecorder:
         api: KubeApi,
         meter: EventMeter,
         *,
+        now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,
-        now: Callable[[], datetime] = lambda: datetime.now(UTC),
     ) -> None:
         self._api = api
         self._meter = meter

@@ -1,8 +1,9 @@
 """Leader election: of several operators, the one that holds a Lease is active.
 
-Clocks of two machines are never compared, and setting a clock to another time does no harm. The holder gives
-up when the API server has not confirmed the Lease for a while; a standby takes over when the record has not
-changed for longer than that. Each measures with its own monotonic clock.
+Clocks of two machines are never compared, and setting a clock to another time does no harm. The holder writes
+nothing when the API server has not confirmed the Lease for a while; a standby takes over when the record has
+not changed for longer than that. Each measures with its own monotonic clock. A holder that no standby
+replaced meanwhile goes on when it has renewed the Lease: an API server that is away for long ends no process.
 """
 
 from __future__ import annotations
@@ -20,14 +21,18 @@ from serval_operator.errors import Conflict, KubeError, LeaseLost
 from serval_operator.runtime.kube_api import KubeApi, Object
 
 GIVE_UP = 2 / 3
-"""Part of the Lease's seconds after which a holder that cannot renew gives up. The rest covers requests that
-it sent last and that are still in transit."""
+"""Part of the Lease's seconds after which a holder that cannot renew begins no write."""
+CUT_OFF = 14 / 15
+"""Part of the Lease's seconds after which writes that are still under way are cut off. The rest is for the
+API server, which stops working on a request when its connection is closed."""
 RENEW = 1 / 5
 LOOK = 1 / 10
 """Parts of the Lease's seconds: the interval of renewals, and the interval of a standby's reads."""
 RETRY = 1 / 15
 CALL = 1 / 3
 """Parts of the Lease's seconds: the pause after a failed renewal, and the time limit of one attempt."""
+RELEASE_SECONDS = 3.0
+"""Limit of the release of a Lease, so that a long Lease does not delay the end of the process."""
 
 TIME = "%Y-%m-%dT%H:%M:%S.%fZ"
 
@@ -86,6 +91,7 @@ class Elector:
         self._sleep = sleep
         self._lease: Object | None = None
         self._confirmed: float | None = None
+        self._unanswered = False
         self._seen: Mapping[str, Any] = {}
         self._version = ""
         self._seen_at: float | None = None
@@ -94,7 +100,16 @@ class Elector:
 
     def held(self) -> bool:
         """Whether the Lease is ours, confirmed so recently that no other process can have taken it."""
-        return self._left() > 0
+        return self._confirmed is not None and self._clock() < self._confirmed + self._seconds * GIVE_UP
+
+    def write_seconds(self) -> float:
+        """Return how long a write may be under way from now on; 0 if none may begin.
+
+        No other process takes the Lease over in this time.
+        """
+        if self._confirmed is None or not self.held():
+            return 0.0
+        return self._confirmed + self._seconds * CUT_OFF - self._clock()
 
     async def acquire(self) -> None:
         """Wait without a time limit until the Lease is ours."""
@@ -113,25 +128,28 @@ class Elector:
             await self._sleep(self._seconds * LOOK)
 
     async def hold(self) -> None:
-        """Renew the Lease until it is lost.
+        """Renew the Lease until it is lost. After its time is up, it is not held until it is renewed.
 
         Raises
         ------
         LeaseLost
-            Another process has it, or it could not be renewed in time.
+            Another process has it, or had it.
         """
         while True:
             await self._sleep(self._seconds * RENEW)
             await self._renew()
 
     async def release(self) -> None:
-        """Release the Lease, so that no standby has to wait until it expires. It is not held afterwards."""
+        """Release the Lease, so that no standby has to wait until it expires. It is not held afterwards.
+
+        It is also released if a write of it was interrupted, because that write may have acquired it.
+        """
         held, self._confirmed = self.held(), None
-        if not held:
+        if not held and not self._unanswered:
             return
         try:
-            async with asyncio.timeout(self._seconds * CALL):
-                # Read it again: the last renewal may have been interrupted.
+            async with asyncio.timeout(min(self._seconds * CALL, RELEASE_SECONDS)):
+                # Read it again, because the last write may have been interrupted.
                 found = await self._api.get(LEASES, self._namespace, self._name)
                 if found and found["spec"].get("holderIdentity") == self._identity:
                     await self._api.update(LEASES, self._manifest(found, holder=None))
@@ -140,12 +158,6 @@ class Elector:
 
     def __str__(self) -> str:
         return f"Lease {self._namespace}/{self._name}"
-
-    def _left(self) -> float:
-        """Return the seconds for which the Lease is certainly ours."""
-        if self._confirmed is None:
-            return 0.0
-        return self._confirmed + self._seconds * GIVE_UP - self._clock()
 
     async def _try(self) -> bool:
         """Read the Lease, and take it if possible. Return whether it is ours."""
@@ -184,20 +196,22 @@ class Elector:
         return self._seconds
 
     async def _renew(self) -> None:
-        """Renew once, with as many attempts as the time allows."""
+        """Renew once, with as many attempts as that takes."""
+        lapsed = False
         while True:
-            left = self._left()
-            if left <= 0:
-                cause = f": {self.trouble}" if self.trouble else ""
-                raise LeaseLost(f"{self} could not be renewed in {self._seconds * GIVE_UP:.0f} s{cause}")
             try:
-                async with asyncio.timeout(min(left, self._seconds * CALL)):
+                async with asyncio.timeout(self._seconds * CALL):
                     await self._confirm()
             except (KubeError, TimeoutError) as error:
                 self._failed(error)
+                if not lapsed and not self.held():
+                    lapsed = True
+                    _log.warning("%s is not held; nothing is written until it is renewed", self)
                 await self._sleep(self._seconds * RETRY)
             else:
                 self.trouble = ""
+                if lapsed:
+                    _log.warning("%s is held again", self)
                 return
 
     async def _confirm(self) -> None:
@@ -222,7 +236,14 @@ class Elector:
         sent = self._clock()
         manifest = self._manifest(lease, holder=self._identity)
         send = self._api.update if lease else self._api.create
-        self._lease = await send(LEASES, manifest)
+        self._unanswered = True
+        try:
+            self._lease = await send(LEASES, manifest)
+        except KubeError as error:
+            # After an error of the server or of the connection, the write may have taken place.
+            self._unanswered = not 400 <= error.status < 500
+            raise
+        self._unanswered = False
         self._confirmed = sent
 
     def _manifest(self, lease: Object | None, *, holder: str | None) -> Object:

@@ -28,6 +28,8 @@ class WatchMonitor:
         listing was never told by an event, so the kind has to be listed once more.
     clock:
         Monotonic seconds.
+    prefix:
+        Path of the API server's URL, with which the path of each request starts.
     """
 
     def __init__(
@@ -36,7 +38,9 @@ class WatchMonitor:
         namespaces: Iterable[str | None],
         on_gap: Callable[[Resource], None],
         clock: Callable[[], float] = time.monotonic,
+        prefix: str = "",
     ) -> None:
+        self._prefix = prefix
         places = tuple(namespaces)
         self._paths = {kind.path(place): kind for kind in resources for place in kind.places(places)}
         self._on_gap = on_gap
@@ -77,7 +81,7 @@ class WatchMonitor:
         _context: SimpleNamespace,
         params: aiohttp.TraceRequestStartParams,
     ) -> None:
-        path = params.url.path
+        path = params.url.path.removeprefix(self._prefix)
         if path not in self._paths:
             return
         self._tried[path] = self._clock()
@@ -93,7 +97,7 @@ class WatchMonitor:
         _context: SimpleNamespace,
         params: aiohttp.TraceRequestEndParams,
     ) -> None:
-        path = params.url.path
+        path = params.url.path.removeprefix(self._prefix)
         if path in self._paths and params.response.status < 400:
             self._heard[path] = self._clock()
             if "watch" in params.url.query:

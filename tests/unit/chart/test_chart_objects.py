@@ -30,7 +30,9 @@ def test_renders_these_objects_and_no_more(rendered: list[Manifest]) -> None:
         ("CustomResourceDefinition", "modeldeployments.serval.dev"),
         ("Deployment", "serval-operator"),
         ("Role", "serval-operator-autoscaler"),
+        ("Role", "serval-operator-lease"),
         ("RoleBinding", "serval-operator-autoscaler"),
+        ("RoleBinding", "serval-operator-lease"),
         ("ServiceAccount", "serval-operator"),
     ]
 

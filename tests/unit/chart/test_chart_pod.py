@@ -6,7 +6,11 @@ from typing import Any
 
 import pytest
 
-from unit.chart.rendering import Chart, Manifest, configuration, environment, only, pod_of
+from serval_operator.health_server import CLOSE_SECONDS
+from serval_operator.manager import INFORMER_STOP_SECONDS
+from serval_operator.runtime.lease import RELEASE_SECONDS
+from serval_operator.settings import Settings
+from unit.chart.rendering import NAMESPACE, Chart, Manifest, configuration, environment, only, pod_of
 
 
 def test_one_operator_at_a_time(rendered: list[Manifest]) -> None:
@@ -67,9 +71,18 @@ def test_environment_by_default(rendered: list[Manifest]) -> None:
         "SERVAL_WORKERS": "12",
         "SERVAL_HIDE_FOREIGN_HOLDERS": "false",
         "SERVAL_CONDITION_METRICS": "false",
+        "SERVAL_LEASE_NAME": "serval-operator",
+        "SERVAL_LEASE_NAMESPACE": NAMESPACE,
+        "SERVAL_LEASE_SECONDS": "15",
     }
     (container,) = pod_of(rendered)["spec"]["containers"]
     assert {"name": "config", "mountPath": "/etc/serval", "readOnly": True} in container["volumeMounts"]
+
+
+def test_the_end_in_order_is_shorter_than_the_time_that_the_pod_is_given(rendered: list[Manifest]) -> None:
+    grace = Settings.from_environment(environment(rendered)).stop_grace_seconds
+    end = grace + RELEASE_SECONDS + CLOSE_SECONDS + INFORMER_STOP_SECONDS
+    assert end <= pod_of(rendered)["spec"]["terminationGracePeriodSeconds"] - 2
 
 
 def test_settings_reach_the_pod(chart: Chart) -> None:

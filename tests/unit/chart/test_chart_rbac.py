@@ -49,14 +49,15 @@ def test_operator_may_do_exactly_this_everywhere(rendered: list[Manifest]) -> No
 
 def test_operator_sees_capacity_and_one_object_of_the_autoscaler(rendered: list[Manifest]) -> None:
     assert rules(only(rendered, "ClusterRole", "serval-operator-capacity")) == CAPACITY_RULES
-    (role,) = of_kind(rendered, "Role")
+    role = only(rendered, "Role", "serval-operator-autoscaler")
     assert role["metadata"]["namespace"] == "kube-system"
     status = ["cluster-autoscaler-status"]
     assert role["rules"] == [
         {"apiGroups": [""], "resources": ["configmaps"], "resourceNames": status, "verbs": ["get"]}
     ]
     bound = {one["roleRef"]["name"]: one for one in of_kind(rendered, "ClusterRoleBinding", "RoleBinding")}
-    assert set(bound) == {"serval-operator", "serval-operator-capacity", "serval-operator-autoscaler"}
+    parts = ("", "-capacity", "-autoscaler", "-lease")
+    assert set(bound) == {f"serval-operator{part}" for part in parts}
     assert all(one["subjects"] == SUBJECTS for one in bound.values())
     assert bound["serval-operator-autoscaler"]["metadata"]["namespace"] == "kube-system"
 
@@ -78,9 +79,12 @@ def test_whether_the_operator_sees_capacity(
     assert len(named) == (2 if sees else 0)
 
 
-def test_a_lease_is_for_several_operators(chart: Chart, rendered: list[Manifest]) -> None:
-    assert not [one for one in rendered if one["metadata"]["name"] == "serval-operator-lease"]
-    manifests = chart.render({"operator": {"replicas": 2, "leaseSeconds": 30}})
+@pytest.mark.parametrize(
+    ("replicas", "strategy", "spreads"), [(1, "Recreate", False), (2, "RollingUpdate", True)]
+)
+def test_every_operator_needs_the_lease(chart: Chart, replicas: int, strategy: str, *, spreads: bool) -> None:
+    """Also a single one: it may still run when its successor starts, as in an upgrade to two."""
+    manifests = chart.render({"operator": {"replicas": replicas, "leaseSeconds": 30}})
     role = only(manifests, "Role", "serval-operator-lease")
     assert role["metadata"]["namespace"] == NAMESPACE
     group, leases = ["coordination.k8s.io"], ["leases"]
@@ -95,8 +99,8 @@ def test_a_lease_is_for_several_operators(chart: Chart, rendered: list[Manifest]
     ]
     assert only(manifests, "RoleBinding", "serval-operator-lease")["subjects"] == SUBJECTS
     spec = only(manifests, "Deployment")["spec"]
-    assert (spec["replicas"], spec["strategy"]["type"]) == (2, "RollingUpdate")
-    assert spec["template"]["spec"]["topologySpreadConstraints"]
+    assert (spec["replicas"], spec["strategy"]["type"]) == (replicas, strategy)
+    assert ("topologySpreadConstraints" in spec["template"]["spec"]) is spreads
     variables = environment(manifests)
     settings = Settings.from_environment(variables)
     assert (settings.lease_name, settings.lease_namespace) == ("serval-operator", NAMESPACE)
@@ -105,7 +109,11 @@ def test_a_lease_is_for_several_operators(chart: Chart, rendered: list[Manifest]
 
 def test_operator_may_do_exactly_this_in_named_namespaces(chart: Chart) -> None:
     manifests = chart.render({"watchNamespaces": ["vision", "speech", "vision"]})
-    roles, bindings = of_kind(manifests, "Role"), of_kind(manifests, "RoleBinding")
+    lease, name = "serval-operator-lease", "serval-operator"
+    assert only(manifests, "Role", lease)["metadata"]["namespace"] == NAMESPACE
+    roles = [one for one in of_kind(manifests, "Role") if one["metadata"]["name"] == name]
+    bindings = [one for one in of_kind(manifests, "RoleBinding") if one["metadata"]["name"] == name]
+    assert len(of_kind(manifests, "Role", "RoleBinding")) == len(roles) + len(bindings) + 2
     assert [one["metadata"]["namespace"] for one in roles] == ["vision", "speech"]
     assert [one["metadata"]["namespace"] for one in bindings] == ["vision", "speech"]
     for role, binding in zip(roles, bindings, strict=True):

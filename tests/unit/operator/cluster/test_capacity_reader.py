@@ -107,6 +107,20 @@ async def test_a_fresh_answer_is_asked_for_once_by_all_who_came_before_it() -> N
     assert len(place.lists("pods")) == 3
 
 
+async def test_who_waits_for_a_count_that_fails_does_not_wait_for_another_one() -> None:
+    """With a request for each of them, the last of twelve would wait for twelve time limits."""
+    place = Place()
+
+    def fail(call: Call) -> None:
+        if call.resource is PODS:
+            raise Transient(0, "Timeout", "no answer in time")
+
+    place.api.on_call = fail
+    results = await asyncio.gather(*(place.supply() for _ in range(12)), return_exceptions=True)
+    assert [type(result) for result in results] == [Transient] * 12
+    assert len(place.lists("pods")) == 1
+
+
 async def test_a_count_that_fails_is_made_again() -> None:
     place = Place()
 

@@ -21,6 +21,7 @@ from serval_operator.controllers import Work
 from serval_operator.errors import Fenced, KubeError, LeaseLost, ServalError
 from serval_operator.manager import Operator
 from serval_operator.runtime.authentication import Connection, Credentials
+from serval_operator.runtime.event_recorder import EventRecorder
 from serval_operator.settings import Settings
 from support.watchable import Watchable, watchable
 from support.watched import WATCHED
@@ -133,6 +134,33 @@ async def test_it_serves_what_is_there_and_what_comes(bench: Bench) -> None:
     assert "serval_operator_leader 1.0" in page
     operator.stop()
     await bench.ended()
+
+
+async def test_it_serves_from_an_api_server_behind_a_path(config_file: Path) -> None:
+    async with watchable(WATCHED, prefix="/k8s/clusters/c-1") as cluster:
+        cluster.api.put(MODEL_DEPLOYMENTS, MODEL)
+        bench = Bench(cluster, load_configuration(config_file))
+        operator = bench.start()
+        assert await bench.ready() == "ok"
+        assert cluster.watching() == {resource.plural for resource in WATCHED}
+        assert bench.work().cache.owner(KEY)
+        operator.stop()
+        await bench.ended()
+
+
+async def test_events_are_dated_by_the_clock_of_the_api_server(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made: list[EventRecorder] = []
+
+    def record(*arguments: Any, **options: Any) -> EventRecorder:
+        made.append(EventRecorder(*arguments, **options))
+        return made[-1]
+
+    monkeypatch.setattr("serval_operator.controllers.EventRecorder", record)
+    operator = bench.start()
+    await bench.ready()
+    assert [recorder._now for recorder in made] == [operator._clock.now]
 
 
 @pytest.mark.parametrize("allowed", [True, False])
@@ -312,6 +340,28 @@ async def test_a_lease_that_is_lost_ends_it(bench: Bench) -> None:
         await bench.ended()
     assert bench.cluster.api.stored(LEASES, HOME, LEASE) == stolen
     assert not operator._leads()
+
+
+async def test_one_that_cannot_renew_the_lease_writes_nothing_until_it_can(
+    bench: Bench, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An API server that is away for long ends no operator."""
+    bench.elect()
+    operator = bench.start()
+    await bench.ready()
+    bench.cluster.refuse = [503] * 100_000
+    await bench.until(lambda: "is not held; nothing is written" in caplog.text, "the end of its time")
+    status, text = await bench.ask("/readyz")
+    assert status == 503
+    assert text.startswith(f"Lease {HOME}/{LEASE} is not held 503 ")
+    assert (await bench.ask("/healthz"))[0] == 200
+    with pytest.raises(Fenced):
+        await operator._client.delete(MODEL_DEPLOYMENTS, "vision", "resnet", uid="x")
+    bench.cluster.refuse = []
+    await bench.until(operator._leads, "the Lease")
+    assert await bench.ready() == "ok"
+    operator.stop()
+    await bench.ended()
 
 
 async def test_reconciles_without_the_lease_get_no_time(

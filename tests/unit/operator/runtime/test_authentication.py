@@ -7,10 +7,12 @@ import threading
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 import yaml
 
 from serval_operator.errors import ConfigurationError
+from serval_operator.runtime import authentication
 from serval_operator.runtime.authentication import (
     TOKEN_SECONDS,
     Connection,
@@ -44,6 +46,22 @@ async def test_a_kubeconfig_with_a_token(tmp_path: Path) -> None:
     connection = load_connection(path, env={})
     assert connection.server == "http://127.0.0.1:1"
     assert await connection.credentials.header() == "Bearer abc"
+
+
+@pytest.mark.parametrize(
+    ("server", "prefix"),
+    [
+        ("https://127.0.0.1:1", ""),
+        ("https://127.0.0.1:1/", ""),
+        ("https://127.0.0.1:1/k8s/clusters/c-1", "/k8s/clusters/c-1"),
+        ("https://127.0.0.1:1/k8s/clusters/c-1/", "/k8s/clusters/c-1"),
+    ],
+)
+def test_the_path_of_the_server(tmp_path: Path, server: str, prefix: str) -> None:
+    cluster = {"server": server, "insecure-skip-tls-verify": True}
+    connection = load_connection(kubeconfig(tmp_path, cluster=cluster, user={}), env={})
+    assert connection.prefix == prefix
+    assert connection.server == f"https://127.0.0.1:1{prefix}"
 
 
 async def test_a_kubeconfig_whose_plugin_gives_the_token(tmp_path: Path) -> None:
@@ -157,6 +175,54 @@ async def test_many_requests_cause_one_read() -> None:
     gate.set()
     assert await asyncio.gather(*waiting) == ["header"] * 5
     assert len(reads) == 1
+
+
+async def test_many_requests_share_a_failed_read_and_the_next_one_reads_again() -> None:
+    gate, reads = threading.Event(), []
+
+    def read() -> str:
+        gate.wait(5)
+        reads.append(1)
+        if len(reads) == 1:
+            raise OSError("no token")
+        return "header"
+
+    credentials = Credentials(read, renewable=True)
+    waiting = [asyncio.ensure_future(credentials.header()) for _ in range(5)]
+    await asyncio.sleep(0)
+    gate.set()
+    found = await asyncio.gather(*waiting, return_exceptions=True)
+    assert [type(error) for error in found] == [aiohttp.ClientConnectionError] * 5
+    assert str(found[0]) == "the credentials cannot be read: no token"
+    assert len(reads) == 1
+    assert await credentials.header() == "header"
+
+
+async def test_a_request_that_is_cancelled_leaves_the_read_to_the_others() -> None:
+    gate, reads = threading.Event(), []
+
+    def read() -> str:
+        reads.append(1)
+        gate.wait(5)
+        return "header"
+
+    credentials = Credentials(read, renewable=True)
+    first, second = (asyncio.ensure_future(credentials.header()) for _ in range(2))
+    await asyncio.sleep(0)
+    first.cancel()
+    await asyncio.wait([first])
+    gate.set()
+    assert await second == "header"
+    assert len(reads) == 1
+
+
+async def test_a_read_that_hangs_has_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(authentication, "READ_SECONDS", 0.01)
+    gate = threading.Event()
+    credentials = Credentials(lambda: "late" if gate.wait(5) else None, renewable=True)
+    with pytest.raises(aiohttp.ClientConnectionError, match="could not be read in time"):
+        await credentials.header()
+    gate.set()
 
 
 async def test_a_header_that_never_changes_is_read_once() -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -348,7 +349,7 @@ async def test_who_may_not_write_sends_nothing_but_reads(
 ) -> None:
     script.says({"metadata": {}})
     allowed = False
-    async with KubeClient(connection, meter, may_write=lambda: allowed) as client:
+    async with KubeClient(connection, meter, write_seconds=lambda: 60.0 * allowed) as client:
         named = {"metadata": {"namespace": "vision", "name": "resnet"}, "status": {}}
         for attempt in (
             client.apply(DEPLOYMENTS, named),
@@ -378,7 +379,7 @@ async def test_who_may_write_is_asked_after_the_wait_for_a_place(
         return web.json_response({})
 
     script.says(slow)
-    async with KubeClient(connection, meter, in_flight=1, may_write=lambda: allowed) as client:
+    async with KubeClient(connection, meter, in_flight=1, write_seconds=lambda: 60.0 * allowed) as client:
         first = asyncio.ensure_future(client.get(PODS, "vision", "p"))
         second = asyncio.ensure_future(client.apply(DEPLOYMENTS, MANIFEST))
         while not script.asked:  # noqa: ASYNC110 - the server sets no event
@@ -388,6 +389,54 @@ async def test_who_may_write_is_asked_after_the_wait_for_a_place(
         await first
         with pytest.raises(Fenced):
             await second
+
+
+async def test_a_write_under_way_ends_with_the_lease_and_a_read_does_not(
+    connection: Connection, script: Script, meter: Meter
+) -> None:
+    came, gate, closed = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def slow(request: web.Request) -> web.Response:
+        if request.method == "PATCH":
+            came.set()
+        try:
+            await gate.wait()
+        except asyncio.CancelledError:
+            closed.set()
+            raise
+        return web.json_response({})
+
+    def seconds() -> float:
+        return 0.0 if came.is_set() else 0.01
+
+    script.says(slow)
+    async with KubeClient(connection, meter, write_seconds=seconds) as client, asyncio.timeout(5):
+        read = asyncio.ensure_future(client.get(PODS, "vision", "p"))
+        with pytest.raises(Fenced, match="cut off"):
+            await client.apply(DEPLOYMENTS, MANIFEST)
+        await closed.wait()
+        gate.set()
+        assert await read == {}
+    assert meter.requests == [("apply", "deployments", "none"), ("get", "pods", "200")]
+
+
+async def test_a_write_whose_credentials_come_late_is_not_sent(script: Script, meter: Meter) -> None:
+    """An exec plugin may take longer than the Lease lasts."""
+    asked, gate = threading.Event(), threading.Event()
+
+    def read() -> str:
+        asked.set()
+        gate.wait(5)
+        return "Bearer late"
+
+    left = [0.01, 0.0]
+    connection = Connection(script.url, True, Credentials(read, renewable=True))
+    async with KubeClient(connection, meter, write_seconds=lambda: left.pop(0)) as client:
+        with pytest.raises(Fenced):
+            await client.apply(DEPLOYMENTS, MANIFEST)
+    gate.set()
+    assert asked.is_set()
+    assert script.asked == []
 
 
 # --- bounds and credentials -----------------------------------------------------------------------------
@@ -423,6 +472,35 @@ async def test_a_refused_token_is_read_again(script: Script, meter: Meter) -> No
     async with KubeClient(connection, meter, sleep=sleep) as client:
         assert await client.get(PODS, "vision", "p") == {"kind": "Pod"}
     assert [asked.headers["Authorization"] for asked in script.asked] == ["Bearer old", "Bearer new"]
+
+
+async def test_credentials_that_cannot_be_read_are_transient(script: Script, meter: Meter) -> None:
+    answers = iter([OSError("no token"), "Bearer abc"])
+
+    def read() -> str:
+        answer = next(answers)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    script.says({})
+    connection = Connection(script.url, True, Credentials(read, renewable=True))
+    async with KubeClient(connection, meter) as client:
+        with pytest.raises(Transient, match="credentials cannot be read: no token"):
+            await client.apply(DEPLOYMENTS, MANIFEST)
+        assert await client.apply(DEPLOYMENTS, MANIFEST) == {}
+
+
+async def test_a_server_behind_a_path(script: Script, meter: Meter) -> None:
+    script.says({"metadata": {}}, objects())
+    connection = Connection(
+        f"{script.url}/k8s/clusters/c-1", True, Credentials(lambda: None, renewable=False)
+    )
+    async with KubeClient(connection, meter) as client:
+        await client.apply(DEPLOYMENTS, MANIFEST)
+        await client.list(PODS)
+    paths = [f"/k8s/clusters/c-1{DEPLOYMENT}", "/k8s/clusters/c-1/api/v1/pods"]
+    assert [asked.path for asked in script.asked] == paths
 
 
 async def test_errors_tell_no_secrets(script: Script, connection: Connection, meter: Meter) -> None:

@@ -12,14 +12,26 @@ from typing import Any
 import pytest
 
 from serval_operator.api.resources import LEASES
-from serval_operator.errors import Conflict, Forbidden, LeaseLost, Transient
-from serval_operator.runtime.lease import Elector, uptime
+from serval_operator.errors import Conflict, Forbidden, KubeError, LeaseLost, Transient
+from serval_operator.runtime import lease
+from serval_operator.runtime.lease import CALL, CUT_OFF, Elector, uptime
 from support.clock import FakeClock, settle
 from support.fakes import Call, FakeKubeApi
 
 NAMESPACE, NAME, SECONDS = "serval-system", "serval-operator", 15
 RENEWED, GIVEN_UP = 3.0, 10.0
 """Of 15 seconds: when it is renewed, and when a holder gives up."""
+
+
+class Away(FakeKubeApi):
+    """An API server that one process cannot reach."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_call = self._fail
+
+    def _fail(self, _: Call) -> None:
+        raise Transient(0, "Unreachable", "no route")
 
 
 class Setup:
@@ -234,21 +246,49 @@ async def test_somebody_elses_edit_of_the_lease_costs_nothing(at: Setup) -> None
 
 
 @pytest.mark.parametrize("error", [Transient(503, "", "away"), Forbidden(403, "", "not any more")])
-async def test_without_a_confirmation_it_gives_up_before_others_take_over(
-    at: Setup, error: Exception
+async def test_without_a_confirmation_it_is_not_held_before_others_take_over(
+    at: Setup, error: Exception, caplog: pytest.LogCaptureFixture
 ) -> None:
     await at.acquire("a")
     await at.clock.advance(RENEWED)
     failing(at, error)
-    await at.clock.advance(GIVEN_UP - 0.1)
-    assert at.holders() == ["a"]
-    assert not at.tasks["a"].done()
-    await at.clock.advance(0.2)
+    with caplog.at_level(logging.WARNING):
+        await at.clock.advance(GIVEN_UP - 0.1)
+        assert at.holders() == ["a"]
+        await at.clock.advance(0.2)
+        assert at.holders() == []
+        await at.clock.advance(60)
+        assert at.holders() == []
+    assert at.electors["a"].trouble == str(error)
+    assert [record.message for record in caplog.records] == [
+        f"Lease serval-system/serval-operator: {error}",
+        "Lease serval-system/serval-operator is not held; nothing is written until it is renewed",
+    ]
+    assert not at.tasks["a"].done(), "an API server that is away for long ends no operator"
+
+
+async def test_what_was_not_renewed_for_long_is_held_again_if_nobody_took_over(at: Setup) -> None:
+    await at.acquire("a")
+    failing(at, Transient(503, "", "away"))
+    await at.clock.advance(10 * SECONDS)
     assert at.holders() == []
-    await at.clock.advance(1)
-    text = await lost(at, "a")
-    assert text.startswith("Lease serval-system/serval-operator could not be renewed in 10 s")
-    assert str(error) in text
+    at.api.on_call = lambda _: None
+    await at.clock.advance(2)
+    assert at.holders() == ["a"]
+    assert at.record()["leaseTransitions"] == 1
+
+
+async def test_what_was_not_renewed_for_long_is_lost_if_another_took_over(at: Setup) -> None:
+    await at.acquire("a")
+    own, at.electors["a"]._api = at.api, Away()  # type: ignore[assignment]
+    await at.acquire("b")
+    await at.clock.advance(2 * SECONDS)
+    assert at.holders() == ["b"]
+    assert not at.tasks["a"].done()
+    at.electors["a"]._api = own
+    await at.clock.advance(2)
+    assert await lost(at, "a") == "Lease serval-system/serval-operator is held by b"
+    assert at.holders() == ["b"]
 
 
 async def test_what_passes_in_time_costs_nothing(at: Setup) -> None:
@@ -276,14 +316,15 @@ async def test_an_answer_that_was_lost_counts_from_when_it_was_asked(at: Setup) 
     assert at.holders() == ["a"], "its own write, whose answer it did not get, is no stranger's"
 
 
-async def test_a_process_that_stood_still_ends_though_nobody_took_over(at: Setup) -> None:
+async def test_a_process_that_stood_still_holds_nothing_until_it_has_renewed(at: Setup) -> None:
     await at.acquire("a")
     at.clock.now += SECONDS
     assert at.holders() == [], "before anything has run"
+    assert at.electors["a"].write_seconds() == 0
     writes = at.writes()
     await at.clock.advance(RENEWED)
-    assert "could not be renewed" in await lost(at, "a")
-    assert at.writes() == writes
+    assert at.holders() == ["a"]
+    assert at.writes() > writes
 
 
 async def test_a_process_that_stood_still_while_another_took_over(at: Setup) -> None:
@@ -296,6 +337,22 @@ async def test_a_process_that_stood_still_while_another_took_over(at: Setup) -> 
     with pytest.raises(LeaseLost, match="is held by b"):
         await at.electors["a"]._confirm()
     assert at.record()["holderIdentity"] == "b"
+
+
+async def test_how_long_a_write_may_be_under_way(at: Setup) -> None:
+    """It ends before another process can take over, even if it begins at the last moment."""
+    elector = at.electors["a"]
+    assert elector.write_seconds() == 0
+    await at.acquire("a")
+    assert elector.write_seconds() == SECONDS * CUT_OFF
+    await at.clock.advance(RENEWED)
+    assert elector.write_seconds() == SECONDS * CUT_OFF
+    await at.stop("a")
+    await at.clock.advance(GIVEN_UP - 0.5)
+    assert elector.write_seconds() == SECONDS * CUT_OFF - GIVEN_UP + 0.5
+    await at.clock.advance(0.5)
+    assert elector.write_seconds() == 0, "none begins any more"
+    assert SECONDS * CUT_OFF < SECONDS, "the last one has ended"
 
 
 # --- giving back ----------------------------------------------------------------------------------------
@@ -321,6 +378,52 @@ async def test_what_is_not_held_is_not_given_back(at: Setup) -> None:
     writes = at.writes()
     await at.electors["a"].release()
     assert at.writes() == writes
+
+
+async def test_a_lease_whose_acquisition_is_interrupted_is_given_back(at: Setup) -> None:
+    """A process that is told to stop while its first write is under way does not learn that it succeeded."""
+    held_back = asyncio.Event()
+
+    async def answers_late(*arguments: Any) -> Any:
+        await FakeKubeApi.create(at.api, *arguments)
+        held_back.set()
+        await asyncio.Event().wait()
+
+    at.api.create = answers_late  # type: ignore[method-assign]
+    await at.acquire("a")
+    assert held_back.is_set()
+    assert at.record()["holderIdentity"] == "a"
+    await at.stop("a")
+    await at.electors["a"].release()
+    assert at.record()["holderIdentity"] is None
+
+
+@pytest.mark.parametrize(("status", "reads"), [(409, 0), (403, 0), (500, 1), (504, 1), (0, 1)])
+async def test_only_a_write_that_may_have_taken_place_is_looked_for(
+    at: Setup, status: int, reads: int
+) -> None:
+    failing(at, KubeError(status, "", "words"), "create")
+    await at.acquire("a")
+    await at.stop("a")
+    calls = len(at.api.calls)
+    await at.electors["a"].release()
+    assert [call.verb for call in at.api.calls[calls:]] == ["get"] * reads
+
+
+async def test_giving_back_has_a_limit_whatever_the_length_of_the_lease(
+    at: Setup, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(lease, "RELEASE_SECONDS", 0.01)
+    await at.acquire("a")
+    await at.stop("a")
+
+    async def hang(*_: Any) -> None:
+        await asyncio.Event().wait()
+
+    at.api.get = hang  # type: ignore[assignment, method-assign]
+    async with asyncio.timeout(SECONDS * CALL / 2):
+        await at.electors["a"].release()
+    assert "could not be given back" in caplog.text
 
 
 async def test_giving_back_may_fail(at: Setup, caplog: pytest.LogCaptureFixture) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from serval_operator.api.resources import MODEL_DEPLOYMENTS, NODES, PODS, Resource
@@ -78,6 +80,20 @@ async def test_silent_until_a_watch_was_accepted(at: Setup) -> None:
     assert at.monitor.silent() == [PODS_PATH, MODELS_PATH]
     await at.ask(f"{PODS_PATH}?watch=true")
     assert at.monitor.silent() == [MODELS_PATH]
+
+
+async def test_an_api_server_behind_a_path(connection: Connection, script: Script) -> None:
+    prefix, gaps = "/k8s/clusters/c-1", list[Resource]()
+    behind = replace(connection, server=connection.server + prefix)
+    monitor = WatchMonitor([PODS], [None], gaps.append, prefix=behind.prefix)
+    script.says(raw("{}"))
+    async with behind.session(traces=[monitor.trace()]) as session:
+        for query in ("limit=500", "watch=true"):
+            async with session.get(f"{behind.server}{PODS_PATH}?{query}"):
+                pass
+    assert script.asked[-1].path == prefix + PODS_PATH
+    assert gaps == [PODS]
+    assert monitor.silent() == []
 
 
 def test_what_has_no_namespace_has_one_watch() -> None:
