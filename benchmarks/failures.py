@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.failure_cases import FAILURES, TESTED_ELSEWHERE, Failure
-from benchmarks.operator.command import placed
+from benchmarks.pages import placed
 from serval_operator.reasons import REASONS
 from support.ledger import VARIABLE
 

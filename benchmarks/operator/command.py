@@ -13,6 +13,7 @@ from typing import Any
 from benchmarks.operator import measure
 from benchmarks.operator.figures import Burst, Calm, Latency, Restart, Results
 from benchmarks.operator.report import markdown
+from benchmarks.pages import placed
 
 ROOT = Path(__file__).resolve().parents[2]
 KEPT = ROOT / "build" / "benchmarks" / "operator.json"
@@ -48,24 +49,7 @@ def main(arguments: Sequence[str] = ()) -> None:
     text = markdown(results)
     print(text)
     if options.write:
-        DOCS.write_text(placed(DOCS.read_text(), text))
-
-
-def placed(page: str, text: str, marks: tuple[str, str] = (BEGIN, END)) -> str:
-    """Put text between the marks of a page; at its end where it has none.
-
-    Parameters
-    ----------
-    page, text:
-        Markdown.
-    marks:
-        Beginning and end.
-    """
-    inside = f"{marks[0]}\n\n{text}\n\n{marks[1]}"
-    before, begin, rest = page.partition(marks[0])
-    if not begin:
-        return f"{page.rstrip()}\n\n{inside}\n"
-    return before + inside + rest.partition(marks[1])[2]
+        DOCS.write_text(placed(DOCS.read_text(), text, (BEGIN, END)))
 
 
 def save(path: Path, results: Results) -> None:

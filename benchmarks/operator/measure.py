@@ -68,8 +68,8 @@ async def burst(count: int) -> Burst:
             available_ready=Latency.of(times, "available", "ready"),
             pod_ready=Latency.of(times, "pod_ready", "ready"),
             memory_mb=(idle, *memory),
-            idle_requests=dict(await _idle(place)),
-            restart=await _restart(place),
+            idle_requests=dict(await idle(place)),
+            restart=await restart(place),
             others_cores=others,
         )
 
@@ -91,7 +91,7 @@ async def crowd(count: int) -> Restart:
         await asyncio.to_thread(place.start_operator)
         await _until_settled(place, LEAST_LIMIT + count * EACH_LIMIT)
         print("settled", flush=True)
-        return await _restart(place)
+        return await restart(place)
 
 
 async def _until_settled(place: Stage, limit: float) -> None:
@@ -122,7 +122,7 @@ def _kept(place: Stage, asked: list[Request]) -> int:
     return sum(written.values()) - len(others)
 
 
-async def _idle(place: Stage) -> Counter[str]:
+async def idle(place: Stage) -> Counter[str]:
     """What the operator asks while nothing changes. The span is what is measured, so it is no wait."""
     began = time.time()
     print(f"watching it do nothing for {IDLE_SECONDS:.0f} s", flush=True)
@@ -130,7 +130,7 @@ async def _idle(place: Stage) -> Counter[str]:
     return tally(list(requests(place.plane.audit_log, began, time.time())), _ours)
 
 
-async def _restart(place: Stage) -> Restart:
+async def restart(place: Stage) -> Restart:
     """Stop the operator and start a new one."""
     await asyncio.to_thread(place.operator.stop)
     written, pods = place.written(), place.pods()

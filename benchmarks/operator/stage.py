@@ -7,12 +7,13 @@ import json
 import os
 import ssl
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import aiohttp
+from tools.crds import crd_text
 
 from benchmarks.operator.copies import copy_namespace
 from benchmarks.operator.observer import Observer
@@ -20,7 +21,12 @@ from serval_lab import Lab
 from serval_lab.control_plane import admin_pair, etcd_url
 from serval_lab.etcd import Etcd
 from serval_lab.fake_nodes import SAID
-from support.chart import operator_kubeconfig
+from serval_operator.api.crd import Crd
+from serval_operator.reconcile.kind import Kind
+from serval_operator.registry import KINDS
+from support.chart import CHART, operator_kubeconfig
+from support.cluster import Object
+from support.generated_chart import generated_for
 from support.kubelet import fetch_report
 from support.models import model_deployment
 from support.operator import OperatorProcess
@@ -53,7 +59,6 @@ COPIED = (
 """Of what is copied in etcd, what a new operator lists."""
 CATCH_UP_LIMIT = 600.0
 """Seconds that the API server may take to read what etcd holds."""
-_MODELS = "/apis/serval.dev/v1alpha1/namespaces/{}/modeldeployments"
 _READ_BUFFER = 2**22
 """Bytes; a line of a watch is one object."""
 
@@ -74,6 +79,8 @@ class Stage:
         Of an administrator, with the API server as its base.
     observer:
         Watches the namespace.
+    module:
+        What runs: the operator, or one with kinds of tests.
     operator:
         The operator that runs.
     """
@@ -83,6 +90,7 @@ class Stage:
     folder: Path
     session: aiohttp.ClientSession
     observer: Observer
+    module: str = "serval_operator"
     operator: OperatorProcess = field(init=False)
     _runs: int = 0
 
@@ -90,7 +98,8 @@ class Stage:
         """Start an operator in place of the last one."""
         self._runs += 1
         patient = {"SERVAL_START_SECONDS": f"{START_LIMIT:.0f}"}
-        self.operator = OperatorProcess(self.identity, self.folder / f"operator-{self._runs}", **patient)
+        folder = self.folder / f"operator-{self._runs}"
+        self.operator = OperatorProcess(self.identity, folder, module=self.module, **patient)
         self.operator.start(wait=wait, limit=START_LIMIT)
 
     async def create(self, count: int) -> None:
@@ -108,11 +117,23 @@ class Stage:
         # The fake kubelet lets the fetch container say what a real one would.
         said = {"podMetadata": {"annotations": {SAID: fetch_report()}}}
         namespace = _namespace(number)
-        body = json.dumps(model_deployment(f"model-{number}", namespace, **said))
-        async with self.session.post(
-            _MODELS.format(namespace), data=body, headers={"Content-Type": "application/json"}
+        await self.post("modeldeployments", model_deployment(f"model-{number}", namespace, **said))
+
+    async def post(self, plural: str, manifest: Object) -> None:
+        """Create a custom resource."""
+        await self._send("POST", _path(plural, manifest), manifest, "application/json")
+
+    async def write_status(self, plural: str, manifest: Object) -> None:
+        """Write the status of a custom resource."""
+        path = f"{_path(plural, manifest)}/{manifest['metadata']['name']}/status"
+        body = {"status": manifest["status"]}
+        await self._send("PATCH", path, body, "application/merge-patch+json")
+
+    async def _send(self, method: str, path: str, body: Object, content: str) -> None:
+        async with self.session.request(
+            method, path, data=json.dumps(body), headers={"Content-Type": content}
         ) as answer:
-            assert answer.status == 201, await answer.text()
+            assert answer.status in (200, 201), await answer.text()
             await answer.read()
 
     def copy(self, count: int) -> None:
@@ -156,19 +177,29 @@ class Stage:
 
 
 @asynccontextmanager
-async def stage(count: int) -> AsyncIterator[Stage]:
+async def stage(
+    count: int, kinds: Sequence[Kind] = (), module: str = "serval_operator"
+) -> AsyncIterator[Stage]:
     """Set everything up for so many ModelDeployments; nothing is left at the end.
 
     The operator runs and has nothing to do.
+
+    Parameters
+    ----------
+    kinds:
+        Kinds of tests beside the operator's own.
+    module:
+        The operator that reconciles them.
     """
     # kwok may be late with leases while two cores are busy, and no node is to be missed for that.
     plane = Lab("serval-bench-operator", (), fast=True, kwok=True, node_grace=86400.0)
     with plane, tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        _prepare(plane, count)
-        identity = operator_kubeconfig(plane, folder)
+        _prepare(plane, count, [kind.crd for kind in kinds])
+        chart = generated_for([*KINDS, *kinds], folder) if kinds else CHART
+        identity = operator_kubeconfig(plane, folder, chart=chart)
         async with _session(plane) as session:
-            made = Stage(plane, identity, folder, session, Observer(session))
+            made = Stage(plane, identity, folder, session, Observer(session), module)
             made.start_operator()
             await made.observer.start()
             try:
@@ -178,9 +209,16 @@ async def stage(count: int) -> AsyncIterator[Stage]:
                 await made.observer.stop()
 
 
-def _prepare(plane: Lab, count: int) -> None:
+def _prepare(plane: Lab, count: int, crds: Sequence[Crd]) -> None:
     plane.kubectl("apply", "--server-side", "-f", str(CRD))
-    until("the new kind", lambda: plane.kubectl("get", "mdep", "-A", check=False).returncode == 0)
+    for crd in crds:
+        plane.kubectl("apply", "--server-side", "-f", "-", stdin=crd_text(crd))
+    for plural in ("modeldeployments", *(crd.plural for crd in crds)):
+        listing = ("get", plural, "-A")
+        until(
+            "the new kind",
+            lambda listing=listing: plane.kubectl(*listing, check=False).returncode == 0,
+        )
     nodes = max(NODES, count // PODS_PER_NODE)
     plane.add_fake_nodes(nodes, cpu="10000", memory="100Ti", pods=2 * count // nodes + 100)
     plane.kubectl("taint", "nodes", "--all", "serval-lab/fake-node-")  # there are no others to be spared
@@ -192,6 +230,10 @@ def _prepare(plane: Lab, count: int) -> None:
             "the ServiceAccount",
             lambda account=account: plane.kubectl(*account, check=False).returncode == 0,
         )
+
+
+def _path(plural: str, manifest: Object) -> str:
+    return f"/apis/serval.dev/v1alpha1/namespaces/{manifest['metadata']['namespace']}/{plural}"
 
 
 def _namespace(number: int) -> str:

@@ -73,7 +73,7 @@ def two_kinds(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ("kinds", "allowed"),
     [
         ("null", {"toys.serval.dev", "jobs.batch", "modeldeployments.serval.dev", "deployments.apps"}),
-        ("{Toy}", {"toys.serval.dev", "jobs.batch"}),
+        ("{Toy}", {"toys.serval.dev", "jobs.batch", "deployments.apps"}),
         ("{ModelDeployment}", {"modeldeployments.serval.dev", "deployments.apps"}),
     ],
 )

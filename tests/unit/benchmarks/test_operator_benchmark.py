@@ -11,6 +11,7 @@ import pytest
 from benchmarks.operator import audit, command, copies, processes, report
 from benchmarks.operator.figures import Burst, Calm, Latency, Restart, Results
 from benchmarks.operator.observer import Times, percentile, spans
+from benchmarks.pages import placed
 
 from serval_lab.wait import wait_for
 
@@ -210,9 +211,10 @@ def test_times_are_short(value: float, text: str) -> None:
 
 def test_the_tables_replace_themselves_in_the_page() -> None:
     page = "# Page\n"
-    once = command.placed(page, "one")
+    marks = (command.BEGIN, command.END)
+    once = placed(page, "one", marks)
     assert once == f"# Page\n\n{command.BEGIN}\n\none\n\n{command.END}\n"
-    assert command.placed(once + "\nmore\n", "two") == once.replace("one", "two") + "\nmore\n"
+    assert placed(once + "\nmore\n", "two", marks) == once.replace("one", "two") + "\nmore\n"
 
 
 def test_the_marks_stand_in_the_docs() -> None:
