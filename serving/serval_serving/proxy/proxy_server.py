@@ -54,6 +54,7 @@ class ProxyServer:
             settings,
             THREADS,
             [GrpcProxy(upstream, RequestRewriter(name, health, signatures), pipeline)],
+            pipeline,
             lambda options, pool: ProxyApp(
                 upstream, settings.upstream_rest, scorer, metrics, pipeline, options, pool
             ),

@@ -194,7 +194,7 @@ class Pipeline:
         The reply, or why there is none.
         """
         try:
-            self._check_key(call)
+            self.check_key(call)
             reply = steps(call)
         except StatusError as error:
             return self._failed(call, error)
@@ -210,7 +210,7 @@ class Pipeline:
         HTTP server, and are not counted.
         """
         try:
-            self._check_key(call)
+            self.check_key(call)
             reply = await steps(call)
         except StatusError as error:
             return self._failed(call, error)
@@ -219,8 +219,14 @@ class Pipeline:
         self._note(call)
         return reply
 
-    def _check_key(self, call: Call) -> None:
-        """Refuse a caller who shows no key, unless the endpoint is open."""
+    def check_key(self, call: Call) -> None:
+        """Refuse a caller who shows no key, unless the endpoint is open.
+
+        Raises
+        ------
+        StatusError
+            UNAUTHENTICATED.
+        """
         if self._keys is not None and not call.endpoint.open:
             self._keys.check(call.caller.header(HEADER))
 
