@@ -53,7 +53,7 @@ class RequestMetrics:
     def __init__(self) -> None:
         self._in_flight = 0
         self._lock = threading.Lock()
-        self._all: tuple[Metric, ...] = (*self._of_requests(), *self._of_the_process())
+        self._requests: tuple[Metric, ...] = (*self._of_requests(), *self._of_the_process())
 
     def _of_requests(self) -> tuple[Metric, ...]:
         """Make those of every request."""
@@ -102,9 +102,9 @@ class RequestMetrics:
         """Count a request that ended."""
         self.requests.add(model, code.name)
 
-    def page(self) -> str:
-        """Write all metrics as text."""
-        return page(self._all)
+    def request_page(self) -> str:
+        """Write the metrics of requests and of the process as text."""
+        return page(self._requests)
 
 
 class Metrics(RequestMetrics):
@@ -118,7 +118,12 @@ class Metrics(RequestMetrics):
 
     def __init__(self, devices: Devices = dict) -> None:
         super().__init__()
-        self._all += (*self._of_examples(), *self._of_engines(devices), *self._of_batches())
+        self._all = (
+            *self._requests,
+            *self._of_examples(),
+            *self._of_engines(devices),
+            *self._of_batches(),
+        )
 
     def _of_examples(self) -> tuple[Metric, ...]:
         """Make those of requests that hold Examples, and of warming up."""
@@ -177,6 +182,10 @@ class Metrics(RequestMetrics):
             lambda: {(*labels, device): float(device != CPU) for labels, device in devices().items()},
         )
         return self.runtime_latency, in_use
+
+    def page(self) -> str:
+        """Write all metrics as text."""
+        return page(self._all)
 
     def examples(self, model: str, count: int) -> None:
         """Count the examples of one request."""
