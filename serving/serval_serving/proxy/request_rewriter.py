@@ -22,7 +22,8 @@ from serval_serving.server.predict import read_target
 from serval_serving.wire import messages, rpc
 from serval_serving.wire.status import StatusError
 
-_FILLED: Final = frozenset({rpc.PREDICT.path, rpc.CLASSIFY.path, rpc.REGRESS.path})
+_PREDICT: Final = rpc.PREDICT.path
+_FILLED: Final = frozenset({_PREDICT, rpc.CLASSIFY.path, rpc.REGRESS.path})
 """Calls that need not name their model, as with our own server."""
 _READ: Final = _FILLED | {rpc.GET_MODEL_METADATA.path}
 """These, and the one that need not name it in a model spec, but must have one."""
@@ -67,7 +68,7 @@ class RequestRewriter:
         `seconds` is the time that the caller has left; None for any.
         """
         try:
-            if path == rpc.PREDICT.path:
+            if path == _PREDICT:
                 return self._predict(data, seconds)
             if path in _READ:
                 spec = spec_of(data, read(data))

@@ -246,7 +246,7 @@ class Pipeline:
         if endpoint.limited and code is grpc.StatusCode.OK:
             metrics.request_latency.observe(seconds * 1e6, call.model, endpoint.api, endpoint.entrypoint)
             metrics.request_bytes.add(call.model, endpoint.entrypoint, amount=call.size)
-        if access.enabled():
+        if access.log.isEnabledFor(logging.INFO):
             access.note(call.caller.peer(), call.name, call.model, code, seconds, call.size)
 
 
