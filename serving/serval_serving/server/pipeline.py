@@ -86,7 +86,7 @@ class Call:
     times:
         Value of the header `server-timing`; empty unless the caller asked for it and the request was run.
     code:
-        How it ended. The proxy takes it from the reply that it passes on.
+        How it ended.
     """
 
     __slots__ = (
