@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import grpc
@@ -86,17 +85,16 @@ class RequestMetrics:
         with self._lock:
             return self._in_flight
 
-    @contextmanager
-    def count_in_flight(self, limit: int) -> Iterator[bool]:
-        """Count a prediction while it lasts; the answer is whether it is within the limit (0 for none)."""
+    def begin(self, limit: int) -> bool:
+        """Count a prediction as in progress until `end`; whether it is within the limit (0 for none)."""
         with self._lock:
             self._in_flight += 1
-            within = not limit or self._in_flight <= limit
-        try:
-            yield within
-        finally:
-            with self._lock:
-                self._in_flight -= 1
+            return not limit or self._in_flight <= limit
+
+    def end(self) -> None:
+        """Stop counting a prediction as in progress."""
+        with self._lock:
+            self._in_flight -= 1
 
     def ended(self, model: str, code: grpc.StatusCode) -> None:
         """Count a request that ended."""
