@@ -1,8 +1,8 @@
-"""``make generate``: writes the descriptors of the predict API that `serval_serving.wire.descriptors` reads.
+"""``make generate``: writes the descriptors of the predict API, and the types of its messages.
 
-They are the official ones, taken from the installed packages tensorflow-serving-api and tensorflow, with
-those that they import. Messages of TensorFlow Serving's configuration files that are not in the package are
-compiled from ``tools/protos``.
+`serval_serving.wire.descriptors` reads the descriptors. They are the official ones, taken from the installed
+packages tensorflow-serving-api and tensorflow, with those that they import. Messages of TensorFlow Serving's
+configuration files that are not in the package are compiled from ``tools/protos``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,13 @@ from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSe
 from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parents[1]
-FILE = ROOT / "serving" / "serval_serving" / "wire" / "descriptors.binpb"
+sys.path[:0] = [str(ROOT)]
+
+from tools import message_stubs  # noqa: E402
+
+_WIRE = ROOT / "serving" / "serval_serving" / "wire"
+FILE = _WIRE / "descriptors.binpb"
+STUBS = _WIRE / "messages.pyi"
 MODULES = (
     "tensorflow_serving.apis.prediction_service_pb2",
     "tensorflow_serving.apis.model_service_pb2",
@@ -32,14 +38,21 @@ _PROTOS = ROOT / "tools" / "protos"
 _WELL_KNOWN = "google.protobuf"
 
 
-def render() -> bytes:
-    """Return the serialized FileDescriptorSet, every file behind those that it imports."""
+def rendered() -> dict[Path, bytes]:
+    """Return the contents of the generated files."""
+    files = descriptor_set()
+    stubs = message_stubs.render(files, STUBS.with_suffix(".py"))
+    return {FILE: files.SerializeToString(deterministic=True), STUBS: stubs.encode()}
+
+
+def descriptor_set() -> FileDescriptorSet:
+    """Return the descriptors, every file behind those that it imports."""
     found: dict[str, FileDescriptorProto] = {}
     for module in MODULES:
         _collect(module, found)
     for file in _compiled():
         found[file.name] = file
-    return FileDescriptorSet(file=found.values()).SerializeToString(deterministic=True)
+    return FileDescriptorSet(file=found.values())
 
 
 def _collect(module: str, found: dict[str, FileDescriptorProto]) -> None:
@@ -99,19 +112,23 @@ def _compiled() -> Iterable[FileDescriptorProto]:
 
 
 def main() -> int:
-    """Write the file, or compare it."""
+    """Write the files, or compare them."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--check", action="store_true", help="write nothing; fail if the file is out of date")
+    parser.add_argument("--check", action="store_true", help="write nothing; fail if a file is out of date")
     options = parser.parse_args()
-    wanted = render()
-    if FILE.exists() and FILE.read_bytes() == wanted:
-        return 0
-    if options.check:
-        print(f"{FILE.relative_to(ROOT)} is out of date: run make generate")
-        return 1
-    FILE.write_bytes(wanted)
-    print(f"wrote {FILE.relative_to(ROOT)}, {len(wanted)} bytes")
-    return 0
+    stale = {
+        path: wanted
+        for path, wanted in rendered().items()
+        if not path.exists() or path.read_bytes() != wanted
+    }
+    for path, wanted in stale.items():
+        name = path.relative_to(ROOT)
+        if options.check:
+            print(f"{name} is out of date: run make generate")
+        else:
+            path.write_bytes(wanted)
+            print(f"wrote {name}, {len(wanted)} bytes")
+    return 1 if stale and options.check else 0
 
 
 if __name__ == "__main__":

@@ -1,21 +1,24 @@
 """What front mode adds: the same requests to a model server, and to a front that stands before it.
 
-    python benchmarks/serving/front.py [--requests 200] [--rounds 5] [--case identity]
+    python benchmarks/serving/front.py [--requests 200] [--rounds 5] [--case identity] [--rest]
 
 The server behind is our own, with ONNX Runtime and one thread: the front does the same work before any. Both
 are processes of their own on this machine. Requests go one at a time by each way, in rounds that take turns
 so that noise hits both alike (p50, p99, CPU of both processes), then four at a time (requests per second).
+With --rest they are JSON to the REST API.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, field
@@ -23,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import urllib3
 
 sys.path.insert(0, str(Path(__file__).parent))
 
@@ -57,17 +61,18 @@ def main() -> None:
     parser.add_argument("--requests", type=int, default=200, help="requests per round and way")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--case", action="append", choices=CASES, help="only this one; may be repeated")
+    parser.add_argument("--rest", action="store_true", help="REST in place of gRPC")
     told = parser.parse_args()
     print(f"{os.cpu_count()} CPUs, {told.requests} requests x {told.rounds} rounds")
     print("| case | way | p50 ms | p99 ms | front CPU-ms | server CPU-ms | requests/s, 4 at a time |")
     print("|---|---|---|---|---|---|---|", flush=True)
     for case in cases():
         if case.name in (told.case or CASES):
-            for way in compare(case, told.requests, told.rounds):
+            for way in compare(case, told.requests, told.rounds, rest=told.rest):
                 print(line(case.name, way), flush=True)
 
 
-def compare(case: Case, requests: int, rounds: int) -> list[Way]:
+def compare(case: Case, requests: int, rounds: int, *, rest: bool) -> list[Way]:
     """Measure both ways with one model."""
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory()))
@@ -75,14 +80,15 @@ def compare(case: Case, requests: int, rounds: int) -> list[Way]:
         path.parent.mkdir(parents=True)
         case.make(path)
         ports = free_port(), free_port()
+        rest_ports = free_port(), free_port()
         model = (f"--model_base_path={folder / 'm'}", "--tensorflow_intra_op_parallelism=1")
-        behind = started(stack, ports[0], *model)
-        front = started(stack, ports[1], f"--upstream=127.0.0.1:{ports[0]}")
-        ways = [
-            Way(name, stack.enter_context(opened(port)).unary_unary(rpc.PREDICT.path))
-            for name, port in zip((DIRECT, FRONT), ports, strict=True)
-        ]
-        body = request_of(case)
+        behind = started(stack, ports[0], rest_ports[0], *model)
+        front = started(stack, ports[1], rest_ports[1], f"--upstream=127.0.0.1:{ports[0]}")
+        calls = [stack.enter_context(opened(port)).unary_unary(rpc.PREDICT.path) for port in ports]
+        if rest:
+            calls = [poster(port) for port in rest_ports]
+        ways = [Way(name, call) for name, call in zip((DIRECT, FRONT), calls, strict=True)]
+        body = json.dumps({"inputs": case.input[1].tolist()}).encode() if rest else request_of(case)
         first, second = (way.call(body, timeout=LIMIT) for way in ways)
         assert first == second, "the front answers something else"
         for number in range(rounds + 1):
@@ -95,10 +101,24 @@ def compare(case: Case, requests: int, rounds: int) -> list[Way]:
         return ways
 
 
-def started(stack: ExitStack, port: int, *flags: str) -> subprocess.Popen[bytes]:
+def poster(port: int) -> Callable[..., bytes]:
+    """Make what sends a body to the REST API."""
+    pool = urllib3.PoolManager(maxsize=TOGETHER)
+    url = f"http://127.0.0.1:{port}/v1/models/m:predict"
+
+    def post(body: bytes, timeout: float) -> bytes:
+        reply = pool.request("POST", url, body=body, timeout=timeout)
+        assert reply.status == 200, reply.data
+        return reply.data
+
+    return post
+
+
+def started(stack: ExitStack, port: int, rest_port: int, *flags: str) -> subprocess.Popen[bytes]:
     """Start a server that ends with the stack."""
     # What is measured is requests, not connections made anew.
-    own = (f"--port={port}", "--model_name=m", "--max_connection_age_seconds=0")
+    ports = (f"--port={port}", f"--rest_api_port={rest_port}")
+    own = (*ports, "--model_name=m", "--max_connection_age_seconds=0")
     command = [sys.executable, "-m", "serval_serving.server", *own, *flags]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)
     stack.callback(process.wait, LIMIT)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from contextlib import suppress
 from functools import partial
 from typing import Any, Final
 
@@ -42,8 +41,6 @@ _HOP: Final = frozenset({"user-agent", "content-type", "te", "connection", "host
 _RESERVED: Final = "grpc-"
 _STATUS_DETAILS: Final = "grpc-status-details-bin"
 """The one reserved name that servers, not gRPC, fill: the details of an error."""
-
-Metadata = list[tuple[str, str | bytes]]
 
 
 class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
@@ -103,9 +100,14 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
             The status of the call.
         """
         metadata = _passed(context.invocation_metadata(), self._dropped)
-        call, replies = self._called(path, request, context, metadata)
-        if self._upstream.never_took(call):
-            call, replies = self._called(path, request, context, metadata)
+
+        def cancel_with_caller(call: Any) -> None:
+            if not context.add_callback(call.cancel):
+                call.cancel()
+
+        call, replies = self._upstream.forward(
+            path, request.data, time_left(context), metadata, cancel_with_caller
+        )
         code, details = call.code(), call.details() or ""
         begun = _passed(call.initial_metadata() or (), _HOP)
         if begun:
@@ -119,21 +121,10 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
             raise StatusError(grpc.StatusCode.UNIMPLEMENTED, STREAMED.format(path=path))
         return restore(replies[0], request.outputs)
 
-    def _called(
-        self, path: str, request: Request, context: Any, metadata: Metadata
-    ) -> tuple[Any, list[bytes]]:
-        """Call once, and wait for the end; the call that ended, and its replies."""
-        call = self._upstream.begin(path, request.data, time_left(context), metadata)
-        if not context.add_callback(call.cancel):
-            call.cancel()
-        replies: list[bytes] = []
-        # The call itself is the error, and says what went wrong.
-        with suppress(grpc.RpcError):
-            replies.extend(call)
-        return call, replies
 
-
-def _passed(metadata: Iterable[tuple[str, str | bytes]], dropped: frozenset[str]) -> Metadata:
+def _passed(
+    metadata: Iterable[tuple[str, str | bytes]], dropped: frozenset[str]
+) -> list[tuple[str, str | bytes]]:
     """Give the metadata that are the peers' own, and not gRPC's or of this one connection."""
     return [
         (key, value)

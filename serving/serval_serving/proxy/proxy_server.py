@@ -7,14 +7,12 @@ import threading
 
 from serval_serving.proxy.grpc_proxy import GrpcProxy
 from serval_serving.proxy.proxy_app import ProxyApp
+from serval_serving.proxy.remote_engine import RemoteInference
 from serval_serving.proxy.request_rewriter import RequestRewriter
 from serval_serving.proxy.signature_cache import SignatureCache
 from serval_serving.proxy.upstream import Upstream
 from serval_serving.proxy.upstream_health import UpstreamHealth
-from serval_serving.proxy.upstream_score import UpstreamScorer
-from serval_serving.server.inference import Admission
 from serval_serving.server.keys import Keys
-from serval_serving.server.metrics import RequestMetrics
 from serval_serving.server.pipeline import Pipeline
 from serval_serving.server.ports import Ports
 from serval_serving.server.settings import Settings
@@ -45,17 +43,17 @@ class ProxyServer:
         self._stopped = threading.Event()
         self._upstream = upstream = Upstream(settings.upstream)
         self._health = health = UpstreamHealth(upstream, name, self._report)
-        signatures = SignatureCache(upstream)
-        metrics = RequestMetrics()
+        signatures = SignatureCache(upstream, health)
+        inference = RemoteInference(name, upstream, health, signatures, settings.max_concurrent_requests)
         keys = Keys(settings.auth_keys) if settings.auth_keys else None
-        pipeline = Pipeline(Admission(metrics, settings.max_concurrent_requests), keys)
-        scorer = UpstreamScorer(upstream, name, health, signatures, settings.scoring_output)
+        pipeline = Pipeline(inference, keys)
         self._ports = Ports(
             settings,
             THREADS,
-            [GrpcProxy(upstream, RequestRewriter(name, health, signatures), pipeline)],
+            [GrpcProxy(upstream, RequestRewriter(name, signatures), pipeline)],
+            pipeline,
             lambda options, pool: ProxyApp(
-                upstream, settings.upstream_rest, scorer, metrics, pipeline, options, pool
+                inference, upstream, settings.upstream_rest, pipeline, options, pool
             ),
         )
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Final, NamedTuple
 
 from serval_serving.engines.base import DEFAULT_SIGNATURE
@@ -17,11 +18,12 @@ from serval_serving.proxy.message_split import (
 )
 from serval_serving.proxy.signature_cache import SignatureCache
 from serval_serving.proxy.tensor_names import names_tensors, rename
-from serval_serving.proxy.upstream_health import UpstreamHealth
+from serval_serving.server.predict import read_target
 from serval_serving.wire import messages, rpc
 from serval_serving.wire.status import StatusError
 
-_FILLED: Final = frozenset({rpc.PREDICT.path, rpc.CLASSIFY.path, rpc.REGRESS.path})
+_PREDICT: Final = rpc.PREDICT.path
+_FILLED: Final = frozenset({_PREDICT, rpc.CLASSIFY.path, rpc.REGRESS.path})
 """Calls that need not name their model, as with our own server."""
 _READ: Final = _FILLED | {rpc.GET_MODEL_METADATA.path}
 """These, and the one that need not name it in a model spec, but must have one."""
@@ -52,15 +54,12 @@ class RequestRewriter:
     ----------
     name:
         The model that requests without a name are for.
-    health:
-        Knows its versions.
     signatures:
         Know which tensors have which aliases.
     """
 
-    def __init__(self, name: str, health: UpstreamHealth, signatures: SignatureCache) -> None:
+    def __init__(self, name: str, signatures: SignatureCache) -> None:
         self.name = name
-        self._health = health
         self._signatures = signatures
 
     def prepared(self, path: str, data: bytes, seconds: float | None) -> Request:
@@ -69,7 +68,7 @@ class RequestRewriter:
         `seconds` is the time that the caller has left; None for any.
         """
         try:
-            if path == rpc.PREDICT.path:
+            if path == _PREDICT:
                 return self._predict(data, seconds)
             if path in _READ:
                 spec = spec_of(data, read(data))
@@ -100,21 +99,11 @@ class RequestRewriter:
         named = self._named(data, spec)
         wanted = spec.signature_name or DEFAULT_SIGNATURE
         try:
-            signature = self._signatures.of(self._version(named.model, spec), seconds).get(wanted)
+            found = self._signatures.find(replace(read_target(spec), name=named.model), seconds)
         except StatusError:
             return named
+        signature = found.signatures.get(wanted)
         if signature is None:
             return named
         renamed = rename(data, parts, signature)
         return self._named(renamed.request, spec)._replace(outputs=renamed.outputs)
-
-    def _version(self, model: str, spec: messages.ModelSpec) -> messages.ModelSpec:
-        """Say which version a request is for, by its number where that is known."""
-        which = messages.ModelSpec(name=model)
-        if spec.HasField("version"):
-            which.version.value = spec.version.value
-        elif spec.version_label:
-            which.version_label = spec.version_label
-        elif model == self.name and self._health.latest is not None:
-            which.version.value = self._health.latest
-        return which

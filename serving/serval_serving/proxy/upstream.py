@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from typing import Any, Final, NamedTuple
 
 import grpc
 from grpc import experimental
@@ -11,6 +13,8 @@ from serval_serving.server.metadata import SIGNATURE_DEF
 from serval_serving.wire import messages, rpc
 from serval_serving.wire.services import METHODS
 from serval_serving.wire.status import StatusError
+
+Metadata = Sequence[tuple[str, str | bytes]]
 
 UNREACHABLE: Final = "The server behind this front, {address}, does not answer: {details}"
 
@@ -44,6 +48,21 @@ that does so ends what it has taken before it closes, so it never took this one.
 sending, gRPC does not see that, and does not send the call again by itself."""
 
 
+class Ended(NamedTuple):
+    """A call that ended.
+
+    Attributes
+    ----------
+    call:
+        Its status and metadata.
+    replies:
+        The bytes of its replies: one for a unary method that succeeded.
+    """
+
+    call: Any
+    replies: list[bytes]
+
+
 class Upstream:
     """A predict server in clear text, as a rule on this machine.
 
@@ -57,19 +76,47 @@ class Upstream:
         self.address = address
         self._channel = grpc.insecure_channel(address, options=_OPTIONS)
         self._passed = {method.path: self._channel.unary_stream(method.path) for method in METHODS}
-        self._status = rpc.multicallable(self._channel, rpc.GET_MODEL_STATUS)
-        self._metadata = rpc.multicallable(self._channel, rpc.GET_MODEL_METADATA)
-        self._predict = rpc.multicallable(self._channel, rpc.PREDICT)
+        self._own = {
+            method: self._channel.unary_unary(method.path)
+            for method in (rpc.PREDICT, rpc.GET_MODEL_STATUS, rpc.GET_MODEL_METADATA)
+        }
 
-    def begin(
-        self, path: str, request: bytes, seconds: float | None, metadata: list[tuple[str, str | bytes]]
-    ) -> Any:
-        """Begin a call; iterating over it gives the bytes of its reply.
+    def forward(
+        self,
+        path: str,
+        request: bytes,
+        seconds: float | None,
+        metadata: Metadata,
+        begun: Callable[[Any], None],
+    ) -> Ended:
+        """Pass a call on in this thread and wait for its end; repeat a call that the server never took.
 
         The call is a stream of replies, of which a unary one has one: on the wire both are the same.
+
+        Parameters
+        ----------
+        path:
+            The method.
+        request:
+            The message.
+        seconds:
+            Until the call is ended with DEADLINE_EXCEEDED; None for no limit.
+        metadata:
+            For the server.
+        begun:
+            Receives the call once it has begun, for example to cancel it from another thread.
         """
-        call = self._passed.get(path) or self._channel.unary_stream(path)
-        return call(request, timeout=seconds, metadata=metadata)
+        method = self._passed.get(path) or self._channel.unary_stream(path)
+        for last in (False, True):
+            call = method(request, timeout=seconds, metadata=metadata)
+            begun(call)
+            replies: list[bytes] = []
+            # The call itself is the error, and says what went wrong.
+            with suppress(grpc.RpcError):
+                replies.extend(call)
+            if last or not _never_taken(call):
+                break
+        return Ended(call, replies)
 
     def status(self, spec: messages.ModelSpec, seconds: float) -> messages.GetModelStatusResponse:
         """Ask for the states of a model's versions.
@@ -77,23 +124,21 @@ class Upstream:
         Raises
         ------
         StatusError
-            What the server, or the way to it, says.
+            The answer of the server, or UNAVAILABLE if it cannot be reached.
         """
-        response: messages.GetModelStatusResponse = self._ask(
-            self._status, messages.GetModelStatusRequest(model_spec=spec), seconds
-        )
-        return response
+        request = messages.GetModelStatusRequest(model_spec=spec)
+        reply = self._reply(rpc.GET_MODEL_STATUS, request.SerializeToString(), seconds)
+        return messages.GetModelStatusResponse.FromString(reply)
 
     def metadata(self, spec: messages.ModelSpec, seconds: float | None) -> messages.GetModelMetadataResponse:
         """Ask for the signatures of a version. Raises as `status`."""
         request = messages.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_DEF])
-        response: messages.GetModelMetadataResponse = self._ask(self._metadata, request, seconds)
-        return response
+        reply = self._reply(rpc.GET_MODEL_METADATA, request.SerializeToString(), seconds)
+        return messages.GetModelMetadataResponse.FromString(reply)
 
-    def predict(self, request: messages.PredictRequest, seconds: float | None) -> messages.PredictResponse:
-        """Predict. Raises as `status`."""
-        response: messages.PredictResponse = self._ask(self._predict, request, seconds)
-        return response
+    def predict(self, request: bytes, seconds: float | None) -> bytes:
+        """Predict, from the bytes of a request to those of a reply. Raises as `status`."""
+        return self._reply(rpc.PREDICT, request, seconds)
 
     def told(self, code: grpc.StatusCode, details: str) -> str:
         """Give the text of a failure: that of the server, or that it does not answer."""
@@ -101,20 +146,30 @@ class Upstream:
             return UNREACHABLE.format(address=self.address, details=details)
         return details
 
-    def never_took(self, call: Any) -> bool:
-        """Say of a call that ended whether it came too late for a connection, and may be sent once more."""
-        details = call.details() or ""
-        unavailable = call.code() is grpc.StatusCode.UNAVAILABLE
-        return unavailable and details.startswith(_REMOVED) and _SENT_OFF in details
-
     def close(self) -> None:
         """Close the connection; calls in progress are cancelled."""
         self._channel.close()
 
-    def _ask(self, call: Any, request: Any, seconds: float | None) -> Any:
-        """Make a call of the proxy's own."""
+    def _reply(self, method: rpc.Method, request: bytes, seconds: float | None) -> bytes:
+        """Make a call of the proxy's own and return the bytes of its reply.
+
+        It needs no cancellation from another thread, so it is a plain unary call, which takes less CPU time.
+        """
+        call: Callable[..., bytes] = self._own[method]
         try:
+            try:
+                return call(request, timeout=seconds)
+            except grpc.RpcError as error:
+                if not _never_taken(error):
+                    raise
             return call(request, timeout=seconds)
         except grpc.RpcError as error:
             code = error.code()
             raise StatusError(code, self.told(code, error.details() or "")) from error
+
+
+def _never_taken(call: Any) -> bool:
+    """Say of a call that ended whether it came too late for a connection, and may be sent once more."""
+    details = call.details() or ""
+    unavailable = call.code() is grpc.StatusCode.UNAVAILABLE
+    return unavailable and details.startswith(_REMOVED) and _SENT_OFF in details

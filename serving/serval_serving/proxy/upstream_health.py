@@ -43,6 +43,7 @@ class UpstreamHealth:
         report: Callable[[bool], None],
         poll_seconds: float = POLL_SECONDS,
     ) -> None:
+        self.model = name
         self._upstream = upstream
         self._spec = messages.ModelSpec(name=name)
         self._report = report
@@ -57,11 +58,6 @@ class UpstreamHealth:
     def latest(self) -> int | None:
         """The highest version that serves; None where none does."""
         return max(self._versions, default=None)
-
-    @property
-    def why(self) -> str:
-        """Why none serves; empty where one does."""
-        return self._why
 
     def wait(self, stopped: threading.Event) -> bool:
         """Wait until a version serves; the answer is whether one does, or False once it is to stop."""

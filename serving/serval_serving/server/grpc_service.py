@@ -13,6 +13,8 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from serval_serving.server.library_services import LibraryServices
+from serval_serving.server.pipeline import Pipeline
 from serval_serving.server.request_timing import WorkerPool
 from serval_serving.server.sockets import close_port, open_connections
 from serval_serving.server.tls import Tls
@@ -75,22 +77,29 @@ class GrpcServer:
         What answers.
     options:
         How to listen.
+    pipeline:
+        Takes health checks and reflection through the check of keys.
     tls:
         Certificates of the port; None for clear text.
     """
 
     def __init__(
-        self, handlers: Sequence[grpc.GenericRpcHandler], options: GrpcOptions, tls: Tls | None = None
+        self,
+        handlers: Sequence[grpc.GenericRpcHandler],
+        options: GrpcOptions,
+        pipeline: Pipeline,
+        tls: Tls | None = None,
     ) -> None:
         self._tls = tls
         self._pool = WorkerPool(options.threads, "grpc")
         self._server = grpc.server(self._pool, options=_arguments(options))
-        self._server.add_generic_rpc_handlers(handlers)
         self._health = health.HealthServicer()
-        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        services = LibraryServices(pipeline)
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, services)
         if options.reflection:
             names = (rpc.PREDICTION_SERVICE, rpc.MODEL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
-            reflection.enable_server_reflection(names, self._server, _described())
+            reflection.enable_server_reflection(names, services, _described())
+        self._server.add_generic_rpc_handlers((*handlers, services))
         self._options = options
 
     def start(self) -> None:

@@ -196,7 +196,7 @@ class HttpApp(ABC):
 
         return handle
 
-    async def body(self, request: web.Request) -> bytes:
+    async def _body(self, request: web.Request) -> bytes:
         """Read the body of a request.
 
         Raises
@@ -220,7 +220,7 @@ class HttpApp(ABC):
             The time is over; the thread goes on.
         """
         async with asyncio.timeout(self._options.timeout_seconds):
-            body = await self.body(request)
+            body = await self._body(request)
             call.received(len(body))
             loop = asyncio.get_running_loop()
             reply = await loop.run_in_executor(self._pool, call.run, lambda: work(body, call.deadline))
@@ -285,13 +285,9 @@ def target_of(request: web.Request, call: Call) -> Target:
     """
     call.model = request.match_info["name"]
     if not call.endpoint.limited:
-        call.name = log_name(request)
+        # The access log shows the whole path of a question about a model.
+        call.name = f"{request.method}{request.rel_url.raw_path}"
     return rest_paths.target_of(request.match_info)
-
-
-def log_name(request: web.Request) -> str:
-    """Return what the access log calls a question about a model: its whole path."""
-    return f"{request.method}{request.rel_url.raw_path}"
 
 
 def replied(body: bytes, call: Call) -> web.Response:

@@ -28,8 +28,6 @@ _CODES = {
     grpc.StatusCode.DEADLINE_EXCEEDED: 504,
 }
 
-_STATUSES = {status: code for code, status in reversed(_CODES.items())} | {500: grpc.StatusCode.INTERNAL}
-
 
 class BodyTooLargeError(StatusError):
     """The body of a request is larger than the limit; HTTP has a status of its own for that.
@@ -47,14 +45,6 @@ class BodyTooLargeError(StatusError):
 def http_status(error: StatusError) -> int:
     """Give the HTTP status of a failure, as TensorFlow Serving maps codes."""
     return _TOO_LARGE_STATUS if isinstance(error, BodyTooLargeError) else _CODES.get(error.code, 500)
-
-
-def code_of_http(status: int) -> grpc.StatusCode:
-    """Give the status code that an HTTP status stands for; of several the first of the table."""
-    found = _STATUSES.get(status)
-    if found is not None:
-        return found
-    return grpc.StatusCode.OK if status < 400 else grpc.StatusCode.UNKNOWN
 
 
 def error_body(message: str) -> bytes:

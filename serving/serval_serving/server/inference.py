@@ -108,10 +108,13 @@ class Admission:
         StatusError
             RESOURCE_EXHAUSTED: too many are in progress.
         """
-        with self._metrics.count_in_flight(self._max_concurrent) as within:
+        within = self._metrics.begin(self._max_concurrent)
+        try:
             if not within:
                 raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_MANY % self._max_concurrent)
             yield
+        finally:
+            self._metrics.end()
 
 
 class Inference(Admission):

@@ -67,6 +67,7 @@ class ModelServer:
             settings,
             _THREADS_PER_CPU * cpus,
             services.handlers(),
+            pipeline,
             lambda options, pool: ModelApp(inference, pipeline, options, pool),
         )
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import threading
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import grpc
@@ -53,7 +52,7 @@ class RequestMetrics:
     def __init__(self) -> None:
         self._in_flight = 0
         self._lock = threading.Lock()
-        self._all: tuple[Metric, ...] = (*self._of_requests(), *self._of_the_process())
+        self._requests: tuple[Metric, ...] = (*self._of_requests(), *self._of_the_process())
 
     def _of_requests(self) -> tuple[Metric, ...]:
         """Make those of every request."""
@@ -86,25 +85,24 @@ class RequestMetrics:
         with self._lock:
             return self._in_flight
 
-    @contextmanager
-    def count_in_flight(self, limit: int) -> Iterator[bool]:
-        """Count a prediction while it lasts; the answer is whether it is within the limit (0 for none)."""
+    def begin(self, limit: int) -> bool:
+        """Count a prediction as in progress until `end`; whether it is within the limit (0 for none)."""
         with self._lock:
             self._in_flight += 1
-            within = not limit or self._in_flight <= limit
-        try:
-            yield within
-        finally:
-            with self._lock:
-                self._in_flight -= 1
+            return not limit or self._in_flight <= limit
+
+    def end(self) -> None:
+        """Stop counting a prediction as in progress."""
+        with self._lock:
+            self._in_flight -= 1
 
     def ended(self, model: str, code: grpc.StatusCode) -> None:
         """Count a request that ended."""
         self.requests.add(model, code.name)
 
-    def page(self) -> str:
-        """Write all metrics as text."""
-        return page(self._all)
+    def request_page(self) -> str:
+        """Write the metrics of requests and of the process as text."""
+        return page(self._requests)
 
 
 class Metrics(RequestMetrics):
@@ -118,7 +116,12 @@ class Metrics(RequestMetrics):
 
     def __init__(self, devices: Devices = dict) -> None:
         super().__init__()
-        self._all += (*self._of_examples(), *self._of_engines(devices), *self._of_batches())
+        self._all = (
+            *self._requests,
+            *self._of_examples(),
+            *self._of_engines(devices),
+            *self._of_batches(),
+        )
 
     def _of_examples(self) -> tuple[Metric, ...]:
         """Make those of requests that hold Examples, and of warming up."""
@@ -177,6 +180,10 @@ class Metrics(RequestMetrics):
             lambda: {(*labels, device): float(device != CPU) for labels, device in devices().items()},
         )
         return self.runtime_latency, in_use
+
+    def page(self) -> str:
+        """Write all metrics as text."""
+        return page(self._all)
 
     def examples(self, model: str, count: int) -> None:
         """Count the examples of one request."""

@@ -1,4 +1,4 @@
-"""The HTTP application of a server that has the models itself."""
+"""The HTTP application of a server: the REST API, /score and metrics of an `Inference`."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from aiohttp import web
 from serval_serving.server import rest_api, rest_paths, score
 from serval_serving.server.http_app import LOOK, HttpApp, HttpOptions, Route, Work, replied, target_of
 from serval_serving.server.inference import Deadline, Inference, Target
+from serval_serving.server.metadata import SIGNATURE_DEF, model_metadata, model_status
 from serval_serving.server.metrics import CLASSIFY, PREDICT, REGRESS, REST
 from serval_serving.server.pipeline import Call, Endpoint, Pipeline
 
 Predicts = Callable[[Inference, Target, bytes, Deadline], bytes]
-Looks = Callable[[Inference, Target], bytes]
+Looks = Callable[[Target], bytes]
 
 
 class ModelApp(HttpApp):
-    """The REST API, /score and metrics of the models of this process.
+    """The REST API, /score and metrics.
 
     Parameters
     ----------
@@ -53,9 +54,33 @@ class ModelApp(HttpApp):
             Route("POST", rest_paths.PREDICT, Endpoint(PREDICT, REST), self._predicts(rest_api.predict)),
             Route("POST", rest_paths.CLASSIFY, Endpoint(CLASSIFY, REST), self._predicts(rest_api.classify)),
             Route("POST", rest_paths.REGRESS, Endpoint(REGRESS, REST), self._predicts(rest_api.regress)),
-            Route("GET", rest_paths.STATUS, LOOK, self._looks(rest_api.status)),
-            Route("GET", rest_paths.METADATA, LOOK, self._looks(rest_api.metadata)),
+            Route("GET", rest_paths.STATUS, LOOK, self._looks(self.status)),
+            Route("GET", rest_paths.METADATA, LOOK, self._looks(self.metadata)),
         )
+
+    def status(self, target: Target) -> bytes:
+        """Write the states of a model's versions.
+
+        Raises
+        ------
+        StatusError
+            As GetModelStatus does.
+        """
+        return rest_api.write_status(model_status(self._inference, target))
+
+    def metadata(self, target: Target) -> bytes:
+        """Write the signatures of a version.
+
+        Raises
+        ------
+        StatusError
+            As GetModelMetadata does.
+        """
+        return rest_api.write_metadata(model_metadata(self._inference, target, [SIGNATURE_DEF]))
+
+    async def look(self, call: Call, work: Callable[[], bytes]) -> bytes:
+        """Answer a question about a model in the loop, since it is cheap: so probes wait for no thread."""
+        return call.run(work)
 
     def _predicts(self, method: Predicts) -> Callable[[web.Request, Call], Awaitable[web.Response]]:
         """Make what answers one method of the API."""
@@ -67,10 +92,10 @@ class ModelApp(HttpApp):
         return answer
 
     def _looks(self, method: Looks) -> Callable[[web.Request, Call], Awaitable[web.Response]]:
-        """Make what answers questions: cheap, so the loop does it, and probes wait for no thread."""
+        """Make what answers one question about a model."""
 
         async def answer(request: web.Request, call: Call) -> web.Response:
             target = target_of(request, call)
-            return replied(call.run(lambda: method(self._inference, target)), call)
+            return replied(await self.look(call, partial(method, target)), call)
 
         return answer

@@ -86,7 +86,7 @@ class Call:
     times:
         Value of the header `server-timing`; empty unless the caller asked for it and the request was run.
     code:
-        How it ended. The proxy takes it from the reply that it passes on.
+        How it ended.
     """
 
     __slots__ = (
@@ -194,7 +194,7 @@ class Pipeline:
         The reply, or why there is none.
         """
         try:
-            self._check_key(call)
+            self.check_key(call)
             reply = steps(call)
         except StatusError as error:
             return self._failed(call, error)
@@ -210,7 +210,7 @@ class Pipeline:
         HTTP server, and are not counted.
         """
         try:
-            self._check_key(call)
+            self.check_key(call)
             reply = await steps(call)
         except StatusError as error:
             return self._failed(call, error)
@@ -219,8 +219,14 @@ class Pipeline:
         self._note(call)
         return reply
 
-    def _check_key(self, call: Call) -> None:
-        """Refuse a caller who shows no key, unless the endpoint is open."""
+    def check_key(self, call: Call) -> None:
+        """Refuse a caller who shows no key, unless the endpoint is open.
+
+        Raises
+        ------
+        StatusError
+            UNAUTHENTICATED.
+        """
         if self._keys is not None and not call.endpoint.open:
             self._keys.check(call.caller.header(HEADER))
 
@@ -240,7 +246,7 @@ class Pipeline:
         if endpoint.limited and code is grpc.StatusCode.OK:
             metrics.request_latency.observe(seconds * 1e6, call.model, endpoint.api, endpoint.entrypoint)
             metrics.request_bytes.add(call.model, endpoint.entrypoint, amount=call.size)
-        if access.enabled():
+        if access.log.isEnabledFor(logging.INFO):
             access.note(call.caller.peer(), call.name, call.model, code, seconds, call.size)
 
 

@@ -12,6 +12,7 @@ from serval_serving.server.grpc_service import GrpcOptions, GrpcServer
 from serval_serving.server.http_app import HttpOptions
 from serval_serving.server.http_server import HttpServer, MakeApp
 from serval_serving.server.monitoring import metrics_path
+from serval_serving.server.pipeline import Pipeline
 from serval_serving.server.settings import Settings
 from serval_serving.server.tls import Tls
 
@@ -30,6 +31,8 @@ class Ports:
         Threads of each protocol, where no flag says how many.
     handlers:
         What answers gRPC.
+    pipeline:
+        Takes the calls that the gRPC server answers itself through the common steps.
     make_app:
         Makes what answers HTTP.
 
@@ -44,13 +47,14 @@ class Ports:
         settings: Settings,
         threads: int,
         handlers: Sequence[grpc.GenericRpcHandler],
+        pipeline: Pipeline,
         make_app: MakeApp,
     ) -> None:
         self._settings = settings
         tls = Tls(settings.ssl_config_file) if settings.ssl_config_file else None
         grpc_options, http_options = _grpc_options(settings, threads), _http_options(settings, threads)
         listens = grpc_options.port or grpc_options.socket_path
-        self._grpc = GrpcServer(handlers, grpc_options, tls) if listens else None
+        self._grpc = GrpcServer(handlers, grpc_options, pipeline, tls) if listens else None
         http_tls = tls if settings.rest_api_tls else None
         self._http = HttpServer(make_app, http_options, http_tls) if http_options.port else None
 

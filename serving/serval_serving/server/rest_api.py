@@ -11,33 +11,11 @@ from google.protobuf import json_format
 from serval_serving.server import examples, json_examples, json_predict, json_values
 from serval_serving.server.binding import bind_inputs
 from serval_serving.server.inference import Deadline, Inference, Target
-from serval_serving.server.metadata import SIGNATURE_DEF, model_metadata, model_status
+from serval_serving.server.metadata import SIGNATURE_DEF
 from serval_serving.wire import messages
 from serval_serving.wire.status import invalid
 
 TOO_DEEP = "JSON Parse error: lists or objects are nested too deeply"
-
-
-def status(inference: Inference, target: Target) -> bytes:
-    """Answer which versions of a model there are, and in which state.
-
-    Raises
-    ------
-    StatusError
-        As GetModelStatus does.
-    """
-    return write_status(model_status(inference, target))
-
-
-def metadata(inference: Inference, target: Target) -> bytes:
-    """Answer the signatures of a version.
-
-    Raises
-    ------
-    StatusError
-        As GetModelMetadata does.
-    """
-    return write_metadata(model_metadata(inference, target, [SIGNATURE_DEF]))
 
 
 def predict(inference: Inference, target: Target, body: bytes, deadline: Deadline) -> bytes:
@@ -58,6 +36,8 @@ def predict(inference: Inference, target: Target, body: bytes, deadline: Deadlin
             given, rows = json_predict.read_inputs(document, signature)
         except RecursionError as error:
             raise invalid(TOO_DEEP) from error
+        # As Python objects the numbers take eight times the memory of the arrays, and the run may be long.
+        del document
         arrays = bind_inputs(signature, given, lambda array: array)
         aliases = list(signature.outputs)
         results = inference.run(handle, signature, arrays, aliases, deadline)

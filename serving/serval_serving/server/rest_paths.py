@@ -23,9 +23,6 @@ PREDICT: Final = _MODEL + "{_predict:(?i::predict)}"
 CLASSIFY: Final = _MODEL + "{_classify:(?i::classify)}"
 REGRESS: Final = _MODEL + "{_regress:(?i::regress)}"
 
-ANY: Final = "/{_v1:(?i:v1)}/{_rest:.*}"
-"""All other paths under `PREFIX`."""
-
 _MAX_DIGITS: Final = len(str(MAX_VERSION))
 _NAMELESS: Final = re.compile(r"/v1/models(/versions/\d+|/labels/[^/:]+)?(/metadata)?", re.I)
 

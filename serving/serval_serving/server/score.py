@@ -48,12 +48,12 @@ def score(inference: Inference, output: str, body: bytes, deadline: Deadline) ->
     """
     with inference.acquire(Target(None)) as handle:
         signature = find_signature(handle.model.signatures, DEFAULT_SIGNATURE)
-        alias, array, wanted = asked(signature, output, body)
+        alias, array, wanted = _asked(signature, output, body)
         result = inference.run(handle, signature, {alias: array}, [wanted], deadline)[0]
-    return written(wanted, result)
+    return _written(wanted, result)
 
 
-def asked(signature: Signature, output: str, body: bytes) -> tuple[str, np.ndarray, str]:
+def _asked(signature: Signature, output: str, body: bytes) -> tuple[str, np.ndarray, str]:
     """Say what to ask of a model: the input's alias, its array, and the alias of the output wanted.
 
     Parameters
@@ -75,7 +75,7 @@ def asked(signature: Signature, output: str, body: bytes) -> tuple[str, np.ndarr
     return alias, array, wanted
 
 
-def written(output: str, array: np.ndarray) -> bytes:
+def _written(output: str, array: np.ndarray) -> bytes:
     """Write the array of an output as a bare JSON array."""
     values = json_values.writable(output, array)
     if json_values.finite(values):

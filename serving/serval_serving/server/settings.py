@@ -141,7 +141,9 @@ class Settings:
         "`host:port` of the gRPC port of another server that has the models, in place of a base path;"
         " `--model_name` is the one that `/score` and readiness are about",
     )
-    upstream_rest: str = _own("", values.address, "`host:port` of its HTTP port")
+    upstream_rest: str = _own(
+        "", values.address, "`host:port` of its HTTP port, whose metrics are added to the page"
+    )
     drain_seconds: float = _own(
         30.0, values.seconds, "time for clients to leave and requests to end after SIGTERM"
     )

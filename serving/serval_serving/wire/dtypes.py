@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from enum import IntEnum
 from functools import lru_cache
+from importlib import import_module
 from typing import NamedTuple
 
 import numpy as np
@@ -102,8 +104,7 @@ def codec_of(dtype: int) -> Codec:
 def numpy_dtype(dtype: int) -> np.dtype[np.generic]:
     """The numpy type of an element; object for strings, whose elements are `bytes`.
 
-    `bfloat16` is known to numpy only where a library such as ml_dtypes, which comes with TensorFlow,
-    has registered it.
+    numpy has no `bfloat16` of its own: ml_dtypes, which comes with TensorFlow, adds it.
 
     Raises
     ------
@@ -113,6 +114,9 @@ def numpy_dtype(dtype: int) -> np.dtype[np.generic]:
     if dtype == DataType.DT_STRING:
         return np.dtype(object)
     name = codec_of(dtype).numpy
+    if dtype == DataType.DT_BFLOAT16:
+        with suppress(ImportError):
+            import_module("ml_dtypes")
     try:
         return np.dtype(name)
     except TypeError:

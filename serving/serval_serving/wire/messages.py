@@ -1,4 +1,4 @@
-"""Message classes of the predict API. Their types are declared in `messages.pyi`."""
+"""Message classes of the predict API. Their types are declared in `messages.pyi`, which is generated."""
 
 from __future__ import annotations
 

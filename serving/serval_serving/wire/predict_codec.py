@@ -11,7 +11,7 @@ the library, tensor by tensor or as a whole, so that nothing means anything else
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Final, NamedTuple
 
 import numpy as np
@@ -22,7 +22,7 @@ from serval_serving.wire.errors import TensorError
 from serval_serving.wire.tensors import packed_values, string_values, varint
 
 Input = np.ndarray | messages.TensorProto
-"""A tensor of a request: its array, or the message where the library must read it."""
+"""A tensor of a message: its array, or the message where the library must read it."""
 
 _VARINT: Final = 0
 _FIXED64: Final = 1
@@ -103,14 +103,51 @@ def write_response(
         An array cannot be sent.
     """
     spec = model_spec.SerializeToString()
-    parts: list[bytes | memoryview] = [b"\x12", varint(len(spec)), spec]
-    for name, array in outputs:
+    return b"".join((b"\x12", varint(len(spec)), spec, *_tensors(b"\x0a", outputs, typed=typed)))
+
+
+def write_request(
+    model_spec: messages.ModelSpec, inputs: Mapping[str, np.ndarray], output_filter: Iterable[str]
+) -> bytes:
+    """Write the bytes of a PredictRequest. Numbers go into `tensor_content`.
+
+    Raises
+    ------
+    TensorError
+        An array cannot be sent.
+    """
+    spec = model_spec.SerializeToString()
+    parts = [b"\x0a", varint(len(spec)), spec, *_tensors(b"\x12", inputs.items(), typed=False)]
+    for name in output_filter:
+        key = name.encode()
+        parts += (b"\x1a", varint(len(key)), key)
+    return b"".join(parts)
+
+
+def read_response(data: bytes) -> dict[str, Input]:
+    """Read the outputs of a PredictResponse by name.
+
+    Raises
+    ------
+    google.protobuf.message.DecodeError
+        The bytes are none.
+    """
+    try:
+        return dict(_outputs(data))
+    except (_UnusualError, IndexError, UnicodeDecodeError):
+        return dict(messages.PredictResponse.FromString(data).outputs)
+
+
+def _tensors(
+    tag: bytes, arrays: Iterable[tuple[str, np.ndarray]], *, typed: bool
+) -> Iterator[bytes | memoryview]:
+    """Write the parts of a map of tensors by name; the tag is that of the map's field."""
+    for name, array in arrays:
         key = name.encode()
         tensor = _tensor(array, typed=typed)
         size = sum(map(len, tensor))
         head = b"".join((b"\x0a", varint(len(key)), key, b"\x12", varint(size)))
-        parts += (b"\x0a", varint(len(head) + size), head, *tensor)
-    return b"".join(parts)
+        yield from (tag, varint(len(head) + size), head, *tensor)
 
 
 def _tensor(array: np.ndarray, *, typed: bool) -> list[bytes | memoryview]:
@@ -154,8 +191,17 @@ def _read(data: bytes) -> Request:
     return Request(spec, inputs, wanted, len(data))
 
 
+def _outputs(data: bytes) -> Iterator[tuple[str, Input]]:
+    """Read the outputs of an ordinary response."""
+    for number, kind, value, end in _fields(data, 0, len(data)):
+        if number == 1:
+            if kind != _BYTES:
+                raise _UnusualError
+            yield _entry(data, value, end)
+
+
 def _entry(data: bytes, start: int, end: int) -> tuple[str, Input]:
-    """Read one entry of the map of inputs; a later one of the same name takes its place, as in any map."""
+    """Read one entry of a map of tensors; a later one of the same name takes its place, as in any map."""
     name: str | None = None
     place: tuple[int, int] | None = None
     for number, kind, value, stop in _fields(data, start, end):

@@ -18,6 +18,7 @@ from support.ports import free_port
 Answer = Callable[[bytes, Any], Any]
 AVAILABLE, LOADING = 30, 20
 TENSOR = "map/images:0"
+LABELS = {"stable": 3}
 OUTPUTS = {"classes": "ArgMax:0", "probabilities": "Softmax:0"}
 
 
@@ -122,7 +123,8 @@ class Recorder(grpc.GenericRpcHandler):  # type: ignore[misc]
         if not spec.name:
             context.abort(grpc.StatusCode.INVALID_ARGUMENT, "ModelSpec has no name specified.")
         served = [version for version, state in self.states.items() if state == AVAILABLE]
-        version = spec.version.value if spec.HasField("version") else max(served, default=0)
+        newest = LABELS.get(spec.version_label, max(served, default=0))
+        version = spec.version.value if spec.HasField("version") else newest
         if spec.name != "m" or version not in served:
             context.abort(grpc.StatusCode.NOT_FOUND, "Servable not found for request")
         return version

@@ -1,18 +1,18 @@
-"""What a front answers over HTTP: REST as the server behind answers it, and /score and metrics of its own."""
+"""What a front answers over HTTP: the REST API and /score over calls of the server behind, and metrics."""
 
 from __future__ import annotations
 
-import gzip
 import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import grpc
 import pytest
-import urllib3
 
 from serval_serving.proxy.metrics_merge import joined
-from serval_serving.wire import rpc
+from serval_serving.wire import messages, rpc
+from serval_serving.wire.tensors import to_array
 from support.ports import free_port
 from unit.serving.proxy.pages_server import PagesServer, Told
 from unit.serving.proxy.recorder import AVAILABLE, Recorder
@@ -33,7 +33,7 @@ def pages() -> Iterator[PagesServer]:
 def rest(
     recorder: Recorder, pages: PagesServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
-    """A front with a server of pages as the REST side of what is behind."""
+    """A front with a server of pages as the HTTP port of what is behind."""
     log = tmp_path_factory.mktemp("rest") / "log"
     flags = (
         "--model_name=m",
@@ -47,83 +47,151 @@ def rest(
 
 @pytest.fixture(autouse=True)
 def told(request: pytest.FixtureRequest) -> None:
-    """Every test begins with an ordinary answer."""
-    if "pages" in request.fixturenames or "rest" in request.fixturenames:
+    """Every test begins with an ordinary page."""
+    if "pages" in request.fixturenames:
         server = request.getfixturevalue("pages")
         server.told = Told()
         server.seen.clear()
 
 
-@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "OPTIONS"])
-@pytest.mark.parametrize("status", [200, 400, 404, 418, 503])
-def test_requests_and_replies_pass_unchanged(
-    rest: Server, pages: PagesServer, method: str, status: int
-) -> None:
-    body = bytes(range(256)) * 4000 if method != "GET" else None
-    pages.told = Told(status, b"\0\xff" * 300_000, (("Content-Type", "weird/type; a=b"), ("X-Own", "1")))
-    url = rest.url("/v1/models/m%20n:predict?a=%2F&b=%20")
-    headers = {"Content-Type": "image/jpeg", "Authorization": "Bearer x", "X-Mine": "2", "TE": "trailers"}
-    reply = rest.http.request(method, url, body=body, headers=headers)
-    (seen,) = pages.seen
-    assert (seen.method, seen.path, seen.body) == (
-        method,
-        "/v1/models/m%20n:predict?a=%2F&b=%20",
-        body or b"",
+# Predictions go to the server behind by gRPC.
+
+
+BODY = '{"instances": ["abcd", "ab"]}'
+
+
+@pytest.mark.parametrize(
+    "path", [PATH, "/v1/models/m/versions/3:predict", "/V1/models/m/labels/stable:PREDICT"]
+)
+def test_a_prediction_is_a_call_of_one_version(front: Server, recorder: Recorder, path: str) -> None:
+    reply = front.post(path, BODY)
+    assert (reply.status, json.loads(reply.data)) == (
+        200,
+        {"predictions": [{"classes": 4.0, "probabilities": 2.0}, {"classes": 2.0, "probabilities": 1.0}]},
     )
-    kept = {name: value for name, value in headers.items() if name != "TE"}
-    assert {name: seen.headers.get(name) for name in kept} == kept
-    assert "TE" not in seen.headers
-    assert seen.headers["Host"] == pages.address
-    assert (reply.status, reply.data) == (status, pages.told.body)
-    assert (reply.headers["Content-Type"], reply.headers["X-Own"]) == ("weird/type; a=b", "1")
+    assert reply.headers["Content-Type"] == "application/json"
+    sent = messages.PredictRequest.FromString(recorder.last(rpc.PREDICT.path).data)
+    assert (sent.model_spec.name, sent.model_spec.version.value) == ("m", 3)
+    assert sent.model_spec.signature_name == "serving_default"
+    assert to_array(sent.inputs["images"]).tolist() == [b"abcd", b"ab"]
+    assert list(sent.output_filter) == ["classes", "probabilities"]
 
 
-def test_compressed_bodies_arrive_unpacked(rest: Server, pages: PagesServer) -> None:
-    packed = gzip.compress(b'{"instances": [1]}')
-    assert rest.http.request("POST", rest.url(PATH), body=packed, headers={"Content-Encoding": "gzip"})
-    assert pages.seen[0].body == b'{"instances": [1]}'
-    assert "Content-Encoding" not in pages.seen[0].headers
+def test_signatures_are_asked_for_once(front: Server, recorder: Recorder) -> None:
+    assert front.post(PATH, BODY).status == 200
+    before = recorder.count(rpc.GET_MODEL_METADATA.path)
+    assert [front.post(PATH, BODY).status for _ in range(3)] == [200] * 3
+    assert recorder.count(rpc.GET_MODEL_METADATA.path) == before
 
 
-def test_compressed_replies_stay_so(rest: Server, pages: PagesServer) -> None:
-    packed = gzip.compress(b"[1]")
-    pages.told = Told(body=packed, headers=(("Content-Encoding", "gzip"),))
-    reply = rest.http.request("GET", rest.url("/v1/models/m"), decode_content=False)
-    assert (reply.headers["Content-Encoding"], reply.data) == ("gzip", packed)
+@pytest.mark.parametrize(
+    ("path", "body", "status", "words"),
+    [
+        (PATH, "{", 400, "JSON Parse error"),
+        (PATH, "{}", 400, "Missing 'inputs' or 'instances' key"),
+        (PATH, '{"instances": [1]}', 400, "is not of expected type: string"),
+        (PATH, '{"instances": ["a"], "signature_name": "other"}', 400, '"other" not found in signature def'),
+        ("/v1/models/m/versions/9:predict", BODY, 404, "Servable not found for request"),
+        ("/v1/models/n:predict", BODY, 404, "Servable not found for request"),
+        ("/v1/models/m:classify", '{"examples": [{"x": 1}]}', 400, "No classification inputs found"),
+        ("/v1/models/m:nonsense", BODY, 400, "Malformed request: POST /v1/models/m:nonsense"),
+    ],
+)
+def test_what_cannot_be_answered_is_not_sent(
+    front: Server, recorder: Recorder, path: str, body: str, status: int, words: str
+) -> None:
+    before = recorder.count(rpc.PREDICT.path)
+    reply = front.post(path, body)
+    assert reply.status == status
+    assert words in json.loads(reply.data)["error"]
+    assert recorder.count(rpc.PREDICT.path) == before
 
 
-def test_bodies_have_a_limit(rest: Server, pages: PagesServer) -> None:
+@pytest.mark.parametrize(
+    ("code", "status"),
+    [
+        (grpc.StatusCode.INVALID_ARGUMENT, 400),
+        (grpc.StatusCode.NOT_FOUND, 404),
+        (grpc.StatusCode.RESOURCE_EXHAUSTED, 429),
+        (grpc.StatusCode.INTERNAL, 500),
+        (grpc.StatusCode.UNAVAILABLE, 503),
+    ],
+)
+@pytest.mark.parametrize("path", [PATH, "/score"])
+def test_the_status_of_the_server_behind_is_the_answer(
+    front: Server, recorder: Recorder, path: str, code: grpc.StatusCode, status: int
+) -> None:
+    recorder.answers[rpc.PREDICT.path] = lambda _data, context: context.abort(code, "its own words")
+    reply = front.post(path, BODY)
+    assert (reply.status, json.loads(reply.data)) == (status, {"error": "its own words"})
+
+
+@pytest.mark.parametrize(
+    "reply", [b"\xff", b"", b"\x0a\x0b\x0a\x07classes\x12\x00"], ids=["no message", "no output", "no tensor"]
+)
+def test_a_reply_that_cannot_be_read_is_an_internal_error(
+    front: Server, recorder: Recorder, reply: bytes
+) -> None:
+    recorder.answers[rpc.PREDICT.path] = lambda _data, _context: reply
+    answer = front.post(PATH, BODY)
+    assert answer.status == 500
+    assert json.loads(answer.data) == {
+        "error": "The server behind this front gave no output classes that can be read."
+    }
+
+
+def test_the_deadline_of_http_passes(recorder: Recorder, start: Callable[..., Server]) -> None:
+    front = start(f"--upstream={recorder.address}", "--rest_api_timeout_in_ms=20000").wait_ready()
+    assert front.post(PATH, BODY).status == 200
+    assert 10 < recorder.last(rpc.PREDICT.path).seconds < 21
+
+
+@pytest.mark.parametrize("path", [PATH, "/score"])
+def test_the_newest_version_answers_when_the_old_one_is_gone(
+    front: Server, recorder: Recorder, path: str
+) -> None:
+    assert front.post(path, BODY).status == 200
+    recorder.states = {4: AVAILABLE}
+    try:
+        assert front.post(path, BODY).status == 200
+        sent = messages.PredictRequest.FromString(recorder.last(rpc.PREDICT.path).data)
+        assert sent.model_spec.version.value == 4
+    finally:
+        recorder.states = {3: AVAILABLE}
+
+
+def test_a_version_that_the_request_names_has_no_successor(front: Server, recorder: Recorder) -> None:
+    path = "/v1/models/m/versions/3:predict"
+    assert front.post(path, BODY).status == 200
+    recorder.states = {4: AVAILABLE}
+    try:
+        assert front.post(path, BODY).status == 404
+    finally:
+        recorder.states = {3: AVAILABLE}
+
+
+def test_bodies_have_a_limit(rest: Server, recorder: Recorder) -> None:
+    before = recorder.count(rpc.PREDICT.path)
     reply = rest.post(PATH, bytes(2_000_001))
     assert reply.status == 413
     assert json.loads(reply.data) == {"error": "The body is larger than 2000000 bytes."}
-    assert pages.seen == []
+    assert recorder.count(rpc.PREDICT.path) == before
 
 
-def test_a_reply_that_breaks_off_is_not_taken_for_a_whole_one(rest: Server, pages: PagesServer) -> None:
-    pages.told = Told(body=b"[1, 2", missing=10)
-    with pytest.raises(urllib3.exceptions.ProtocolError):
-        rest.get("/v1/models/m")
-    pages.told = Told(body=b"[1]")
-    assert rest.get("/v1/models/m").data == b"[1]"
-
-
-def test_a_connection_that_was_closed_meanwhile_costs_nobody_a_request(
-    rest: Server, pages: PagesServer
-) -> None:
-    pages.told = Told(body=b"[1]", hangs_up=True)
-    assert [rest.post(PATH, b"{}").status for _ in range(20)] == [200] * 20
-
-
-def test_metrics_are_counted_by_model_and_status(rest: Server, pages: PagesServer) -> None:
-    pages.told = Told(404, b"{}")
-    rest.post("/v1/models/counted:predict", b"{}")
-    pages.told = Told(200, b"{}")
-    rest.post("/v1/models/counted:predict", b"abc")
+def test_metrics_are_counted_by_model_and_status(rest: Server) -> None:
+    assert rest.post("/v1/models/counted:predict", BODY).status == 404
+    assert rest.post(PATH, BODY).status == 200
     page = rest.get(METRICS).data.decode()
-    count = ':tensorflow:serving:request_count{{model_name="counted",status="{}"}} 1'
-    assert count.format("OK") in page
-    assert count.format("NOT_FOUND") in page
-    assert 'serval_request_bytes_total{model_name="counted",entrypoint="REST"} 3' in page
+    count = ':tensorflow:serving:request_count{{model_name="{}",status="{}"}} 1'
+    assert count.format("m", "OK") in page
+    assert count.format("counted", "NOT_FOUND") in page
+    assert f'serval_request_bytes_total{{model_name="m",entrypoint="REST"}} {len(BODY)}' in page
+
+
+def test_metrics_of_engines_are_those_of_the_server_behind(rest: Server, pages: PagesServer) -> None:
+    pages.told = Told(body=b"# TYPE :tensorflow:serving:runtime_latency histogram\n")
+    assert rest.post(PATH, BODY).status == 200
+    assert rest.get(METRICS).data.decode().count(":tensorflow:serving:runtime_latency") == 1
 
 
 def test_the_metrics_of_the_server_behind_follow_its_own(rest: Server, pages: PagesServer) -> None:
@@ -137,7 +205,7 @@ def test_the_metrics_of_the_server_behind_follow_its_own(rest: Server, pages: Pa
     )
     pages.told = Told(500, b"theirs 2\n")
     assert "theirs" not in rest.get(METRICS).data.decode()
-    assert pages.seen[0].path == METRICS
+    assert pages.seen[0] == METRICS
 
 
 def test_no_metric_stands_twice() -> None:
@@ -153,7 +221,7 @@ def test_no_metric_stands_twice() -> None:
     assert joined(own, "") == own
 
 
-# Without an HTTP port behind.
+# Questions about the model.
 
 
 def test_probes_need_no_http_port_behind(front: Server) -> None:
@@ -174,27 +242,17 @@ def test_probes_need_no_http_port_behind(front: Server) -> None:
     assert front.get("/healthz").data == b"ok"
 
 
-@pytest.mark.parametrize("path", [PATH, "/v1/models/m:classify"])
-def test_other_calls_say_what_is_missing(front: Server, path: str) -> None:
-    reply = front.post(path, b"{}")
-    assert reply.status == 501
-    assert "--upstream_rest" in json.loads(reply.data)["error"]
-
-
 def test_paths_that_are_none(front: Server) -> None:
     assert front.get("/v2/models/m").status == 404
     assert front.get("/v1/nonsense").status == 400
 
 
-def test_a_server_behind_that_is_not_there(recorder: Recorder, start: Callable[..., Server]) -> None:
-    nobody = f"127.0.0.1:{free_port()}"
-    front = start(f"--upstream={recorder.address}", f"--upstream_rest={nobody}").wait_ready()
-    reply = front.post(PATH, b"{}")
-    assert reply.status == 503
-    assert json.loads(reply.data)["error"].startswith(
-        f"The server behind this front, {nobody}, does not answer: "
-    )
-    assert front.get(METRICS).status == 200
+def test_the_metrics_are_there_without_those_of_the_server_behind(
+    recorder: Recorder, start: Callable[..., Server]
+) -> None:
+    front = start(f"--upstream={recorder.address}", f"--upstream_rest=127.0.0.1:{free_port()}").wait_ready()
+    assert "serval_requests_in_flight 0" in front.get(METRICS).data.decode()
+    assert front.post(PATH, BODY).status == 200
 
 
 # /score.
@@ -215,16 +273,6 @@ def test_the_output_of_score_can_be_chosen(recorder: Recorder, start: Callable[.
     reply = absent.post("/score", b"abcd")
     assert reply.status == 400
     assert json.loads(reply.data) == {"error": "the model has no output q; it has classes, probabilities"}
-
-
-def test_score_goes_to_the_newest_version_when_the_old_one_is_gone(front: Server, recorder: Recorder) -> None:
-    assert front.post("/score", b"abcd").status == 200
-    recorder.states = {4: AVAILABLE}
-    try:
-        assert front.post("/score", b"abcd").status == 200
-        assert b"\x08\x04" in recorder.last(rpc.PREDICT.path).data
-    finally:
-        recorder.states = {3: AVAILABLE}
 
 
 def test_score_can_be_turned_off(recorder: Recorder, start: Callable[..., Server], tmp_path: Path) -> None:

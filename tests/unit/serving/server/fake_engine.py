@@ -53,7 +53,10 @@ class FakeModel:
     @property
     def signature_defs(self) -> messages.SignatureDefMap:
         definitions = messages.SignatureDefMap()
-        definitions.signature_def["serving_default"].inputs["x"].name = "x:0"
+        definition = definitions.signature_def["serving_default"]
+        for tensor, name in ((definition.inputs["x"], "x:0"), (definition.outputs["y"], "y:0")):
+            tensor.name, tensor.dtype = name, DataType.DT_FLOAT
+            tensor.tensor_shape.dim.add(size=-1)
         return definitions
 
     def run(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +14,9 @@ import grpc
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+from grpc_reflection.v1alpha.reflection import enable_server_reflection
 
 from serval_serving.models.served_models import ServedModels
 from serval_serving.proxy.grpc_proxy import GrpcProxy
@@ -22,6 +25,7 @@ from serval_serving.server.access import LOGGER
 from serval_serving.server.http_app import HttpApp, HttpOptions, Route
 from serval_serving.server.inference import Admission, Inference
 from serval_serving.server.keys import Keys
+from serval_serving.server.library_services import ENDPOINTS, LibraryServices
 from serval_serving.server.metrics import GRPC, PREDICT, REST, Metrics, RequestMetrics
 from serval_serving.server.model_app import ModelApp
 from serval_serving.server.pipeline import INTERNAL, Call, Endpoint, Pipeline
@@ -95,7 +99,9 @@ class Steps:
     def counted(self) -> list[str]:
         """Return the samples of requests, latencies (their number and sum) and bytes."""
         names = ("request_count{", "request_latency_count", "request_latency_sum", "request_bytes_total{")
-        return [line for line in self.metrics.page().splitlines() if any(name in line for name in names)]
+        return [
+            line for line in self.metrics.request_page().splitlines() if any(name in line for name in names)
+        ]
 
 
 @pytest.fixture
@@ -310,6 +316,41 @@ def test_a_proxy_opens_no_other_rpc(keys: Path) -> None:
     assert opened == [f"{service}GetModelMetadata"]
 
 
+def library_services(keys: Path, endpoints: Mapping[str, Endpoint] = ENDPOINTS) -> LibraryServices:
+    """Return the services of gRPC's libraries, as a server registers them."""
+    services = LibraryServices(Pipeline(Admission(RequestMetrics()), Keys(keys)), endpoints)
+    health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), services)
+    enable_server_reflection([health.SERVICE_NAME], services)
+    return services
+
+
+def test_health_checks_and_reflection_are_open(keys: Path) -> None:
+    services = library_services(keys)
+    assert all(services.service(Details(path)) for path in ENDPOINTS)
+    check = services.service(Details("/grpc.health.v1.Health/Check"))
+    assert check.unary_unary(health_pb2.HealthCheckRequest(), Context()).status == 1
+    reflect = services.service(Details("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"))
+    (reply,) = reflect.stream_stream([reflection_pb2.ServerReflectionRequest(list_services="")], Context())
+    assert [service.name for service in reply.list_services_response.service] == [health.SERVICE_NAME]
+    assert services.service(Details("/grpc.health.v1.Health/Watch")).unary_stream.experimental_non_blocking
+
+
+def test_what_a_library_adds_is_refused_until_it_is_listed(keys: Path) -> None:
+    listed = {"/grpc.health.v1.Health/Check": ENDPOINTS["/grpc.health.v1.Health/Check"]}
+    services = library_services(keys, listed)
+    assert [path for path in ENDPOINTS if services.service(Details(path))] == list(listed)
+
+
+@pytest.mark.parametrize("path", ENDPOINTS)
+def test_a_method_of_a_library_requires_a_key_unless_it_is_listed_as_open(keys: Path, path: str) -> None:
+    handler = library_services(keys, {path: Endpoint("New", GRPC)}).service(Details(path))
+    (behavior,) = filter(None, (handler.unary_unary, handler.unary_stream, handler.stream_stream))
+    context = Context()
+    with pytest.raises(RuntimeError):
+        behavior(None, context)
+    assert context.code is UNAUTHENTICATED
+
+
 class Named:
     """RequestRewriter of a model."""
 
@@ -325,11 +366,10 @@ def model_app(keys: Path) -> HttpApp:
     return ModelApp(inference, Pipeline(inference, Keys(keys)), options(), ThreadPoolExecutor(1))
 
 
-def front_app(keys: Path, rest: str) -> HttpApp:
-    metrics = RequestMetrics()
-    pipeline = Pipeline(Admission(metrics), Keys(keys))
+def front_app(keys: Path) -> HttpApp:
     nothing = cast("Any", None)
-    return ProxyApp(nothing, rest, nothing, metrics, pipeline, options(), ThreadPoolExecutor(1))
+    pipeline = Pipeline(Admission(RequestMetrics()), Keys(keys))
+    return ProxyApp(nothing, nothing, "localhost:1", pipeline, options(), ThreadPoolExecutor(1))
 
 
 def closed(routes: Iterator[Route]) -> list[str]:
@@ -340,8 +380,7 @@ def closed(routes: Iterator[Route]) -> list[str]:
 def test_only_these_routes_are_closed(keys: Path) -> None:
     predictions = ["POST /score", "POST predict)}", "POST classify)}", "POST regress)}"]
     assert closed(model_app(keys).routes()) == predictions
-    assert closed(front_app(keys, "localhost:1").routes()) == [*predictions, "* .*}"]
-    assert closed(front_app(keys, "").routes()) == predictions[:1]
+    assert closed(front_app(keys).routes()) == predictions
 
 
 async def test_a_new_route_is_closed(keys: Path) -> None:

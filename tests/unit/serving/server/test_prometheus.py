@@ -82,9 +82,16 @@ def test_threads_lose_no_count() -> None:
 
 def test_in_flight_counts_and_limits() -> None:
     metrics = Metrics()
-    with metrics.count_in_flight(2) as first, metrics.count_in_flight(2) as second:
-        with metrics.count_in_flight(2) as third, metrics.count_in_flight(0) as unlimited:
-            assert (first, second, third, unlimited) == (True, True, False, True)
-            assert metrics.in_flight() == 4
-        assert metrics.in_flight() == 2
-    assert metrics.in_flight() == 0
+    assert [metrics.begin(2), metrics.begin(2), metrics.begin(2), metrics.begin(0)] == [
+        True,
+        True,
+        False,
+        True,
+    ]
+    assert metrics.in_flight() == 4
+    metrics.end()
+    metrics.end()
+    assert metrics.in_flight() == 2
+    metrics.end()
+    assert metrics.begin(2)
+    assert not metrics.begin(2)

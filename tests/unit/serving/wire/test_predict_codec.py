@@ -10,7 +10,14 @@ from hypothesis import strategies as st
 
 from serval_serving.wire import messages
 from serval_serving.wire.errors import TensorError
-from serval_serving.wire.predict_codec import Request, read_request, request_of, write_response
+from serval_serving.wire.predict_codec import (
+    Request,
+    read_request,
+    read_response,
+    request_of,
+    write_request,
+    write_response,
+)
 from serval_serving.wire.tensors import from_array, to_array, write_array
 
 DTYPES = (
@@ -161,3 +168,53 @@ def test_replies_are_what_the_library_writes(typed: bool) -> None:
 def test_what_cannot_be_written() -> None:
     with pytest.raises(TensorError):
         write_response(messages.ModelSpec(), [("x", np.array(["2020"], "datetime64[Y]"))])
+
+
+ARRAYS = {
+    "x": np.arange(6, dtype=np.float32).reshape(2, 3),
+    "ids": np.array([1, -2], dtype=np.int64),
+    "names": np.array([b"a", b""], dtype=object),
+    "none": np.empty((0, 2), dtype=np.uint8),
+}
+
+
+def test_requests_are_what_the_library_reads() -> None:
+    spec = messages.ModelSpec(name="m", signature_name="s")
+    spec.version.value = 7
+    data = write_request(spec, ARRAYS, ["y", "z"])
+    message = messages.PredictRequest.FromString(data)
+    assert (message.model_spec, list(message.output_filter)) == (spec, ["y", "z"])
+    assert {name: to_array(message.inputs[name]).tolist() for name in message.inputs} == {
+        name: value.tolist() for name, value in ARRAYS.items()
+    }
+    same(read_request(data), request_of(message))
+
+
+@pytest.mark.parametrize("typed", [True, False])
+def test_replies_are_read_as_the_library_does(typed: bool) -> None:
+    message = messages.PredictResponse(model_spec=messages.ModelSpec(name="m"))
+    for name, value in ARRAYS.items():
+        write_array(message.outputs[name], value, typed=typed)
+    found = read_response(message.SerializeToString())
+    assert {name: array(value).tolist() for name, value in found.items()} == {
+        name: value.tolist() for name, value in ARRAYS.items()
+    }
+    assert isinstance(found["x"], np.ndarray)
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.data())
+def test_damaged_replies_mean_what_the_library_says(data: st.DataObject) -> None:
+    good = bytearray(write_response(messages.ModelSpec(name="m"), ARRAYS.items()))
+    for _ in range(data.draw(st.integers(1, 3))):
+        good[data.draw(st.integers(0, len(good) - 1))] = data.draw(st.integers(0, 255))
+    bad = bytes(good)
+    try:
+        message = messages.PredictResponse.FromString(bad)
+    except DecodeError:
+        return
+    found = read_response(bad)
+    same(
+        Request(None, found, [], len(bad)),
+        Request(None, dict(message.outputs), [], len(bad)),
+    )
