@@ -156,7 +156,15 @@ class AutoscalerView(ChildView):
 
 @dataclass(frozen=True, slots=True)
 class DisruptionView(ChildView):
-    """The PodDisruptionBudget."""
+    """The PodDisruptionBudget.
+
+    Parameters
+    ----------
+    max_unavailable:
+        Number of pods that may be unavailable; 0 where it says a percentage, or nothing.
+    """
+
+    max_unavailable: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -223,6 +231,9 @@ class PodView(Identity):
         The front before the server; None in pods that have none.
     ip:
         The pod's address; empty while it has none.
+    grace_ends:
+        When the time ends that it has for stopping (``metadata.deletionTimestamp``); None unless it is being
+        deleted.
     """
 
     revision: str
@@ -244,6 +255,7 @@ class PodView(Identity):
     changed: datetime | None = None
     front: ContainerView | None = None
     ip: str = ""
+    grace_ends: datetime | None = None
 
     @property
     def facing(self) -> ContainerView | None:
@@ -302,7 +314,7 @@ def parse_autoscaler(obj: Mapping[str, Any]) -> AutoscalerView:
 
 def parse_disruption(obj: Mapping[str, Any]) -> DisruptionView:
     """View of a PodDisruptionBudget."""
-    return DisruptionView(**child(obj))
+    return DisruptionView(**child(obj), max_unavailable=whole(mapping(obj, "spec").get("maxUnavailable")))
 
 
 def parse_revision(obj: Mapping[str, Any]) -> RevisionView:
@@ -358,6 +370,7 @@ def parse_pod(obj: Mapping[str, Any]) -> PodView:
         changed=max((one for one in changes if one), default=None),
         front=parse_container(status, "containerStatuses", CONTAINER_FRONT),
         ip=str(status.get("podIP", "")),
+        grace_ends=parse_time(meta.get("deletionTimestamp")),
     )
 
 
