@@ -6,6 +6,7 @@ observation gives the same plan, whoever ran before.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -36,6 +37,10 @@ RESTARTS = 3
 SURGE_PATIENCE = timedelta(seconds=30)
 """How long a new pod beside the old ones may be without a place before it takes that of an old one.
 Autoscalers look every ten seconds, so by then they have said whether they add a node."""
+
+_ATTACHED_TO = re.compile(r"Volume is already used by pod\(s\) ([a-z0-9.-]+(?:, [a-z0-9.-]+)*)")
+"""Of the attach-detach controller's Multi-Attach error: pods on other nodes that use a volume which only one
+node can have (ReadWriteOnce)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +221,8 @@ def _strategy(
     old = replaced(observed, carried)
     if not devices and (starts or not old):
         return SURGE, Needs()
+    if kept == SURGE and _lacks_volume(observed, carried, old):
+        return IN_PLACE, Needs()
     lacks = kept == SURGE and _lacks_device(observed, carried)
     stuck = kept == SURGE and _is_stuck(observed, carried)
     if not old or not (starts or lacks or stuck):
@@ -235,6 +242,17 @@ def _lacks_device(observed: Observed, revision: str) -> bool:
     """Whether a new pod has no place because a device is missing, and no pod is being stopped for it."""
     waits = waiting(observed, revision)
     return not observed.making_room and any(lacks_device(pod.unschedulable) for pod in waits)
+
+
+def _lacks_volume(observed: Observed, revision: str, old: Sequence[PodView]) -> bool:
+    """Whether a new pod cannot start because one old pod on another node has its volume.
+
+    Where several pods have it, the end of one does not release it.
+    """
+    said = (event for pod in observed.newest(revision) for event in observed.warnings.get(pod.uid, ()))
+    found = (match for match in (_ATTACHED_TO.search(event.message) for event in said) if match)
+    names = {name for match in found for name in match[1].split(", ")}
+    return len(names) == 1 and names <= {pod.name for pod in old}
 
 
 def _is_stuck(observed: Observed, revision: str) -> bool:

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from serval_operator.api.conditions import Blocked
-from serval_operator.api.snapshots import RevisionView
+from serval_operator.api.snapshots import RevisionView, parse_pod_warning
 from serval_operator.cluster.room import Room
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.refused_pod_backoff import Damping
@@ -281,6 +281,31 @@ class TestStuck:
         assert plan(goes_on, devices=False).strategy == "InPlace"
         assert plan(seeing(READY_NEW, carried=NEW), devices=False).strategy == "Surge"
         assert plan(seeing(READY_OLD, carried=OLD), devices=False).strategy == "Surge"
+
+
+class TestAttached:
+    """The new pod is on another node than the old one, and their volume can only be on one."""
+
+    ERROR = 'Multi-Attach error for volume "pvc-1" Volume is already '
+
+    @pytest.mark.parametrize("devices", [True, False])
+    @pytest.mark.parametrize(
+        ("words", "strategy"),
+        [
+            (ERROR + "used by pod(s) old", "InPlace"),
+            (ERROR + "used by pod(s) old, older", "Surge"),
+            (ERROR + "used by pod(s) stranger", "Surge"),
+            (ERROR + "used by pod(s) new", "Surge"),
+            (ERROR + "exclusively attached to one node and can't be attached to another", "Surge"),
+            ("rpc error: no such volume", "Surge"),
+        ],
+    )
+    def test_one_old_pod_gives_it_up(self, words: str, strategy: str, *, devices: bool) -> None:
+        event = parse_pod_warning(gen.warning("FailedAttachVolume", words, of="new"))
+        new = gen.pod("new", gen.starting("gpu-1"), revision=NEW)
+        seen = seeing(READY_OLD, new, carried=NEW, surge=True, warnings={"uid-new": (event,)})
+        found = plan(seen, devices=devices)
+        assert (found.strategy, found.needs) == (strategy, Needs())
 
 
 class TestNumber:
