@@ -174,8 +174,9 @@ ACCELERATOR_BUSY: Final = _capacity(
 )
 DEVICE_NOT_READY: Final = _capacity(
     "DeviceNotReady",
-    when="a node should take the pod but cannot now: it is cordoned or not ready, or its device plugin or "
-    "driver offers fewer devices than it has",
+    when="a node should take the pod but cannot now: it is cordoned or not ready, or has a taint such as "
+    "disk-pressure by which Kubernetes marks its state, or its device plugin or driver offers fewer devices "
+    "than it has",
     cure="repair that node, as the message says",
     health=Health.PROGRESSING,
 )
@@ -285,7 +286,8 @@ NODE_NOT_READY: Final = _reason(
 QUOTA_EXCEEDED: Final = _scheduling(
     "QuotaExceeded",
     when="a ResourceQuota or LimitRange refuses the pods",
-    cure="raise it, or ask for less",
+    cure="raise it, or ask for less; where a container lacks a request or a limit, the message names the "
+    "container and the field of the spec or the value of the chart that sets it",
 )
 POD_SECURITY_VIOLATION: Final = _scheduling(
     "PodSecurityViolation",

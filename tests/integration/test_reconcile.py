@@ -206,6 +206,33 @@ class TestStatus:
             kubelet.write(pod, states.ready())
         cluster.until_condition(namespace, "quota", "Ready", "True", "Serving")
 
+    def test_names_the_chart_value_that_a_quota_misses(self, cluster: Cluster, namespace: str) -> None:
+        """The spec sets all resources of its own; the fetch container's are the operator's."""
+        hard = {"requests.cpu": "4", "requests.memory": "8Gi", "limits.cpu": "8", "limits.memory": "16Gi"}
+        quota = {
+            "apiVersion": "v1",
+            "kind": "ResourceQuota",
+            "metadata": {"name": "all", "namespace": namespace},
+            "spec": {"hard": hard},
+        }
+        cluster.create(quota)
+        cluster.until(
+            "the quota's status",
+            "ResourceQuota",
+            namespace,
+            "all",
+            lambda one: one.get("status", {}).get("hard"),
+        )
+        resources = {
+            "requests": {"cpu": "100m", "memory": "256Mi"},
+            "limits": {"cpu": "1", "memory": "512Mi"},
+        }
+        cluster.create(model_deployment("limited", namespace, resources=resources))
+        cr = cluster.until_condition(namespace, "limited", "Ready", "False", "QuotaExceeded")
+        message = condition(cr, "Ready")["message"]
+        assert "must specify limits.cpu for: fetch" in message
+        assert "`fetch.resources.limits.cpu` (container fetch)" in message
+
     def test_an_unknown_profile_is_an_invalid_spec_that_keeps_the_children(
         self, cluster: Cluster, namespace: str, kubelet: Kubelet
     ) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -19,6 +21,7 @@ pytestmark = pytest.mark.usefixtures("operator")
 RESOURCE = "example.com/board"
 BOARD = {"resourceName": RESOURCE, "count": 1}
 Nodes = Callable[..., str]
+Kubectl = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture
@@ -242,6 +245,40 @@ class TestRollouts:
         assert condition(cr, "Available")["status"] == "True"
         cluster.patch("ModelDeployment", namespace, "careful", {"spec": {"probes": None}})
         cluster.until_condition(namespace, "careful", "Ready", "True", "Serving")
+
+
+class TestDrains:
+    def test_a_drain_of_the_only_node_for_two_replicas_ends(
+        self, cluster: Cluster, namespace: str, kubelet: Kubelet, nodes: Nodes, kubectl: Kubectl
+    ) -> None:
+        """The first pod's successor finds no node, so the budget has to let the second pod go too."""
+        node = nodes("board-drained", 2)
+        cluster.create(wants("drained", namespace, replicas=2))
+        serve(kubelet, "drained", 2)
+        cluster.until_condition(namespace, "drained", "Ready", "True")
+        ready = {pod["metadata"]["uid"] for pod in kubelet.pods("drained")}
+
+        def evicted() -> bool:
+            for pod in cluster.list("Pod", namespace, "serval.dev/name=drained"):
+                if pod["metadata"].get("deletionTimestamp"):
+                    kubelet.remove(pod)
+            return drain.done()
+
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            drain = pool.submit(kubectl, "drain", node, "--delete-emptydir-data", "--timeout=90s")
+            until("the end of the drain", evicted, limit=100)
+        assert drain.result().returncode == 0, drain.result().stderr
+        assert not ready & {pod["metadata"]["uid"] for pod in kubelet.pods("drained")}
+        kubectl("uncordon", node)
+        serve(kubelet, "drained", 2)
+        cluster.until_condition(namespace, "drained", "Ready", "True", "Serving")
+        cluster.until(
+            "the budget as the spec says",
+            "PodDisruptionBudget",
+            namespace,
+            "drained",
+            lambda one: one["spec"]["maxUnavailable"] == 1,
+        )
 
 
 class TestRefusedAllocations:

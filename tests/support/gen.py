@@ -155,7 +155,16 @@ def create_failure(message: str, *, observed: int = 1) -> Option:
 
 def deleting(obj: Object) -> None:
     """The object has a deletion timestamp."""
-    obj["metadata"]["deletionTimestamp"] = stamp(60)
+    stopping(60)(obj)
+
+
+def stopping(until: float) -> Option:
+    """The object has a deletion timestamp: that of a pod is the end of its grace period."""
+
+    def change(obj: Object) -> None:
+        obj["metadata"]["deletionTimestamp"] = stamp(until)
+
+    return change
 
 
 # --- pods -----------------------------------------------------------------------------------------------

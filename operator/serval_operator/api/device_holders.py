@@ -25,6 +25,8 @@ class PodHold:
         The custom resource of ours that it belongs to, or None.
     amounts:
         Extended resources and how many of each; none of them 0.
+    deleting:
+        Whether the pod is being deleted, and its node has not stopped it yet.
     """
 
     namespace: str
@@ -32,6 +34,7 @@ class PodHold:
     node: str
     owner: Key | None
     amounts: Mapping[str, int]
+    deleting: bool = False
 
 
 def parse_hold(obj: Mapping[str, Any]) -> PodHold | None:
@@ -52,6 +55,7 @@ def parse_hold(obj: Mapping[str, Any]) -> PodHold | None:
         node=sys.intern(node),
         owner=labelled_owner(meta),
         amounts=amounts,
+        deleting=bool(meta.get("deletionTimestamp")),
     )
 
 

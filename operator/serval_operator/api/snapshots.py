@@ -161,7 +161,15 @@ class AutoscalerView(ChildView):
 
 @dataclass(frozen=True, slots=True)
 class DisruptionView(ChildView):
-    """The PodDisruptionBudget."""
+    """The PodDisruptionBudget.
+
+    Parameters
+    ----------
+    max_unavailable:
+        Number of pods that may be unavailable; 0 where it says a percentage, or nothing.
+    """
+
+    max_unavailable: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -232,6 +240,9 @@ class PodView(Identity):
         Name of the Job of ours that made the pod; empty for other pods.
     stages:
         All containers of a Job's pod, init containers first; empty for other pods.
+    grace_ends:
+        When the time ends that it has for stopping (``metadata.deletionTimestamp``); None unless it is being
+        deleted.
     """
 
     revision: str
@@ -255,6 +266,7 @@ class PodView(Identity):
     ip: str = ""
     job: str = ""
     stages: tuple[ContainerView, ...] = ()
+    grace_ends: datetime | None = None
 
     @property
     def facing(self) -> ContainerView | None:
@@ -313,7 +325,7 @@ def parse_autoscaler(obj: Mapping[str, Any]) -> AutoscalerView:
 
 def parse_disruption(obj: Mapping[str, Any]) -> DisruptionView:
     """View of a PodDisruptionBudget."""
-    return DisruptionView(**child(obj))
+    return DisruptionView(**child(obj), max_unavailable=whole(mapping(obj, "spec").get("maxUnavailable")))
 
 
 def parse_revision(obj: Mapping[str, Any]) -> RevisionView:
@@ -383,6 +395,7 @@ def parse_pod(obj: Mapping[str, Any]) -> PodView:
         ip=str(status.get("podIP", "")),
         job=job,
         stages=parse_containers(status) if job else (),
+        grace_ends=parse_time(meta.get("deletionTimestamp")),
     )
 
 

@@ -81,18 +81,26 @@ class Supply:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """What holds devices that a pod could have: an object of ours, else a pod. Without names if hidden."""
+    """What holds devices that a pod could have: an object of ours, else a pod. Without names if hidden.
+
+    Parameters
+    ----------
+    terminating:
+        Name of a pod of it that is being deleted and still holds some of them; empty for none.
+    """
 
     kind: str
     namespace: str
     name: str
     node: str
     count: int
+    terminating: str = ""
 
     def __str__(self) -> str:
         if not self.name:
             return f"{self.count} in other namespaces"
-        return f"{self.namespace}/{self.name} ({self.count} on {self.node})"
+        stuck = f", its pod {self.terminating} is Terminating" if self.terminating else ""
+        return f"{self.namespace}/{self.name} ({self.count} on {self.node}{stuck})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +114,7 @@ class CapacityVerdict:
     free:
         Units that are free on nodes that could take the pod; None where that is not known.
     fits:
-        How many more pods would find a place now; None where that is not known.
+        How many more pods would find a free device now; None where that is not known.
     holders:
         Who holds the devices of these nodes, those with most of them first.
     """
@@ -135,13 +143,16 @@ def judge_capacity(
     ranked: dict[Fit, list[NodeView]] = {}
     for node in sorted(supply.nodes, key=lambda one: one.name):
         ranked.setdefault(fit(node, request), []).append(node)
+    only = namespace if hide_foreign else None
+    stuck = _stuck(request, supply, only)
+    troubles = [trouble(node, request) + stuck.get(node.name, "") for node in ranked.get(Fit.NOT_NOW, ())]
     if Fit.USABLE in ranked:
-        verdict = _in_use(request, supply, ranked[Fit.USABLE], namespace=namespace, hide_foreign=hide_foreign)
-        return _with_growth(request, supply.growth, ranked, verdict)
+        verdict = _in_use(request, supply, ranked[Fit.USABLE], only)
+        return _with_growth(supply.growth, troubles, verdict)
     if request.resource_name in supply.claimable:
         text = f"{request.resource_name} is allocated by a DeviceClass, of which nodes give no numbers"
         return CapacityVerdict(CAPACITY_UNKNOWN, text)
-    return _absent(request, supply, ranked)
+    return _absent(request, supply, ranked, troubles)
 
 
 def refuses(request: Placement, verdict: CapacityVerdict) -> bool:
@@ -158,7 +169,7 @@ def refuses(request: Placement, verdict: CapacityVerdict) -> bool:
 
 
 def _in_use(
-    request: Placement, supply: Supply, usable: Sequence[NodeView], *, namespace: str, hide_foreign: bool
+    request: Placement, supply: Supply, usable: Sequence[NodeView], only: str | None
 ) -> CapacityVerdict:
     """Judge by what is in use on nodes that could take the pod."""
     if supply.holds is None:
@@ -170,7 +181,7 @@ def _in_use(
         left[hold.node] = max(left[hold.node] - hold.amounts[name], 0)
     free = sum(left.values())
     fits = sum(count // request.count for count in left.values())
-    holders = _holders(holding, name, namespace if hide_foreign else None)
+    holders = _holders(holding, name, only)
     if fits:
         best = max(left, key=lambda node: (left[node], node))
         return CapacityVerdict(FITS, f"{best} has {left[best]} {name} free", free, fits, holders)
@@ -182,14 +193,11 @@ def _in_use(
     return CapacityVerdict(ACCELERATOR_BUSY, held, free, 0, holders)
 
 
-def _with_growth(
-    request: Placement, growth: Growth, ranked: dict[Fit, list[NodeView]], verdict: CapacityVerdict
-) -> CapacityVerdict:
+def _with_growth(growth: Growth, troubles: Sequence[str], verdict: CapacityVerdict) -> CapacityVerdict:
     """A verdict on busy nodes, with what else could help."""
     if verdict.reason != ACCELERATOR_BUSY:
         return verdict
-    extra = [trouble(node, request) for node in ranked.get(Fit.NOT_NOW, ())]
-    text = f"{verdict.message}; {_few(extra)}" if extra else verdict.message
+    text = f"{verdict.message}; {_few(troubles)}" if troubles else verdict.message
     reason = ACCELERATOR_BUSY
     if growth.coming:
         reason, text = SCALE_UP_PENDING, f"{growth.coming}; until then {text}"
@@ -198,14 +206,15 @@ def _with_growth(
     return CapacityVerdict(reason, text, verdict.free, verdict.fits, verdict.holders)
 
 
-def _absent(request: Placement, supply: Supply, ranked: dict[Fit, list[NodeView]]) -> CapacityVerdict:
+def _absent(
+    request: Placement, supply: Supply, ranked: dict[Fit, list[NodeView]], troubles: Sequence[str]
+) -> CapacityVerdict:
     """No node could take the pod, whatever is in use: the nearest miss is named."""
     growth = supply.growth
     if growth.coming:
         return CapacityVerdict(SCALE_UP_PENDING, growth.coming, 0, 0)
-    if Fit.NOT_NOW in ranked:
-        text = _few(trouble(node, request) for node in ranked[Fit.NOT_NOW])
-        return CapacityVerdict(DEVICE_NOT_READY, text, 0, 0)
+    if troubles:
+        return CapacityVerdict(DEVICE_NOT_READY, _few(troubles), 0, 0)
     reason, text = _nearest(request, ranked, supply.nodes or ())
     may = "the accelerator profile says that nodes for it may be added" if request.scalable else ""
     may = may or growth.possible
@@ -253,12 +262,29 @@ def _labels(node: NodeView, request: Placement) -> str:
 def _holders(holding: Iterable[PodHold], resource: str, only: str | None) -> tuple[Holder, ...]:
     """Who holds how much; those outside the namespace ``only``, where it is given, without names."""
     held: Counter[tuple[Key, str]] = Counter()
-    for hold in holding:
+    stuck: dict[tuple[Key, str], str] = {}
+    for hold in sorted(holding, key=lambda one: one.name):
         hidden = only is not None and hold.namespace != only
         who = _HIDDEN if hidden else hold.owner or Key(POD, hold.namespace, hold.name)
-        held[who, "" if hidden else hold.node] += hold.amounts[resource]
+        where = "" if hidden else hold.node
+        held[who, where] += hold.amounts[resource]
+        if hold.deleting and not hidden:
+            stuck.setdefault((who, where), hold.name)
     ordered = sorted(held.items(), key=lambda entry: (-entry[1], entry[0]))
-    return tuple(Holder(*who, node, count) for (who, node), count in ordered)
+    return tuple(Holder(*who, node, count, stuck.get((who, node), "")) for (who, node), count in ordered)
+
+
+def _stuck(request: Placement, supply: Supply, only: str | None) -> dict[str, str]:
+    """By node: pods that still hold its devices and are being deleted, in words.
+
+    A pod on a lost node stays in Terminating until the node comes back or is deleted.
+    """
+    name = request.resource_name
+    found: dict[str, list[str]] = {}
+    for hold in supply.holds or ():
+        if hold.deleting and hold.amounts.get(name) and only in (None, hold.namespace):
+            found.setdefault(hold.node, []).append(f"{hold.namespace}/{hold.name}")
+    return {node: f" (in Terminating there: {_few(sorted(pods))})" for node, pods in found.items()}
 
 
 def _nodes(nodes: Sequence[NodeView]) -> str:

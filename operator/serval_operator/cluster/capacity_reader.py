@@ -18,7 +18,7 @@ from serval_operator.api.nodes import NodeView
 from serval_operator.api.resources import CONFIG_MAPS, DEVICE_CLASSES, EVENTS, NODE_CLAIMS, PODS, Resource
 from serval_operator.api.snapshots import PodView, parse_pod_warning
 from serval_operator.api.text import scrub
-from serval_operator.cluster.capacity import Supply
+from serval_operator.cluster.capacity import Growth, Supply
 from serval_operator.cluster.scale_up_signals import Around, look_around
 from serval_operator.constants import AUTOSCALER_NAMESPACE, AUTOSCALER_STATUS
 from serval_operator.errors import Forbidden, KubeError
@@ -144,7 +144,9 @@ class ClusterSupplier:
             Pods could not be listed.
         """
         if not self._access.nodes:
-            return Supply(nodes=None)
+            # A waiting pod is in a namespace that is served, and so are the events about it.
+            coming, refused = await self._told_of(waiting)
+            return Supply(nodes=None, growth=Growth(coming, refused))
         holds = await self._counted(fresh=fresh) if with_holds and self._access.pods else None
         around = await self._around.get()
         coming, refused = await self._told_of(waiting)

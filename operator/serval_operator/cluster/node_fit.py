@@ -10,8 +10,17 @@ from serval_operator.api.nodes import NodeView, Taint
 from serval_operator.api.placement import Placement
 
 _STATE_TAINTS: Final = ("node.kubernetes.io/", "node.cloudprovider.kubernetes.io/")
-"""Taints by which Kubernetes itself marks a node that is cordoned, not ready or not initialized yet."""
+"""Taints by which Kubernetes itself marks the state of a node: cordoned, not ready, not initialized
+yet, out of disk, memory or process ids, shut down. They go with the state."""
 _HARD: Final = ("NoSchedule", "NoExecute")
+_CORDONED: Final = Taint("node.kubernetes.io/unschedulable", "", "NoSchedule")
+"""What the scheduler takes ``spec.unschedulable`` for."""
+_ADDED: Final = tuple(
+    {"key": f"node.kubernetes.io/{state}", "operator": "Exists", "effect": "NoExecute"}
+    for state in ("not-ready", "unreachable")
+)
+"""Tolerations that the API server adds to every pod (admission plugin DefaultTolerationSeconds). The one for
+memory-pressure comes from a plugin that is off by default (PodTolerationRestriction): it does not count."""
 
 _INSTANCE_TYPE: Final = "node.kubernetes.io/instance-type"
 _NVIDIA: Final = (
@@ -57,9 +66,30 @@ def fit(node: NodeView, request: Placement) -> Fit:
     if untolerated(node, request):
         return Fit.TAINTED
     offered = node.allocatable.get(request.resource_name, 0)
-    if node.cordoned or not node.ready or node.deleting or offered < request.count:
+    if not _takes_pods(node, request) or offered < request.count:
         return Fit.NOT_NOW
     return Fit.USABLE
+
+
+def could_take(node: NodeView, request: Placement) -> bool:
+    """Whether a node could take a pod now, if what the pod asks for were free on it."""
+    if request.resource_name:
+        return fit(node, request) is Fit.USABLE
+    return not (missing_labels(node, request) or untolerated(node, request)) and _takes_pods(node, request)
+
+
+def _takes_pods(node: NodeView, request: Placement) -> bool:
+    """Whether the state of a node lets a pod start on it now."""
+    return node.ready and not node.deleting and not _states(node, request)
+
+
+def _states(node: NodeView, request: Placement) -> list[Taint]:
+    """Hard taints that mark the node's state and that the pod does not tolerate."""
+    marked = [one for one in node.taints if one.effect in _HARD and one.key.startswith(_STATE_TAINTS)]
+    if node.cordoned and _CORDONED not in marked:
+        marked.append(_CORDONED)
+    tolerations = (*request.tolerations, *_ADDED)
+    return [taint for taint in marked if not any(_tolerates(one, taint) for one in tolerations)]
 
 
 def missing_labels(node: NodeView, request: Placement) -> list[str]:
@@ -81,8 +111,11 @@ def trouble(node: NodeView, request: Placement) -> str:
         return f"{node.name} is being removed"
     if not node.ready:
         return f"{node.name} is not ready{told}"
-    if node.cordoned:
+    states = _states(node, request)
+    if _CORDONED in states:
         return f"{node.name} is cordoned"
+    if states:
+        return f"{node.name} has {', '.join(map(str, states))}"
     offered = node.allocatable.get(request.resource_name, 0)
     known = node.capacity.get(request.resource_name, 0)
     if known > offered:

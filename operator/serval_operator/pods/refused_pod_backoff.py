@@ -23,6 +23,9 @@ STORM = 3
 WINDOW = timedelta(seconds=60)
 SHORTEST_PAUSE = timedelta(seconds=30)
 LONGEST_PAUSE = timedelta(seconds=600)
+COUNTS_FOR = 2 * LONGEST_PAUSE
+"""How long a refusal counts. One that nothing followed for longer tells nothing of the next pod: refusals
+that repeat are never further apart than the longest pause and the time that the kubelet takes."""
 ONE_TRY = timedelta(seconds=15)
 """Refused pods closer than this come from the same try. Twice this is the shortest pause."""
 MOST_DEAD = 5
@@ -82,6 +85,11 @@ class _Scene:
         """When the newest refused pod was made."""
         return _made(self.dead[-1])
 
+    @property
+    def recent(self) -> list[PodView]:
+        """Refused pods of the storm that the newest one belongs to, if there is one."""
+        return [pod for pod in self.dead if self.last - _made(pod) <= COUNTS_FOR]
+
 
 def plan_damping(observed: Observed, *, revision: str, wanted: int) -> Damping:
     """Decide what refused pods demand.
@@ -132,12 +140,15 @@ def _in_force(observed: Observed, scene: _Scene) -> bool:
     """Whether refusals repeat: several at a time, or in two tries, or damping goes on already.
 
     That it goes on is seen by the Deployment: it asks for fewer pods than wanted, or for another revision.
-    Where the pod that is tried is the last one wanted, only the dead of the tries before tell of it.
+    Where the pod that is tried is the last one wanted, only the dead of the tries before tell of it. A
+    refusal of long ago does not count: the Deployment may ask for fewer pods because more are wanted since.
     """
+    if observed.now - scene.last > COUNTS_FOR:
+        return False
     deployment = observed.deployment
     if deployment and (deployment.replicas < scene.wanted or deployment.revision != scene.revision):
         return True
-    first = _made(scene.dead[0])
+    first = _made(scene.recent[0])
     if any(first < _made(pod) for pod in scene.accepted):
         return True
     recent = [pod for pod in scene.dead if _made(pod) >= scene.last - WINDOW]
@@ -154,7 +165,7 @@ def _pause(scene: _Scene) -> timedelta:
 
 def _try_before(scene: _Scene) -> PodView | None:
     """The last refused pod of the try before the newest one."""
-    return next((pod for pod in reversed(scene.dead) if scene.last - _made(pod) >= ONE_TRY), None)
+    return next((pod for pod in reversed(scene.recent) if scene.last - _made(pod) >= ONE_TRY), None)
 
 
 def _hold(observed: Observed, scene: _Scene, left: float) -> Damping:

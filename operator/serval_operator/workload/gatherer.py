@@ -25,6 +25,9 @@ from serval_operator.pods.event_reader import EventReader, Warnings
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.pod_state import is_silent
 
+OVERRUN = timedelta(seconds=10)
+"""How long after the end of its grace period a pod may still be there before it counts as stuck. The kubelet
+kills at the end of that period, and then unmounts volumes and reports."""
 ROOM_GIVEN_WITHIN = timedelta(seconds=3)
 """How long after a pod's end its successor may still be without a place before that is a failure."""
 
@@ -60,7 +63,8 @@ class Gatherer:
         self._seen = seen
         self._owns = tuple(owns)
         self._now = now
-        self._stopping: dict[Key, datetime] = {}
+        self._stopping: dict[Key, frozenset[str]] = {}
+        self._freed: dict[Key, datetime] = {}
 
     def nodes(self) -> Sequence[NodeView]:
         """All nodes; none where they are not watched."""
@@ -113,18 +117,35 @@ class Gatherer:
         """Forget a ModelDeployment that is gone."""
         self._events.forget(key)
         self._stopping.pop(key, None)
+        self._freed.pop(key, None)
 
     def _note_stopping(self, key: Key) -> None:
-        if any(pod.deleting and pod.node for pod in self._seen.owned(PODS, key)):
-            self._stopping[key] = self._now()
+        """Remember which pods are being stopped, so that the next look sees that one of them ended."""
+        pods = self._seen.owned(PODS, key)
+        if self._stopping.get(key, frozenset()) - {pod.uid for pod in pods}:
+            self._freed[key] = self._now()
+        stopping = frozenset(pod.uid for pod in pods if self._stops_for(pod) is not None)
+        if stopping:
+            self._stopping[key] = stopping
+        else:
+            self._stopping.pop(key, None)
 
     def _room_comes(self, key: Key) -> float | None:
-        """Seconds for which the end of a pod counts as recent; None where no pod ended lately.
+        """Seconds for which a pod without a place may hope for a place that is freed; None: it may not.
 
-        The scheduler needs a moment to give a freed place away, and only then takes back its words.
+        A pod that is being stopped frees its place within its grace period. One that does not, such as a pod
+        on a lost node, frees it nobody knows when. After its end, the scheduler needs a moment to assign the
+        place, and only then takes back its words.
         """
-        stopping = self._stopping.get(key)
-        if stopping is None:
+        waits = [self._stops_for(pod) for pod in self._seen.owned(PODS, key)]
+        freed = self._freed.get(key)
+        if freed is not None:
+            waits.append((freed + ROOM_GIVEN_WITHIN - self._now()).total_seconds())
+        return max((left for left in waits if left is not None and left > 0), default=None)
+
+    def _stops_for(self, pod: PodView) -> float | None:
+        """Seconds until a pod that is being stopped on a node counts as stuck; None for any other pod."""
+        if not pod.node or not pod.deleting or pod.grace_ends is None:
             return None
-        left = (stopping + ROOM_GIVEN_WITHIN - self._now()).total_seconds()
+        left = (pod.grace_ends + OVERRUN - self._now()).total_seconds()
         return left if left > 0 else None

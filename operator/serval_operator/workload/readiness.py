@@ -32,6 +32,7 @@ from serval_operator.constants import (
 )
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.pod_state import Stage, Verdict, is_accepted
+from serval_operator.pods.quota_words import quota_cure
 from serval_operator.reasons import (
     AVAILABLE_REASON,
     CREDENTIALS_NOT_FOUND,
@@ -224,8 +225,10 @@ def _uncreated(observed: Observed, missing: int) -> list[Verdict]:
         reason = QUOTA_EXCEEDED
     else:
         reason = POD_CREATE_FAILED
-    words = scrub(_FORBIDDEN_POD.sub("", text))
-    return [Verdict("", Stage.SCHEDULE, reason, words, failed=True)] * missing
+    words = _FORBIDDEN_POD.sub("", text)
+    cure = quota_cure(words) if reason == QUOTA_EXCEEDED else ""
+    told = scrub(f"{words}: {cure}" if cure else words)
+    return [Verdict("", Stage.SCHEDULE, reason, told, failed=True)] * missing
 
 
 def _refusals(observed: Observed, revision: str) -> list[Verdict]:

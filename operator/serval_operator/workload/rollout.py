@@ -7,15 +7,19 @@ observation gives the same plan, whoever ran before.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 
 from serval_operator.api.blocks.names import AUTO
 from serval_operator.api.blocks.rollout import IN_PLACE, REVERT, SURGE, Strategy
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.snapshots import PodView
+from serval_operator.cluster.room import Room
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.pod_state import Stage, Verdict, is_permanent
 from serval_operator.pods.refused_pod_backoff import Damping
+from serval_operator.pods.scheduler_words import is_held_by_pods, lacks_device
 from serval_operator.pods.start_deadline import time_left
 from serval_operator.reasons import (
     NODE_NOT_READY,
@@ -30,8 +34,13 @@ from serval_operator.workload.workload import Workload
 RESTARTS = 3
 """Starts after the first one that a container may fail before its revision counts as failed."""
 
-_WANTS_DEVICE = re.compile(r"Insufficient [^\s,]+/[^\s,]+")
-"""The scheduler's words for a missing extended resource, whose name holds a slash; `cpu` has none."""
+SURGE_PATIENCE = timedelta(seconds=30)
+"""How long a new pod beside the old ones may be without a place before it takes that of an old one.
+Autoscalers look every ten seconds, so by then they have said whether they add a node."""
+
+_ATTACHED_TO = re.compile(r"Volume is already used by pod\(s\) ([a-z0-9.-]+(?:, [a-z0-9.-]+)*)")
+"""Of the attach-detach controller's Multi-Attach error: pods on other nodes that use a volume which only one
+node can have (ReadWriteOnce)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +50,7 @@ class Needs:
     Parameters
     ----------
     capacity:
-        How many more pods would find a free device now.
+        What room there is for a new pod.
     """
 
     capacity: bool = False
@@ -106,8 +115,7 @@ def plan_rollout(
     workload: Workload,
     *,
     head: Heading,
-    fits: int | None,
-    capacity_asked: bool,
+    room: Room | None,
     damping: Damping,
     refused: Blocked | None,
 ) -> Rollout:
@@ -117,10 +125,8 @@ def plan_rollout(
     ----------
     head:
         What `heading` gives.
-    fits:
-        How many more pods would find a free device now; None while that is not known.
-    capacity_asked:
-        Whether ``fits`` is all that can be found out. Then None means that nobody knows.
+    room:
+        What room there is for a new pod; None while nobody has looked.
     damping:
         Made for the revision of ``head``.
     refused:
@@ -133,7 +139,7 @@ def plan_rollout(
         else:
             # Its template is lost. Repeated refusals cost less than the pods that serve.
             run = None
-    strategy, needs = _strategy(observed, workload, carried, fits=fits, known=capacity_asked)
+    strategy, needs = _strategy(observed, workload, carried, room)
     if damping.beside and run is not None:
         strategy, needs = SURGE, Needs()
     return Rollout(
@@ -142,8 +148,18 @@ def plan_rollout(
         strategy=strategy,
         blocked=refused or damping.cause or head.blocked,
         needs=Needs() if refused else needs,
-        again=damping.again,
+        again=_sooner(damping.again, _patience_left(observed, workload, carried)),
     )
+
+
+def waiting(observed: Observed, revision: str) -> tuple[PodView, ...]:
+    """Pods of a revision that no node takes."""
+    return tuple(pod for pod in observed.newest(revision) if not pod.node and pod.unschedulable)
+
+
+def replaced(observed: Observed, revision: str) -> list[PodView]:
+    """Pods of other revisions, which a rollout has to replace."""
+    return [pod for pod in observed.living() if pod.revision != revision and pod.phase != "Failed"]
 
 
 def failed_now(observed: Observed, workload: Workload) -> Blocked | None:
@@ -184,36 +200,83 @@ def _restarts(pod: PodView, stage: Stage) -> int:
 
 
 def _strategy(
-    observed: Observed, workload: Workload, carried: str, *, fits: int | None, known: bool
+    observed: Observed, workload: Workload, carried: str, room: Room | None
 ) -> tuple[Strategy, Needs]:
     """How the change goes out, and what has to be known to say so.
 
     What free devices allow is decided when a rollout starts, and once more when its new pod finds none. In
     between the strategy stays: it would change with every device in the cluster that comes free. Where nobody
     knows what is free, the new pod finds out: that costs nothing, and stopping a pod first may.
+
+    A new pod that stays without a place takes that of an old one, where pods hold what it needs and no node
+    is on its way. An old pod is never stopped for a place that its successor could not have.
     """
-    deployment = observed.deployment
+    deployment, devices = observed.deployment, bool(workload.placement.resource_name)
     if workload.rollout.strategy != AUTO:
         return workload.rollout.strategy, Needs()
-    if not workload.placement.resource_name:
-        return SURGE, Needs()
     if deployment is None:
-        return IN_PLACE, Needs()
+        return IN_PLACE if devices else SURGE, Needs()
     kept: Strategy = SURGE if deployment.surge else IN_PLACE
     starts = deployment.revision != carried
-    if not _others(observed, carried) or not (starts or (kept == SURGE and _lacks_device(observed, carried))):
+    old = replaced(observed, carried)
+    if not devices and (starts or not old):
+        return SURGE, Needs()
+    if kept == SURGE and _lacks_volume(observed, carried, old):
+        return IN_PLACE, Needs()
+    lacks = kept == SURGE and _lacks_device(observed, carried)
+    stuck = kept == SURGE and _is_stuck(observed, carried)
+    if not old or not (starts or lacks or stuck):
         return kept, Needs()
-    if fits is None and not known:
+    if room is None:
         return kept, Needs(capacity=True)
-    return SURGE if fits or (fits is None and starts) else IN_PLACE, Needs()
-
-
-def _others(observed: Observed, revision: str) -> bool:
-    """Whether there are pods of another revision, that a rollout has to replace."""
-    return any(pod.revision != revision and pod.phase != "Failed" for pod in observed.living())
+    if not any(room.cures(pod.node) for pod in old):
+        return SURGE, Needs()
+    if stuck and not room.coming:
+        return IN_PLACE, Needs()
+    if not (starts or lacks):
+        return kept, Needs()
+    return SURGE if room.fits or (room.fits is None and starts) else IN_PLACE, Needs()
 
 
 def _lacks_device(observed: Observed, revision: str) -> bool:
-    """Whether a new pod has no place for want of a device, and none is being given up for it."""
-    waits = (pod for pod in observed.newest(revision) if not pod.node)
-    return not observed.making_room and any(_WANTS_DEVICE.search(pod.unschedulable) for pod in waits)
+    """Whether a new pod has no place because a device is missing, and no pod is being stopped for it."""
+    waits = waiting(observed, revision)
+    return not observed.making_room and any(lacks_device(pod.unschedulable) for pod in waits)
+
+
+def _lacks_volume(observed: Observed, revision: str, old: Sequence[PodView]) -> bool:
+    """Whether a new pod cannot start because one old pod on another node has its volume.
+
+    Where several pods have it, the end of one does not release it.
+    """
+    said = (event for pod in observed.newest(revision) for event in observed.warnings.get(pod.uid, ()))
+    found = (match for match in (_ATTACHED_TO.search(event.message) for event in said) if match)
+    names = {name for match in found for name in match[1].split(", ")}
+    return len(names) == 1 and names <= {pod.name for pod in old}
+
+
+def _is_stuck(observed: Observed, revision: str) -> bool:
+    """Whether a new pod has waited long for what pods hold, and no pod is being stopped for it."""
+    return not observed.making_room and any(left <= 0 for left in _waits_left(observed, revision))
+
+
+def _patience_left(observed: Observed, workload: Workload, carried: str) -> float | None:
+    """Seconds until a new pod beside the old ones has waited long; None where none will have."""
+    deployment = observed.deployment
+    surges = deployment is not None and deployment.surge and workload.rollout.strategy == AUTO
+    if not surges or not replaced(observed, carried):
+        return None
+    return min((left for left in _waits_left(observed, carried) if left > 0), default=None)
+
+
+def _waits_left(observed: Observed, revision: str) -> Sequence[float]:
+    """Seconds until each pod that waits for what pods hold has waited long; zero or less where it has."""
+    return [
+        min(pod.created + SURGE_PATIENCE - observed.now, SURGE_PATIENCE).total_seconds()
+        for pod in waiting(observed, revision)
+        if pod.created and is_held_by_pods(pod.unschedulable)
+    ]
+
+
+def _sooner(*pauses: float | None) -> float | None:
+    return min((pause for pause in pauses if pause is not None), default=None)

@@ -11,11 +11,12 @@ from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import PodView
 from serval_operator.cluster.capacity import CapacityVerdict, judge_capacity, refuses
 from serval_operator.cluster.questions import Answers, CapacityQuestion
+from serval_operator.cluster.room import Room, look_for_room
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.refused_pod_backoff import Damping, plan_damping
 from serval_operator.reasons import CAPACITY_UNKNOWN
 from serval_operator.workload.accelerator_status import waiting_pods
-from serval_operator.workload.rollout import Rollout, heading, plan_rollout
+from serval_operator.workload.rollout import Rollout, heading, plan_rollout, replaced, waiting
 from serval_operator.workload.workload import Workload
 
 WAITING_AGAIN = 30.0
@@ -75,17 +76,15 @@ def decide(
     waits = waiting_pods(observed, revision=workload.revision, wanted=workload.wanted, in_place=in_place)
     verdict, refused = None, None
     if waits and workload.placement.resource_name:
-        verdict = capacity.verdict(with_holds=True, waiting=waits)
+        verdict = capacity.verdict(with_holds=True, waits=waits)
     elif not observed.living() and workload.wanted and workload.placement.resource_name:
         verdict, refused = capacity.before_the_first_pod()
     head = heading(observed, workload)
     damping = plan_damping(observed, revision=head.revision, wanted=workload.wanted)
     plan = partial(plan_rollout, observed, workload, head=head, damping=damping, refused=refused)
-    rollout = plan(fits=verdict.fits if verdict else None, capacity_asked=bool(verdict and waits))
+    rollout = plan(room=None)
     if rollout.needs.capacity:
-        # Fresh: one that counts on a device that was taken a second ago stops a pod, and gets no device.
-        free = capacity.verdict(with_holds=True, fresh=True)
-        rollout = plan(fits=free.fits, capacity_asked=True)
+        rollout = plan(room=capacity.room(rollout.revision, waits))
     pauses = [rollout.again, max(WAITING_AGAIN, crowd / LOOKS_PER_SECOND) if waits or refused else None]
     return Decision(
         rollout=rollout,
@@ -105,11 +104,30 @@ class _Capacity:
     answers: Answers
     hide_foreign: bool
 
-    def verdict(
-        self, *, with_holds: bool, fresh: bool = False, waiting: tuple[PodView, ...] = ()
-    ) -> CapacityVerdict:
+    def verdict(self, *, with_holds: bool, waits: tuple[PodView, ...] = ()) -> CapacityVerdict:
         """Judge what the cluster answered."""
-        question = CapacityQuestion(self.placement.resource_name, with_holds, fresh, waiting)
+        return self._judged(CapacityQuestion(self.placement.resource_name, with_holds, False, waits))
+
+    def room(self, revision: str, waits: tuple[PodView, ...]) -> Room:
+        """Look for room for a new pod of a revision.
+
+        Parameters
+        ----------
+        waits:
+            Pods that wait and of which capacity was judged already; none where it was not.
+        """
+        name = self.placement.resource_name
+        pods = waits or waiting(self.observed, revision)
+        # Fresh: a count that misses a device that was taken a second ago stops a pod, and gets no device.
+        question = CapacityQuestion(name, bool(name), bool(name) and not waits, pods)
+        return look_for_room(
+            self.placement,
+            self.answers.supply(question),
+            self._judged(question).fits if name else None,
+            {pod.node for pod in replaced(self.observed, revision)},
+        )
+
+    def _judged(self, question: CapacityQuestion) -> CapacityVerdict:
         return judge_capacity(
             self.placement,
             self.answers.supply(question),

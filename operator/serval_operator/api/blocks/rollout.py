@@ -36,7 +36,7 @@ class Rollout(Block):
         AskedStrategy,
         Words(
             "Surge starts a new pod beside the old ones first, InPlace stops an old one first. Auto, "
-            "as when absent, surges while a device is free for it, else goes in place. "
+            "as when absent, surges while there is room for it, else goes in place. "
             "status.effective.strategy shows which.",
             get_args(AskedStrategy),
             shapes_pods=False,

@@ -198,8 +198,15 @@ def children(
     revision: str,
     replicas: int,
     strategy: Strategy,
+    placeless: int = 0,
 ) -> Children:
-    """Whole manifests of all children but the revisions, in the order of their making."""
+    """Whole manifests of all children but the revisions, in the order of their making.
+
+    Parameters
+    ----------
+    placeless:
+        Replicas that lack a place on a node.
+    """
     spec = desired.resolved.spec
     workload = deployment(
         model,
@@ -214,7 +221,7 @@ def children(
         (SERVICES, service(model)),
         (SERVICES, headless_service(model)),
     ]
-    scaler, budget = autoscaler(model, spec), disruption_budget(model, spec)
+    scaler, budget = autoscaler(model, spec), disruption_budget(model, spec, placeless)
     if scaler is not None:
         made.append((AUTOSCALERS, scaler))
     if budget is not None:

@@ -22,6 +22,7 @@ from serval_operator.kinds.model_deployment.desired import (
     template_of,
 )
 from serval_operator.kinds.model_deployment.judge import judge, judge_unusable
+from serval_operator.kinds.model_deployment.manifests.disruption import placeless_replicas
 from serval_operator.kinds.model_deployment.manifests.revision import revision_record
 from serval_operator.kinds.model_deployment.service_account_policy import judge_service_account
 from serval_operator.kinds.model_deployment.version_pin import pin_creation
@@ -106,6 +107,7 @@ def _children(observed: Observed, desired: Desired, decision: Decision) -> Child
         revision=rollout.revision,
         replicas=rollout.replicas,
         strategy=rollout.strategy,
+        placeless=placeless_replicas(observed, desired.resolved.spec, rollout.replicas),
     )
 
 

@@ -241,6 +241,13 @@ class TestDeployment:
 TEMPLATE: dict[str, Any] = {"metadata": {"labels": {"a": "b"}}, "spec": {"containers": []}}
 
 
+class TestDisruption:
+    @pytest.mark.parametrize(("said", "number"), [(2, 2), ("25%", 0), (None, 0)])
+    def test_how_many_may_be_unavailable(self, said: object, number: int) -> None:
+        obj = {"metadata": {"name": "digits"}, "spec": {"maxUnavailable": said}}
+        assert parse_disruption(obj).max_unavailable == number
+
+
 class TestRevision:
     @staticmethod
     def record(**annotations: str) -> gen.Object:
@@ -437,6 +444,10 @@ class TestPod:
         assert fronted.front is not None
         assert (fronted.front.name, fronted.front.waiting_reason) == ("front", "PodInitializing")
         assert fronted.facing == fronted.front
+
+    def test_when_its_grace_period_ends(self) -> None:
+        assert parse_pod(gen.pod()).grace_ends is None
+        assert parse_pod(gen.pod("a", gen.stopping(until=90))).grace_ends == gen.moment(90)
 
     def test_address(self) -> None:
         assert parse_pod(gen.pod()).ip == ""

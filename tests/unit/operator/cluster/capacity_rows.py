@@ -50,11 +50,17 @@ def node(
 
 
 def hold(
-    count: int = 1, on: str = "n1", model: str = "other", namespace: str = NAMESPACE, *, ours: bool = True
+    count: int = 1,
+    on: str = "n1",
+    model: str = "other",
+    namespace: str = NAMESPACE,
+    *,
+    ours: bool = True,
+    deleting: bool = False,
 ) -> PodHold:
     """A pod that holds boards; not ``ours``, one that belongs to no ModelDeployment."""
     owner = Key("ModelDeployment", namespace, model) if ours else None
-    return PodHold(namespace, f"{model}-pod", on, owner, {BOARD: count})
+    return PodHold(namespace, f"{model}-pod", on, owner, {BOARD: count}, deleting)
 
 
 def request(count: int = 1, resource: str = BOARD, **fields: Any) -> Placement:

@@ -9,7 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serval_operator.api.device_holders import PodHold
+from serval_operator.api.nodes import NodeView
+from serval_operator.api.placement import Placement
 from serval_operator.cluster.capacity import CapacityVerdict, Growth, Holder, Supply, judge_capacity, refuses
+from serval_operator.cluster.node_fit import could_take
+from serval_operator.cluster.room import Room, look_for_room
 from serval_operator.reasons import CAPACITY_REASONS, FITS
 from unit.operator.cluster.capacity_rows import BOARD, NAMESPACE, hold, judged, node, request
 
@@ -61,6 +65,35 @@ ANSWERS = {
         judged(node(boards=1), holds=(hold(),), growth=POSSIBLE),
         "AcceleratorBusy",
         "held by vision/other",
+    ),
+    "held by a pod that does not end": (
+        judged(node(boards=2), holds=(hold(), hold(deleting=True))),
+        "AcceleratorBusy",
+        "held by vision/other (2 on n1, its pod other-pod is Terminating)",
+    ),
+    "held, and a pod does not end on a lost node": (
+        judged(node(boards=1), node("n2", 1, ready=False), holds=(hold(), hold(on="n2", deleting=True))),
+        "AcceleratorBusy",
+        "held by vision/other (1 on n1); n2 is not ready (in Terminating there: vision/other-pod)",
+    ),
+    "a pod does not end on a lost node": (
+        judged(node(boards=1, ready=False), holds=(hold(deleting=True),)),
+        "DeviceNotReady",
+        "n1 is not ready (in Terminating there: vision/other-pod)",
+    ),
+    "disk pressure": (
+        judged(node(taints=(("node.kubernetes.io/disk-pressure", "", "NoSchedule"),))),
+        "DeviceNotReady",
+        "n1 has node.kubernetes.io/disk-pressure:NoSchedule",
+    ),
+    "held, and a node is shut down": (
+        judged(
+            node(boards=1),
+            node("n2", taints=(("node.cloudprovider.kubernetes.io/shutdown", "", "NoSchedule"),)),
+            holds=(hold(),),
+        ),
+        "AcceleratorBusy",
+        "; n2 has node.cloudprovider.kubernetes.io/shutdown:NoSchedule",
     ),
     "cordoned": (judged(node(cordoned=True)), "DeviceNotReady", "n1 is cordoned"),
     "lost": (judged(node(ready=False)), "DeviceNotReady", "n1 is not ready"),
@@ -239,9 +272,9 @@ class TestHolders:
     def test_are_summed_and_the_largest_come_first(self) -> None:
         held = judged(node(boards=3), node("n2", 2), holds=self.HOLDS).holders
         assert [astuple(one) for one in held] == [
-            ("ModelDeployment", "speech", "large", "n2", 2),
-            ("ModelDeployment", "vision", "large", "n1", 2),
-            ("ModelDeployment", "vision", "small", "n1", 1),
+            ("ModelDeployment", "speech", "large", "n2", 2, ""),
+            ("ModelDeployment", "vision", "large", "n1", 2, ""),
+            ("ModelDeployment", "vision", "small", "n1", 1, ""),
         ]
 
     def test_of_other_namespaces_are_counted_only_where_they_are_hidden(self) -> None:
@@ -273,17 +306,93 @@ def test_tolerations(toleration: dict[str, str], tolerated: bool) -> None:
     assert verdict.reason == ("DeviceFree" if tolerated else "UntoleratedTaint")
 
 
+def test_a_preference_is_no_reason() -> None:
+    assert judged(node(taints=(("team", "speech", "PreferNoSchedule"),))).reason == "DeviceFree"
+
+
+STATES = {
+    "cordoned": ("node.kubernetes.io/unschedulable", "", "NoSchedule"),
+    "not ready": ("node.kubernetes.io/not-ready", "", "NoSchedule"),
+    "unreachable": ("node.kubernetes.io/unreachable", "", "NoSchedule"),
+    "disk": ("node.kubernetes.io/disk-pressure", "", "NoSchedule"),
+    "memory": ("node.kubernetes.io/memory-pressure", "", "NoSchedule"),
+    "process ids": ("node.kubernetes.io/pid-pressure", "", "NoSchedule"),
+    "network": ("node.kubernetes.io/network-unavailable", "", "NoSchedule"),
+    "out of service": ("node.kubernetes.io/out-of-service", "nodeshutdown", "NoExecute"),
+    "not initialized": ("node.cloudprovider.kubernetes.io/uninitialized", "true", "NoSchedule"),
+    "shut down": ("node.cloudprovider.kubernetes.io/shutdown", "", "NoSchedule"),
+}
+
+
+@pytest.mark.parametrize("taint", STATES.values(), ids=STATES)
+class TestStates:
+    """Taints by which Kubernetes marks the state of a node: it takes no pod now, and may soon."""
+
+    def test_the_node_takes_no_pod_now(self, taint: tuple[str, str, str]) -> None:
+        verdict = judged(node(taints=(taint,)))
+        assert (verdict.reason, verdict.fits) == ("DeviceNotReady", 0)
+
+    def test_another_node_does(self, taint: tuple[str, str, str]) -> None:
+        verdict = judged(node(taints=(taint,)), node("n2", 1))
+        assert (verdict.reason, verdict.fits) == ("DeviceFree", 1)
+
+    def test_a_pod_that_tolerates_it_is_taken(self, taint: tuple[str, str, str]) -> None:
+        for toleration in ({"key": taint[0], "operator": "Exists"}, {"operator": "Exists"}):
+            assert judged(node(taints=(taint,)), tolerations=(toleration,)).reason == "DeviceFree"
+
+    def test_a_preference_of_it_is_no_reason(self, taint: tuple[str, str, str]) -> None:
+        assert judged(node(taints=((taint[0], taint[1], "PreferNoSchedule"),))).reason == "DeviceFree"
+
+    def test_a_pod_without_devices_is_not_taken_either(self, taint: tuple[str, str, str]) -> None:
+        assert not could_take(node(taints=(taint,)), Placement())
+        assert could_take(node(taints=(taint,)), Placement(tolerations=({"operator": "Exists"},)))
+
+
+@pytest.mark.parametrize("state", ["not-ready", "unreachable"])
+def test_what_kubernetes_lets_every_pod_tolerate_is_no_reason(state: str) -> None:
+    """The admission plugin DefaultTolerationSeconds."""
+    taint = (f"node.kubernetes.io/{state}", "", "NoExecute")
+    assert judged(node(taints=(taint,))).reason == "DeviceFree"
+
+
 @pytest.mark.parametrize(
-    "taint",
+    ("one", "takes"),
     [
-        ("team", "speech", "PreferNoSchedule"),
-        ("node.kubernetes.io/unschedulable", "", "NoSchedule"),
-        ("node.kubernetes.io/not-ready", "", "NoExecute"),
-        ("node.cloudprovider.kubernetes.io/uninitialized", "true", "NoSchedule"),
+        (node(boards=None), True),
+        (node(cordoned=True), False),
+        (node(ready=False), False),
+        (node(taints=(TAINT,)), False),
+        (node(labels={"pool": "a"}), False),
     ],
 )
-def test_taints_of_a_preference_or_of_a_state_are_no_reason(taint: tuple[str, str, str]) -> None:
-    assert judged(node(taints=(taint,))).reason == "DeviceFree"
+def test_where_a_pod_without_devices_could_stand(one: NodeView, *, takes: bool) -> None:
+    selector = {"pool": "b"} if one.labels else {}
+    assert could_take(one, Placement(node_selector=selector)) == takes
+
+
+class TestRoom:
+    """Of the nodes of old pods: those where a new one could stand in the place of an old one."""
+
+    NODES = (node("n1", 1), node("n2", 1, cordoned=True), node("n3", 1), node("n4", None))
+    PLACES = frozenset({"n1", "n2", "n4", "gone"})
+
+    def test_with_a_device(self) -> None:
+        room = look_for_room(request(), Supply(self.NODES, ()), 0, self.PLACES)
+        assert room == Room(0, frozenset({"n1"}))
+
+    def test_without_a_device(self) -> None:
+        room = look_for_room(Placement(), Supply(self.NODES, None), None, self.PLACES)
+        assert room == Room(None, frozenset({"n1", "n4"}))
+
+    def test_nodes_that_may_not_be_seen(self) -> None:
+        assert look_for_room(request(), Supply(None), None, self.PLACES) == Room(None, None)
+
+    def test_claims_of_which_nodes_give_no_numbers(self) -> None:
+        supply = Supply(self.NODES, (), claimable=frozenset({BOARD}))
+        assert look_for_room(request(), supply, None, self.PLACES).nodes is None
+
+    def test_a_node_that_comes(self) -> None:
+        assert look_for_room(request(), Supply((), (), ORDERED), 0, self.PLACES).coming
 
 
 IMPOSSIBLE = ("UntoleratedTaint", "SelectorMismatch", "RequestExceedsNode", "NoNodeOffersResource")

@@ -10,7 +10,7 @@ import pytest
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.resources import CONFIG_MAPS, DEVICE_CLASSES, EVENTS, NODE_CLAIMS, PODS
 from serval_operator.api.snapshots import PodView, parse_pod
-from serval_operator.cluster.capacity import Supply
+from serval_operator.cluster.capacity import Growth, Supply
 from serval_operator.cluster.capacity_reader import FEW_NODES, GROWTH_KEPT, HOLDS_KEPT, ClusterSupplier
 from serval_operator.errors import Forbidden, KubeError, Transient
 from serval_operator.runtime.access_review import Access
@@ -44,8 +44,8 @@ class Place:
     def lists(self, plural: str) -> list[Call]:
         return [one for one in self.api.calls if one.resource.plural == plural]
 
-    def put_holder(self, name: str = "held", on: str = "n1") -> None:
-        pod = gen.pod(name, gen.placed(on))
+    def put_holder(self, name: str = "held", *options: gen.Option, on: str = "n1") -> None:
+        pod = gen.pod(name, gen.placed(on), *options)
         pod["spec"]["containers"] = [{"resources": {"limits": {BOARD: "1"}}}]
         self.api.put(PODS, pod)
 
@@ -68,6 +68,14 @@ async def test_holds_are_counted_on_device_nodes() -> None:
     assert found.holds is not None
     assert [(one.node, one.amounts) for one in found.holds] == [("n1", {BOARD: 1})]
     assert len(place.lists("pods")) == 1, "the node without devices was looked at too"
+
+
+async def test_a_pod_that_is_being_deleted_holds_its_device_until_it_is_gone() -> None:
+    place = Place()
+    place.put_holder("stays")
+    place.put_holder("ends", gen.deleting)
+    found = await place.supply()
+    assert {one.name: one.deleting for one in found.holds or ()} == {"stays": False, "ends": True}
 
 
 async def test_many_device_nodes_are_asked_for_at_once() -> None:
@@ -143,12 +151,20 @@ async def test_nobody_counts_where_nobody_asked() -> None:
 
 async def test_what_may_not_be_seen_is_not_asked_for() -> None:
     place = Place(Access())
-    assert (await place.supply(waiting=(WAITING,))).nodes is None
+    assert (await place.supply()).nodes is None
     assert not place.api.calls
     place = Place(Access(nodes=True))
     found = await place.supply(waiting=(WAITING,))
     assert found.nodes
     assert found.holds is None
+    assert {one.resource for one in place.api.calls} == {EVENTS}
+
+
+async def test_where_nodes_may_not_be_seen_events_still_tell_of_a_node_that_comes() -> None:
+    place = Place(Access())
+    place.tell("TriggeredScaleUp", "one more", seen=90)
+    found = await place.supply(waiting=(WAITING,))
+    assert (found.nodes, found.growth) == (None, Growth(coming="one more"))
     assert {one.resource for one in place.api.calls} == {EVENTS}
 
 

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from serval_operator.api.conditions import Blocked
 from serval_operator.pods.refused_pod_backoff import (
+    COUNTS_FOR,
     LONGEST_PAUSE,
     MOST_DEAD,
     SHORTEST_PAUSE,
@@ -108,6 +109,38 @@ class TestNothing:
         end = 101 + LONGEST_PAUSE.total_seconds()
         assert planned(*STORM, waiting("z", 102), now=end).run == 0 + 1
         assert planned(*STORM, waiting("z", 102), now=end + 1).run is None
+
+
+class TestLongAgo:
+    """A refusal of long ago throttles nobody. Some dead pods stay for a reader, so there may be one."""
+
+    AGO = COUNTS_FOR.total_seconds()
+
+    @pytest.mark.parametrize(("later", "run"), [(0, 2), (1, None)])
+    def test_scaling_up_beside_a_pod_that_waits(self, later: float, run: int | None) -> None:
+        """Two were wanted, and six are: the Deployment still asks for two."""
+        pods = [dead("a", 0), waiting("z", 1), good("x", -10)]
+        found = planned(*pods, replicas=2, wanted=6, now=self.AGO + later)
+        assert (found.run, found.cause) == (run, None)
+
+    @pytest.mark.parametrize(("later", "run"), [(0, 0 + 1), (1, None)])
+    def test_another_revision_carried_meanwhile(self, later: float, run: int | None) -> None:
+        found = planned(*STORM, waiting("z", 102), carried=OLD, now=101 + self.AGO + later)
+        assert found.run == run
+
+    @pytest.mark.parametrize(("before", "run"), [(0, 0), (-1, None)])
+    def test_repeats_nothing(self, before: float, run: int | None) -> None:
+        """One more refusal, of a day later, is an accident."""
+        assert planned(dead("a", before), dead("b", self.AGO), now=self.AGO).run == run
+
+    @pytest.mark.parametrize(("before", "run"), [(0, 1), (-1, None)])
+    def test_with_an_accepted_pod_since(self, before: float, run: int | None) -> None:
+        pods = [dead("a", before), good("x", 5), dead("b", self.AGO)]
+        assert planned(*pods, wanted=2, now=self.AGO).run == run
+
+    def test_makes_no_longer_pause(self) -> None:
+        pods = [dead("a", -1), dead("b", self.AGO), dead("c", self.AGO), dead("d", self.AGO)]
+        assert planned(*pods, now=self.AGO).again == SHORTEST_PAUSE.total_seconds()
 
 
 class TestHold:
@@ -305,6 +338,18 @@ class TestStorms:
         world.edit(revision=NEW)
         world.run(10)
         assert world.ready(NEW) == 1
+
+    def test_scaling_up_long_after_a_refusal_asks_for_all(self) -> None:
+        """A refused pod stays for a reader, its successor waits for a device, and more are wanted."""
+        refused = 1.0
+        world = World(workload(OLD, 2), ["a", "b"], lambda device, now: device == "b" and now < refused)
+        world.run(refused)
+        world.devices = ["a"]
+        world.run(COUNTS_FOR.total_seconds())
+        assert (world.ready(), len(world.dead)) == (1, 1)
+        world.edit(wanted=6)
+        world.run(60)
+        assert world.replicas == 6
 
     def test_scaling_down_to_what_runs_ends_it(self) -> None:
         world = World(workload(OLD, 3), ["a", "b", "c"], lambda device, _: device == "a", delay=QUICK).run(30)

@@ -336,6 +336,10 @@ def no_pod(reason: str, message: str) -> dict[str, Told]:
 
 FORBIDDEN = 'pods "digits-6d4b75cb6d-x2x4z" is forbidden: '
 LIMIT = "maximum memory usage per Container is 1Gi, but limit is 2Gi"
+NO_LIMIT = (
+    "failed quota: q: must specify limits.cpu for: fetch: an administrator sets `fetch.resources.limits.cpu` "
+    "(container fetch) in the values of the operator's chart, then give `spec.rollout.trigger` a new value"
+)
 PRIORITY = "no PriorityClass with name high was found"
 UNCREATED = [
     Row(name, [], no_pod(reason, told), wanted=2, deployment=uncreated(text), counts=(0, 0, 0))
@@ -346,6 +350,12 @@ UNCREATED = [
             FORBIDDEN + "failed quota: q: must specify cpu",
             "QuotaExceeded",
             "failed quota: q: must specify cpu",
+        ),
+        (
+            "quota that the chart's values have to meet",
+            FORBIDDEN + "failed quota: q: must specify limits.cpu for: fetch",
+            "QuotaExceeded",
+            NO_LIMIT,
         ),
         ("limit range", FORBIDDEN + LIMIT, "QuotaExceeded", LIMIT),
         ("Pod Security", FORBIDDEN + POD_SECURITY, "PodSecurityViolation", POD_SECURITY),

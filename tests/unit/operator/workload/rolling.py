@@ -18,6 +18,7 @@ from serval_operator.api.naming import Key
 from serval_operator.api.placement import Placement
 from serval_operator.api.resources import DEPLOYMENTS
 from serval_operator.api.snapshots import PodView, RevisionView, parse_deployment, parse_owner, parse_pod
+from serval_operator.cluster.room import Room
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.refused_pod_backoff import Damping, plan_damping
 from serval_operator.workload.rollout import Rollout, failed_now, heading, plan_rollout
@@ -26,6 +27,7 @@ from support import gen
 
 STEP = 0.1
 NO_DEVICE = "0/1 nodes are available: 1 Insufficient nvidia.com/gpu."
+NO_MEMORY = "0/1 nodes are available: 1 Insufficient memory."
 NOT_THERE = gen.fetch_failure("ModelNotFound", "nothing is there")
 OLD, NEW = "aaaaaaaaaa", "bbbbbbbbbb"
 
@@ -77,7 +79,11 @@ def record(key: str, number: int = 1, *, failed: str = "", served: bool = False)
 
 @dataclass(eq=False)
 class Pod:
-    """A pod; ``device`` is what it holds, ``came`` when its node accepted it, ``ends`` when it is gone."""
+    """A pod.
+
+    ``device`` is what it holds, ``waits`` what the scheduler says while it holds none, ``came`` when its node
+    accepted it, ``ends`` when it is gone.
+    """
 
     name: str
     revision: str
@@ -86,7 +92,7 @@ class Pod:
     came: float | None = None
     ends: float | None = None
     dead: bool = False
-    waits: bool = False
+    waits: str = ""
     ready: bool = False
 
     @property
@@ -114,12 +120,18 @@ class World:
         Whether a device is refused at a time.
     bad:
         Revisions whose model cannot be fetched.
+    memory:
+        Pods for which the node has memory.
+    shut:
+        What the scheduler says of every new pod, for which no node is open; empty while one is.
     """
 
     workload: Workload
     devices: Sequence[str]
     refuses: Callable[[str, float], bool] = lambda _device, _now: False
     bad: frozenset[str] = frozenset()
+    memory: int = 1000
+    shut: str = ""
     delay: float = 0.2
     load: float = 2.0
     grace: float = 1.0
@@ -202,9 +214,9 @@ class World:
         head = heading(observed, wanted)
         damping = plan_damping(observed, revision=head.revision, wanted=wanted.wanted)
         decide = partial(plan_rollout, observed, wanted, head=head, damping=damping, refused=None)
-        rollout = decide(fits=None, capacity_asked=False)
+        rollout = decide(room=None)
         if rollout.needs.capacity:
-            rollout = decide(fits=len(self._free()), capacity_asked=True)
+            rollout = decide(room=Room(len(self._free()) if wanted.placement.resource_name else None))
         return rollout, damping
 
     def _operate(self) -> None:
@@ -246,7 +258,7 @@ class World:
     def _view(self, pod: Pod) -> PodView:
         options: list[gen.Option] = []
         if pod.waits:
-            options.append(gen.unschedulable(NO_DEVICE))
+            options.append(gen.unschedulable(pod.waits))
         if pod.device:
             options.append(gen.placed(pod.device, after=pod.made))
         if pod.came is not None:
@@ -337,10 +349,17 @@ class World:
         self.pods = kept
         for pod in self.pods:
             if pod.active and not pod.device:
-                free = self._free()
                 before = pod.waits
-                pod.device, pod.waits = (free[0], False) if free else ("", True)
+                pod.waits = self._lacks()
+                pod.device = "" if pod.waits else self._free()[0]
                 self._changed |= bool(pod.device) or pod.waits != before
+
+    def _lacks(self) -> str:
+        """What the scheduler says of one more pod; empty where it has a place for it."""
+        if self.shut or not self._free():
+            return self.shut or NO_DEVICE
+        held = sum(bool(pod.device) and not pod.dead for pod in self.pods)
+        return NO_MEMORY if held >= self.memory else ""
 
     def _free(self) -> list[str]:
         """Devices that no pod holds; refused ones first, which is the worst, or as the dice say."""

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from collections.abc import Set as AbstractSet
 from typing import Any
 
 import pytest
 
 from serval_operator.api.conditions import Blocked
-from serval_operator.api.snapshots import RevisionView
+from serval_operator.api.snapshots import RevisionView, parse_pod_warning
+from serval_operator.cluster.room import Room
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.refused_pod_backoff import Damping
 from serval_operator.workload.rollout import (
     RESTARTS,
+    SURGE_PATIENCE,
     Heading,
     Needs,
     Rollout,
@@ -41,6 +44,8 @@ def plan(
     *,
     fits: int | None = None,
     known: bool = False,
+    nodes: AbstractSet[str] | None = None,
+    coming: bool = False,
     damping: Damping | None = None,
     refused: Blocked | None = None,
     **asked: Any,
@@ -49,8 +54,7 @@ def plan(
         seen,
         workload(**asked),
         head=heading(seen, workload(**asked)),
-        fits=fits,
-        capacity_asked=known,
+        room=Room(fits, nodes, coming) if known or fits is not None else None,
         damping=damping or Damping(),
         refused=refused,
     )
@@ -142,7 +146,7 @@ class TestStrategy:
             ([READY_OLD, waiting()], NEW, True, 1, "Surge"),
             ([READY_OLD, waiting()], NEW, True, None, "InPlace"),
             ([READY_OLD, waiting()], NEW, False, "not asked", "InPlace"),
-            # It waits for something that stopping the predecessor would not give it.
+            # It waits for something else, and not for long yet.
             ([READY_OLD, waiting(NO_CPU)], NEW, True, "not asked", "Surge"),
             ([READY_OLD, waiting("0/1 nodes are available: 1 node(s) had untolerated taint")], NEW, True,
              "not asked", "Surge"),
@@ -151,7 +155,7 @@ class TestStrategy:
     def test_auto(
         self, pods: list[gen.Object], carried: str, surge: bool, free: int | str | None, strategy: str
     ) -> None:
-        seen = seeing(*pods, carried=carried, surge=surge)
+        seen = seeing(*pods, carried=carried, surge=surge, now=20)
         first = plan(seen)
         assert first.needs == Needs(capacity=free != "not asked")
         if free != "not asked":
@@ -173,6 +177,23 @@ class TestStrategy:
         assert (plan(seen).strategy, plan(seen).needs) == ("Surge", Needs())
 
     @pytest.mark.parametrize(
+        ("nodes", "strategy"),
+        [(None, "InPlace"), ({"gpu-0"}, "InPlace"), ({"gpu-1"}, "Surge"), ((), "Surge")],
+    )
+    @pytest.mark.parametrize("carried", [OLD, NEW])
+    def test_no_pod_is_stopped_for_a_place_that_its_successor_could_not_have(
+        self, carried: str, nodes: Sequence[str] | None, strategy: str
+    ) -> None:
+        """The old pod stands on gpu-0, which may be cordoned, lost or selected no more."""
+        seen = seeing(READY_OLD, waiting(), carried=carried, surge=True, now=20)
+        usable = None if nodes is None else frozenset(nodes)
+        assert plan(seen, fits=0, nodes=usable).strategy == strategy
+
+    def test_an_old_pod_without_a_place_costs_nothing(self) -> None:
+        old = gen.pod("old", gen.unschedulable(NO_DEVICE), revision=OLD)
+        assert plan(seeing(old, carried=OLD), fits=0, nodes=frozenset()).strategy == "InPlace"
+
+    @pytest.mark.parametrize(
         "trouble",
         [
             gen.placed(),
@@ -190,6 +211,101 @@ class TestStrategy:
         seen = seeing(READY_OLD, gen.pod("new", trouble, revision=NEW), carried=NEW, surge=True)
         assert (plan(seen).strategy, plan(seen).needs) == ("Surge", Needs())
         assert plan(seen, fits=0, known=True).strategy == "Surge"
+
+
+NO_MEMORY = "0/2 nodes are available: 1 Insufficient memory, 1 node(s) had untolerated taint(s)."
+TAINTED = "0/2 nodes are available: 2 node(s) had untolerated taint(s)."
+
+
+class TestStuck:
+    """A new pod beside the old ones stays without a place."""
+
+    LONG = SURGE_PATIENCE.total_seconds()
+
+    def seen(self, words: str = NO_MEMORY, *, now: float = LONG, **more: Any) -> Observed:
+        return seeing(READY_OLD, waiting(words), carried=NEW, surge=True, now=now, **more)
+
+    @pytest.mark.parametrize("devices", [True, False])
+    @pytest.mark.parametrize("fits", [0, 1, None])
+    def test_takes_the_place_of_an_old_one(self, fits: int | None, *, devices: bool) -> None:
+        seen = self.seen()
+        assert plan(seen, devices=devices).needs == Needs(capacity=True)
+        found = plan(seen, devices=devices, fits=fits, known=True)
+        assert (found.strategy, found.needs) == ("InPlace", Needs())
+
+    @pytest.mark.parametrize("devices", [True, False])
+    def test_but_not_at_once(self, *, devices: bool) -> None:
+        found = plan(self.seen(now=self.LONG - 12), devices=devices)
+        assert (found.strategy, found.needs, found.again) == ("Surge", Needs(), 12.0)
+
+    def test_and_a_clock_that_was_moved_back_makes_no_longer_wait(self) -> None:
+        assert plan(self.seen(now=-5000)).again == self.LONG
+
+    def test_the_earlier_wish_wins(self) -> None:
+        seen = self.seen(now=self.LONG - 12)
+        assert plan(seen, damping=Damping(again=5.0)).again == 5.0
+        assert plan(seen, damping=Damping(again=50.0)).again == 12.0
+
+    @pytest.mark.parametrize("words", [TAINTED, "", "words of tomorrow"])
+    @pytest.mark.parametrize("devices", [True, False])
+    def test_what_no_leaving_cures_stops_no_pod(self, words: str, *, devices: bool) -> None:
+        seen = self.seen(words, now=100_000)
+        found = plan(seen, devices=devices)
+        assert (found.strategy, found.needs, found.again) == ("Surge", Needs(), None)
+        assert plan(seen, devices=devices, fits=0, known=True).strategy == "Surge"
+
+    @pytest.mark.parametrize("devices", [True, False])
+    def test_where_an_autoscaler_adds_a_node_it_is_waited_for(self, *, devices: bool) -> None:
+        assert plan(self.seen(), devices=devices, known=True, coming=True).strategy == "Surge"
+
+    @pytest.mark.parametrize("devices", [True, False])
+    def test_where_the_old_pod_stands_on_a_node_that_takes_none_nothing_is_stopped(
+        self, *, devices: bool
+    ) -> None:
+        assert plan(self.seen(), devices=devices, known=True, nodes=frozenset()).strategy == "Surge"
+
+    def test_a_place_that_comes_free_is_waited_for(self) -> None:
+        found = plan(self.seen(making_room=True))
+        assert (found.strategy, found.needs) == ("Surge", Needs())
+
+    def test_not_where_no_old_pod_is_left(self) -> None:
+        seen = seeing(waiting(NO_MEMORY), carried=NEW, surge=True, now=100)
+        assert (plan(seen).needs, plan(seen).again) == (Needs(), None)
+
+    def test_not_where_surge_is_asked_for(self) -> None:
+        found = plan(self.seen(now=self.LONG - 12), asked="Surge")
+        assert (found.strategy, found.again) == ("Surge", None)
+
+    def test_without_devices_it_goes_on_in_place_and_surges_the_next_time(self) -> None:
+        goes_on = seeing(READY_OLD, waiting(NO_MEMORY), carried=NEW, surge=False, now=100)
+        assert plan(goes_on, devices=False).strategy == "InPlace"
+        assert plan(seeing(READY_NEW, carried=NEW), devices=False).strategy == "Surge"
+        assert plan(seeing(READY_OLD, carried=OLD), devices=False).strategy == "Surge"
+
+
+class TestAttached:
+    """The new pod is on another node than the old one, and their volume can only be on one."""
+
+    ERROR = 'Multi-Attach error for volume "pvc-1" Volume is already '
+
+    @pytest.mark.parametrize("devices", [True, False])
+    @pytest.mark.parametrize(
+        ("words", "strategy"),
+        [
+            (ERROR + "used by pod(s) old", "InPlace"),
+            (ERROR + "used by pod(s) old, older", "Surge"),
+            (ERROR + "used by pod(s) stranger", "Surge"),
+            (ERROR + "used by pod(s) new", "Surge"),
+            (ERROR + "exclusively attached to one node and can't be attached to another", "Surge"),
+            ("rpc error: no such volume", "Surge"),
+        ],
+    )
+    def test_one_old_pod_gives_it_up(self, words: str, strategy: str, *, devices: bool) -> None:
+        event = parse_pod_warning(gen.warning("FailedAttachVolume", words, of="new"))
+        new = gen.pod("new", gen.starting("gpu-1"), revision=NEW)
+        seen = seeing(READY_OLD, new, carried=NEW, surge=True, warnings={"uid-new": (event,)})
+        found = plan(seen, devices=devices)
+        assert (found.strategy, found.needs) == (strategy, Needs())
 
 
 class TestNumber:

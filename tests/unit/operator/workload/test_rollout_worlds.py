@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serval_operator.workload.rollout import Rollout
+from serval_operator.workload.rollout import SURGE_PATIENCE, Rollout
 from unit.operator.workload.rolling import NEW, OLD, World, running
 
 pytestmark = pytest.mark.unit
 
 NEWER = "cccccccccc"
+TAINTED = "0/1 nodes are available: 1 node(s) had untolerated taint(s)."
 LONG = 120.0
 """Seconds by which every rollout here is over: five pods one after another, at most 15 s each."""
 WANTED = st.integers(1, 5)
@@ -145,6 +146,40 @@ def test_a_device_that_a_stranger_takes_makes_the_rollout_go_on_in_place(
     # It changes once at most, and not back when devices come and go by its own doing.
     changes = sum(one != other for one, other in pairwise(world.strategies))
     assert changes <= 1
+
+
+@rolls
+@given(WANTED, st.booleans(), TIMES, st.lists(st.floats(0.1, 40.0), max_size=3))
+def test_memory_for_no_more_pods_makes_the_rollout_go_on_in_place(
+    wanted: int, devices: bool, times: dict[str, float], pauses: list[float]
+) -> None:
+    """A device is free and memory is not, or none is asked for: the old pods hold what the new one needs."""
+    world = running(OLD, wanted, wanted + 2, memory=wanted, **times)
+    world.strategies.clear()
+    world.edit(revision=NEW, devices=devices)
+    for pause in pauses:
+        world.run(pause)
+        world.restart()
+    world.run(SURGE_PATIENCE.total_seconds() + LONG)
+    assert serving(world) == (0, wanted)
+    assert world.least_ready == wanted - 1
+    assert world.strategies[0] == "Surge"
+    assert "InPlace" in world.strategies
+    assert at_rest(world)
+
+
+@rolls
+@given(WANTED, st.booleans(), TIMES)
+def test_what_no_leaving_cures_stops_no_pod(wanted: int, devices: bool, times: dict[str, float]) -> None:
+    world = running(OLD, wanted, wanted + 2, shut=TAINTED, **times)
+    world.edit(revision=NEW, devices=devices)
+    world.run(10 * SURGE_PATIENCE.total_seconds())
+    assert serving(world) == (wanted, 0)
+    assert world.least_ready == wanted
+    world.shut = ""
+    world.run(LONG)
+    assert serving(world) == (0, wanted)
+    assert world.least_ready == wanted
 
 
 @rolls

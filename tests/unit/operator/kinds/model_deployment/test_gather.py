@@ -9,6 +9,7 @@ from serval_operator.api.resources import EVENTS, MODEL_DEPLOYMENTS, PODS
 from serval_operator.api.snapshots import parse_pod
 from serval_operator.errors import Forbidden, KubeError, Transient
 from serval_operator.pods.event_reader import PODS_PER_LOOK, READS_PER_SECOND, EventReader
+from serval_operator.workload.gatherer import OVERRUN
 from serval_operator.workload.rollout_decider import WAITING_AGAIN
 from support import gen
 from support.fakes import FakeKubeApi
@@ -161,7 +162,7 @@ class TestRoom:
 
     async def test_is_progress_while_the_predecessor_ends(self) -> None:
         world = await self.replacing()
-        assert await world.reconcile() == pytest.approx(3.0)
+        assert await world.reconcile() == OVERRUN.total_seconds()
         waits = "waiting for the place of a pod that is stopped for it"
         assert world.told() == ("False", "Progressing", f"0 of 1 pods; {waits}: {self.WORDS}")
 
@@ -169,6 +170,7 @@ class TestRoom:
         world = await self.replacing()
         await world.reconcile()
         world.api.remove(PODS, gen.NAMESPACE, "digits-old")
+        assert await world.reconcile() == pytest.approx(3.0)
         world.seconds += 1.0
         assert await world.reconcile() == pytest.approx(2.0)
         assert world.told()[1] == "Progressing"
@@ -177,9 +179,38 @@ class TestRoom:
         world = await self.replacing()
         await world.reconcile()
         world.api.remove(PODS, gen.NAMESPACE, "digits-old")
+        await world.reconcile()
         world.seconds += 3.0
         assert await world.reconcile() == WAITING_AGAIN
         assert world.told() == ("False", "Unschedulable", f"1 of 1 pods: {self.WORDS}")
+
+    async def test_lasts_as_long_as_the_predecessor_may_take(self) -> None:
+        world = await self.replacing()
+        world.put_pod("digits-old", gen.ready(), gen.stopping(until=world.seconds + 65))
+        assert await world.reconcile() == 65 + OVERRUN.total_seconds()
+        world.seconds += 64 + OVERRUN.total_seconds()
+        assert await world.reconcile() == 1.0
+        assert world.told()[1] == "Progressing"
+
+    @pytest.mark.parametrize("restart", [False, True])
+    @pytest.mark.parametrize("later", [0.0, 7200.0])
+    async def test_ends_though_the_predecessor_never_does(self, later: float, *, restart: bool) -> None:
+        """On a lost node a pod stays in Terminating for hours; meanwhile the truth is told."""
+        world = await self.replacing()
+        await world.reconcile()
+        world.seconds += OVERRUN.total_seconds() + later
+        if restart:
+            world.restarted()
+        assert await world.reconcile() == WAITING_AGAIN
+        assert world.told() == ("False", "Unschedulable", f"1 of 1 pods: {self.WORDS}")
+
+    async def test_a_pod_that_was_never_placed_makes_no_room(self) -> None:
+        world = World()
+        await world.reconcile()
+        world.put_pod("digits-old", gen.deleting)
+        world.put_pod("digits-new", gen.unschedulable(self.WORDS))
+        assert await world.reconcile() == WAITING_AGAIN
+        assert world.told()[1] == "Unschedulable"
 
     async def test_is_a_failure_where_nobody_makes_room(self) -> None:
         world = World()

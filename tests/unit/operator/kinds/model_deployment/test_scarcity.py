@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from serval_operator.api.device_holders import PodHold
-from serval_operator.api.resources import NODES, PODS
+from serval_operator.api.resources import DISRUPTION_BUDGETS, NODES, PODS
 from serval_operator.cluster.capacity import Growth, Supply
 from serval_operator.runtime.publisher import WORDS_EVERY
 from serval_operator.workload.rollout_decider import WAITING_AGAIN
@@ -277,6 +277,188 @@ class TestRollout:
         await world.reconcile()
         assert world.told()[1] == "Progressing"
         assert "accelerator" not in world.status
+
+
+class TestStuck:
+    """A rollout surges, and its new pod finds no place though a device is free."""
+
+    NO_MEMORY = "0/1 nodes are available: 1 Insufficient memory."
+
+    async def surging(self, words: str = NO_MEMORY, **spec: object) -> World:
+        """The new pod is as old as the world, whose time begins at 0."""
+        world = World(**spec)
+        world.put_node("gpu-0", gpu=2)
+        world.seconds = 0.0
+        await world.reconcile()
+        world.put_pod("digits-1", gen.ready())
+        await world.reconcile()
+        world.edit_spec(scheduling={"priorityClassName": "high"})
+        await world.reconcile()
+        world.put_pod("digits-2", gen.unschedulable(words))
+        world.asked.clear()
+        return world
+
+    @staticmethod
+    def surge(world: World) -> int:
+        return int(world.stored_deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"])
+
+    @pytest.mark.parametrize("spec", [{"accelerator": GPU}, {}], ids=["device", "none"])
+    async def test_goes_on_in_place_after_a_while(self, spec: dict[str, object]) -> None:
+        world = await self.surging(**spec)
+        world.seconds = 10.0
+        assert await world.reconcile() == 20.0
+        assert self.surge(world) == 1
+        world.seconds = 30.0
+        await world.reconcile()
+        assert self.surge(world) == 0
+        assert world.told("Available")[0] == "True"
+
+    async def test_asks_for_no_devices_where_it_holds_none(self) -> None:
+        world = await self.surging()
+        world.seconds = 30.0
+        await world.reconcile()
+        assert world.asked == [("nodes", "digits-2")]
+
+    @pytest.mark.parametrize("spec", [{"accelerator": GPU}, {}], ids=["device", "none"])
+    async def test_waits_for_a_node_that_comes(self, spec: dict[str, object]) -> None:
+        world = await self.surging(**spec)
+        world.offered = replace(world.offered, growth=Growth(coming="pod triggered scale-up"))
+        world.seconds = 30.0
+        await world.reconcile()
+        assert self.surge(world) == 1
+        world.offered = replace(world.offered, growth=Growth())
+        await world.reconcile()
+        assert self.surge(world) == 0
+
+    @pytest.mark.parametrize("spec", [{"accelerator": GPU}, {}], ids=["device", "none"])
+    async def test_stops_no_pod_on_a_node_that_takes_none(self, spec: dict[str, object]) -> None:
+        """Another node lacks memory; that of the old pod is being drained."""
+        world = await self.surging(**spec)
+        world.api.edit(NODES, "", "gpu-0", lambda node: node["spec"].update(unschedulable=True), manager="me")
+        world.seconds = 300.0
+        await world.reconcile()
+        assert self.surge(world) == 1
+
+
+class TestLostNode:
+    """A predecessor stays in Terminating, since its node does not report any more."""
+
+    async def replacing(self) -> World:
+        world = gpus(free=1)
+        await world.reconcile()
+        world.put_pod("digits-1", gen.ready(), gen.node_lost, gen.stopping(until=120))
+        world.put_pod("digits-2", WAITS)
+        held = PodHold(gen.NAMESPACE, "digits-1", "gpu-0", KEY, {"nvidia.com/gpu": 1}, deleting=True)
+        world.offered = replace(world.offered, holds=(held,))
+        world.seconds = 100.0
+        await world.reconcile()
+        assert world.told()[1] == "Progressing"
+        return world
+
+    @pytest.mark.parametrize("restart", [False, True])
+    async def test_is_named_as_what_holds_the_device(self, *, restart: bool) -> None:
+        world = await self.replacing()
+        world.seconds = 7200.0
+        if restart:
+            world.restarted()
+        assert await world.reconcile() == WAITING_AGAIN
+        assert world.told()[:2] == ("False", "AcceleratorBusy")
+        assert "held by vision/digits (1 on gpu-0, its pod digits-1 is Terminating)" in world.told()[2]
+        assert world.status["accelerator"]["holders"][0]["name"] == gen.MODEL
+        assert KEY in world.reconciler.waiting()
+
+    async def test_the_node_is_named_too(self) -> None:
+        world = await self.replacing()
+        not_ready = {"conditions": [{"type": "Ready", "status": "Unknown"}]}
+        world.api.edit(NODES, "", "gpu-0", lambda node: node["status"].update(not_ready), manager="me")
+        world.seconds = 7200.0
+        await world.reconcile()
+        assert world.told()[:2] == ("False", "DeviceNotReady")
+        assert "gpu-0 is not ready (in Terminating there: vision/digits-1)" in world.told()[2]
+
+    async def test_a_rollout_does_not_wait_for_it(self) -> None:
+        """Its pod beside the others takes the place of one that still can stop."""
+        world = gpus(free=2, replicas=2)
+        await world.reconcile()
+        world.put_pod("digits-1", gen.ready())
+        world.put_pod("digits-2", gen.ready())
+        await world.reconcile()
+        old = world.carried
+        world.edit_spec(scheduling={"priorityClassName": "high"})
+        await world.reconcile()
+        world.put_pod("digits-1", gen.ready(), gen.stopping(until=60), revision=old)
+        world.put_pod("digits-3", WAITS)
+        hold(world, 2)
+        await world.reconcile()
+        assert TestStuck.surge(world) == 1
+        world.seconds = 75.0
+        await world.reconcile()
+        assert TestStuck.surge(world) == 0
+
+
+class TestDrain:
+    """Two replicas on the only node that can take them, which is drained."""
+
+    @staticmethod
+    def most(world: World) -> object:
+        return world.stored(DISRUPTION_BUDGETS)["spec"]["maxUnavailable"]
+
+    async def drained(self, **spec: object) -> World:
+        """The first pod is evicted, and its successor finds no node."""
+        world = gpus(free=2, replicas=2, **spec)
+        await world.reconcile()
+        world.put_pod("digits-1", gen.ready())
+        world.put_pod("digits-2", gen.ready())
+        await world.reconcile()
+        assert self.most(world) == 1
+        world.put_pod("digits-1", gen.ready(), gen.stopping(until=130))
+        world.put_pod("digits-3", WAITS, created=60)
+        await world.reconcile()
+        world.seconds = 70.0
+        world.api.remove(PODS, gen.NAMESPACE, "digits-1")
+        await world.reconcile()
+        return world
+
+    async def test_the_second_pod_may_be_evicted_when_the_first_has_found_no_place(self) -> None:
+        world = await self.drained()
+        world.seconds = 89.0
+        assert await world.reconcile() is not None
+        assert self.most(world) == 1
+        world.seconds = 90.0
+        await world.reconcile()
+        assert self.most(world) == 2
+
+    async def test_the_budget_is_written_once_and_once_again(self) -> None:
+        world = await self.drained()
+        world.seconds = 90.0
+        await world.reconcile()
+        before = len(world.api.writes())
+        world.put_pod("digits-2", gen.ready(), gen.stopping(until=160))
+        world.put_pod("digits-4", WAITS, created=91)
+        await world.reconcile()
+        world.seconds = 100.0
+        world.api.remove(PODS, gen.NAMESPACE, "digits-2")
+        for later in (100.0, 101.0, 103.0, 121.0, 200.0):
+            world.seconds = later
+            await world.reconcile()
+        budgets = [one for one in world.api.writes()[before:] if one.resource is DISRUPTION_BUDGETS]
+        assert (budgets, self.most(world)) == ([], 2)
+        world.put_pod("digits-3", gen.starting(), created=60)
+        world.put_pod("digits-4", gen.starting(), created=91)
+        await world.reconcile()
+        assert self.most(world) == 1
+
+    async def test_a_rollout_in_place_changes_nothing(self) -> None:
+        world = gpus(free=1, replicas=2, rollout={"strategy": "InPlace"})
+        await world.reconcile()
+        world.put_pod("digits-1", gen.ready())
+        await world.reconcile()
+        world.put_pod("digits-2", gen.ready(), gen.stopping(until=125))
+        world.put_pod("digits-3", WAITS, created=60)
+        for later in (60.0, 90.0, 125.0):
+            world.seconds = later
+            await world.reconcile()
+            assert self.most(world) == 1
 
 
 class TestRefused:

@@ -212,7 +212,7 @@ class World:
         self, resource_name: str, *, with_holds: bool, waiting: Sequence[PodView] = (), fresh: bool = False
     ) -> Supply:
         """Say what there is of nodes and devices."""
-        assert resource_name
+        assert resource_name or not with_holds
         kind = "fresh" if fresh else "holds" if with_holds else "nodes"
         self.asked.append((kind, *(pod.name for pod in waiting)))
         found = replace(self.offered, nodes=None if self.offered.nodes is None else self.cache.nodes())

@@ -23,8 +23,8 @@ def scaler(**spec: Any) -> dict[str, Any] | None:
     return autoscaler(MODEL, parse_spec(gen.MODEL, {**LEAST, **spec}))
 
 
-def budget(**spec: Any) -> dict[str, Any] | None:
-    return disruption_budget(MODEL, parse_spec(gen.MODEL, {**LEAST, **spec}))
+def budget(placeless: int = 0, **spec: Any) -> dict[str, Any] | None:
+    return disruption_budget(MODEL, parse_spec(gen.MODEL, {**LEAST, **spec}), placeless)
 
 
 class TestAutoscaler:
@@ -82,6 +82,30 @@ class TestDisruptionBudget:
     def test_is_there_where_it_helps(self, spec: dict[str, Any], most: int | str | None) -> None:
         made = budget(**spec)
         assert (made["spec"]["maxUnavailable"] if made else None) == most
+
+    @pytest.mark.parametrize(
+        ("asked", "replicas", "placeless", "most"),
+        [
+            (1, 2, 0, 1),
+            (1, 2, 1, 2),
+            (1, 2, 2, 2),
+            (1, 4, 2, 3),
+            (3, 2, 1, 3),
+            ("25%", 4, 0, "25%"),
+            ("25%", 4, 1, 2),
+            ("26%", 4, 1, 3),
+            ("100%", 4, 1, 4),
+        ],
+    )
+    def test_a_replica_without_a_place_does_not_count_against_it(
+        self, asked: int | str, replicas: int, placeless: int, most: int | str
+    ) -> None:
+        made = budget(placeless, replicas=replicas, disruption={"maxUnavailable": asked})
+        assert made is not None
+        assert made["spec"]["maxUnavailable"] == most
+
+    def test_no_budget_comes_of_it(self) -> None:
+        assert budget(1) is None
 
     def test_a_model_that_does_not_answer_holds_up_no_drain(self) -> None:
         made = budget(replicas=2)
