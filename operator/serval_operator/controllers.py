@@ -5,36 +5,28 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from datetime import datetime
 
 from serval_operator.api.naming import Key
 from serval_operator.cluster.capacity_reader import ClusterSupplier
 from serval_operator.config import Configuration
-from serval_operator.informer.kopf_informer import Informer
-from serval_operator.kinds.kind import Context
-from serval_operator.registry import KINDS
+from serval_operator.kinds.kind import Context, Kind
 from serval_operator.runtime.access_review import Access
 from serval_operator.runtime.authentication import Connection
-from serval_operator.runtime.cache import Cache, watched
+from serval_operator.runtime.cache import Cache
 from serval_operator.runtime.client import KubeClient
 from serval_operator.runtime.event_recorder import EventRecorder
-from serval_operator.runtime.lister import Relister
 from serval_operator.runtime.metrics import Metrics
 from serval_operator.runtime.node_store import Sweep
 from serval_operator.runtime.reconciler import Reconciler
-from serval_operator.runtime.watch_health import WatchMonitor
-from serval_operator.runtime.watcher import Watcher
 from serval_operator.runtime.work_queue import WorkQueue, resync
 from serval_operator.settings import Settings
+from serval_operator.watching import Watching
 
 STALLED_SECONDS = 300.0
 """With work to do, no reconcile has ended for so long, or one has run for so long: something hangs. Each
 request has its own limit far below."""
-RENEWAL_SLACK_SECONDS = 360.0
-"""A watch that sent no request for so much longer than its limit has stopped; attempts that fail count."""
-WATCHES = "watches"
-"""Name of the task that ends by `Work.deafen`, not by being cancelled."""
 
 _log = logging.getLogger("serval_operator")
 
@@ -44,6 +36,8 @@ class Work:
 
     Parameters
     ----------
+    kinds:
+        Kinds to reconcile.
     client:
         Carries all requests but those of the watches; closed by its creator.
     access:
@@ -51,13 +45,14 @@ class Work:
     now:
         Aware UTC time, by the clock that writes the cluster's time stamps.
     on_started:
-        Called once kopf has taken over the process's signals, so that they can be taken back.
+        Called each time kopf has taken over the process's signals, so that they can be taken back.
     """
 
     def __init__(
         self,
         settings: Settings,
         configuration: Configuration,
+        kinds: Sequence[Kind],
         connection: Connection,
         client: KubeClient,
         metrics: Metrics,
@@ -66,11 +61,11 @@ class Work:
         on_started: Callable[[], None],
     ) -> None:
         self._settings = settings
-        namespaces = settings.watch_namespaces or (None,)
         loop = asyncio.get_running_loop()
-        kinds = tuple(kind.resource for kind in KINDS)
-        self._watched = watched(kinds, nodes=access.nodes)
-        self.cache = Cache(kinds, Sweep(self._nodes_changed, loop).ask)
+        self.cache = Cache([kind.resource for kind in kinds], Sweep(self._nodes_changed, loop).ask)
+        self.watching = Watching(
+            settings, connection, client, kinds, self.cache, metrics, access, self._enqueue, on_started
+        )
         context = Context(
             settings=settings,
             configuration=configuration,
@@ -78,13 +73,15 @@ class Work:
             cache=self.cache,
             metrics=metrics,
             recorder=EventRecorder(client, metrics),
-            supplier=ClusterSupplier(client, self.cache, access, now, time.monotonic),
+            supplier=ClusterSupplier(client, self.cache, self.watching.access, now, time.monotonic),
             now=now,
             clock=time.monotonic,
             wake=self._enqueue,
         )
         self._reconciler = Reconciler(
-            self.cache, {kind.resource.kind: kind.controller(context) for kind in KINDS}
+            self.cache,
+            {kind.resource.kind: kind.controller(context) for kind in kinds},
+            self.watching.availability.serves,
         )
         self.queue = WorkQueue(
             self._reconciler.reconcile,
@@ -93,49 +90,18 @@ class Work:
             clock=loop,
             is_known=self.cache.is_judged,
         )
-        self._relister = Relister(
-            client,
-            self.cache,
-            self._watched,
-            kinds,
-            namespaces,
-            self._enqueue,
-            metrics,
-            interval=settings.relist_seconds,
-        )
-        self._monitor = WatchMonitor(self._watched, namespaces, self._relister.gap)
-        self._informer = Informer(
-            connection,
-            self.cache,
-            kinds,
-            self._enqueue,
-            settings,
-            self._monitor.trace(),
-            on_started,
-        )
-        self._watcher = Watcher(
-            connection,
-            self.cache,
-            [kind for kind in self._watched if kind not in kinds],
-            namespaces,
-            self._enqueue,
-            self._relister,
-            seconds=settings.watch_timeout_seconds,
-            backoffs=settings.watch_backoffs,
-            trace=self._monitor.trace(),
-        )
         self._working = False
         self._publish(metrics)
 
     async def fill(self) -> None:
-        """Fill the cache by complete listings.
+        """Fill the cache by complete listings of all that can be listed.
 
         Raises
         ------
         KubeError
-            It did not succeed in time; what failed last.
+            No custom resources could be listed in time; what failed last.
         """
-        await self._relister.fill(self._settings.start_seconds)
+        await self.watching.fill()
 
     def start(self) -> list[asyncio.Task[None]]:
         """Start the tasks that run until the end, once the cache is filled."""
@@ -148,14 +114,8 @@ class Work:
         return [
             asyncio.create_task(self.queue.run(), name="work"),
             asyncio.create_task(resyncing, name="resync"),
-            asyncio.create_task(self._relister.run(), name="listings"),
-            asyncio.create_task(self._watcher.run(), name="watches of children"),
-            asyncio.create_task(self._informer.run(), name=WATCHES),
+            *self.watching.start(),
         ]
-
-    def deafen(self) -> None:
-        """Let the watches end."""
-        self._informer.stop()
 
     def hung(self) -> str | None:
         """Problem of the work; None if there is none."""
@@ -165,19 +125,6 @@ class Work:
         if max(state.stalled, state.longest) > STALLED_SECONDS:
             return f"no reconcile ended for {state.stalled:.0f} s, one runs for {state.longest:.0f} s"
         return None
-
-    def deaf(self) -> str | None:
-        """Problem of the watches; None if there is none."""
-        idle = self._monitor.idleness()
-        limit = self._settings.watch_timeout_seconds + RENEWAL_SLACK_SECONDS
-        return f"a watch was not renewed for {idle:.0f} s" if idle > limit else None
-
-    def unready(self) -> str | None:
-        """Reason why the operator is not ready; None if it is."""
-        if not self.cache.synced:
-            return "the first listing is not complete"
-        silent = self._monitor.silent()
-        return f"not watching yet: {', '.join(silent)}" if silent else None
 
     def _enqueue(self, key: Key) -> None:
         """Let an object look again; objects of ours that another operator reconciles are left alone."""
@@ -204,11 +151,17 @@ class Work:
             "watch_staleness_seconds",
             "Time since the API server last answered a request of the watch.",
             "resource",
-            self._monitor.staleness,
+            self.watching.monitor.staleness,
+        )
+        metrics.watch_states(
+            "watch_up",
+            "1 where a kind can be listed and watched, 0 where it is missing, forbidden or too old.",
+            ("resource", "namespace"),
+            self.watching.availability.up,
         )
         gauge(
             "cached_objects",
             "Objects in the cache.",
             "resource",
-            lambda: {kind.plural: len(self.cache.store(kind)) for kind in self._watched},
+            lambda: {kind.plural: len(self.cache.store(kind)) for kind in self.watching.resources},
         )

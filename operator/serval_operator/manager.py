@@ -11,9 +11,10 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from serval_operator.config import Configuration
-from serval_operator.controllers import WATCHES, Work
+from serval_operator.controllers import Work
 from serval_operator.errors import ServalError
 from serval_operator.health_server import ProbeServer
+from serval_operator.registry import selected
 from serval_operator.runtime.access_review import review
 from serval_operator.runtime.authentication import Connection
 from serval_operator.runtime.client import KubeClient
@@ -22,6 +23,7 @@ from serval_operator.runtime.lister import insist
 from serval_operator.runtime.metrics import Metrics
 from serval_operator.runtime.server_clock import ServerClock
 from serval_operator.settings import Settings
+from serval_operator.watching import WATCHES
 
 STOP, STANDBY, LEASE = "stop", "standby", "lease"
 """Names of the tasks that end by the wish to stop, by acquiring the Lease and by its loss."""
@@ -47,6 +49,7 @@ class Operator:
     def __init__(self, settings: Settings, configuration: Configuration, connection: Connection) -> None:
         self._settings = settings
         self._configuration = configuration
+        self._kinds = selected(settings.kinds)
         self._connection = connection
         self.metrics = Metrics(each_condition=settings.condition_metrics)
         self._clock = ServerClock()
@@ -124,6 +127,7 @@ class Operator:
         work = Work(
             self._settings,
             self._configuration,
+            self._kinds,
             self._connection,
             self._client,
             self.metrics,
@@ -143,7 +147,7 @@ class Operator:
         await self._give_lease_back(parts)
         await self._server.stop()
         if self.work:
-            self.work.deafen()
+            self.work.watching.stop()
         for task in parts:
             if task.get_name() != WATCHES:
                 task.cancel()
@@ -178,13 +182,13 @@ class Operator:
         return self.work.hung() if self.work else None
 
     def _deaf(self) -> str | None:
-        return self.work.deaf() if self.work else None
+        return self.work.watching.deaf() if self.work else None
 
     def _unready(self) -> str | None:
         if self._stop.is_set():
             return "stopping"
         if self.work:
-            return self.work.unready()
+            return self.work.watching.unready()
         if self._leads():
             return "the first listing is not complete"
         if self._elector and not self._elector.standing:
@@ -194,7 +198,9 @@ class Operator:
 
     def _remark(self) -> str:
         standing = self._elector.standing if self._elector else ""
-        return f"standing by, {standing} works" if standing else ""
+        if standing:
+            return f"standing by, {standing} works"
+        return self.work.watching.remark() if self.work else ""
 
 
 async def _done(parts: list[asyncio.Task[Any]], what: Coroutine[Any, Any, None], name: str) -> bool:

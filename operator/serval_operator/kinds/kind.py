@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime
 
+from serval_operator.api.crd import Crd
 from serval_operator.api.naming import Key
 from serval_operator.api.resources import Resource
 from serval_operator.cluster.capacity_reader import ClusterSupplier
@@ -52,9 +53,12 @@ class Kind:
     ----------
     resource:
         Where the API server keeps its objects.
+    crd:
+        Its CustomResourceDefinition, as this operator knows it.
     controller:
         Makes its controller.
     """
 
     resource: Resource
+    crd: Crd
     controller: Callable[[Context], Controller]

@@ -6,6 +6,7 @@ from typing import Final
 
 from serval_operator.api.resources import MODEL_DEPLOYMENTS
 from serval_operator.kinds.kind import Context, Kind
+from serval_operator.kinds.model_deployment.crd import MODEL_DEPLOYMENT_CRD
 from serval_operator.kinds.model_deployment.reconciler import OWNS, ModelReconciler
 from serval_operator.pods.device_prober import Devices
 from serval_operator.runtime.pod_metrics import HttpProber
@@ -27,4 +28,4 @@ def _controller(context: Context) -> ModelReconciler:
     )
 
 
-KIND: Final = Kind(MODEL_DEPLOYMENTS, _controller)
+KIND: Final = Kind(MODEL_DEPLOYMENTS, MODEL_DEPLOYMENT_CRD, _controller)

@@ -32,7 +32,7 @@ class Place:
         self.seconds = 100.0
         self._nodes = nodes or (node(), node("n2", None))
         self.supplier = ClusterSupplier(
-            self.api, self, access, lambda: gen.moment(self.seconds), lambda: self.seconds
+            self.api, self, lambda: access, lambda: gen.moment(self.seconds), lambda: self.seconds
         )
 
     def nodes(self) -> tuple[NodeView, ...]:
