@@ -174,9 +174,9 @@ class Watching:
             self._reviewer.ask_soon()
             return
         self.monitor.expect(source)
-        if self._cache.synced:
+        if self._cache.synced and source.resource.namespaced:
             for key in self._cache.owners():
-                if source.namespace in (None, key.namespace):
+                if source.namespace in (None, key.namespace) and self.availability.serves(key):
                     self._enqueue(key)
 
     def _access_changed(self, access: Access) -> None:

@@ -23,13 +23,13 @@ def render(plane: Lab, *values: str) -> list[dict[str, Any]]:
     return [obj for obj in yaml.safe_load_all(done.stdout) if obj]
 
 
-def operator_kubeconfig(plane: Lab, folder: Path) -> Path:
+def operator_kubeconfig(plane: Lab, folder: Path, *values: str) -> Path:
     """Apply the chart's service account and roles, and write a kubeconfig with a token of that account."""
-    objects = [obj for obj in render(plane) if obj["kind"] in IDENTITY_KINDS]
+    objects = [obj for obj in render(plane, *values) if obj["kind"] in IDENTITY_KINDS]
     account = next(obj["metadata"]["name"] for obj in objects if obj["kind"] == "ServiceAccount")
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     text = yaml.safe_dump_all([namespace, *objects])
-    plane.kubectl("apply", "--server-side", "-f", "-", stdin=text)
+    plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
     token = plane.kubectl("-n", NAMESPACE, "create", "token", account, "--duration=12h")
     config = yaml.safe_load(plane.kubeconfig.read_text())
     config["users"][0]["user"] = {"token": token.stdout.strip()}

@@ -49,6 +49,7 @@ class Watchable:
     close_at_once: bool = False
     allowed: bool = True
     deaf: bool = False
+    discoveries: int = 0
     _watches: list[tuple[Resource, asyncio.Queue[dict[str, Any] | None]]] = field(default_factory=list)
 
     def tell(self, resource: Resource, kind: str, obj: dict[str, Any]) -> None:
@@ -80,6 +81,7 @@ class Watchable:
         """Answer a request."""
         path = request.path
         if found := self._discovery(path):
+            self.discoveries += 1
             return web.json_response(found)
         self.requests.append((request.method, path, dict(request.query)))
         if self.refuse:

@@ -277,8 +277,9 @@ class KubeClient:
             asked = urlencode({**query, "continue": token} if token else query)
             page = await self._read("list", resource, f"{path}?{asked}" if asked else path)
             meta, found = page.get("metadata"), page.get("items") or []
-            if not isinstance(meta, dict) or not isinstance(found, list):
-                raise Transient(200, "NoList", f"{path}: the answer is no list")
+            objects = isinstance(found, list) and all(isinstance(item, dict) for item in found)
+            if not isinstance(meta, dict) or not objects:
+                raise Transient(200, "NoList", f"{path}: the answer is no list of objects")
             items.extend(convert(item) for item in found)
             token = meta.get("continue") or ""
             if not token:

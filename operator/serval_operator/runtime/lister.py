@@ -164,7 +164,8 @@ class Relister:
         except TimeoutError:
             if not self._availability.some_listed():
                 raise self._failure() from None
-            _log.warning("work begins without what could not be listed in %.0f s", limit)
+            missing = ", ".join(str(one) for one in wanted if not self._availability.is_listed(one))
+            _log.warning("work begins without what could not be listed in %.0f s: %s", limit, missing)
         finally:
             for task in tasks:
                 task.cancel()

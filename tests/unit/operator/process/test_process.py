@@ -150,6 +150,37 @@ async def test_nodes_are_watched_where_that_is_allowed(bench: Bench, *, allowed:
     assert "pods" in bench.cluster.watching()
 
 
+async def test_nodes_are_watched_once_that_is_allowed(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serval_operator.runtime.access_review.REVIEW_SECONDS", 0.01)
+    monkeypatch.setattr("serval_operator.runtime.access_review.LEAST_SECONDS", 0.01)
+    bench.cluster.allowed = False
+    bench.start()
+    assert await bench.ready() == "ok", "an operator that needs no nodes lacks nothing"
+    assert not bench.work().watching.access().nodes
+    bench.cluster.allowed = True
+    await bench.until(lambda: bench.work().watching.access().nodes, "the nodes")
+    await bench.until(lambda: "nodes" in bench.cluster.watching(), "the watch of nodes")
+    bench.cluster.refuse_paths["/nodes"] = 403
+    bench.cluster.hang_up()
+    await bench.until(lambda: not bench.work().watching.access().nodes, "the refusal")
+    assert (await bench.ask("/readyz")) == (200, "ok: nodes is off: refused")
+
+
+async def test_nothing_is_done_while_a_needed_child_kind_cannot_be_seen(bench: Bench) -> None:
+    bench.cluster.refuse_paths["/services"] = 403
+    bench.cluster.api.put(MODEL_DEPLOYMENTS, MODEL)
+    operator = bench.start()
+    await bench.until(lambda: operator.work, "the work to begin")
+    await bench.unready("no kind can be served: services is off: refused")
+    work = bench.work()
+    await bench.until(lambda: work.queue.state().waiting + work.queue.state().active == 0, "an idle queue")
+    bench.cluster.api.edit(MODEL_DEPLOYMENTS, "vision", "resnet", lambda one: one["spec"].update(replicas=2))
+    await bench.until(lambda: work.queue.state().waiting + work.queue.state().active == 0, "an idle queue")
+    assert not [one for one in bench.cluster.requests if one[0] == "PATCH"]
+    bench.cluster.refuse_paths.clear()
+    await bench.until(lambda: [one for one in bench.cluster.requests if one[0] == "PATCH"], "a write")
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 async def test_a_signal_ends_it_in_peace(bench: Bench, number: signal.Signals) -> None:
     bench.start()
