@@ -218,8 +218,8 @@ class Relister:
             limit.cancel()
 
     def _owners_of(self, source: Source) -> list[Source]:
-        """Sources of the custom resources whose children are in a source."""
-        if source in self._owners:
+        """Sources of the custom resources whose children are in a source; nodes have none."""
+        if source in self._owners or not source.resource.namespaced:
             return []
         return [owner for owner in self._owners if source.namespace in (None, owner.namespace)]
 
