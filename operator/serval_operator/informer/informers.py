@@ -1,7 +1,7 @@
 """One kopf for each kind and namespace of custom resources, started when it can be watched.
 
 kopf looks for its kinds once, and what ends one watch (a CRD that is deleted) ends all watches of that kopf.
-With one for each source, what is missing or forbidden stops no other.
+With one for each source, one that is missing or forbidden stops no other.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class Signs(Protocol):
 
 
 class Informers:
-    """Runs a kopf for each source that was listed, until it is told to stop.
+    """Runs a kopf for each source that was listed, until `stop`.
 
     Parameters
     ----------
@@ -115,7 +115,7 @@ class Informers:
             await _first(asyncio.sleep(pause), self._stop.wait())
 
     async def _watch(self, source: Source, patience: float) -> str:
-        """Run kopf for a source until that is off, or told to stop; returns why it ended otherwise."""
+        """Run kopf for a source until that is off, or until `stop`; returns why it ended otherwise."""
         began = self._clock()
         informer = self._informer(source)
         running = asyncio.create_task(informer.run())

@@ -84,7 +84,7 @@ class Informer:
         Called once kopf has taken over the process's signals, so that they can be taken back.
     on_refused:
         Called with words when a listing or watch is refused, as missing or forbidden. The informer then waits
-        to be stopped. Without it, kopf repeats what is forbidden and ends at what is missing.
+        to be stopped. Without it, kopf repeats a request that is forbidden, and ends where a kind is missing.
     """
 
     def __init__(

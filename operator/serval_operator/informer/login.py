@@ -33,7 +33,7 @@ class Login:
         Follows the session's requests.
     on_refused:
         Called with words when a request for objects is refused, as missing or forbidden. The request is then
-        held, because kopf would end or repeat it for ever: whoever is called stops kopf.
+        held, because kopf would end, or repeat it without limit. The function called must stop kopf.
     clock:
         Monotonic seconds.
     """

@@ -94,7 +94,7 @@ class AccessReviewer:
         self._asked.set()
 
     async def run(self) -> None:
-        """Ask again and again, for ever. What was found last counts while the API server does not answer."""
+        """Ask again and again, until cancelled. An answer counts until the next one."""
         while True:
             await self._sleep(LEAST_SECONDS)
             await self._until_due()

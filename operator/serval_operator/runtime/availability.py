@@ -22,10 +22,10 @@ FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 60.0
 """Bounds, in seconds, of the pause before something that was refused is tried again."""
 LASTING_REFUSALS = 3
-"""So many refusals in a row, about 1.5 seconds, count as lasting. At a start, a Role or a CRD may come a
-moment later, and an API server that starts refuses what it does not know yet."""
+"""This number of refusals in a row, about 1.5 seconds, counts as lasting. At a start, a Role or a CRD may
+come a moment later, and an API server that starts refuses kinds that it does not know yet."""
 REFUSALS = frozenset({HTTPStatus.FORBIDDEN, HTTPStatus.NOT_FOUND})
-"""Answers that mean that something cannot be had until somebody changes the cluster."""
+"""Answers that stay the same until the cluster is changed."""
 
 _log = logging.getLogger(__name__)
 
@@ -54,7 +54,7 @@ def is_refusal(error: KubeError) -> bool:
 
 @dataclass(slots=True)
 class _State:
-    """What is known of a source.
+    """The state of a source.
 
     Attributes
     ----------
@@ -133,7 +133,7 @@ class Availability:
         self._update(source)
 
     def failed(self, source: Source, problem: str) -> None:
-        """A source could not be listed for a reason that may pass; what is known of it stays valid."""
+        """A source could not be listed for a reason that may pass; its cached objects stay valid."""
         self._states[source].problem = problem
 
     def watch_refused(self, source: Source, problem: str) -> None:

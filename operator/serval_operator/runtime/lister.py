@@ -71,13 +71,13 @@ class _Due:
         self._under_way: asyncio.Future[None] | None = None
 
     def ask(self) -> asyncio.Future[None]:
-        """Ask for a listing; returns what is resolved after it."""
+        """Ask for a listing; returns a future that is resolved after it."""
         self.event.set()
         self._next = self._next or asyncio.get_running_loop().create_future()
         return self._next
 
     def begin(self) -> None:
-        """A listing begins. What is asked for from now on is answered by the next one."""
+        """A listing begins. The next one answers requests that come from now on."""
         self.event.clear()
         self._under_way, self._next = self._next, None
 
@@ -87,7 +87,7 @@ class _Due:
             self._under_way.set_result(None)
 
     def pending(self) -> list[asyncio.Future[None]]:
-        """What is resolved after the listings that are asked for or under way."""
+        """Futures that are resolved after the listings that are asked for or under way."""
         return [one for one in (self._under_way, self._next) if one is not None and not one.done()]
 
 
@@ -99,10 +99,10 @@ class Relister:
     Parameters
     ----------
     availability:
-        The sources; it is told which of them can be listed.
+        The sources. Records which of them can be listed.
     owners:
-        Kinds of custom resources. They are listed before a child of the same namespace: what was a child of
-        one that is gone is missed by nobody, and a reconcile that does not know so would make it again.
+        Kinds of custom resources. They are listed before a child of the same namespace: a child of an owner
+        that is gone must not be created again.
     enqueue:
         Called with each key whose objects differed.
     interval:
@@ -149,7 +149,7 @@ class Relister:
     async def fill(self, limit: float) -> None:
         """Fill the cache with all that can be listed, and mark it as synced.
 
-        What is refused again and again is left out. What fails for a passing reason is waited for.
+        It leaves out sources that are refused again and again, and waits for those that fail otherwise.
 
         Raises
         ------

@@ -65,7 +65,7 @@ class SchemaCheck:
         self._unknown = set(ours)
 
     async def check(self, resource: Resource) -> None:
-        """Compare one kind, unless that was just done. What cannot be compared stays as it is."""
+        """Compare one kind, unless that was just done. Without a schema, nothing changes."""
         async with self._locks[resource]:
             if self._clock() - self._checked.get(resource, -FRESH_SECONDS) < FRESH_SECONDS:
                 return
@@ -76,7 +76,7 @@ class SchemaCheck:
                 self._availability.schema(resource, missing_fields(self._ours[resource], served))
 
     async def run(self) -> None:
-        """Compare all kinds every few minutes, for ever; more often while a CRD is older or not known."""
+        """Compare all kinds every few minutes; more often while a CRD is older or unknown."""
         pause = FIRST_PAUSE
         while True:
             if self._availability.outdated():

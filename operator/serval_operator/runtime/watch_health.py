@@ -17,12 +17,12 @@ from serval_operator.runtime.availability import Availability, Source
 
 
 class WatchMonitor:
-    """Follows the LIST and watch requests of all sources. What is off is not expected to send any.
+    """Follows the LIST and watch requests of all sources. Those that are off are not expected to send any.
 
     Parameters
     ----------
     availability:
-        The sources; it is told which watches were accepted.
+        The sources. Records which watches were accepted.
     on_gap:
         Called with a source each time the watcher has listed it and begins to watch. What ended before that
         listing was never told by an event, so the source has to be listed once more.

@@ -53,7 +53,7 @@ class Watcher:
     Parameters
     ----------
     sources:
-        What is watched.
+        The sources to watch.
     availability:
         Told which sources can be watched.
     enqueue:

@@ -211,6 +211,7 @@ async def test_a_namespace_that_is_refused_does_not_delay_the_start(caplog: pyte
     setup.fail_in("gone", Forbidden(403, "Forbidden", "no role"))
     filling = asyncio.create_task(setup.relister.fill(60))
     await setup.clock.advance(5)
+    assert filling.done()
     await filling
     assert setup.cache.owners() == (KEY,)
     assert setup.availability.serves(KEY)
