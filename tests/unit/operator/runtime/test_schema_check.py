@@ -135,5 +135,6 @@ async def test_a_schema_that_never_comes_does_not_hold_up_the_start(monkeypatch:
         return {}
 
     monkeypatch.setattr(bench, "schemas", never)
-    await bench.check.check(MODEL_DEPLOYMENTS)
+    async with asyncio.timeout(10):
+        await bench.check.check(MODEL_DEPLOYMENTS)
     assert bench.served()
