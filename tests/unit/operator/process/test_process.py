@@ -82,6 +82,12 @@ class Bench:
                     return text
                 await asyncio.sleep(0.005)
 
+    def listings(self, end: str) -> int:
+        """How many listings there were of paths that end so."""
+        return len(
+            [1 for _, path, query in self.cluster.requests if path.endswith(end) and "watch" not in query]
+        )
+
     async def unready(self, text: str) -> None:
         """Wait until the newest operator says that it is not ready, in these words."""
         async with asyncio.timeout(LIMIT):
@@ -210,6 +216,8 @@ async def test_a_cluster_that_refuses_ends_it_with_its_words(bench: Bench) -> No
 async def test_a_crd_that_goes_away_does_not_end_it(bench: Bench) -> None:
     operator = bench.start()
     await bench.ready()
+    # The first listing, that of kopf, and the one after kopf began to watch: no other is due.
+    await bench.until(lambda: bench.listings("/modeldeployments") == 3, "all listings")
     bench.cluster.refuse_paths["/modeldeployments"] = 404
     bench.cluster.hang_up()
     await bench.unready("no kind can be served: modeldeployments is off: refused")
