@@ -66,18 +66,7 @@ class Work:
         self.watching = Watching(
             settings, connection, client, kinds, self.cache, metrics, access, self._enqueue, on_started
         )
-        context = Context(
-            settings=settings,
-            configuration=configuration,
-            api=client,
-            cache=self.cache,
-            metrics=metrics,
-            recorder=EventRecorder(client, metrics),
-            supplier=ClusterSupplier(client, self.cache, self.watching.access, now, time.monotonic),
-            now=now,
-            clock=time.monotonic,
-            wake=self._enqueue,
-        )
+        context = self._context(configuration, client, metrics, now)
         self._reconciler = Reconciler(
             self.cache,
             {kind.resource.kind: kind.controller(context) for kind in kinds},
@@ -92,6 +81,27 @@ class Work:
         )
         self._working = False
         self._publish(metrics)
+
+    def _context(
+        self,
+        configuration: Configuration,
+        client: KubeClient,
+        metrics: Metrics,
+        now: Callable[[], datetime],
+    ) -> Context:
+        """What the controllers of all kinds share."""
+        return Context(
+            settings=self._settings,
+            configuration=configuration,
+            api=client,
+            cache=self.cache,
+            metrics=metrics,
+            recorder=EventRecorder(client, metrics),
+            supplier=ClusterSupplier(client, self.cache, self.watching.access, now, time.monotonic),
+            now=now,
+            clock=time.monotonic,
+            wake=self._enqueue,
+        )
 
     async def fill(self) -> None:
         """Fill the cache by complete listings of all that can be listed.

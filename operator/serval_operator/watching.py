@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from serval_operator.api.naming import Key
-from serval_operator.api.resources import NODES
+from serval_operator.api.resources import NODES, Resource
 from serval_operator.informer.informers import Informers
 from serval_operator.kinds.kind import Kind
 from serval_operator.runtime.access_review import Access, AccessReviewer
@@ -71,29 +71,34 @@ class Watching:
         self._schemas = SchemaCheck(
             client, {kind.resource: kind.crd.schema() for kind in kinds}, self.availability
         )
-        self._relister = Relister(
+        self._relister = self._lister(client, owners, metrics)
+        self.monitor = WatchMonitor(self.availability, self._relister.gap)
+        ours = [one for one in all_sources if one.resource in owners]
+        self._informers = self._kopf(connection, ours, on_started)
+        self._watcher = self._children(connection, [one for one in all_sources if one not in ours])
+
+    def _lister(self, client: KubeClient, owners: Sequence[Resource], metrics: Metrics) -> Relister:
+        return Relister(
             client,
-            cache,
+            self._cache,
             self.availability,
             owners,
-            enqueue,
+            self._enqueue,
             metrics,
-            interval=settings.relist_seconds,
+            interval=self._settings.relist_seconds,
             before_on=self._schemas.check,
         )
-        self.monitor = WatchMonitor(self.availability, self._relister.gap)
-        self._informers = self._kopf(
-            connection, [one for one in all_sources if one.resource in owners], on_started
-        )
-        self._watcher = Watcher(
+
+    def _children(self, connection: Connection, children: Sequence[Source]) -> Watcher:
+        return Watcher(
             connection,
-            cache,
-            [one for one in all_sources if one.resource not in owners],
+            self._cache,
+            children,
             self.availability,
-            enqueue,
+            self._enqueue,
             self._relister,
-            seconds=settings.watch_timeout_seconds,
-            backoffs=settings.watch_backoffs,
+            seconds=self._settings.watch_timeout_seconds,
+            backoffs=self._settings.watch_backoffs,
             trace=self.monitor.trace(),
         )
 
