@@ -29,6 +29,7 @@ from serval_operator import logs
 from serval_operator.config import Configuration, load_configuration
 from serval_operator.errors import ConfigurationError, ServalError
 from serval_operator.manager import Operator
+from serval_operator.registry import selected
 from serval_operator.runtime.authentication import load_connection
 from serval_operator.settings import Settings
 
@@ -61,6 +62,7 @@ def main(arguments: Sequence[str] | None = None, env: Mapping[str, str] | None =
     asked = _parser().parse_args(arguments)
     try:
         settings = Settings.from_environment(os.environ if env is None else env)
+        selected(settings.kinds)
         configuration = load_configuration(settings.config_file)
     except ConfigurationError as error:
         sys.stderr.write(f"serval-operator: {error}\n")

@@ -12,9 +12,10 @@ from collections.abc import Coroutine, Sequence
 from typing import Any
 
 from serval_operator.config import Configuration
-from serval_operator.controllers import WATCHES, Work
+from serval_operator.controllers import Work
 from serval_operator.errors import ServalError
 from serval_operator.health_server import ProbeServer
+from serval_operator.registry import selected
 from serval_operator.runtime.access_review import review
 from serval_operator.runtime.authentication import Connection
 from serval_operator.runtime.client import KubeClient
@@ -23,6 +24,7 @@ from serval_operator.runtime.lister import insist
 from serval_operator.runtime.metrics import Metrics
 from serval_operator.runtime.server_clock import ServerClock
 from serval_operator.settings import Settings
+from serval_operator.watching import WATCHES
 
 STOP, STANDBY, LEASE = "stop", "standby", "lease"
 """Names of the tasks that end by the wish to stop, by acquiring the Lease and by its loss."""
@@ -50,6 +52,7 @@ class Operator:
     def __init__(self, settings: Settings, configuration: Configuration, connection: Connection) -> None:
         self._settings = settings
         self._configuration = configuration
+        self._kinds = selected(settings.kinds)
         self._connection = connection
         self.metrics = Metrics(each_condition=settings.condition_metrics)
         self._clock = ServerClock()
@@ -127,6 +130,7 @@ class Operator:
         work = Work(
             self._settings,
             self._configuration,
+            self._kinds,
             self._connection,
             self._client,
             self.metrics,
@@ -146,7 +150,7 @@ class Operator:
         await self._give_lease_back(parts)
         await self._server.stop()
         if self.work:
-            self.work.deafen()
+            self.work.watching.stop()
         for task in parts:
             if task.get_name() != WATCHES:
                 task.cancel()
@@ -185,7 +189,7 @@ class Operator:
         return self.work.hung() if self.work else None
 
     def _deaf(self) -> str | None:
-        return self.work.deaf() if self.work else None
+        return self.work.watching.deaf() if self.work else None
 
     def _unready(self) -> str | None:
         if self._stop.is_set():
@@ -193,7 +197,7 @@ class Operator:
         if self.work and self._elector and not self._leads():
             return f"{self._elector} is not held {self._elector.trouble}".strip()
         if self.work:
-            return self.work.unready()
+            return self.work.watching.unready()
         if self._leads():
             return "the first listing is not complete"
         if self._elector and not self._elector.standing:
@@ -203,7 +207,9 @@ class Operator:
 
     def _remark(self) -> str:
         standing = self._elector.standing if self._elector else ""
-        return f"standing by, {standing} works" if standing else ""
+        if standing:
+            return f"standing by, {standing} works"
+        return self.work.watching.remark() if self.work else ""
 
 
 async def _done(parts: list[asyncio.Task[Any]], what: Coroutine[Any, Any, None], name: str) -> bool:

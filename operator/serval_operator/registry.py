@@ -2,9 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
+from serval_operator.errors import ConfigurationError
 from serval_operator.kinds import model_deployment
 from serval_operator.reconcile.kind import Kind
 
 KINDS: Final[tuple[Kind, ...]] = (model_deployment.KIND,)
+
+
+def selected(names: Sequence[str]) -> tuple[Kind, ...]:
+    """Return the kinds with these names; no names means all kinds.
+
+    Raises
+    ------
+    ConfigurationError
+        There is no kind of a name; the text names those that there are.
+    """
+    known = {kind.resource.kind: kind for kind in KINDS}
+    for name in names:
+        if name not in known:
+            raise ConfigurationError(f"SERVAL_KINDS: {name!r} is none of {', '.join(sorted(known))}")
+    return tuple(known[name] for name in names) or KINDS

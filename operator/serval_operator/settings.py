@@ -37,6 +37,9 @@ class Settings:
     watch_namespaces: tuple[str, ...] = ()
     """Namespaces to serve, separated by commas; none means all. Roles instead of ClusterRoles then do."""
 
+    kinds: tuple[str, ...] = ()
+    """Kinds to serve, such as ``ModelDeployment``, separated by commas; none means all."""
+
     workers: int = 12
     """ModelDeployments reconciled at the same time; a third of the workers take none that is new. A reconcile
     waits for the API server most of its time, so this bounds the load on it, not the CPU used here."""
@@ -119,6 +122,7 @@ class Settings:
         settings = cls(
             config_file=read("CONFIG_FILE", default.config_file, _path),
             watch_namespaces=read("WATCH_NAMESPACES", default.watch_namespaces, _namespaces),
+            kinds=read("KINDS", default.kinds, _kinds),
             workers=read("WORKERS", default.workers, _whole(1, 256)),
             resync_seconds=read("RESYNC_SECONDS", default.resync_seconds, _seconds(10, 86_400)),
             relist_seconds=read("RELIST_SECONDS", default.relist_seconds, _seconds(10, 86_400)),
@@ -173,6 +177,10 @@ def _namespaces(text: str) -> tuple[str, ...]:
     if not all(_NAMESPACE.fullmatch(name) for name in names):
         raise ValueError("must be names of namespaces, separated by commas")
     return names
+
+
+def _kinds(text: str) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
 def _name(text: str) -> str:

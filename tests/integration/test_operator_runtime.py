@@ -186,7 +186,7 @@ def test_what_ended_during_a_gap_of_the_watches_is_noticed(
 def test_it_waits_for_its_crd(own_plane: Lab, bare: Cluster, start: Factory) -> None:
     own_plane.kubectl("delete", "crd", "modeldeployments.serval.dev", "--ignore-not-found", "--wait")
     process = start(wait=False)
-    until("a first attempt", lambda: "cannot begin yet" in process.log.read_text())
+    until("a first attempt", lambda: "cannot be served" in process.log.read_text())
     assert not process.ready()
     install(own_plane)
     until("readiness", process.ready)

@@ -32,7 +32,7 @@ def operator_kubeconfig(plane: Lab, folder: Path, *values: str, chart: Path = CH
     account = next(obj["metadata"]["name"] for obj in objects if obj["kind"] == "ServiceAccount")
     namespace = {"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": NAMESPACE}}
     text = yaml.safe_dump_all([namespace, *objects])
-    plane.kubectl("apply", "--server-side", "-f", "-", stdin=text)
+    plane.kubectl("apply", "--server-side", "--force-conflicts", "-f", "-", stdin=text)
     token = plane.kubectl("-n", NAMESPACE, "create", "token", account, "--duration=12h")
     config = yaml.safe_load(plane.kubeconfig.read_text())
     config["users"][0]["user"] = {"token": token.stdout.strip()}

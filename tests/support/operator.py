@@ -155,6 +155,11 @@ class OperatorProcess:
             return False
         return answer.status == 200
 
+    def readiness(self) -> str:
+        """What /readyz says now."""
+        url = f"http://127.0.0.1:{self.port}/readyz"
+        return urllib3.request("GET", url, timeout=2.0, retries=False).data.decode()
+
     def metrics(self) -> str:
         """The Prometheus page."""
         return urllib3.request("GET", f"http://127.0.0.1:{self.port}/metrics", timeout=5.0).data.decode()

@@ -32,6 +32,10 @@ class Watchable:
         Method, path and query of each request but discovery's.
     refuse:
         Codes to answer the next requests with, one each.
+    refuse_paths:
+        Codes to answer all requests with whose paths end so.
+    close_at_once:
+        Whether each watch is accepted and ended.
     allowed:
         Whether it says yes to those who ask what they may.
     prefix:
@@ -43,9 +47,12 @@ class Watchable:
     url: str = ""
     requests: list[tuple[str, str, dict[str, str]]] = field(default_factory=list)
     refuse: list[int] = field(default_factory=list)
+    refuse_paths: dict[str, int] = field(default_factory=dict)
+    close_at_once: bool = False
     allowed: bool = True
     deaf: bool = False
     prefix: str = ""
+    discoveries: int = 0
     _watches: list[tuple[Resource, asyncio.Queue[dict[str, Any] | None]]] = field(default_factory=list)
 
     def tell(self, resource: Resource, kind: str, obj: dict[str, Any]) -> None:
@@ -77,11 +84,15 @@ class Watchable:
         """Answer a request."""
         path = request.path.removeprefix(self.prefix)
         if found := self._discovery(path):
+            self.discoveries += 1
             return web.json_response(found)
         self.requests.append((request.method, path, dict(request.query)))
         if self.refuse:
             code = self.refuse.pop(0)
             return web.json_response({"kind": "Status", "code": code, "reason": "Refused"}, status=code)
+        for end, code in self.refuse_paths.items():
+            if path.endswith(end):
+                return web.json_response({"kind": "Status", "code": code, "message": "refused"}, status=code)
         if path.endswith("selfsubjectaccessreviews"):
             return web.json_response({"status": {"allowed": self.allowed}}, status=201)
         if "/leases" in path:
@@ -115,6 +126,8 @@ class Watchable:
     async def _watch(self, request: web.Request, resource: Resource) -> web.StreamResponse:
         response = web.StreamResponse(headers={"Content-Type": "application/json"})
         await response.prepare(request)
+        if self.close_at_once:
+            return response
         queue: asyncio.Queue[dict[str, Any] | None] = asyncio.Queue()
         self._watches.append((resource, queue))
         try:

@@ -109,10 +109,11 @@ class Crd:
             "storage": True,
             "subresources": {"status": {}, **scale},
             "additionalPrinterColumns": [one.schema() for one in self.columns],
-            "schema": {"openAPIV3Schema": self._schema()},
+            "schema": {"openAPIV3Schema": self.schema()},
         }
 
-    def _schema(self) -> Schema:
+    def schema(self) -> Schema:
+        """Return the schema of an object, ``openAPIV3Schema``."""
         rules = [one.schema() for one in self.rules]
         default = {"default": dict(self.status_default)} if self.status_default else {}
         version = f"Version of the schema of this object, {GROUP}/{VERSION}."

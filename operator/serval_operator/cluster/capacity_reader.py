@@ -103,6 +103,8 @@ class ClusterSupplier:
 
     Parameters
     ----------
+    access:
+        Gives what the operator may read now.
     now:
         Aware UTC time.
     clock:
@@ -113,7 +115,7 @@ class ClusterSupplier:
         self,
         api: Reader,
         seen: SeenNodes,
-        access: Access,
+        access: Callable[[], Access],
         now: Callable[[], datetime],
         clock: Callable[[], float],
     ) -> None:
@@ -143,11 +145,11 @@ class ClusterSupplier:
         KubeError
             Pods could not be listed.
         """
-        if not self._access.nodes:
+        if not self._access().nodes:
             # A waiting pod is in a namespace that is served, and so are the events about it.
             coming, refused = await self._told_of(waiting)
             return Supply(nodes=None, growth=Growth(coming, refused))
-        holds = await self._counted(fresh=fresh) if with_holds and self._access.pods else None
+        holds = await self._counted(fresh=fresh) if with_holds and self._access().pods else None
         around = await self._around.get()
         coming, refused = await self._told_of(waiting)
         return Supply(
@@ -198,8 +200,8 @@ class ClusterSupplier:
     async def _look_around(self) -> Around:
         """Read the general state of autoscalers. A failure here loses this answer, not the reconcile."""
         claims, classes, status = await asyncio.gather(
-            self._listed(NODE_CLAIMS, allowed=self._access.node_claims),
-            self._listed(DEVICE_CLASSES, allowed=self._access.device_classes),
+            self._listed(NODE_CLAIMS, allowed=self._access().node_claims),
+            self._listed(DEVICE_CLASSES, allowed=self._access().device_classes),
             self._status(),
         )
         return look_around(claims, classes or (), status)
@@ -213,7 +215,7 @@ class ClusterSupplier:
 
     async def _status(self) -> str:
         """Read the status of the cluster autoscaler; empty if there is no autoscaler."""
-        if not self._access.autoscaler:
+        if not self._access().autoscaler:
             return ""
         found = await self._tried(self._api.get(CONFIG_MAPS, AUTOSCALER_NAMESPACE, AUTOSCALER_STATUS))
         return str(((found or {}).get("data") or {}).get("status", ""))

@@ -55,7 +55,7 @@ def operator_settings(settings: Settings) -> kopf.OperatorSettings:
     ours.posting.enabled = False
     ours.peering.standalone = True
     # CRDs and namespaces are not watched: that would take rights on the whole cluster. A CRD that goes away
-    # ends the watch, hence the process, which starts anew and waits for the CRD.
+    # ends this kopf; `informers.py` starts another one once the kind can be listed again.
     ours.scanning.disabled = True
     ours.watching.server_timeout = settings.watch_timeout_seconds
     ours.watching.client_timeout = settings.watch_timeout_seconds + CLIENT_SLACK_SECONDS
@@ -82,6 +82,9 @@ class Informer:
         Follows the requests of the watches.
     on_started:
         Called once kopf has taken over the process's signals, so that they can be taken back.
+    on_refused:
+        Called with words when a listing or watch is refused, as missing or forbidden. The informer then waits
+        to be stopped. Without it, kopf repeats a request that is forbidden, and ends where a kind is missing.
     """
 
     def __init__(
@@ -93,6 +96,7 @@ class Informer:
         settings: Settings,
         trace: aiohttp.TraceConfig,
         on_started: Callable[[], None],
+        on_refused: Callable[[str], None] | None = None,
     ) -> None:
         self._settings = operator_settings(settings)
         for resource in kinds:
@@ -103,7 +107,7 @@ class Informer:
         self._on_started = on_started
         self._stop = asyncio.Event()
         self._registry = kopf.OperatorRegistry()
-        Login(connection, trace).register(self._registry)
+        Login(connection, trace, on_refused).register(self._registry)
         objects.register(self._registry, cache, kinds, enqueue)
 
     def stop(self) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+import time
+from collections.abc import Awaitable, Callable
 from http import HTTPStatus
 from typing import Any
 
@@ -9,9 +12,16 @@ import aiohttp
 import kopf
 
 from serval_operator.runtime.authentication import Connection
+from serval_operator.runtime.availability import REFUSALS
+from serval_operator.runtime.client import answered_with
 
 FORGOTTEN = "1"
 """The first version of all data, which no API server remembers."""
+
+
+WATCH_SECONDS = 1.0
+"""Least time between the starts of two accepted watches of one path. kopf itself makes no pause after a watch
+that the API server, or a proxy before it, ends at once."""
 
 
 class Login:
@@ -21,12 +31,29 @@ class Login:
     ----------
     trace:
         Follows the session's requests.
+    on_refused:
+        Called with words when a request for objects is refused, as missing or forbidden. The request is then
+        held, because kopf would end, or repeat it without limit. The function called must stop kopf.
+    clock:
+        Monotonic seconds.
     """
 
-    def __init__(self, connection: Connection, trace: aiohttp.TraceConfig) -> None:
+    def __init__(
+        self,
+        connection: Connection,
+        trace: aiohttp.TraceConfig,
+        on_refused: Callable[[str], None] | None = None,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._connection = connection
         self._trace = trace
+        self._on_refused = on_refused
+        self._sleep = sleep
+        self._clock = clock
         self._gone: set[str] = set()
+        self._accepted: dict[str, float] = {}
 
     def register(self, registry: kopf.OperatorRegistry) -> None:
         """Register as the only login handler."""
@@ -34,7 +61,7 @@ class Login:
 
     async def login(self, **_: Any) -> kopf.AiohttpSession:
         """Log in, once for all."""
-        outer = (keep_session, self.list_after_an_outage)
+        outer = (keep_session, self.hold_refused, self.list_after_an_outage, self.pace)
         session = self._connection.session(traces=[self._trace], outer=outer)
         return kopf.AiohttpSession(server=self._connection.server, aiohttp_session=session)
 
@@ -59,6 +86,32 @@ class Login:
         elif is_watch and response.status == HTTPStatus.OK:
             # One that is starting may refuse what it does not know yet.
             self._gone.discard(path)
+        return response
+
+    async def hold_refused(
+        self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Middleware that reports a refused listing or watch, and does not answer it."""
+        response = await send(request)
+        about_objects = "watch" in request.url.query or "limit" in request.url.query
+        if self._on_refused is not None and about_objects and response.status in REFUSALS:
+            self._on_refused(answered_with(response.status, await response.read(), "").message)
+            await asyncio.Event().wait()
+        return response
+
+    async def pace(
+        self, request: aiohttp.ClientRequest, send: aiohttp.ClientHandlerType
+    ) -> aiohttp.ClientResponse:
+        """Middleware that puts off a watch that follows an accepted one of its path too soon."""
+        if "watch" not in request.url.query:
+            return await send(request)
+        path = request.url.path
+        early = self._accepted.get(path, -WATCH_SECONDS) + WATCH_SECONDS - self._clock()
+        if early > 0:
+            await self._sleep(early)
+        response = await send(request)
+        if response.status == HTTPStatus.OK:
+            self._accepted[path] = self._clock()
         return response
 
 

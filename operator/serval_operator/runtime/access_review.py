@@ -1,4 +1,4 @@
-"""What the operator may see beyond its own objects: asked once, at the start.
+"""What the operator may see beyond its own objects: asked at the start, and again every few minutes.
 
 An installation for some namespaces sees neither nodes nor the pods of others. Then the operator does without,
 and says so where it matters.
@@ -7,6 +7,9 @@ and says so where it matters.
 from __future__ import annotations
 
 import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,7 +23,15 @@ from serval_operator.api.resources import (
     Resource,
 )
 from serval_operator.constants import AUTOSCALER_NAMESPACE, AUTOSCALER_STATUS
+from serval_operator.errors import KubeError
 from serval_operator.runtime.kube_api import KubeApi
+
+REVIEW_SECONDS = 300.0
+"""About this often it is asked again."""
+LEAST_SECONDS = 10.0
+"""Least time between two reviews, however often something is refused."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +57,67 @@ class Access:
     autoscaler: bool = False
     node_claims: bool = False
     device_classes: bool = False
+
+
+class AccessReviewer:
+    """Keeps what may be read up to date.
+
+    Parameters
+    ----------
+    access:
+        What was found at the start.
+    on_change:
+        Called after each change with what may be read now.
+
+    Attributes
+    ----------
+    access:
+        What may be read, as found last.
+    """
+
+    def __init__(
+        self,
+        api: KubeApi,
+        access: Access,
+        on_change: Callable[[Access], None],
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
+        self._api = api
+        self._on_change = on_change
+        self._sleep = sleep
+        self._asked = asyncio.Event()
+        self.access = access
+
+    def ask_soon(self) -> None:
+        """Something was refused: ask again soon."""
+        self._asked.set()
+
+    async def run(self) -> None:
+        """Ask again and again, until cancelled. An answer counts until the next one."""
+        while True:
+            await self._sleep(LEAST_SECONDS)
+            await self._until_due()
+            try:
+                access = await review(self._api)
+            except KubeError as error:
+                _log.warning("what may be read cannot be reviewed: %s", error)
+                continue
+            if access != self.access:
+                _log.info("the operator's permissions changed: %s", access)
+                self.access = access
+                self._on_change(access)
+
+    async def _until_due(self) -> None:
+        spread = random.uniform(0.9, 1.1)  # noqa: S311 - no secret
+        regular = asyncio.ensure_future(self._sleep(REVIEW_SECONDS * spread))
+        asked = asyncio.ensure_future(self._asked.wait())
+        try:
+            await asyncio.wait((regular, asked), return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            regular.cancel()
+            asked.cancel()
+        self._asked.clear()
 
 
 async def review(api: KubeApi) -> Access:

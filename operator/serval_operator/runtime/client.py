@@ -21,6 +21,7 @@ import orjson
 from yarl import URL
 
 from serval_operator.api.resources import Resource
+from serval_operator.api.unstructured import mapping
 from serval_operator.constants import FIELD_MANAGER
 from serval_operator.errors import Conflict, Forbidden, Gone, Invalid, KubeError, Transient
 from serval_operator.runtime.authentication import CONNECT_SECONDS, Connection
@@ -37,6 +38,8 @@ READ_PAUSES = (0.1, 0.5)
 """Seconds before a failed read is tried again; then the error is raised."""
 LONGEST_ASKED_PAUSE = 2.0
 """A read that the server wants to be put off for longer is left to the caller, who can do other work."""
+OPENAPI = Resource("", "v3", "openapi", "OpenAPI", namespaced=False)
+"""How requests for schemas are named in the metrics."""
 RESTARTS = 3
 """A LIST whose continuation expired is begun anew so often; then it is read in one page."""
 LONGEST_MESSAGE = 2048
@@ -164,6 +167,14 @@ class KubeClient:
                 continue
         return await self._pages(convert, resource, path, query)
 
+    async def schemas(self, group: str, version: str) -> Mapping[str, Any]:
+        """Read the schemas of a group's version by their names, from OpenAPI.
+
+        Any authenticated client may read them. They follow a changed CRD with a short delay.
+        """
+        found = await self._read("get", OPENAPI, f"/openapi/v3/apis/{group}/{version}")
+        return mapping(mapping(found, "components"), "schemas")
+
     async def apply(self, resource: Resource, manifest: Mapping[str, Any]) -> Object:
         """Server-side apply, forced; returns the object as stored.
 
@@ -268,10 +279,14 @@ class KubeClient:
         while True:
             asked = urlencode({**query, "continue": token} if token else query)
             page = await self._read("list", resource, f"{path}?{asked}" if asked else path)
-            items.extend(convert(item) for item in page.get("items") or ())
-            token = page["metadata"].get("continue") or ""
+            meta, found = page.get("metadata"), page.get("items") or []
+            objects = isinstance(found, list) and all(isinstance(item, dict) for item in found)
+            if not isinstance(meta, dict) or not objects:
+                raise Transient(200, "NoList", f"{path}: the answer is no list of objects")
+            items.extend(convert(item) for item in found)
+            token = meta.get("continue") or ""
             if not token:
-                return Converted(tuple(items), page["metadata"].get("resourceVersion", ""))
+                return Converted(tuple(items), meta.get("resourceVersion", ""))
 
     async def _read(self, verb: str, resource: Resource, target: str) -> Object:
         """Send a GET; a passing failure is tried again, since reading twice does no harm."""

@@ -152,7 +152,23 @@ class Metrics:
         read:
             Gives the values by label value.
         """
-        self.registry.register(_State(f"{PREFIX}_{name}", text, label, read))
+        labels = (label,) if label else ()
+        self.watch_states(
+            name,
+            text,
+            labels,
+            lambda: {(value,) if label else (): number for value, number in read().items()},
+        )
+
+    def watch_states(
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        read: Callable[[], Mapping[tuple[str, ...], float]],
+    ) -> None:
+        """Publish a gauge with several labels whose values are read when they are asked for."""
+        self.registry.register(_State(f"{PREFIX}_{name}", text, labels, read))
 
     def text(self) -> bytes:
         """All metrics in Prometheus' text format."""
@@ -199,10 +215,16 @@ class _Conditions(Collector):
 class _State(Collector):
     """A gauge that is read when it is asked for."""
 
-    def __init__(self, name: str, text: str, label: str, read: Callable[[], Mapping[str, float]]) -> None:
+    def __init__(
+        self,
+        name: str,
+        text: str,
+        labels: Sequence[str],
+        read: Callable[[], Mapping[tuple[str, ...], float]],
+    ) -> None:
         self._name = name
         self._text = text
-        self._label = label
+        self._labels = tuple(labels)
         self._read = read
 
     def describe(self) -> list[GaugeMetricFamily]:
@@ -212,9 +234,9 @@ class _State(Collector):
     def collect(self) -> list[GaugeMetricFamily]:
         """The family with its values now."""
         family = self._family()
-        for value, number in self._read().items():
-            family.add_metric([value] if self._label else [], number)
+        for values, number in self._read().items():
+            family.add_metric(values, number)
         return [family]
 
     def _family(self) -> GaugeMetricFamily:
-        return GaugeMetricFamily(self._name, self._text, labels=[self._label] if self._label else [])
+        return GaugeMetricFamily(self._name, self._text, labels=self._labels)

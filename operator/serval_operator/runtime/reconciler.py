@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Set as AbstractSet
 from typing import Protocol
 
@@ -42,11 +42,19 @@ class Reconciler:
     ----------
     controllers:
         By kind.
+    serves:
+        Whether an object may be reconciled now: everything that it needs can be seen.
     """
 
-    def __init__(self, cache: Cache, controllers: Mapping[str, Controller]) -> None:
+    def __init__(
+        self,
+        cache: Cache,
+        controllers: Mapping[str, Controller],
+        serves: Callable[[Key], bool] = lambda _: True,
+    ) -> None:
         self._cache = cache
         self._controllers = controllers
+        self._serves = serves
 
     async def reconcile(self, key: Key) -> float | None:
         """Reconcile one key; returns the seconds after which to come again, or None.
@@ -60,6 +68,9 @@ class Reconciler:
         if owner is None or owner.deleting:
             # Owner references let Kubernetes remove the children; a write now would only create them again.
             controller.forget(key)
+            return None
+        if not self._serves(key):
+            # It is enqueued again once everything that it needs can be seen.
             return None
         return await controller.reconcile(owner)
 

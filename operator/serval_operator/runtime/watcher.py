@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any, Protocol
 from urllib.parse import urlencode
@@ -19,10 +20,10 @@ import orjson
 from yarl import URL
 
 from serval_operator.api.naming import Key
-from serval_operator.api.resources import Resource
 from serval_operator.api.unstructured import mapping, whole
 from serval_operator.errors import Gone, KubeError, Transient
 from serval_operator.runtime.authentication import CONNECT_SECONDS, Connection
+from serval_operator.runtime.availability import Availability, Source, is_refusal
 from serval_operator.runtime.cache import Cache, selector
 from serval_operator.runtime.client import answered_with
 from serval_operator.runtime.kube_api import Object
@@ -32,43 +33,49 @@ INACTIVITY_SECONDS = 130.0
 is not used, it may send nothing in its first two minutes."""
 CLIENT_SLACK_SECONDS = 10.0
 """How much longer than the API server we wait for the end of a watch request."""
+SHORT_SECONDS = 1.0
+"""Watches that end sooner and told nothing are repeated with pauses: a proxy may close each one at once."""
 BOOKMARK, ERROR = "BOOKMARK", "ERROR"
 
 _log = logging.getLogger(__name__)
 
 
 class Repairer(Protocol):
-    """Lists a kind where a watch cannot go on."""
+    """Lists a source where a watch cannot go on."""
 
-    async def repair(self, resource: Resource) -> None:
-        """List a kind into the cache; returns once that is done."""
+    async def repair(self, source: Source) -> None:
+        """List a source into the cache; returns once that is done."""
 
 
 class Watcher:
-    """Watches kinds, each in each namespace by a separate task, without an end.
+    """Watches sources, each by a separate task, without an end.
 
     Parameters
     ----------
-    kinds, namespaces:
-        What is watched; a single None for all namespaces.
+    sources:
+        The sources to watch.
+    availability:
+        Told which sources can be watched.
     enqueue:
         Called with each key whose objects changed.
     repairer:
-        Lists a kind again when the API server has forgotten what happened since.
+        Lists a source again when the API server has forgotten what happened since, or refused the watch.
     seconds:
         Length of one watch request.
     backoffs:
         Pauses after failures in a row; the last one goes on.
     trace:
         Follows the requests.
+    clock:
+        Monotonic seconds.
     """
 
     def __init__(
         self,
         connection: Connection,
         cache: Cache,
-        kinds: Sequence[Resource],
-        namespaces: Sequence[str | None],
+        sources: Sequence[Source],
+        availability: Availability,
         enqueue: Callable[[Key], None],
         repairer: Repairer,
         *,
@@ -76,49 +83,71 @@ class Watcher:
         backoffs: Sequence[float],
         trace: aiohttp.TraceConfig,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._connection = connection
         self._cache = cache
-        self._places = [(kind, place) for kind in kinds for place in kind.places(namespaces)]
+        self._sources = tuple(sources)
+        self._availability = availability
         self._enqueue = enqueue
         self._repairer = repairer
         self._seconds = seconds
         self._backoffs = tuple(backoffs)
         self._trace = trace
         self._sleep = sleep
+        self._clock = clock
         self._timeout = aiohttp.ClientTimeout(
             total=seconds + CLIENT_SLACK_SECONDS, sock_connect=CONNECT_SECONDS, sock_read=INACTIVITY_SECONDS
         )
 
     async def run(self) -> None:
-        """Watch until cancelled. The cache must have been filled."""
+        """Watch until cancelled. What was not listed yet is watched once it was."""
         async with self._connection.session(traces=[self._trace]) as session, asyncio.TaskGroup() as group:
-            for kind, place in self._places:
-                watch = _Watch(kind, place, self._cache.store(kind).listed_at(place))
-                group.create_task(self._keep(session, watch), name=f"watch of {kind.plural}")
+            for source in self._sources:
+                group.create_task(self._keep(session, source), name=f"watch of {source}")
 
-    async def _keep(self, session: aiohttp.ClientSession, watch: _Watch) -> None:
-        """Watch one kind in one namespace, without an end."""
-        failures = 0
+    async def _keep(self, session: aiohttp.ClientSession, source: Source) -> None:
+        """Watch one source, without an end."""
+        await self._availability.until(lambda: self._availability.is_listed(source))
+        watch = _Watch(source, self._listed_at(source))
+        failures = short = 0
         while True:
+            started, version = self._clock(), watch.version
             try:
-                if failures:
+                if failures or not self._availability.is_listed(source):
                     # The API server was gone, and may be back with an older state. A watch that went on would
                     # miss what was undone, and where the data have not come so far again, everything.
                     await self._list(watch)
+                    started, version = self._clock(), watch.version
                 await self._once(session, watch)
                 failures = 0
             except Gone:
                 await self._list(watch)
             except KubeError as error:
-                pause = self._backoffs[min(failures, len(self._backoffs) - 1)]
+                if is_refusal(error):
+                    # The listing that follows waits as long as it should.
+                    self._availability.watch_refused(source, error.message)
+                    continue
+                pause = self._pause(failures)
                 failures += 1
-                _log.warning("the watch of %s broke, again in %.1f s: %s", watch.kind.plural, pause, error)
-                await self._sleep(pause * random.uniform(0.8, 1.2))  # noqa: S311 - no secret
+                _log.warning("the watch of %s broke, again in %.1f s: %s", source, pause, error)
+                await self._sleep(pause)
+                continue
+            useful = watch.version != version or self._clock() - started >= SHORT_SECONDS
+            short = 0 if useful else short + 1
+            if short > 1:
+                await self._sleep(self._pause(short - 2))
+
+    def _pause(self, failures: int) -> float:
+        pause = self._backoffs[min(failures, len(self._backoffs) - 1)]
+        return pause * random.uniform(0.8, 1.2)  # noqa: S311 - no secret
 
     async def _list(self, watch: _Watch) -> None:
-        await self._repairer.repair(watch.kind)
-        watch.version = self._cache.store(watch.kind).listed_at(watch.place)
+        await self._repairer.repair(watch.source)
+        watch.version = self._listed_at(watch.source)
+
+    def _listed_at(self, source: Source) -> int:
+        return self._cache.store(source.resource).listed_at(source.namespace)
 
     async def _once(self, session: aiohttp.ClientSession, watch: _Watch) -> None:
         """Send one watch request, and handle its events until the API server ends it.
@@ -156,17 +185,16 @@ class Watcher:
             raise answered_with(code or 500, orjson.dumps(obj), "")
         version = str(mapping(obj, "metadata").get("resourceVersion", ""))
         if kind != BOOKMARK:
-            for key in self._cache.store(watch.kind).observe(kind, obj):
+            for key in self._cache.store(watch.source.resource).observe(kind, obj):
                 self._enqueue(key)
         watch.version = int(version) if version.isdecimal() else watch.version
 
 
 class _Watch:
-    """One kind in one place, and the version up to which everything of it was told."""
+    """A source, and the version up to which everything of it was told."""
 
-    def __init__(self, kind: Resource, place: str | None, version: int) -> None:
-        self.kind = kind
-        self.place = place
+    def __init__(self, source: Source, version: int) -> None:
+        self.source = source
         self.version = version
 
     def target(self, seconds: int) -> str:
@@ -177,10 +205,10 @@ class _Watch:
             "resourceVersion": str(self.version),
             "timeoutSeconds": str(seconds),
         }
-        labels = selector(self.kind)
+        labels = selector(self.source.resource)
         if labels:
             query["labelSelector"] = labels
-        return f"{self.kind.path(self.place)}?{urlencode(query)}"
+        return f"{self.source.resource.path(self.source.namespace)}?{urlencode(query)}"
 
 
 def _events(lines: Sequence[bytes], target: str) -> Iterator[dict[str, Any]]:

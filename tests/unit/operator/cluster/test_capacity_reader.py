@@ -31,8 +31,9 @@ class Place:
         self.api = FakeKubeApi()
         self.seconds = 100.0
         self._nodes = nodes or (node(), node("n2", None))
+        self.access = access
         self.supplier = ClusterSupplier(
-            self.api, self, access, lambda: gen.moment(self.seconds), lambda: self.seconds
+            self.api, self, lambda: self.access, lambda: gen.moment(self.seconds), lambda: self.seconds
         )
 
     def nodes(self) -> tuple[NodeView, ...]:
@@ -166,6 +167,33 @@ async def test_where_nodes_may_not_be_seen_events_still_tell_of_a_node_that_come
     found = await place.supply(waiting=(WAITING,))
     assert (found.nodes, found.growth) == (None, Growth(coming="one more"))
     assert {one.resource for one in place.api.calls} == {EVENTS}
+
+
+async def test_rights_that_come_later_count() -> None:
+    place = Place(Access())
+    assert (await place.supply()).nodes is None
+    place.access = ALL
+    found = await place.supply()
+    assert found.nodes
+    assert found.holds is not None
+    place.access = Access()
+    assert (await place.supply()).nodes is None
+
+
+async def test_node_claims_are_found_once_their_kind_exists() -> None:
+    place = Place()
+    absent = KubeError(404, "NotFound", "no such kind")
+
+    def fail(call: Call) -> None:
+        if call.resource == NODE_CLAIMS:
+            raise absent
+
+    place.api.on_call = fail
+    assert not (await place.supplier.supply("nvidia.com/gpu", with_holds=False)).growth.possible
+    place.api.on_call = lambda _: None
+    place.seconds += GROWTH_KEPT + 1
+    assert "Karpenter" in (await place.supplier.supply("nvidia.com/gpu", with_holds=False)).growth.possible
+    assert len(place.lists("nodeclaims")) == 2
 
 
 TOLD = {

@@ -16,7 +16,7 @@ from serval_operator.runtime.authentication import Connection, Credentials
 from serval_operator.runtime.cache import Cache
 from serval_operator.runtime.watch_health import WatchMonitor
 from serval_operator.settings import Settings
-from support.watched import OWNERS, WATCHED
+from support.watched import OWNERS, WATCHED, availability
 
 PACKAGE = Path(__file__).resolve().parents[4] / "operator" / "serval_operator"
 MOST_LINES = 30
@@ -25,7 +25,7 @@ MOST_LINES = 30
 def registry() -> kopf.OperatorRegistry:
     registry = kopf.OperatorRegistry()
     objects.register(registry, Cache(OWNERS), WATCHED, lambda _: None)
-    Login(connection(), WatchMonitor([], [], lambda _: None).trace()).register(registry)
+    Login(connection(), WatchMonitor(availability(), lambda _: None).trace()).register(registry)
     return registry
 
 
@@ -82,7 +82,7 @@ def test_the_storages_store_nothing() -> None:
 
 
 async def test_each_login_has_a_session_of_its_own() -> None:
-    login = Login(connection(), WatchMonitor([], [], lambda _: None).trace())
+    login = Login(connection(), WatchMonitor(availability(), lambda _: None).trace())
     one, other = await login.login(), await login.login()
     assert one.server == "http://127.0.0.1:1"
     assert one.aiohttp_session is not other.aiohttp_session

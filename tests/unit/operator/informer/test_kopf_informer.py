@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 
 from serval_operator.api.naming import Key
-from serval_operator.api.resources import MODEL_DEPLOYMENTS, NODES, PODS, Resource
+from serval_operator.api.resources import MODEL_DEPLOYMENTS, NODES, PODS
 from serval_operator.constants import CHILD_SELECTOR, LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
 from serval_operator.informer.kopf_informer import Informer
 from serval_operator.runtime.authentication import Connection, Credentials
+from serval_operator.runtime.availability import Source
 from serval_operator.runtime.cache import Cache
 from serval_operator.runtime.watch_health import WatchMonitor
 from serval_operator.settings import Settings
 from support import gen
 from support.watchable import Watchable, watchable
-from support.watched import OWNERS, WATCHED, pods
+from support.watched import OWNERS, WATCHED, availability, pods
 
 KEY = Key("ModelDeployment", "vision", "resnet")
 QUICK = Settings(watch_backoffs=(0.01,) * 20)
@@ -36,10 +37,13 @@ class Bench:
         self.cluster = cluster
         self.cache = Cache(OWNERS)
         self.keys: list[Key] = []
-        self.gaps: list[Resource] = []
+        self.gaps: list[Source] = []
         self.started = asyncio.Event()
         kinds = tuple(cluster.resources)
-        self.monitor = WatchMonitor(kinds, settings.watch_namespaces or (None,), self.gaps.append)
+        self.availability = availability(*settings.watch_namespaces, kinds=kinds)
+        for source in self.availability.sources:
+            self.availability.listed(source)
+        self.monitor = WatchMonitor(self.availability, self.gaps.append)
         connection = Connection(cluster.url, True, Credentials(lambda: "Bearer abc", renewable=True))
         trace = self.monitor.trace()
         self.informer = Informer(
@@ -64,6 +68,9 @@ class Bench:
                     await asyncio.sleep(0.005)
         except TimeoutError:
             raise AssertionError(f"{what}: not in time") from None
+
+    def gap_plurals(self) -> list[str]:
+        return sorted(source.resource.plural for source in self.gaps)
 
     async def watching(self) -> None:
         await self.until(lambda: len(self.cluster.watching()) == len(WATCHED), "all watches")
@@ -154,13 +161,13 @@ async def test_an_expired_version_is_a_gap(bench: Bench) -> None:
     """kopf tells nobody of what was deleted meanwhile; the listing that the gap asks for does."""
     bench.cluster.api.put(PODS, pod("a"))
     await bench.watching()
-    await bench.until(lambda: sorted(kind.plural for kind in bench.gaps) == _all(), "the first gaps")
+    await bench.until(lambda: bench.gap_plurals() == _all(), "the first gaps")
     bench.gaps.clear()
     bench.cluster.deaf = True
     bench.cluster.api.remove(PODS, "vision", "a")
     bench.cluster.deaf = False
     bench.cluster.expire()
-    await bench.until(lambda: sorted(kind.plural for kind in bench.gaps) == _all(), "gaps of all kinds")
+    await bench.until(lambda: bench.gap_plurals() == _all(), "gaps of all kinds")
     assert len(pods(bench.cache, KEY)) == 1, "kopf did not tell"
     listing = await bench.cluster.api.list(PODS)
     bench.cache.store(PODS).replace((), listing.resource_version)
@@ -183,13 +190,27 @@ async def test_after_an_outage_it_does_not_go_on_where_it_was(bench: Bench) -> N
     bench.cluster.api.put(PODS, pod("a"))
     await bench.watching()
     before = len(bench.cluster.requests)
-    bench.cluster.refuse.extend([503] * len(WATCHED) + [403] * len(WATCHED))
+
+    def versions() -> list[list[str]]:
+        """Versions that the watches of each path asked for since the outage began."""
+        found: dict[str, list[str]] = {}
+        for _, path, query in bench.cluster.requests[before:]:
+            if "watch" in query:
+                assert query["timeoutSeconds"]
+                found.setdefault(path, []).append(query["resourceVersion"])
+        return list(found.values())
+
+    def asked(times: int) -> bool:
+        return len(versions()) == len(WATCHED) and all(len(one) >= times for one in versions())
+
+    bench.cluster.refuse = [503] * 10_000
     bench.cluster.hang_up()
-    watches = 4 * len(WATCHED)
-    await bench.until(lambda: len(bench.cluster.watch_requests()) >= watches, "new watches")
-    queries = [query for _, _, query in bench.cluster.requests[before:] if "watch" in query]
-    assert {query["resourceVersion"] for query in queries[2 * len(WATCHED) :]} == {"1"}
-    assert all(query["timeoutSeconds"] for query in queries)
+    await bench.until(lambda: asked(2), "refused watches of all kinds")
+    # One that is starting may refuse what it does not know yet.
+    bench.cluster.refuse = [403] * len(WATCHED)
+    await bench.until(lambda: not bench.cluster.refuse, "all refusals")
+    await bench.until(lambda: asked(3), "new watches of all kinds")
+    assert {version for one in versions() for version in one[1:]} == {"1"}
 
 
 @pytest.mark.parametrize("code", [500, 503, 429, 403, 401])

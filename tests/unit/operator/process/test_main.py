@@ -30,6 +30,14 @@ def test_a_wrong_setting_is_one_line_and_exit_2(
     assert error.startswith("serval-operator: SERVAL_WORKERS: must be")
 
 
+@pytest.mark.parametrize("arguments", [["--check-config"], []])
+def test_an_unknown_kind_is_one_line_and_exit_2(
+    arguments: list[str], config_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(arguments, {"SERVAL_CONFIG_FILE": str(config_file), "SERVAL_KINDS": "Toy"}) == 2
+    assert capsys.readouterr().err.startswith("serval-operator: SERVAL_KINDS: 'Toy' is none of ")
+
+
 def test_a_wrong_configuration_is_one_line_and_exit_2(
     config_file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -73,6 +73,11 @@ def test_states_are_read_when_they_are_asked_for(metrics: Metrics) -> None:
     assert value(metrics, "age", resource="pods") == 8
 
 
+def test_states_with_several_labels(metrics: Metrics) -> None:
+    metrics.watch_states("up", "Up.", ("resource", "namespace"), lambda: {("pods", "vision"): 1.0})
+    assert value(metrics, "up", resource="pods", namespace="vision") == 1
+
+
 def test_repairs_and_lost_events(metrics: Metrics) -> None:
     metrics.repaired("pods", 3)
     metrics.event_failed()

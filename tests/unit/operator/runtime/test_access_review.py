@@ -2,15 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
 
 from serval_operator.api.resources import ACCESS_REVIEWS, Resource
-from serval_operator.runtime.access_review import Access, review
+from serval_operator.errors import Transient
+from serval_operator.runtime.access_review import (
+    LEAST_SECONDS,
+    REVIEW_SECONDS,
+    Access,
+    AccessReviewer,
+    review,
+)
 from serval_operator.runtime.kube_api import Object
-from support.fakes import FakeKubeApi
+from support.clock import FakeClock
+from support.fakes import Call, FakeKubeApi
 
 pytestmark = pytest.mark.unit
 
@@ -38,6 +48,7 @@ class Authorizer(FakeKubeApi):
         place = "/".join(about[field] for field in ("namespace", "name") if field in about)
         rule = (about["verb"], about["group"], about["resource"], place)
         self.asked.append(rule)
+        self.on_call(Call("create", resource, "", "", dict(manifest)))
         return {"status": {"allowed": rule in self.allowed}}
 
 
@@ -63,3 +74,63 @@ async def test_an_odd_answer_is_no() -> None:
             return {"status": {"allowed": "yes"}}
 
     assert await review(Odd()) == Access()
+
+
+class Bench:
+    """A reviewer on a clock of its own."""
+
+    def __init__(self) -> None:
+        self.api, self.clock = Authorizer(), FakeClock()
+        self.found: list[Access] = []
+        self.reviewer = AccessReviewer(self.api, Access(), self.found.append, sleep=self.clock.sleep)
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        task = asyncio.create_task(self.reviewer.run())
+        yield
+        task.cancel()
+        await asyncio.gather(task, return_exceptions=True)
+
+
+async def test_rights_are_asked_for_again_every_few_minutes() -> None:
+    bench = Bench()
+    async with bench.running():
+        await bench.clock.advance(3600)
+        assert 9 * 6 <= len(bench.api.asked) <= 14 * 6
+        assert bench.found == []
+        bench.api.allowed = (NODES_LIST, NODES_WATCH)
+        await bench.clock.advance(1.2 * REVIEW_SECONDS)
+        assert bench.found == [Access(nodes=True)]
+        assert bench.reviewer.access == Access(nodes=True)
+        bench.api.allowed = ()
+        await bench.clock.advance(1.2 * REVIEW_SECONDS)
+        assert bench.reviewer.access == Access()
+
+
+async def test_a_refusal_lets_it_ask_soon_but_not_often() -> None:
+    bench = Bench()
+    async with bench.running():
+        bench.api.allowed = (PODS,)
+        bench.reviewer.ask_soon()
+        await bench.clock.advance(LEAST_SECONDS)
+        assert bench.reviewer.access == Access(pods=True)
+        for _ in range(100):
+            bench.reviewer.ask_soon()
+            await bench.clock.advance(0.1)
+        assert len(bench.api.asked) <= 2 * 6
+
+
+async def test_what_was_found_counts_while_nobody_answers() -> None:
+    bench = Bench()
+    bench.reviewer.access = Access(pods=True)
+
+    def fail(_: object) -> None:
+        raise Transient(503, "", "away")
+
+    bench.api.on_call = fail
+    async with bench.running():
+        await bench.clock.advance(1.2 * REVIEW_SECONDS)
+        assert bench.reviewer.access == Access(pods=True)
+        bench.api.on_call = lambda _: None
+        await bench.clock.advance(1.2 * REVIEW_SECONDS)
+        assert bench.reviewer.access == Access()

@@ -314,6 +314,24 @@ async def test_a_list_joins_its_pages(client: KubeClient, script: Script) -> Non
     assert second.query == {**first.query, "continue": "t1"}
 
 
+@pytest.mark.parametrize(
+    "answer", [{}, {"metadata": None}, {"metadata": {}, "items": "x"}, {"metadata": {}, "items": [None]}]
+)
+async def test_an_answer_that_is_no_list_may_pass(
+    client: KubeClient, script: Script, answer: dict[str, Any]
+) -> None:
+    script.says(answer)
+    with pytest.raises(Transient, match="no list of objects"):
+        await client.list(PODS)
+
+
+async def test_schemas_of_a_version(client: KubeClient, script: Script) -> None:
+    script.says({"components": {"schemas": {"a": {"type": "object"}}}}, {})
+    assert await client.schemas("serval.dev", "v1alpha1") == {"a": {"type": "object"}}
+    assert script.asked[0].path == "/openapi/v3/apis/serval.dev/v1alpha1"
+    assert await client.schemas("serval.dev", "v1alpha1") == {}
+
+
 async def test_a_list_of_one_namespace(client: KubeClient, script: Script) -> None:
     script.says(objects())
     assert (await client.list(PODS, "vision")).items == ()

@@ -4,11 +4,13 @@ from dataclasses import replace
 
 import pytest
 
-from serval_operator.api.resources import MODEL_DEPLOYMENTS, NODES, PODS, Resource
+from serval_operator.api.resources import MODEL_DEPLOYMENTS, NODES, PODS
 from serval_operator.runtime.authentication import Connection
+from serval_operator.runtime.availability import LASTING_REFUSALS, Source
 from serval_operator.runtime.watch_health import WatchMonitor
 from support.apiserver import Script, raw
 from support.clock import FakeClock
+from support.watched import availability
 
 PODS_PATH = "/api/v1/pods"
 MODELS_PATH = "/apis/serval.dev/v1alpha1/modeldeployments"
@@ -17,8 +19,11 @@ MODELS_PATH = "/apis/serval.dev/v1alpha1/modeldeployments"
 class Setup:
     def __init__(self, connection: Connection, script: Script, *namespaces: str | None) -> None:
         self.clock = FakeClock()
-        self.gaps: list[Resource] = []
-        self.monitor = WatchMonitor([MODEL_DEPLOYMENTS, PODS], namespaces, self.gaps.append, self.clock)
+        self.gaps: list[Source] = []
+        self.availability = availability(*namespaces, kinds=[MODEL_DEPLOYMENTS, PODS])
+        for source in self.availability.sources:
+            self.availability.listed(source)
+        self.monitor = WatchMonitor(self.availability, self.gaps.append, self.clock)
         self.connection, self.script = connection, script
 
     async def ask(self, path: str, answer: int = 200) -> None:
@@ -39,13 +44,13 @@ async def test_a_watch_after_a_listing_of_the_watcher_is_a_gap(at: Setup) -> Non
     await at.ask(f"{PODS_PATH}?limit=500")
     assert at.gaps == []
     await at.ask(f"{PODS_PATH}?watch=true&resourceVersion=5")
-    assert at.gaps == [PODS]
+    assert at.gaps == [Source(PODS, None)]
     await at.ask(f"{PODS_PATH}?watch=true&resourceVersion=9")
-    assert at.gaps == [PODS], "a renewed watch goes on where the last one ended"
+    assert at.gaps == [Source(PODS, None)], "a renewed watch goes on where the last one ended"
     await at.ask(f"{PODS_PATH}?limit=500")
     await at.ask(f"{PODS_PATH}?limit=500&continue=x")
     await at.ask(f"{PODS_PATH}?watch=true")
-    assert at.gaps == [PODS, PODS]
+    assert at.gaps == 2 * [Source(PODS, None)]
 
 
 async def test_other_requests_do_not_count(at: Setup) -> None:
@@ -83,21 +88,26 @@ async def test_silent_until_a_watch_was_accepted(at: Setup) -> None:
 
 
 async def test_an_api_server_behind_a_path(connection: Connection, script: Script) -> None:
-    prefix, gaps = "/k8s/clusters/c-1", list[Resource]()
+    prefix, gaps = "/k8s/clusters/c-1", list[Source]()
     behind = replace(connection, server=connection.server + prefix)
-    monitor = WatchMonitor([PODS], [None], gaps.append, prefix=behind.prefix)
+    state = availability(kinds=[PODS])
+    state.listed(Source(PODS, None))
+    monitor = WatchMonitor(state, gaps.append, prefix=behind.prefix)
     script.says(raw("{}"))
     async with behind.session(traces=[monitor.trace()]) as session:
         for query in ("limit=500", "watch=true"):
             async with session.get(f"{behind.server}{PODS_PATH}?{query}"):
                 pass
     assert script.asked[-1].path == prefix + PODS_PATH
-    assert gaps == [PODS]
+    assert gaps == [Source(PODS, None)]
     assert monitor.silent() == []
 
 
 def test_what_has_no_namespace_has_one_watch() -> None:
-    monitor = WatchMonitor([NODES, PODS], ["vision", "speech"], lambda _: None)
+    state = availability("vision", "speech", kinds=[NODES, PODS])
+    monitor = WatchMonitor(state, lambda _: None)
+    for source in state.sources:
+        state.listed(source)
     assert monitor.silent() == [
         "/api/v1/namespaces/speech/pods",
         "/api/v1/namespaces/vision/pods",
@@ -112,3 +122,28 @@ async def test_each_namespace_has_watches_of_its_own(connection: Connection, scr
     assert setup.monitor.staleness()["pods"] == 30
     assert "/api/v1/namespaces/vision/pods" not in setup.monitor.silent()
     assert "/api/v1/namespaces/speech/pods" in setup.monitor.silent()
+
+
+async def test_what_is_off_is_neither_silent_nor_idle(at: Setup) -> None:
+    pods = Source(PODS, None)
+    at.clock.now += 50
+    await at.ask(f"{MODELS_PATH}?watch=true")
+    for _ in range(LASTING_REFUSALS):
+        at.availability.refused(pods, "no role")
+    assert at.monitor.silent() == []
+    assert at.monitor.idleness() == 0
+    assert "pods" not in at.monitor.staleness()
+    at.availability.listed(pods)
+    at.monitor.expect(pods)
+    assert at.monitor.silent() == [PODS_PATH]
+    assert at.monitor.idleness() == 0, "it is expected from now on"
+
+
+async def test_an_accepted_watch_cures_a_refused_one(at: Setup) -> None:
+    pods = Source(PODS, None)
+    for _ in range(LASTING_REFUSALS):
+        at.availability.watch_refused(pods, "no watching")
+    at.availability.listed(pods)
+    assert not at.availability.is_on(pods), "a listing does not show that it can be watched"
+    await at.ask(f"{PODS_PATH}?watch=true")
+    assert at.availability.is_on(pods)

@@ -12,12 +12,13 @@ from serval_operator.api.naming import Key
 from serval_operator.api.resources import NODES, PODS, Resource
 from serval_operator.constants import CHILD_SELECTOR, LABEL_KIND, LABEL_MANAGED_BY, LABEL_NAME, MANAGED_BY
 from serval_operator.runtime.authentication import Connection, Credentials
+from serval_operator.runtime.availability import LASTING_REFUSALS, Source
 from serval_operator.runtime.cache import Cache
 from serval_operator.runtime.store import DELETED, MODIFIED
 from serval_operator.runtime.watch_health import WatchMonitor
 from serval_operator.runtime.watcher import Watcher
 from support.watchable import Watchable, watchable
-from support.watched import OWNERS, pods
+from support.watched import OWNERS, availability, pods
 
 pytestmark = pytest.mark.unit
 
@@ -46,20 +47,26 @@ class Bench:
         self.repaired: list[Resource] = []
         self.pauses: list[float] = []
         self._namespaces: tuple[str | None, ...] = namespaces or (None,)
-        self.monitor = WatchMonitor((PODS, NODES), self._namespaces, lambda _: None)
+        self.availability = availability(*self._namespaces, kinds=(PODS, NODES))
+        self.monitor = WatchMonitor(self.availability, lambda _: None)
         self.running: asyncio.Future[None] | None = None
 
     async def start(self) -> None:
         """Fill the cache, and watch."""
-        for kind in (PODS, NODES):
-            await self.repair(kind)
+        for source in self.availability.sources:
+            await self.repair(source)
         self.repaired.clear()
+        self.run()
+        await self.until(lambda: self.cluster.watching() == {"pods", "nodes"}, "all watches")
+
+    def run(self) -> None:
+        """Watch what was listed."""
         connection = Connection(self.cluster.url, True, Credentials(lambda: "Bearer abc", renewable=True))
         watcher = Watcher(
             connection,
             self.cache,
-            (PODS, NODES),
-            self._namespaces,
+            self.availability.sources,
+            self.availability,
             self.keys.append,
             self,
             seconds=240,
@@ -68,18 +75,17 @@ class Bench:
             sleep=self._sleep,
         )
         self.running = asyncio.ensure_future(watcher.run())
-        await self.until(lambda: self.cluster.watching() == {"pods", "nodes"}, "all watches")
 
     async def _sleep(self, pause: float) -> None:
         self.pauses.append(pause)
         await asyncio.sleep(0)
 
-    async def repair(self, resource: Resource) -> None:
-        self.repaired.append(resource)
-        store = self.cache.store(resource)
-        for place in resource.places(self._namespaces):
-            listing = await self.cluster.api.list(resource, place)
-            store.replace([store.parse(one) for one in listing.items], listing.resource_version, place)
+    async def repair(self, source: Source) -> None:
+        self.repaired.append(source.resource)
+        store = self.cache.store(source.resource)
+        listing = await self.cluster.api.list(source.resource, source.namespace)
+        store.replace([store.parse(one) for one in listing.items], listing.resource_version, source.namespace)
+        self.availability.listed(source)
 
     async def until(self, check: Callable[[], object], what: str) -> None:
         """Wait until something holds; fail at once if the watcher ends."""
@@ -188,7 +194,7 @@ async def test_failures_are_tried_again_with_pauses_and_after_a_listing(
         lambda: len(bench.watches()) + len(bench.watches("nodes")) == done, "watches after failures"
     )
     await bench.until(lambda: bench.cluster.watching() == {"pods", "nodes"}, "all watches")
-    assert len(bench.pauses) == len(codes)
+    assert len(bench.pauses) == len([code for code in codes if code != 403]), "a listing waits after a 403"
     assert bench.repaired, "it may be back with an older state"
     bench.cluster.api.put(PODS, pod("after"))
     await bench.until(lambda: "after" in bench.names(), "a pod after the failures")
@@ -234,3 +240,42 @@ async def test_each_namespace_has_a_watch_and_nodes_have_one() -> None:
 async def test_its_requests_are_signs_of_life(bench: Bench) -> None:
     assert not bench.monitor.silent()
     assert set(bench.monitor.staleness()) == {"pods", "nodes"}
+
+
+@pytest.mark.parametrize("code", [403, 404])
+async def test_a_refused_watch_is_reported_and_follows_a_listing(bench: Bench, code: int) -> None:
+    pods = Source(PODS, None)
+    bench.cluster.refuse_paths["/pods"] = code
+    bench.cluster.hang_up()
+    await bench.until(lambda: not bench.availability.is_on(pods), "the refusal to be known")
+    assert bench.availability.is_on(Source(NODES, None)), "another kind is not concerned"
+    assert bench.repaired.count(PODS) >= LASTING_REFUSALS - 1, "each attempt begins with a listing"
+    bench.cluster.refuse_paths.clear()
+    await bench.until(lambda: bench.availability.is_on(pods), "the watch to be accepted")
+    await bench.until(lambda: bench.cluster.watching() == {"pods", "nodes"}, "all watches")
+    bench.cluster.api.put(PODS, pod("after"))
+    await bench.until(lambda: "after" in bench.names(), "a pod after the refusals")
+
+
+async def test_what_was_not_listed_is_watched_once_it_was() -> None:
+    async with watchable((PODS, NODES)) as cluster:
+        bench = Bench(cluster)
+        nodes, pods = Source(NODES, None), Source(PODS, None)
+        await bench.repair(nodes)
+        bench.run()
+        await bench.until(lambda: cluster.watching() == {"nodes"}, "the watch of nodes")
+        await bench.repair(pods)
+        await bench.until(lambda: cluster.watching() == {"pods", "nodes"}, "both watches")
+        await bench.end()
+
+
+async def test_watches_that_end_at_once_are_repeated_with_pauses(bench: Bench) -> None:
+    bench.cluster.close_at_once = True
+    bench.cluster.hang_up()
+    await bench.until(lambda: len(bench.pauses) >= 6, "pauses")
+    ended = len(bench.watches()) + len(bench.watches("nodes"))
+    # Each kind may end once without a pause: an API server that stops ends all watches.
+    assert ended <= len(bench.pauses) + 2 * 3
+    bench.cluster.close_at_once = False
+    await bench.until(lambda: bench.cluster.watching() == {"pods", "nodes"}, "all watches")
+    assert not bench.repaired, "nothing was missed"

@@ -20,6 +20,7 @@ def test_every_variable_is_read() -> None:
     env = {
         "SERVAL_CONFIG_FILE": "/tmp/c.yaml",
         "SERVAL_WATCH_NAMESPACES": "vision, speech,vision,",
+        "SERVAL_KINDS": "ModelDeployment, Toy,ModelDeployment,",
         "SERVAL_WORKERS": "3",
         "SERVAL_RESYNC_SECONDS": "60",
         "SERVAL_RELIST_SECONDS": "61.5",
@@ -43,6 +44,7 @@ def test_every_variable_is_read() -> None:
     assert Settings.from_environment(env) == Settings(
         config_file=Path("/tmp/c.yaml"),
         watch_namespaces=("vision", "speech"),
+        kinds=("ModelDeployment", "Toy"),
         workers=3,
         resync_seconds=60.0,
         relist_seconds=61.5,
