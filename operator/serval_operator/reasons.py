@@ -99,7 +99,7 @@ _PODS = (MODEL_FETCHED, MODEL_LOADED)
 _reason = _adds(Reason)
 _no_failure = _adds(partial(Reason, failure=False, health=Health.HEALTHY))
 _blocked = _adds(partial(Reason, conditions=(READY,)))
-_bad_spec = _adds(partial(Reason, conditions=(READY,), retry=False))
+_bad_spec = _adds(partial(Reason, retry=False))
 _capacity = _adds(partial(Reason, conditions=(ACCELERATOR_AVAILABLE,), capacity=True))
 _no_node = _adds(partial(Reason, conditions=(ACCELERATOR_AVAILABLE,), capacity=True, impossible=True))
 _scheduling = _adds(partial(Reason, conditions=(SCHEDULED,)))
@@ -136,29 +136,34 @@ PROGRESSING: Final = _no_failure(
 # --- the spec -----------------------------------------------------------------------------------------
 INVALID_SPEC: Final = _bad_spec(
     "InvalidSpec",
+    (READY,),
     when="the spec contradicts itself or names something impossible",
     cure="edit it as the message says",
     not_provoked="the API server refuses such a spec; one is stored only where the CRD has another version",
 )
 UNSUPPORTED_SPEC: Final = _bad_spec(
     "UnsupportedSpec",
+    (READY, UPDATE_AVAILABLE),
     when="the runtime lacks what the spec asks for, and no front can add it",
     cure="use a runtime that the message names, or ask an administrator to add one",
 )
 REFERENCE_NOT_PERMITTED: Final = _blocked(
     "ReferenceNotPermitted",
-    when="the ServiceAccount that the spec names does not allow it",
+    when="the ServiceAccount that the spec names does not allow it, or no longer; what runs goes on, without "
+    "more pods",
     cure='the owner of the ServiceAccount adds the label `serval.dev/allowed: "true"`',
 )
 UNKNOWN_RUNTIME: Final = _bad_spec(
     "UnknownRuntime",
+    (READY, UPDATE_AVAILABLE),
     when="`spec.runtime.name` is not in the operator's configuration",
-    cure="use one that the message lists",
+    cure="use one that the message lists, or ask an administrator to add it",
 )
 UNKNOWN_PROFILE: Final = _bad_spec(
     "UnknownProfile",
+    (READY, UPDATE_AVAILABLE),
     when="`spec.accelerator.profile` is not in the operator's configuration",
-    cure="use one that the message lists",
+    cure="use one that the message lists, or ask an administrator to add it",
 )
 
 # --- capacity -----------------------------------------------------------------------------------------

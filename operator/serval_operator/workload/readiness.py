@@ -60,6 +60,7 @@ OUTDATED = (
     "the operator or its configuration would create other pods today; to roll them out, give "
     "`spec.rollout.trigger` a new value"
 )
+NOT_RENDERED = "the pods stay as their revision recorded them, and a change of them cannot be rolled out"
 
 _FORBIDDEN_POD = re.compile(r'^pods "[^"]*" is forbidden: ')
 """Begins the API server's refusals; the pod's name in it is another one at each attempt."""
@@ -101,6 +102,7 @@ def assess(
     deadline: int | None = None,
     credentials: str = "",
     outdated: bool = False,
+    unavailable: Blocked | None = None,
     in_use: Condition | None = None,
 ) -> Readiness:
     """Judge an observation.
@@ -123,6 +125,9 @@ def assess(
         Name of the Secret with the credentials of the model's store; empty for none.
     outdated:
         Whether the operator would render other pods today than those of the newest revision.
+    unavailable:
+        Why the operator could not render the pods of the newest revision today; None where it can. The pods
+        that run do not need it.
     in_use:
         Whether the model runs on the devices that its pods hold; None where there is nothing to say. It does
         not affect `Ready`: a model that fell back to the CPU answers correctly, but later. Were it not
@@ -144,10 +149,13 @@ def assess(
     conditions = [ready, _available(ready, answering, living), *first]
     if blocked is None and wanted > 0:
         conditions += [*steps, endpoint, *([in_use] if in_use else [])]
-    if outdated:
+    if unavailable:
+        text = f"{unavailable.message}; {NOT_RENDERED}"
+        conditions.append(Condition(UPDATE_AVAILABLE, "False", unavailable.reason, text))
+    elif outdated:
         conditions.append(Condition(UPDATE_AVAILABLE, "True", RUNTIME_CHANGED, OUTDATED))
     return Readiness(
-        conditions=(*conditions, *_kstatus(ready)),
+        conditions=(*conditions, *_kstatus(ready, blocked)),
         replicas=len(living),
         ready_replicas=len(answering),
         updated_replicas=len(newest),
@@ -291,10 +299,11 @@ def _available(ready: Condition, answering: Sequence[PodView], living: Sequence[
     return Condition(AVAILABLE, "False", ready.reason, ready.message)
 
 
-def _kstatus(ready: Condition) -> list[Condition]:
+def _kstatus(ready: Condition, blocked: Blocked | None) -> list[Condition]:
     if ready.status == "True":
         return []
-    kind = STALLED if ready.reason in STALLING_REASONS else RECONCILING
+    stalled = ready.reason in STALLING_REASONS or (blocked is not None and blocked.final)
+    kind = STALLED if stalled else RECONCILING
     return [Condition(kind, "True", ready.reason, ready.message)]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from serval_operator.api.conditions import Blocked, Condition
 from serval_operator.api.judgement import Judgement, Status
 from serval_operator.api.resources import CONTROLLER_REVISIONS
-from serval_operator.constants import ACCELERATOR_IN_USE
+from serval_operator.constants import ACCELERATOR_IN_USE, UPDATE_AVAILABLE
 from serval_operator.kinds.model_deployment.desired import Desired, outdated, reporting, running
 from serval_operator.kinds.model_deployment.status import build_status
 from serval_operator.kinds.model_deployment.version_pin import is_pinned
@@ -17,7 +17,7 @@ from serval_operator.workload.accelerator_status import accelerator_condition, a
 from serval_operator.workload.readiness import Readiness, assess
 from serval_operator.workload.rollout_decider import Decision
 
-TOLD = (ACCELERATOR_IN_USE,)
+TOLD = (ACCELERATOR_IN_USE, UPDATE_AVAILABLE)
 """Types of conditions beside `Ready` of which Events tell."""
 
 
@@ -67,7 +67,7 @@ def _readiness(
         observed,
         wanted=desired.wanted,
         revision=desired.revision,
-        suspended=desired.resolved.spec.suspend,
+        suspended=desired.spec.suspend,
         blocked=blocked,
         in_place=decision.in_place,
         accelerator=accelerator_condition(
@@ -80,6 +80,7 @@ def _readiness(
         deadline=desired.workload.deadline_seconds if late else None,
         credentials=desired.credentials,
         outdated=outdated(desired, observed.revision(desired.revision)),
+        unavailable=desired.unavailable,
         in_use=_in_use(desired, observed, outcome),
     )
 
@@ -98,7 +99,7 @@ def _status(
     return build_status(
         observed,
         readiness,
-        desired.resolved,
+        desired.spec,
         desired.revision,
         carried=carried,
         facts=running(desired, observed.revision(carried)),

@@ -219,7 +219,7 @@ class Status(Block):
         tuple[Condition, ...],
         Items(
             "Ready, Available, AcceleratorAvailable, Scheduled, ModelFetched, ModelLoaded, "
-            "EndpointReady and AcceleratorInUse where they apply; UpdateAvailable, Reconciling and "
+            "EndpointReady, AcceleratorInUse and UpdateAvailable where they apply; Reconciling and "
             "Stalled only while they are True.",
             Nested("One condition.", Condition),
             max_items=32,

@@ -16,7 +16,7 @@ from serval_operator.reconcile.plan import Outcome
 def pin_creation(desired: Desired, observed: Observed) -> Creation | None:
     """The ConfigMap that binds the replicas; None where it is there, or where there is nothing to say yet."""
     model = observed.model
-    if desired.resolved.spec.model.version is not None or _known(model, desired):
+    if desired.spec.model.version is not None or _known(model, desired):
         return None
     record = observed.revision(desired.revision)
     results = (fetch_result(pod) for pod in observed.newest(desired.revision))
@@ -30,7 +30,7 @@ def pin_creation(desired: Desired, observed: Observed) -> Creation | None:
 
 def is_pinned(model: OwnerView, desired: Desired, outcome: Outcome) -> bool:
     """Whether replicas to come are bound to one version and digest."""
-    if desired.resolved.spec.model.version is not None:
+    if desired.spec.model.version is not None:
         return False
     name = pin_name(model.name, model.uid, desired.revision)
     return outcome.did(CONFIG_MAPS, name) or _known(model, desired)

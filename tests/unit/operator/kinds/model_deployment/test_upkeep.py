@@ -16,6 +16,7 @@ from unit.operator.kinds.model_deployment.world import World, roll, served
 
 pytestmark = pytest.mark.unit
 
+ASKED = ("get", "ServiceAccount", "fetcher")
 ACCOUNT = {"credentials": {"serviceAccountName": "fetcher"}}
 
 
@@ -103,17 +104,82 @@ class TestServiceAccount:
         assert world.told()[1] == "ReferenceNotPermitted"
         assert world.api.objects_of("Deployment") == []
 
-    async def test_that_allows_it_is_asked_once(self) -> None:
-        world = World(model=ACCOUNT)
+    async def allowed(self, **spec: Any) -> World:
+        """A ModelDeployment that serves with an identity."""
+        world = World(model=ACCOUNT, **spec)
         self.put_account(world, allowed="true")
-        assert ("get", "ServiceAccount", "fetcher") in await world.calls()
+        assert ASKED in await world.calls()
+        world.put_pod("digits-1", gen.ready())
+        await world.reconcile()
         (deployment,) = world.api.objects_of("Deployment")
         assert deployment["spec"]["template"]["spec"]["serviceAccountName"] == "fetcher"
-        # What runs is not stopped when the owner changes his mind.
-        self.put_account(world)
+        return world
+
+    async def test_that_allows_it_is_not_asked_at_rest(self) -> None:
+        world = await self.allowed()
+        assert await world.calls() == []
+        world.restarted()
+        assert await world.calls() == []
+        world.put_pod("digits-2", gen.ready())
         world.edit_spec(replicas=2)
-        assert ("get", "ServiceAccount", "fetcher") not in await world.calls()
-        assert world.told()[1] == "Progressing"
+        assert ASKED in await world.calls()
+        assert world.told()[1] == "Serving"
+
+    async def test_that_was_taken_back_gives_no_more_pods(self) -> None:
+        world = await self.allowed(replicas=2)
+        self.put_account(world)
+        world.edit_spec(replicas=5)
+        assert await world.reconcile() == RETRY_REFUSED
+        assert world.told()[:2] == ("False", "ReferenceNotPermitted")
+        assert world.told("Available")[0] == "True"
+        assert world.stored_deployment["spec"]["replicas"] == 2, "what runs stays"
+        world.edit_spec(replicas=1)
+        assert ASKED not in await world.calls()
+        assert world.stored_deployment["spec"]["replicas"] == 1
+        assert world.told()[1] == "Serving"
+        world.edit_spec(suspend=True)
+        assert ASKED not in await world.calls()
+        assert world.stored_deployment["spec"]["replicas"] == 0
+        world.edit_spec(suspend=False)
+        await world.reconcile()
+        assert world.stored_deployment["spec"]["replicas"] == 0
+        assert world.told()[1] == "ReferenceNotPermitted"
+
+    async def test_that_was_taken_back_is_not_come_back_to(self) -> None:
+        """The revision is recorded, so its template could be carried without a question."""
+        world = await self.allowed()
+        recorded = world.carried
+        world.edit_spec(model={"uri": "https://models.example.com/digits.tar.gz"})
+        await world.reconcile()
+        plain = world.carried
+        self.put_account(world)
+        world.edit_spec(model={"uri": "https://models.example.com/digits.tar.gz", **ACCOUNT})
+        await world.reconcile()
+        assert recorded in world.revisions
+        assert world.carried == plain
+        assert world.told()[1] == "ReferenceNotPermitted"
+        assert await world.calls() == [ASKED]
+
+    async def test_that_was_taken_back_is_not_reverted_to(self) -> None:
+        world = await self.allowed(rollout={"onFailure": "Revert"})
+        world.edit_spec(model={"uri": "https://models.example.com/none.tar.gz"})
+        await world.reconcile()
+        failing = world.carried
+        world.put_pod("digits-2", gen.fetch_failed(1, gen.fetch_failure("ModelNotFound", "nothing")))
+        self.put_account(world)
+        for _ in range(2):
+            await world.reconcile()
+        assert world.carried == failing
+        assert world.told()[1] == "ReferenceNotPermitted"
+
+    async def test_that_was_taken_back_lets_a_lower_number_through_with_another_revision(self) -> None:
+        world = await self.allowed(replicas=3)
+        before = world.carried
+        self.put_account(world)
+        world.edit_spec(replicas=1, scheduling={"priorityClassName": "high"})
+        await world.reconcile()
+        assert (world.carried, world.stored_deployment["spec"]["replicas"]) == (before, 1)
+        assert world.status["effective"]["image"] == "registry.example/serval-server:1"
 
     async def test_of_a_change_leaves_what_serves(self) -> None:
         world = await served()
