@@ -339,7 +339,8 @@ MODEL_ARTIFACT_REJECTED: Final = _fetch(
 )
 MODEL_VERSION_SKEW: Final = _fetch(
     fetch.MODEL_VERSION_SKEW,
-    when="a replica found another model than earlier replicas, at the same address",
+    when="a replica found another model than the other replicas of its revision, at the same address; one "
+    "that started before they were bound to one model is replaced",
     cure="put the model back, or roll the new one out: `spec.model.version`, or a new value of "
     "`spec.rollout.trigger`",
 )

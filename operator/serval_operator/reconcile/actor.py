@@ -21,6 +21,9 @@ from serval_operator.runtime.kube_api import KubeApi, Memory
 TOGETHER = 10
 """Deletions that are sent side by side."""
 
+CreatedFor = dict[tuple[str, str], frozenset[str]]
+"""By kind and name of a created object: uids of the objects that it was created for."""
+
 _log = logging.getLogger(__name__)
 
 
@@ -32,6 +35,7 @@ class Actor:
         self._api = api
         self._memory = memory
         self._applier = Applier(api, memory)
+        self._created_for: dict[Key, CreatedFor] = {}
 
     async def act(self, plan: Plan, observed: Observed) -> Outcome:
         """Carry out a plan.
@@ -42,21 +46,40 @@ class Actor:
             Something transient.
         """
         owner, done = observed.model, Done()
+        created_for = self._created_for.pop(owner.key, {})
         actions = [
-            *(self._create(owner, creation, done) for creation in plan.creations),
+            *(self._create_once(owner, creation, done, created_for) for creation in plan.creations),
             *(self._patch(patch, done) for patch in plan.patches),
         ]
         if plan.apply is not None:
             actions.insert(0, self._applier.apply(owner, plan.apply, self._kind.optional, observed, done))
         # Side by side: none needs another, and a rollout should not wait for its own record.
         blocked = await all_of(actions)
-        await self._delete(plan.deletions)
-        sent = bool(done or blocked or plan.deletions)
+        deletions = [one for one in plan.deletions if one.after is None or one.after in done]
+        await self._delete(deletions)
+        sent = bool(done or blocked or deletions)
         return Outcome(plan.blocked or blocked, frozenset(done), sent=sent)
 
     def forget(self, key: Key) -> None:
         """Forget an object that is gone."""
         self._applier.forget(key)
+        self._created_for.pop(key, None)
+
+    async def _create_once(
+        self, owner: OwnerView, creation: Creation, done: Done, created_for: CreatedFor
+    ) -> Blocked | None:
+        """Create an object, unless it was created already for all that it has to exist for."""
+        identity = (creation.resource.kind, creation.manifest["metadata"]["name"])
+        if creation.once_for is None:
+            return await self._create(owner, creation, done)
+        blocked = None
+        if creation.once_for <= created_for.get(identity, frozenset()) and identity in created_for:
+            done.add(identity)
+        else:
+            blocked = await self._create(owner, creation, done)
+        if identity in done:
+            self._created_for.setdefault(owner.key, {})[identity] = creation.once_for
+        return blocked
 
     async def _create(self, owner: OwnerView, creation: Creation, done: Done) -> Blocked | None:
         """Create an object; one that exists already and is ours is as good."""

@@ -9,9 +9,10 @@ up: so a refusal that healed leaves no trace, and one that repeats at once does 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from types import MappingProxyType
 
 from serval_operator.api.conditions import Blocked, Condition
 from serval_operator.api.resources import SERVICES
@@ -36,6 +37,7 @@ from serval_operator.reasons import (
     AVAILABLE_REASON,
     CREDENTIALS_NOT_FOUND,
     DONE,
+    MODEL_VERSION_SKEW,
     POD_CREATE_FAILED,
     POD_SECURITY_VIOLATION,
     PROGRESSING,
@@ -104,6 +106,7 @@ def assess(
     outdated: bool = False,
     unavailable: Blocked | None = None,
     in_use: Condition | None = None,
+    skewed: Mapping[str, str] = MappingProxyType({}),
 ) -> Readiness:
     """Judge an observation.
 
@@ -132,12 +135,16 @@ def assess(
         Whether the model runs on the devices that its pods hold; None where there is nothing to say. It does
         not affect `Ready`: a model that fell back to the CPU answers correctly, but later. Were it not
         ready, rollouts and `helm --wait` would wait for what no waiting cures.
+    skewed:
+        What to say of pods that fetched another model than their revision serves, by uid. They do not count
+        as pods that serve the newest spec.
     """
     living = [pod for pod in observed.living() if pod.phase != "Failed"]
     newest = observed.newest(revision)
     answering = [pod for pod in living if pod.ready]
     verdicts = [observed.verdict(pod) for pod in newest]
     verdicts = [_missing_secret(verdict, credentials) for verdict in verdicts]
+    verdicts = [_skewed(verdict, pod, skewed) for verdict, pod in zip(verdicts, newest, strict=True)]
     if is_patient(observed, wanted=wanted, in_place=in_place):
         verdicts = [_patient(verdict) for verdict in verdicts]
     steps = _steps(observed, verdicts, newest, wanted, revision)
@@ -174,6 +181,15 @@ def _missing_secret(verdict: Verdict, credentials: str) -> Verdict:
     if verdict.reason != VOLUME_FAILED or not credentials or f'secret "{credentials}"' not in verdict.message:
         return verdict
     return replace(verdict, reason=CREDENTIALS_NOT_FOUND)
+
+
+def _skewed(verdict: Verdict, pod: PodView, skewed: Mapping[str, str]) -> Verdict:
+    """A pod with another model than its revision's has not fetched the model, whatever it answers."""
+    if pod.uid not in skewed:
+        return verdict
+    ended = pod.fetch.terminated if pod.fetch else None
+    when = ended.finished if ended else None
+    return Verdict(pod.name, Stage.FETCH, MODEL_VERSION_SKEW, skewed[pod.uid], failed=True, when=when)
 
 
 def _late(step: Condition, deadline: int) -> Condition:

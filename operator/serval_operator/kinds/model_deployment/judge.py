@@ -8,7 +8,7 @@ from serval_operator.api.resources import CONTROLLER_REVISIONS
 from serval_operator.constants import ACCELERATOR_IN_USE, UPDATE_AVAILABLE
 from serval_operator.kinds.model_deployment.desired import Desired, outdated, reporting, running
 from serval_operator.kinds.model_deployment.status import build_status
-from serval_operator.kinds.model_deployment.version_pin import is_pinned
+from serval_operator.kinds.model_deployment.version_pin import compare_replicas, is_pinned
 from serval_operator.pods.device_report import in_use_condition
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.start_deadline import overdue
@@ -81,6 +81,7 @@ def _readiness(
         credentials=desired.credentials,
         outdated=outdated(desired, observed.revision(desired.revision)),
         unavailable=desired.unavailable,
+        skewed=compare_replicas(desired, observed).skewed,
         in_use=_in_use(desired, observed, outcome),
     )
 
@@ -106,4 +107,5 @@ def _status(
         strategy=decision.rollout.strategy,
         accelerator=accelerator_status(desired.placement, decision.verdict, lacking=decision.lacking),
         pinned=is_pinned(observed.model, desired, outcome),
+        skewed=compare_replicas(desired, observed).skewed,
     )

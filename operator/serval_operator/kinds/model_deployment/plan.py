@@ -28,7 +28,7 @@ from serval_operator.kinds.model_deployment.judge import judge, judge_unusable
 from serval_operator.kinds.model_deployment.manifests.revision import revision_record
 from serval_operator.kinds.model_deployment.resolve import refused_priority
 from serval_operator.kinds.model_deployment.service_account_policy import judge_service_account
-from serval_operator.kinds.model_deployment.version_pin import pin_creation
+from serval_operator.kinds.model_deployment.version_pin import compare_replicas, pin_creation, replaced
 from serval_operator.pods.observation import Observed
 from serval_operator.reconcile.plan import Plan, Situation
 from serval_operator.workload.revision_history import next_number, surplus
@@ -73,7 +73,8 @@ def plan(situation: Situation) -> Plan:
         )
     kept = observed.revision(desired.revision)
     failure = failed_now(observed, desired.workload) if kept else None
-    pin = pin_creation(desired, observed)
+    agreement = compare_replicas(desired, observed)
+    pin = pin_creation(desired, observed, agreement)
     return Plan(
         partial(judge, desired, decision, failure),
         apply=_children(observed, desired, decision),
@@ -83,7 +84,10 @@ def plan(situation: Situation) -> Plan:
             *_given_up(observed, desired, failure),
             *_tried_again(observed, desired),
         ),
-        deletions=_deletions(observed, desired, decision),
+        deletions=(
+            *_deletions(observed, desired, decision),
+            *replaced(desired, observed, agreement),
+        ),
         asks=asks,
     )
 

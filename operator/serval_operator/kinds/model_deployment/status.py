@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from serval_contract.ports import PORT_GRPC, PORT_HTTP
@@ -62,6 +63,7 @@ def build_status(
     strategy: Strategy | None = None,
     accelerator: Status | None = None,
     pinned: bool = False,
+    skewed: Collection[str] = (),
 ) -> Status:
     """Status to store, without conditions.
 
@@ -80,6 +82,8 @@ def build_status(
         What is known of devices that pods wait for; None while none waits.
     pinned:
         Whether replicas to come are bound to the version that the first one found.
+    skewed:
+        uids of the pods that serve another model than their revision does.
     """
     model = observed.model
     wanted = spec.wanted_replicas if spec else model.spec.get("replicas", 1)
@@ -90,7 +94,7 @@ def build_status(
         "replicasSummary": f"{readiness.ready_replicas}/{wanted}",
         "selector": ",".join(f"{key}={value}" for key, value in sorted(selector(model.key).items())),
     }
-    status |= _description(observed, spec, carried or revision, facts, strategy, pinned=pinned)
+    status |= _description(observed, spec, carried or revision, facts, strategy, pinned=pinned, skewed=skewed)
     if spec:
         status["revision"] = revision
     optional = {
@@ -117,13 +121,14 @@ def _description(
     strategy: Strategy | None,
     *,
     pinned: bool,
+    skewed: Collection[str],
 ) -> Status:
     """What serves; if the spec cannot be used, the previous description."""
     model = observed.model
     if spec is None or facts is None:
         kept = ("revision", "endpoints", "model", "modelSummary", "effective")
         return {field: model.status[field] for field in kept if field in model.status}
-    served = served_model(observed, spec, revision)
+    served = served_model(observed, spec, revision, skewed)
     if pinned:
         served["pinned"] = True
     return {
@@ -157,10 +162,13 @@ def _endpoints(model: OwnerView, spec: ModelSpec, facts: Facts) -> dict[str, str
     return endpoints
 
 
-def served_model(observed: Observed, spec: ModelSpec, revision: str) -> dict[str, Any]:
+def served_model(
+    observed: Observed, spec: ModelSpec, revision: str, skewed: Collection[str] = ()
+) -> dict[str, Any]:
     """What the pods of the newest revision fetched; what was known of that revision while none tells."""
     served: dict[str, Any] = {"name": spec.model.name}
-    pods = sorted((pod for pod in observed.living() if pod.revision == revision), key=_ready_first)
+    pods = [pod for pod in observed.living() if pod.revision == revision and pod.uid not in skewed]
+    pods.sort(key=_ready_first)
     result = next((result for result in map(fetch_result, pods) if result), None)
     if result:
         if result.version is not None:
