@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from serval_operator.api.conditions import Blocked, Condition
 from serval_operator.api.judgement import Judgement, Status
 from serval_operator.api.resources import CONTROLLER_REVISIONS
@@ -39,8 +41,9 @@ def judge(
     """
     late, due = overdue(observed, desired.revision, desired.workload.deadline_seconds)
     blocked = outcome.blocked or decision.rollout.blocked
-    readiness = _readiness(desired, decision, observed, outcome, blocked=blocked, late=late)
-    status = _status(desired, decision, observed, outcome, readiness)
+    skewed = compare_replicas(desired, observed).skewed
+    readiness = _readiness(desired, decision, observed, outcome, blocked=blocked, late=late, skewed=skewed)
+    status = _status(desired, decision, observed, outcome, readiness, skewed)
     kept = observed.revision(desired.revision)
     gave_up = failure is not None and kept is not None and outcome.did(CONTROLLER_REVISIONS, kept.name)
     # What was given up is gone back from at once.
@@ -62,6 +65,7 @@ def _readiness(
     *,
     blocked: Blocked | None,
     late: bool,
+    skewed: Mapping[str, str],
 ) -> Readiness:
     return assess(
         observed,
@@ -81,7 +85,7 @@ def _readiness(
         credentials=desired.credentials,
         outdated=outdated(desired, observed.revision(desired.revision)),
         unavailable=desired.unavailable,
-        skewed=compare_replicas(desired, observed).skewed,
+        skewed=skewed,
         in_use=_in_use(desired, observed, outcome),
     )
 
@@ -94,7 +98,12 @@ def _in_use(desired: Desired, observed: Observed, outcome: Outcome) -> Condition
 
 
 def _status(
-    desired: Desired, decision: Decision, observed: Observed, outcome: Outcome, readiness: Readiness
+    desired: Desired,
+    decision: Decision,
+    observed: Observed,
+    outcome: Outcome,
+    readiness: Readiness,
+    skewed: Mapping[str, str],
 ) -> Status:
     carried = decision.rollout.revision
     return build_status(
@@ -107,5 +116,5 @@ def _status(
         strategy=decision.rollout.strategy,
         accelerator=accelerator_status(desired.placement, decision.verdict, lacking=decision.lacking),
         pinned=is_pinned(observed.model, desired, outcome),
-        skewed=compare_replicas(desired, observed).skewed,
+        skewed=skewed,
     )

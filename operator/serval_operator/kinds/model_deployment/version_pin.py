@@ -51,11 +51,17 @@ class Agreement:
         What to say of each replica that serves something else, by uid.
     unbound:
         Those of them that no pin bound, in the order of their age.
+    agreeing:
+        Whether any replica serves the right model.
+    waiting:
+        uids of the replicas that have still to fetch the model.
     """
 
     model: Found | None = None
     skewed: Mapping[str, str] = field(default_factory=dict)
     unbound: tuple[PodView, ...] = ()
+    agreeing: bool = False
+    waiting: frozenset[str] = frozenset()
 
 
 def compare_replicas(desired: Desired, observed: Observed) -> Agreement:
@@ -64,7 +70,8 @@ def compare_replicas(desired: Desired, observed: Observed) -> Agreement:
     What a pin bound counts first, then what the status says of the pin, then the oldest replica.
     """
     pods = sorted(observed.newest(desired.revision), key=_age)
-    reports = [(pod, report) for pod in pods if (report := fetch_result(pod)) and report.digest]
+    fetched = [(pod, report) for pod in pods if (report := fetch_result(pod))]
+    reports = [(pod, report) for pod, report in fetched if report.digest]
     bound = next((_found(report) for _, report in reports if report.pinned), None)
     oldest = next((_found(report) for _, report in reports), None)
     model = bound or _pinned(observed.model, desired) or oldest
@@ -73,6 +80,8 @@ def compare_replicas(desired: Desired, observed: Observed) -> Agreement:
         model=model,
         skewed={pod.uid: f"it serves {_found(report)}, and its revision {model}" for pod, report in odd},
         unbound=tuple(pod for pod, report in odd if not report.pinned),
+        agreeing=len(odd) < len(reports),
+        waiting=frozenset(pod.uid for pod in pods) - {pod.uid for pod, _ in fetched},
     )
 
 
@@ -88,14 +97,12 @@ def pin_creation(desired: Desired, observed: Observed, agreement: Agreement) -> 
         return None
     if found is None or found.version is None:
         return None
-    pods = observed.newest(desired.revision)
-    waiting = frozenset(pod.uid for pod in pods if fetch_result(pod) is None)
     due = bool(replaced(desired, observed, agreement))
-    if _pinned(observed.model, desired) and not waiting and not due:
+    if _pinned(observed.model, desired) and not agreement.waiting and not due:
         return None
     manifest = pin(observed.model, record, version=found.version, digest=found.digest)
     # Without it replicas are not bound, but they serve.
-    return Creation(CONFIG_MAPS, manifest, required=False, once_for=None if due else waiting)
+    return Creation(CONFIG_MAPS, manifest, required=False, once_for=None if due else agreement.waiting)
 
 
 def replaced(desired: Desired, observed: Observed, agreement: Agreement) -> tuple[Deletion, ...]:
@@ -106,13 +113,14 @@ def replaced(desired: Desired, observed: Observed, agreement: Agreement) -> tupl
     """
     if desired.spec.model.version is not None or agreement.model is None or agreement.model.version is None:
         return ()
+    if not agreement.agreeing:
+        return ()
     pods = observed.newest(desired.revision)
-    sound = [pod for pod in pods if pod.uid not in agreement.skewed and fetch_result(pod)]
     idle = [pod for pod in agreement.unbound if not pod.ready]
     settled = all(pod.ready for pod in pods) and len(pods) >= desired.wanted
     chosen = idle or (agreement.unbound[:1] if settled else ())
     name = pin_name(observed.model.name, observed.model.uid, desired.revision)
-    return tuple(Deletion(PODS, pod, after=(CONFIG_MAPS.kind, name)) for pod in chosen if sound)
+    return tuple(Deletion(PODS, pod, after=(CONFIG_MAPS.kind, name)) for pod in chosen)
 
 
 def is_pinned(model: OwnerView, desired: Desired, outcome: Outcome) -> bool:
