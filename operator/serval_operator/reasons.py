@@ -389,6 +389,15 @@ START_DEADLINE_EXCEEDED: Final = _reason(
     "and no other cause is known",
     "correct the model, or set a longer deadline",
 )
+ROLLOUT_PAUSED: Final = _reason(
+    "RolloutPaused",
+    (READY, SCHEDULED),
+    "a user paused the Deployment (`spec.paused`), so Kubernetes rolls out no change; the operator does not "
+    "take it back",
+    "`kubectl rollout resume`, as the message says",
+    health=Health.PROGRESSING,
+    not_provoked="it is a deliberate act; a test on an API server pauses a Deployment",
+)
 RUNTIME_CHANGED: Final = _no_failure(
     "RuntimeChanged",
     (UPDATE_AVAILABLE,),
@@ -401,6 +410,14 @@ RESOURCE_CONFLICT: Final = _blocked(
     "ResourceConflict",
     when="an object of a name that is needed exists and belongs to someone else",
     cure="rename or remove it, or rename the ModelDeployment",
+)
+RESOURCE_CONTESTED: Final = _blocked(
+    "ResourceContested",
+    when="another writer changes fields that the operator applies, again and again; the message names both. "
+    "They are put back after pauses that double",
+    cure="stop the other writer, such as a HorizontalPodAutoscaler that targets the Deployment instead of "
+    "the ModelDeployment",
+    not_provoked="the lab has no such writer; a test on an API server plays one",
 )
 CHILD_REFUSED: Final = _blocked(
     "ChildRefused",

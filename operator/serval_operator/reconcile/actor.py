@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from serval_operator.api.actions import Creation, Deletion, Patch
 from serval_operator.api.conditions import Blocked, refusal
@@ -30,11 +30,11 @@ _log = logging.getLogger(__name__)
 class Actor:
     """Carries out the plans of one kind."""
 
-    def __init__(self, kind: Kind, api: KubeApi, memory: Memory) -> None:
+    def __init__(self, kind: Kind, api: KubeApi, memory: Memory, clock: Callable[[], float]) -> None:
         self._kind = kind
         self._api = api
         self._memory = memory
-        self._applier = Applier(api, memory)
+        self._applier = Applier(api, memory, clock)
         self._created_for: dict[Key, CreatedFor] = {}
 
     async def act(self, plan: Plan, observed: Observed) -> Outcome:

@@ -42,6 +42,7 @@ from serval_operator.reasons import (
     POD_SECURITY_VIOLATION,
     PROGRESSING,
     QUOTA_EXCEEDED,
+    ROLLOUT_PAUSED,
     RUNTIME_CHANGED,
     SCALED_TO_ZERO,
     SERVING,
@@ -152,7 +153,15 @@ def assess(
         steps = [_late(step, deadline) for step in steps]
     endpoint = _endpoint(observed, answering, wanted)
     first = [accelerator] if accelerator and wanted > 0 else []
-    ready = _ready(blocked, [*first, *steps, endpoint], living, newest, wanted=wanted, suspended=suspended)
+    ready = _ready(
+        blocked,
+        [*first, *steps, endpoint],
+        living,
+        newest,
+        wanted=wanted,
+        suspended=suspended,
+        paused=_paused(observed),
+    )
     conditions = [ready, _available(ready, answering, living), *first]
     if blocked is None and wanted > 0:
         conditions += [*steps, endpoint, *([in_use] if in_use else [])]
@@ -241,7 +250,8 @@ def _uncreated(observed: Observed, missing: int) -> list[Verdict]:
     """Pods that the cluster refuses to create, as verdicts."""
     text = observed.deployment.create_failure if observed.deployment else ""
     if not text:
-        return []
+        paused = _paused(observed)
+        return [Verdict("", Stage.SCHEDULE, ROLLOUT_PAUSED, paused, failed=True)] * missing if paused else []
     if "violates PodSecurity" in text:
         reason = POD_SECURITY_VIOLATION
     elif any(word in text for word in _QUOTA_WORDS):
@@ -250,6 +260,18 @@ def _uncreated(observed: Observed, missing: int) -> list[Verdict]:
         reason = POD_CREATE_FAILED
     words = scrub(_FORBIDDEN_POD.sub("", text))
     return [Verdict("", Stage.SCHEDULE, reason, words, failed=True)] * missing
+
+
+def _paused(observed: Observed) -> str:
+    """What to say of a Deployment that a user paused; empty if it is not.
+
+    `spec.paused` is not a field of ours, so no apply takes it back: a user who pauses a rollout means it.
+    """
+    deployment = observed.deployment
+    if deployment is None or not deployment.paused:
+        return ""
+    name = f"{deployment.namespace} rollout resume deployment/{deployment.name}"
+    return f"Deployment/{deployment.name} is paused, so nothing is rolled out; resume it: `kubectl -n {name}`"
 
 
 def _refusals(observed: Observed, revision: str) -> list[Verdict]:
@@ -277,6 +299,7 @@ def _ready(
     *,
     wanted: int,
     suspended: bool,
+    paused: str,
 ) -> Condition:
     if blocked:
         return Condition(READY, "False", blocked.reason, blocked.message)
@@ -292,7 +315,10 @@ def _ready(
         return Condition(READY, "False", PROGRESSING, behind.message)
     old = len(living) - len(newest)
     if old:
-        return Condition(READY, "False", PROGRESSING, f"replacing {_pods(old)} of older revisions")
+        text = f"replacing {_pods(old)} of older revisions"
+        if paused:
+            return Condition(READY, "False", ROLLOUT_PAUSED, f"{text}: {paused}")
+        return Condition(READY, "False", PROGRESSING, text)
     if len(newest) > wanted:
         surplus = len(newest) - wanted
         return Condition(READY, "False", PROGRESSING, f"stopping {_pods(surplus)} too many")

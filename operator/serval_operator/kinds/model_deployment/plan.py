@@ -29,6 +29,7 @@ from serval_operator.kinds.model_deployment.manifests.revision import revision_r
 from serval_operator.kinds.model_deployment.resolve import refused_priority
 from serval_operator.kinds.model_deployment.service_account_policy import judge_service_account
 from serval_operator.kinds.model_deployment.version_pin import compare_replicas, pin_creation, replaced
+from serval_operator.pods.failed_pods import surplus_failed
 from serval_operator.pods.observation import Observed
 from serval_operator.reconcile.plan import Plan, Situation
 from serval_operator.workload.revision_history import next_number, surplus
@@ -53,7 +54,8 @@ def plan(situation: Situation) -> Plan:
         )
     except InvalidSpec as error:
         unusable = Blocked(error.reason, error.message)
-        return Plan(partial(judge_unusable, unusable), apply=_halted(observed))
+        judged = partial(judge_unusable, unusable)
+        return Plan(judged, apply=_halted(observed), deletions=_failed_pods(observed))
     decision = decide(
         observed,
         desired.workload,
@@ -68,6 +70,7 @@ def plan(situation: Situation) -> Plan:
         return Plan(
             partial(judge, desired, held or decision, None),
             apply=_children(observed, desired, held) if held else None,
+            deletions=_failed_pods(observed),
             blocked=barred,
             asks=asks,
         )
@@ -210,4 +213,10 @@ def _deletions(observed: Observed, desired: Desired, decision: Decision) -> tupl
     return (
         *(Deletion(CONTROLLER_REVISIONS, record) for record in old),
         *(Deletion(PODS, pod) for pod in decision.damping.trim),
+        *_failed_pods(observed),
     )
+
+
+def _failed_pods(observed: Observed) -> tuple[Deletion, ...]:
+    """Pods that failed as a whole, beyond those that stay for a reader."""
+    return tuple(Deletion(PODS, pod) for pod in surplus_failed(observed))

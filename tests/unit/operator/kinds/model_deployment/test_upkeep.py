@@ -346,6 +346,24 @@ class TestServiceAccount:
         assert world.told()[1] == "CredentialsNotFound"
 
 
+class TestEvicted:
+    @pytest.mark.parametrize(
+        "spec",
+        [{}, {"accelerator": {"profile": "moon", "count": 1}}, {"model": {"uri": "s3://m/x", **ACCOUNT}}],
+        ids=["served", "invalid", "barred"],
+    )
+    async def test_pods_do_not_pile_up(self, spec: dict[str, Any]) -> None:
+        world = await served()
+        for number in range(8):
+            world.put_pod(
+                f"digits-e{number}", gen.ready(), gen.evicted("low on memory", after=100.0 + number)
+            )
+        world.edit_spec(**spec)
+        await world.reconcile()
+        assert pods(world) == ["digits-e5", "digits-e6", "digits-e7", "digits-old"]
+        assert ("delete", "Pod", "digits-e5") not in await world.calls()
+
+
 class TestDead:
     async def test_pods_that_a_node_refused_are_cleared_away(self) -> None:
         world = World()
