@@ -109,10 +109,9 @@ def replaced(desired: Desired, observed: Observed, agreement: Agreement) -> tupl
     """Replicas to delete, because they serve something else than the others, and a successor would not.
 
     One that a pin bound is never deleted: its successor would be bound to the same. Nor is the last one that
-    serves: one that is ready goes only while all others are ready.
+    serves: one that is ready goes only while all others are ready. Where there is no pin, as for a version
+    that the spec names, nothing is deleted either: every deletion waits for the pin.
     """
-    if desired.spec.model.version is not None or agreement.model is None or agreement.model.version is None:
-        return ()
     if not agreement.agreeing:
         return ()
     pods = observed.newest(desired.revision)

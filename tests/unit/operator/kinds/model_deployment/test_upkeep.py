@@ -349,10 +349,14 @@ class TestServiceAccount:
 class TestEvicted:
     @pytest.mark.parametrize(
         "spec",
-        [{}, {"accelerator": {"profile": "moon", "count": 1}}, {"model": {"uri": "s3://m/x", **ACCOUNT}}],
-        ids=["served", "invalid", "barred"],
+        [
+            {},
+            {"accelerator": {"profile": "moon", "count": 1}},
+            {"model": {"uri": "s3://models/x", **ACCOUNT}},
+        ],
+        ids=["Serving", "UnknownProfile", "CredentialsNotFound"],
     )
-    async def test_pods_do_not_pile_up(self, spec: dict[str, Any]) -> None:
+    async def test_pods_do_not_pile_up(self, spec: dict[str, Any], request: pytest.FixtureRequest) -> None:
         world = await served()
         for number in range(8):
             world.put_pod(
@@ -360,6 +364,7 @@ class TestEvicted:
             )
         world.edit_spec(**spec)
         await world.reconcile()
+        assert world.told()[1] in request.node.name
         assert pods(world) == ["digits-e5", "digits-e6", "digits-e7", "digits-old"]
         assert ("delete", "Pod", "digits-e5") not in await world.calls()
 
