@@ -38,6 +38,8 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
     "CapacityUnknown": "tests/unit/operator/cluster/test_capacity.py",
     "PodRefused": "tests/unit/operator/pods/pod_rows.py",
     "PodSecurityViolation": "tests/unit/operator/workload/readiness_rows.py",
+    "RolloutPaused": "tests/integration/test_children_of_others.py",
+    "ResourceContested": "tests/integration/test_children_of_others.py",
     "EngineOnCpu": "tests/e2e/test_model_deployment.py",
     "DeviceUnknown": "tests/integration/test_devices.py",
     "ModelTooLarge": "tests/integration/test_fetch_stores.py",

@@ -69,6 +69,8 @@ class FetchReport:
         Duration of the fetch; None if the line has none that can be used.
     inputs, outputs:
         Tensors of the default signature; None if they are not known or did not fit into the line.
+    pinned:
+        Whether a pin said which version and digest it had to be.
     """
 
     version: int | None
@@ -77,6 +79,7 @@ class FetchReport:
     seconds: float | None
     inputs: tuple[Tensor, ...] | None = None
     outputs: tuple[Tensor, ...] | None = None
+    pinned: bool = False
 
     def dump(self) -> str:
         """Return the line; the tensors are left out if they do not fit."""
@@ -87,6 +90,8 @@ class FetchReport:
             "bytes": self.size,
             "seconds": None if self.seconds is None else round(self.seconds, 3),
         }
+        if self.pinned:
+            line["pinned"] = True
         short = dump_line(_KIND, line)
         if self.inputs is None or self.outputs is None:
             return short
@@ -155,6 +160,7 @@ def _report(fields: Mapping[str, Any]) -> FetchReport:
         seconds=_seconds(fields.get("seconds")),
         inputs=_tensors(fields.get("inputs")),
         outputs=_tensors(fields.get("outputs")),
+        pinned=fields.get("pinned") is True,
     )
 
 

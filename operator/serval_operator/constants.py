@@ -98,7 +98,8 @@ ACCELERATOR_IN_USE: Final = "AcceleratorInUse"
 """Every ready pod of the newest revision runs the model on the device that it holds, and not on the CPU. Only
 where a spec asks for devices and the runtime reports what it runs on, once a pod is ready."""
 UPDATE_AVAILABLE: Final = "UpdateAvailable"
-"""Present, and True, only while the operator would render other pods than those of the newest revision."""
+"""True while the operator would render other pods than those of the newest revision; False while it could
+render none, because the configuration lacks what the spec names; else absent."""
 RECONCILING: Final = "Reconciling"
 """Present, and True, only while the operator or the cluster still works on the newest spec (kstatus)."""
 STALLED: Final = "Stalled"

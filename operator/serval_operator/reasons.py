@@ -99,7 +99,7 @@ _PODS = (MODEL_FETCHED, MODEL_LOADED)
 _reason = _adds(Reason)
 _no_failure = _adds(partial(Reason, failure=False, health=Health.HEALTHY))
 _blocked = _adds(partial(Reason, conditions=(READY,)))
-_bad_spec = _adds(partial(Reason, conditions=(READY,), retry=False))
+_bad_spec = _adds(partial(Reason, retry=False))
 _capacity = _adds(partial(Reason, conditions=(ACCELERATOR_AVAILABLE,), capacity=True))
 _no_node = _adds(partial(Reason, conditions=(ACCELERATOR_AVAILABLE,), capacity=True, impossible=True))
 _scheduling = _adds(partial(Reason, conditions=(SCHEDULED,)))
@@ -136,29 +136,34 @@ PROGRESSING: Final = _no_failure(
 # --- the spec -----------------------------------------------------------------------------------------
 INVALID_SPEC: Final = _bad_spec(
     "InvalidSpec",
+    (READY,),
     when="the spec contradicts itself or names something impossible",
     cure="edit it as the message says",
     not_provoked="the API server refuses such a spec; one is stored only where the CRD has another version",
 )
 UNSUPPORTED_SPEC: Final = _bad_spec(
     "UnsupportedSpec",
+    (READY, UPDATE_AVAILABLE),
     when="the runtime lacks what the spec asks for, and no front can add it",
     cure="use a runtime that the message names, or ask an administrator to add one",
 )
 REFERENCE_NOT_PERMITTED: Final = _blocked(
     "ReferenceNotPermitted",
-    when="the ServiceAccount that the spec names does not allow it",
+    when="the ServiceAccount that the spec names does not allow it, or no longer; what runs goes on, without "
+    "more pods",
     cure='the owner of the ServiceAccount adds the label `serval.dev/allowed: "true"`',
 )
 UNKNOWN_RUNTIME: Final = _bad_spec(
     "UnknownRuntime",
+    (READY, UPDATE_AVAILABLE),
     when="`spec.runtime.name` is not in the operator's configuration",
-    cure="use one that the message lists",
+    cure="use one that the message lists, or ask an administrator to add it",
 )
 UNKNOWN_PROFILE: Final = _bad_spec(
     "UnknownProfile",
+    (READY, UPDATE_AVAILABLE),
     when="`spec.accelerator.profile` is not in the operator's configuration",
-    cure="use one that the message lists",
+    cure="use one that the message lists, or ask an administrator to add it",
 )
 
 # --- capacity -----------------------------------------------------------------------------------------
@@ -336,7 +341,8 @@ MODEL_ARTIFACT_REJECTED: Final = _fetch(
 )
 MODEL_VERSION_SKEW: Final = _fetch(
     fetch.MODEL_VERSION_SKEW,
-    when="a replica found another model than earlier replicas, at the same address",
+    when="a replica found another model than the other replicas of its revision, at the same address; one "
+    "that started before they were bound to one model is replaced",
     cure="put the model back, or roll the new one out: `spec.model.version`, or a new value of "
     "`spec.rollout.trigger`",
 )
@@ -385,6 +391,15 @@ START_DEADLINE_EXCEEDED: Final = _reason(
     "and no other cause is known",
     "correct the model, or set a longer deadline",
 )
+ROLLOUT_PAUSED: Final = _reason(
+    "RolloutPaused",
+    (READY, SCHEDULED),
+    "a user paused the Deployment (`spec.paused`), so Kubernetes rolls out no change; the operator does not "
+    "take it back",
+    "`kubectl rollout resume`, as the message says",
+    health=Health.PROGRESSING,
+    not_provoked="it is a deliberate act; a test on an API server pauses a Deployment",
+)
 RUNTIME_CHANGED: Final = _no_failure(
     "RuntimeChanged",
     (UPDATE_AVAILABLE,),
@@ -417,6 +432,14 @@ RESOURCE_CONFLICT: Final = _blocked(
     "ResourceConflict",
     when="an object of a name that is needed exists and belongs to someone else",
     cure="rename or remove it, or rename the ModelDeployment",
+)
+RESOURCE_CONTESTED: Final = _blocked(
+    "ResourceContested",
+    when="another writer changes fields that the operator applies, again and again; the message names both. "
+    "They are put back after pauses that double",
+    cure="stop the other writer, such as a HorizontalPodAutoscaler that targets the Deployment instead of "
+    "the ModelDeployment",
+    not_provoked="the lab has no such writer; a test on an API server plays one",
 )
 CHILD_REFUSED: Final = _blocked(
     "ChildRefused",

@@ -66,6 +66,24 @@ class TestServiceAccounts:
         (pod,) = kubelet.pods("settled")
         assert pod["spec"]["serviceAccountName"] == "default"
 
+    def test_one_that_was_taken_back_gets_no_more_pods(
+        self, cluster: Cluster, namespace: str, kubelet: Kubelet
+    ) -> None:
+        cluster.create(account("lent", namespace, **{"serval.dev/allowed": "true"}))
+        model = {"uri": BUCKET, "credentials": {"serviceAccountName": "lent"}}
+        cluster.create(model_deployment("lender", namespace, model=model, replicas=1))
+        serve(kubelet, "lender")
+        cluster.until_condition(namespace, "lender", "Ready", "True")
+        cluster.patch(
+            "ServiceAccount", namespace, "lent", {"metadata": {"labels": {"serval.dev/allowed": None}}}
+        )
+        cluster.patch("ModelDeployment", namespace, "lender", {"spec": {"replicas": 3}})
+        cr = cluster.until_condition(namespace, "lender", "Ready", "False", "ReferenceNotPermitted")
+        assert condition(cr, "Available")["status"] == "True"
+        assert len(kubelet.pods("lender")) == 1
+        cluster.patch("ModelDeployment", namespace, "lender", {"spec": {"replicas": 1}})
+        cluster.until_condition(namespace, "lender", "Ready", "True", "Serving")
+
 
 class TestUnknownNames:
     @pytest.mark.parametrize(

@@ -21,11 +21,15 @@ class Creation:
     ----------
     required:
         Whether a refusal blocks the custom resource. Otherwise it is only logged.
+    once_for:
+        uids of the objects for which it has to exist. Once it was created, or found, for all of them, it is
+        not sent again. None: it is sent each time.
     """
 
     resource: Resource
     manifest: Manifest
     required: bool = True
+    once_for: frozenset[str] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +49,15 @@ class Patch:
 
 @dataclass(frozen=True, slots=True)
 class Deletion:
-    """An object of ours that is deleted; one that was replaced meanwhile is left alone."""
+    """An object of ours that is deleted; one that was replaced meanwhile is left alone.
+
+    Parameters
+    ----------
+    after:
+        Kind and name of an object that has to exist first, by a creation of the same plan. Where that failed,
+        nothing is deleted.
+    """
 
     resource: Resource
     target: Identity
+    after: tuple[str, str] | None = None

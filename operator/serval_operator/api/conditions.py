@@ -36,10 +36,17 @@ class Condition:
 
 @dataclass(frozen=True, slots=True)
 class Blocked:
-    """What keeps the operator from making the children: an invalid spec, a conflict, a refusal."""
+    """What keeps the operator from making the children: an invalid spec, a conflict, a refusal.
+
+    Parameters
+    ----------
+    final:
+        Whether nothing is tried again until the spec changes, although the reason alone does not say so.
+    """
 
     reason: str
     message: str
+    final: bool = False
 
 
 def problem(slot: str, error: KubeError) -> Blocked:

@@ -140,6 +140,8 @@ class DeploymentView(ChildView):
     selects_kind:
         Whether its selector tells kinds apart. Those of builds before the first release do not, and a
         selector is immutable.
+    paused:
+        Whether Kubernetes rolls out no change of it. The operator never sets this.
     """
 
     create_failure: str
@@ -147,6 +149,7 @@ class DeploymentView(ChildView):
     surge: bool
     revision: str
     selects_kind: bool
+    paused: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -310,6 +313,7 @@ def parse_deployment(obj: Mapping[str, Any]) -> DeploymentView:
         surge=rolling.get("maxSurge", 0) not in _NOTHING,
         revision=label(mapping(mapping(spec, "template"), "metadata"), LABEL_REVISION),
         selects_kind=LABEL_KIND in mapping(mapping(spec, "selector"), "matchLabels"),
+        paused=spec.get("paused") is True,
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from serval_operator.api.actions import Creation, Deletion, Patch
 from serval_operator.api.conditions import Blocked, problem
@@ -21,39 +21,62 @@ from serval_operator.runtime.kube_api import KubeApi, Memory
 TOGETHER = 10
 """Deletions that are sent side by side."""
 
+CreatedFor = dict[tuple[str, str], frozenset[str]]
+"""By kind and name of a created object: uids of the objects that it was created for."""
+
 _log = logging.getLogger(__name__)
 
 
 class Actor:
     """Carries out the plans of one kind."""
 
-    def __init__(self, kind: Kind, api: KubeApi, memory: Memory) -> None:
+    def __init__(self, kind: Kind, api: KubeApi, memory: Memory, clock: Callable[[], float]) -> None:
         self._kind = kind
         self._api = api
         self._memory = memory
-        self._applier = Applier(api, memory)
+        self._applier = Applier(api, memory, clock)
+        self._created_for: dict[Key, CreatedFor] = {}
 
     async def act(self, plan: Plan, observed: Observed) -> Outcome:
         """Carry out a plan."""
         owner, done = observed.model, Done()
         requests: list[Request] = []
+        created_for = self._created_for.pop(owner.key, {})
         if plan.apply is not None:
             requests += self._applier.requests(owner, plan.apply, self._kind.optional, observed, done)
         for creation in plan.creations:
             slot = slot_of(creation.resource, creation.manifest)
-            requests.append(Request(slot, self._create(owner, creation, slot, done)))
+            requests.append(Request(slot, self._create_once(owner, creation, slot, done, created_for)))
         for patch in plan.patches:
             slot = f"{patch.resource.kind}/{patch.target.name}"
             requests.append(Request(slot, self._patch(patch, slot, done)))
         # Side by side: none needs another, and a rollout should not wait for its own record.
         blocked, failed = await together(requests)
-        await self._delete(plan.deletions)
-        sent = bool(done or blocked or failed or plan.deletions)
+        deletions = [one for one in plan.deletions if one.after is None or one.after in done]
+        await self._delete(deletions)
+        sent = bool(done or blocked or failed or deletions)
         return Outcome(plan.blocked or blocked, frozenset(done), sent=sent, failed=failed)
 
     def forget(self, key: Key) -> None:
         """Forget an object that is gone."""
         self._applier.forget(key)
+        self._created_for.pop(key, None)
+
+    async def _create_once(
+        self, owner: OwnerView, creation: Creation, slot: str, done: Done, created_for: CreatedFor
+    ) -> Blocked | None:
+        """Create an object, unless it was created already for all that it has to exist for."""
+        identity = (creation.resource.kind, creation.manifest["metadata"]["name"])
+        if creation.once_for is None:
+            return await self._create(owner, creation, slot, done)
+        blocked = None
+        if creation.once_for <= created_for.get(identity, frozenset()) and identity in created_for:
+            done.add(identity)
+        else:
+            blocked = await self._create(owner, creation, slot, done)
+        if identity in done:
+            self._created_for.setdefault(owner.key, {})[identity] = creation.once_for
+        return blocked
 
     async def _create(self, owner: OwnerView, creation: Creation, slot: str, done: Done) -> Blocked | None:
         """Create an object; one that exists already and is ours is as good."""

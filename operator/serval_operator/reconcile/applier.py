@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 
 from serval_operator.api.conditions import Blocked, problem
 from serval_operator.api.naming import Key, Manifest
@@ -13,10 +13,13 @@ from serval_operator.api.resources import (
     Resource,
 )
 from serval_operator.api.snapshots import ChildView, Identity, OwnerView
+from serval_operator.constants import ANNOTATION_APPLIED
 from serval_operator.errors import Conflict, Forbidden, Invalid
 from serval_operator.pods.observation import Observed
+from serval_operator.reconcile.contests import Contests
 from serval_operator.reconcile.together import Request
 from serval_operator.runtime.drift import Action, conflict, decide
+from serval_operator.runtime.field_owners import taken
 from serval_operator.runtime.kube_api import KubeApi, Memory, Object
 
 Done = set[tuple[str, str]]
@@ -27,9 +30,10 @@ _log = logging.getLogger(__name__)
 class Applier:
     """Applies what is due, and removes what is ours and not wanted any more."""
 
-    def __init__(self, api: KubeApi, memory: Memory) -> None:
+    def __init__(self, api: KubeApi, memory: Memory, clock: Callable[[], float]) -> None:
         self._api = api
         self._memory = memory
+        self._contests = Contests(clock)
         self._settled: dict[Key, dict[str, str]] = {}
 
     def requests(
@@ -64,6 +68,7 @@ class Applier:
     def forget(self, key: Key) -> None:
         """Forget an object that is gone."""
         self._settled.pop(key, None)
+        self._contests.forget(key)
 
     async def _child(
         self, model: OwnerView, resource: Resource, manifest: Manifest, observed: Observed, done: Done
@@ -77,9 +82,22 @@ class Applier:
         settled = self._settled.setdefault(model.key, {})
         if known and decide(manifest, known, settled.get(slot)) is Action.KEEP:
             settled[slot] = known.ownership
-            return None
+            return self._contests.told(model.key, slot)
+        contested = await self._contested(model, slot, resource, manifest) if known else None
+        if contested:
+            return contested
         done.add((resource.kind, name))
         return await self._apply(model.key, slot, resource, manifest, seen.uid if seen else "")
+
+    async def _contested(
+        self, model: OwnerView, slot: str, resource: Resource, manifest: Manifest
+    ) -> Blocked | None:
+        """What to say where another writer changes a child again and again, and it is not put back yet."""
+        digest = manifest["metadata"]["annotations"][ANNOTATION_APPLIED]
+        if self._contests.is_suspected(model.key, slot, digest):
+            live = await self._api.get(resource, model.namespace, manifest["metadata"]["name"])
+            self._contests.begin(model.key, slot, taken(manifest, live) if live else None)
+        return self._contests.wait(model.key, slot, digest)
 
     async def _look(self, model: OwnerView, resource: Resource, name: str) -> Identity | None:
         """Look for the object itself before the first apply, which would adopt another owner's."""
@@ -102,7 +120,9 @@ class Applier:
         view = self._memory.remember(resource, stored)
         if isinstance(view, ChildView):
             self._settled.setdefault(key, {})[slot] = view.ownership
-        return None
+        digest = manifest["metadata"]["annotations"][ANNOTATION_APPLIED]
+        self._contests.applied(key, slot, digest, created=not uid)
+        return self._contests.told(key, slot)
 
     async def _send(self, resource: Resource, manifest: Manifest, *, owned: bool) -> Object:
         """Apply; where a Service of ours was edited so that no apply can mend it, put its ports back first.

@@ -23,8 +23,9 @@ from serval_operator.reasons import CAPACITY_REASONS, UNSCHEDULABLE
 from serval_operator.reconcile.actor import Actor
 from serval_operator.reconcile.context import Context
 from serval_operator.reconcile.kind import Kind
-from serval_operator.reconcile.plan import Outcome, Situation
+from serval_operator.reconcile.plan import Outcome, Plan, Situation
 from serval_operator.reconcile.planner import Planner
+from serval_operator.runtime.owner_check import OwnerCheck
 from serval_operator.runtime.publisher import Publisher
 from serval_operator.workload.gatherer import Gatherer
 
@@ -50,7 +51,8 @@ class KindController:
         self._context = context
         self._gatherer = Gatherer(context.events, context.cache, kind.applies, context.now)
         self._planner = Planner(kind.plan, context.api, context.supplier)
-        self._actor = Actor(kind, context.api, context.cache)
+        self._owners = OwnerCheck(context.api, kind.resource, context.cache)
+        self._actor = Actor(kind, context.api, context.cache, context.clock)
         self._devices = Devices(context.prober, context.wake, context.sleep)
         self._progress = ProgressPoller(context.prober, context.wake, context.sleep, context.clock)
         self._publisher = Publisher(
@@ -75,6 +77,8 @@ class KindController:
         warnings, again = await self._gatherer.warnings(owner)
         observed = self._gatherer.observe(owner, warnings)
         plan = await self._planner.plan(self._situation(observed))
+        if not await self._owners.lives(owner, lost_children=_lost_children(plan, observed)):
+            return None
         outcome = self._told(key, await self._actor.act(plan, observed))
         outcome = replace(outcome, devices=self._devices.answers(key, plan.asks))
         self._progress.poll(key, plan.polls)
@@ -158,6 +162,13 @@ class KindController:
             self._context.meter.pod_ready(key.kind, phases(pod))
         # A pod that was ready once stays known, so that one that wavers is not counted again.
         self._ready_pods[key] = frozenset(pod.uid for pod in living if pod.ready or pod.uid in (known or ()))
+
+
+def _lost_children(plan: Plan, observed: Observed) -> bool:
+    """Whether a plan creates a child of an object that was reconciled before."""
+    judged = int(observed.model.status.get("observedGeneration") or -1) >= 0
+    children = plan.apply or ()
+    return judged and any(observed.child(one, made["metadata"]["name"]) is None for one, made in children)
 
 
 def _new(ready: Sequence[PodView], known: frozenset[str] | None) -> list[PodView]:

@@ -9,9 +9,10 @@ up: so a refusal that healed leaves no trace, and one that repeats at once does 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from types import MappingProxyType
 
 from serval_operator.api.conditions import Blocked, Condition
 from serval_operator.api.resources import SERVICES
@@ -37,10 +38,12 @@ from serval_operator.reasons import (
     AVAILABLE_REASON,
     CREDENTIALS_NOT_FOUND,
     DONE,
+    MODEL_VERSION_SKEW,
     POD_CREATE_FAILED,
     POD_SECURITY_VIOLATION,
     PROGRESSING,
     QUOTA_EXCEEDED,
+    ROLLOUT_PAUSED,
     RUNTIME_CHANGED,
     SCALED_TO_ZERO,
     SERVING,
@@ -61,6 +64,7 @@ OUTDATED = (
     "the operator or its configuration would create other pods today; to roll them out, give "
     "`spec.rollout.trigger` a new value"
 )
+NOT_RENDERED = "the pods stay as their revision recorded them, and a change of them cannot be rolled out"
 
 _FORBIDDEN_POD = re.compile(r'^pods "[^"]*" is forbidden: ')
 """Begins the API server's refusals; the pod's name in it is another one at each attempt."""
@@ -102,7 +106,9 @@ def assess(
     deadline: int | None = None,
     credentials: str = "",
     outdated: bool = False,
+    unavailable: Blocked | None = None,
     in_use: Condition | None = None,
+    skewed: Mapping[str, str] = MappingProxyType({}),
 ) -> Readiness:
     """Judge an observation.
 
@@ -124,16 +130,23 @@ def assess(
         Name of the Secret with the credentials of the model's store; empty for none.
     outdated:
         Whether the operator would render other pods today than those of the newest revision.
+    unavailable:
+        Why the operator could not render the pods of the newest revision today; None where it can. The pods
+        that run do not need it.
     in_use:
         Whether the model runs on the devices that its pods hold; None where there is nothing to say. It does
         not affect `Ready`: a model that fell back to the CPU answers correctly, but later. Were it not
         ready, rollouts and `helm --wait` would wait for what no waiting cures.
+    skewed:
+        What to say of pods that fetched another model than their revision serves, by uid. They do not count
+        as pods that serve the newest spec.
     """
     living = [pod for pod in observed.living() if pod.phase != "Failed"]
     newest = observed.newest(revision)
     answering = [pod for pod in living if pod.ready]
     verdicts = [observed.verdict(pod) for pod in newest]
     verdicts = [_missing_secret(verdict, credentials) for verdict in verdicts]
+    verdicts = [_skewed(verdict, pod, skewed) for verdict, pod in zip(verdicts, newest, strict=True)]
     if is_patient(observed, wanted=wanted, in_place=in_place):
         verdicts = [_patient(verdict) for verdict in verdicts]
     steps = _steps(observed, verdicts, newest, wanted, revision)
@@ -141,14 +154,25 @@ def assess(
         steps = [_late(step, deadline) for step in steps]
     endpoint = _endpoint(observed, answering, wanted)
     first = [accelerator] if accelerator and wanted > 0 else []
-    ready = _ready(blocked, [*first, *steps, endpoint], living, newest, wanted=wanted, suspended=suspended)
+    ready = _ready(
+        blocked,
+        [*first, *steps, endpoint],
+        living,
+        newest,
+        wanted=wanted,
+        suspended=suspended,
+        paused=_paused(observed),
+    )
     conditions = [ready, _available(ready, answering, living), *first]
     if blocked is None and wanted > 0:
         conditions += [*steps, endpoint, *([in_use] if in_use else [])]
-    if outdated:
+    if unavailable:
+        text = f"{unavailable.message}; {NOT_RENDERED}"
+        conditions.append(Condition(UPDATE_AVAILABLE, "False", unavailable.reason, text))
+    elif outdated:
         conditions.append(Condition(UPDATE_AVAILABLE, "True", RUNTIME_CHANGED, OUTDATED))
     return Readiness(
-        conditions=(*conditions, *_kstatus(ready)),
+        conditions=(*conditions, *_kstatus(ready, blocked)),
         replicas=len(living),
         ready_replicas=len(answering),
         updated_replicas=len(newest),
@@ -167,6 +191,15 @@ def _missing_secret(verdict: Verdict, credentials: str) -> Verdict:
     if verdict.reason != VOLUME_FAILED or not credentials or f'secret "{credentials}"' not in verdict.message:
         return verdict
     return replace(verdict, reason=CREDENTIALS_NOT_FOUND)
+
+
+def _skewed(verdict: Verdict, pod: PodView, skewed: Mapping[str, str]) -> Verdict:
+    """A pod with another model than its revision's has not fetched the model, whatever it answers."""
+    if pod.uid not in skewed:
+        return verdict
+    ended = pod.fetch.terminated if pod.fetch else None
+    when = ended.finished if ended else None
+    return Verdict(pod.name, Stage.FETCH, MODEL_VERSION_SKEW, skewed[pod.uid], failed=True, when=when)
 
 
 def _late(step: Condition, deadline: int) -> Condition:
@@ -218,7 +251,8 @@ def _uncreated(observed: Observed, missing: int) -> list[Verdict]:
     """Pods that the cluster refuses to create, as verdicts."""
     text = observed.deployment.create_failure if observed.deployment else ""
     if not text:
-        return []
+        paused = _paused(observed)
+        return [Verdict("", Stage.SCHEDULE, ROLLOUT_PAUSED, paused, failed=True)] * missing if paused else []
     if "violates PodSecurity" in text:
         reason = POD_SECURITY_VIOLATION
     elif any(word in text for word in _QUOTA_WORDS):
@@ -229,6 +263,18 @@ def _uncreated(observed: Observed, missing: int) -> list[Verdict]:
     cure = quota_cure(words) if reason == QUOTA_EXCEEDED else ""
     told = scrub(f"{words}: {cure}" if cure else words)
     return [Verdict("", Stage.SCHEDULE, reason, told, failed=True)] * missing
+
+
+def _paused(observed: Observed) -> str:
+    """What to say of a Deployment that a user paused; empty if it is not.
+
+    `spec.paused` is not a field of ours, so no apply takes it back: a user who pauses a rollout means it.
+    """
+    deployment = observed.deployment
+    if deployment is None or not deployment.paused:
+        return ""
+    name = f"{deployment.namespace} rollout resume deployment/{deployment.name}"
+    return f"Deployment/{deployment.name} is paused, so nothing is rolled out; resume it: `kubectl -n {name}`"
 
 
 def _refusals(observed: Observed, revision: str) -> list[Verdict]:
@@ -256,6 +302,7 @@ def _ready(
     *,
     wanted: int,
     suspended: bool,
+    paused: str,
 ) -> Condition:
     if blocked:
         return Condition(READY, "False", blocked.reason, blocked.message)
@@ -271,7 +318,10 @@ def _ready(
         return Condition(READY, "False", PROGRESSING, behind.message)
     old = len(living) - len(newest)
     if old:
-        return Condition(READY, "False", PROGRESSING, f"replacing {_pods(old)} of older revisions")
+        text = f"replacing {_pods(old)} of older revisions"
+        if paused:
+            return Condition(READY, "False", ROLLOUT_PAUSED, f"{text}: {paused}")
+        return Condition(READY, "False", PROGRESSING, text)
     if len(newest) > wanted:
         surplus = len(newest) - wanted
         return Condition(READY, "False", PROGRESSING, f"stopping {_pods(surplus)} too many")
@@ -294,10 +344,11 @@ def _available(ready: Condition, answering: Sequence[PodView], living: Sequence[
     return Condition(AVAILABLE, "False", ready.reason, ready.message)
 
 
-def _kstatus(ready: Condition) -> list[Condition]:
+def _kstatus(ready: Condition, blocked: Blocked | None) -> list[Condition]:
     if ready.status == "True":
         return []
-    kind = STALLED if ready.reason in STALLING_REASONS else RECONCILING
+    stalled = ready.reason in STALLING_REASONS or (blocked is not None and blocked.final)
+    kind = STALLED if stalled else RECONCILING
     return [Condition(kind, "True", ready.reason, ready.message)]
 
 

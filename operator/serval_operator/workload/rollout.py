@@ -33,6 +33,7 @@ from serval_operator.workload.workload import Workload
 
 RESTARTS = 3
 """Starts after the first one that a container may fail before its revision counts as failed."""
+TRY_AGAIN = "to try again, change the spec or give `spec.rollout.trigger` a new value"
 
 SURGE_PATIENCE = timedelta(seconds=30)
 """How long a new pod beside the old ones may be without a place before it takes that of an old one.
@@ -106,8 +107,8 @@ def heading(observed: Observed, workload: Workload) -> Heading:
     back = last_served(observed.revisions, besides=workload.revision, serving=serving)
     if back is None:
         return Heading(workload.revision)
-    text = f"revision {workload.revision} failed and revision {back.key} serves again"
-    return Heading(back.key, Blocked(newest.failed_reason, f"{text}: {newest.failed_message}"))
+    text = f"revision {workload.revision} failed and revision {back.key} serves again; {TRY_AGAIN}"
+    return Heading(back.key, Blocked(newest.failed_reason, f"{text}: {newest.failed_message}", final=True))
 
 
 def plan_rollout(

@@ -78,6 +78,7 @@ class Fetcher:
             size=content.size,
             seconds=seconds,
             signature=signature,
+            pinned=pin is not None,
         )
 
 

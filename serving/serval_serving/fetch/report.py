@@ -15,7 +15,13 @@ _LOG: Final = logging.getLogger("serval.fetch")
 
 
 def report_of(
-    *, version: int, digest: str, size: int, seconds: float, signature: Signature | None
+    *,
+    version: int,
+    digest: str,
+    size: int,
+    seconds: float,
+    signature: Signature | None,
+    pinned: bool = False,
 ) -> FetchReport:
     """Return the report of a success.
 
@@ -31,11 +37,13 @@ def report_of(
         Duration of the fetch.
     signature:
         The default signature; None where the model has none of that name.
+    pinned:
+        Whether a pin bound it to this version and digest.
     """
     if signature is None:
-        return FetchReport(version, digest, size, seconds)
+        return FetchReport(version, digest, size, seconds, pinned=pinned)
     inputs, outputs = _tensors(signature.inputs), _tensors(signature.outputs)
-    return FetchReport(version, digest, size, seconds, inputs, outputs)
+    return FetchReport(version, digest, size, seconds, inputs, outputs, pinned)
 
 
 def failure_of(error: FetchError) -> FetchFailure:

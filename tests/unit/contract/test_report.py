@@ -60,11 +60,12 @@ def test_failure_as_a_line() -> None:
     size=st.integers(0, 2**53 - 1),
     thousandths=st.integers(0, 10**7),
     tensors=st.none() | st.tuples(TENSORS, TENSORS),
+    pinned=st.booleans(),
 )
 def test_a_success_is_read_as_it_was_written(
-    version: int, size: int, thousandths: int, tensors: tuple[Any, Any] | None
+    version: int, size: int, thousandths: int, tensors: tuple[Any, Any] | None, *, pinned: bool
 ) -> None:
-    report = FetchReport(version, DIGEST, size, thousandths / 1000, *(tensors or ()))
+    report = FetchReport(version, DIGEST, size, thousandths / 1000, *(tensors or ()), pinned=pinned)
     assert parse_report(f"a line of the log\n{report.dump()}\n") == report
 
 

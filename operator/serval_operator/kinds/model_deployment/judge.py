@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from serval_operator.api.conditions import Blocked, Condition
 from serval_operator.api.judgement import Judgement, Status
 from serval_operator.api.resources import CONTROLLER_REVISIONS
-from serval_operator.constants import ACCELERATOR_IN_USE
+from serval_operator.constants import ACCELERATOR_IN_USE, UPDATE_AVAILABLE
 from serval_operator.kinds.model_deployment.desired import Desired, outdated, reporting, running
 from serval_operator.kinds.model_deployment.status import build_status
-from serval_operator.kinds.model_deployment.version_pin import is_pinned
+from serval_operator.kinds.model_deployment.version_pin import compare_replicas, is_pinned
 from serval_operator.pods.device_report import in_use_condition
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.start_deadline import overdue
@@ -17,7 +19,7 @@ from serval_operator.workload.accelerator_status import accelerator_condition, a
 from serval_operator.workload.readiness import Readiness, assess
 from serval_operator.workload.rollout_decider import Decision
 
-TOLD = (ACCELERATOR_IN_USE,)
+TOLD = (ACCELERATOR_IN_USE, UPDATE_AVAILABLE)
 """Types of conditions beside `Ready` of which Events tell."""
 
 
@@ -39,8 +41,9 @@ def judge(
     """
     late, due = overdue(observed, desired.revision, desired.workload.deadline_seconds)
     blocked = outcome.blocked or decision.rollout.blocked
-    readiness = _readiness(desired, decision, observed, outcome, blocked=blocked, late=late)
-    status = _status(desired, decision, observed, outcome, readiness)
+    skewed = compare_replicas(desired, observed).skewed
+    readiness = _readiness(desired, decision, observed, outcome, blocked=blocked, late=late, skewed=skewed)
+    status = _status(desired, decision, observed, outcome, readiness, skewed)
     kept = observed.revision(desired.revision)
     gave_up = failure is not None and kept is not None and outcome.did(CONTROLLER_REVISIONS, kept.name)
     # What was given up is gone back from at once.
@@ -62,12 +65,13 @@ def _readiness(
     *,
     blocked: Blocked | None,
     late: bool,
+    skewed: Mapping[str, str],
 ) -> Readiness:
     return assess(
         observed,
         wanted=desired.wanted,
         revision=desired.revision,
-        suspended=desired.resolved.spec.suspend,
+        suspended=desired.spec.suspend,
         blocked=blocked,
         in_place=decision.in_place,
         accelerator=accelerator_condition(
@@ -80,6 +84,8 @@ def _readiness(
         deadline=desired.workload.deadline_seconds if late else None,
         credentials=desired.credentials,
         outdated=outdated(desired, observed.revision(desired.revision)),
+        unavailable=desired.unavailable,
+        skewed=skewed,
         in_use=_in_use(desired, observed, outcome),
     )
 
@@ -92,17 +98,23 @@ def _in_use(desired: Desired, observed: Observed, outcome: Outcome) -> Condition
 
 
 def _status(
-    desired: Desired, decision: Decision, observed: Observed, outcome: Outcome, readiness: Readiness
+    desired: Desired,
+    decision: Decision,
+    observed: Observed,
+    outcome: Outcome,
+    readiness: Readiness,
+    skewed: Mapping[str, str],
 ) -> Status:
     carried = decision.rollout.revision
     return build_status(
         observed,
         readiness,
-        desired.resolved,
+        desired.spec,
         desired.revision,
         carried=carried,
         facts=running(desired, observed.revision(carried)),
         strategy=decision.rollout.strategy,
         accelerator=accelerator_status(desired.placement, decision.verdict, lacking=decision.lacking),
         pinned=is_pinned(observed.model, desired, outcome),
+        skewed=skewed,
     )

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 from serval_operator.api.actions import Creation, Deletion, Patch
+from serval_operator.api.blocks.rollout import IN_PLACE, REVERT, SURGE
 from serval_operator.api.conditions import Blocked, problem
 from serval_operator.api.resources import CONTROLLER_REVISIONS, PODS, SERVICE_ACCOUNTS, Children
+from serval_operator.api.unstructured import mapping
 from serval_operator.constants import (
     ANNOTATION_FAILED_MESSAGE,
     ANNOTATION_FAILED_REASON,
@@ -24,8 +27,10 @@ from serval_operator.kinds.model_deployment.desired import (
 from serval_operator.kinds.model_deployment.judge import judge, judge_unusable
 from serval_operator.kinds.model_deployment.manifests.disruption import placeless_replicas
 from serval_operator.kinds.model_deployment.manifests.revision import revision_record
+from serval_operator.kinds.model_deployment.resolve import refused_priority
 from serval_operator.kinds.model_deployment.service_account_policy import judge_service_account
-from serval_operator.kinds.model_deployment.version_pin import pin_creation
+from serval_operator.kinds.model_deployment.version_pin import compare_replicas, pin_creation, replaced
+from serval_operator.pods.failed_pods import surplus_failed
 from serval_operator.pods.observation import Observed
 from serval_operator.reconcile.plan import Plan, Situation
 from serval_operator.workload.revision_history import next_number, surplus
@@ -50,7 +55,8 @@ def plan(situation: Situation) -> Plan:
         )
     except InvalidSpec as error:
         unusable = Blocked(error.reason, error.message)
-        return Plan(partial(judge_unusable, unusable), apply=_halted(observed))
+        judged = partial(judge_unusable, unusable)
+        return Plan(judged, apply=_halted(observed), deletions=_failed_pods(observed))
     decision = decide(
         observed,
         desired.workload,
@@ -59,19 +65,33 @@ def plan(situation: Situation) -> Plan:
         crowd=situation.crowd,
     )
     asks = tuple(reporting(desired, observed))
-    barred = _barred(situation, desired)
+    barred = _barred(situation, desired, decision)
     if barred:
-        judged = partial(judge, desired, decision, None)
-        return Plan(judged, apply=_halted(observed), blocked=barred, asks=asks)
+        held = _held(observed, desired, decision)
+        return Plan(
+            partial(judge, desired, held or decision, None),
+            apply=_children(observed, desired, held) if held else None,
+            deletions=_failed_pods(observed),
+            blocked=barred,
+            asks=asks,
+        )
     kept = observed.revision(desired.revision)
     failure = failed_now(observed, desired.workload) if kept else None
-    pin = pin_creation(desired, observed)
+    agreement = compare_replicas(desired, observed)
+    pin = pin_creation(desired, observed, agreement)
     return Plan(
         partial(judge, desired, decision, failure),
         apply=_children(observed, desired, decision),
         creations=(*_record(observed, desired), *([pin] if pin else [])),
-        patches=(*_served(observed, desired), *_given_up(observed, desired, failure)),
-        deletions=_deletions(observed, desired, decision),
+        patches=(
+            *_served(observed, desired),
+            *_given_up(observed, desired, failure),
+            *_tried_again(observed, desired),
+        ),
+        deletions=(
+            *_deletions(observed, desired, decision),
+            *replaced(desired, observed, agreement),
+        ),
         asks=asks,
     )
 
@@ -84,18 +104,43 @@ def _halted(observed: Observed) -> Children | None:
     return halted(model, held, kept) if asked and held and kept else None
 
 
-def _barred(situation: Situation, desired: Desired) -> Blocked | None:
-    """Why the pods of a new revision may not run as the ServiceAccount that the spec names.
+def _barred(situation: Situation, desired: Desired, decision: Decision) -> Blocked | None:
+    """Why the Deployment may not get another revision, or more pods, as it would by the plan.
 
-    It is asked once, before the revision is recorded: what runs is not stopped by it.
+    What the pods need permission for is in the template that is about to be carried, recorded or new. It is
+    asked for at each such change, so a permission that was taken back holds from then on. Otherwise nothing$
+    is asked, and what runs is not stopped by it.
     """
-    name = desired.service_account
-    if situation.observed.revision(desired.revision) or not name:
+    observed, rollout = situation.observed, decision.rollout
+    held = observed.deployment
+    if held and held.revision == rollout.revision and held.replicas >= rollout.replicas:
         return None
+    spec = mapping(template_of(desired, observed.revision(rollout.revision)), "spec")
+    refused = refused_priority(str(spec.get("priorityClassName") or ""), situation.configuration)
+    name = str(spec.get("serviceAccountName") or "")
+    if refused or not name:
+        return refused
     account = situation.answers.account(name)
     if isinstance(account, KubeError):
         return problem(f"{SERVICE_ACCOUNTS.kind}/{name}", account)
     return judge_service_account(name, account)
+
+
+def _held(observed: Observed, desired: Desired, decision: Decision) -> Decision | None:
+    """The decision to keep the Deployment's revision with no more pods than it has; None without one.
+
+    Fewer pods need no permission, so the spec's number is obeyed where it is lower.
+    """
+    held = observed.deployment
+    if held is None or observed.revision(held.revision) is None:
+        return None
+    rollout = replace(
+        decision.rollout,
+        revision=held.revision,
+        replicas=min(held.replicas, desired.wanted),
+        strategy=SURGE if held.surge else IN_PLACE,
+    )
+    return replace(decision, rollout=rollout)
 
 
 def _children(observed: Observed, desired: Desired, decision: Decision) -> Children:
@@ -103,11 +148,11 @@ def _children(observed: Observed, desired: Desired, decision: Decision) -> Child
     return children(
         observed.model,
         desired,
-        template=template_of(desired, rollout.revision, observed.revision(rollout.revision)),
+        template=template_of(desired, observed.revision(rollout.revision)),
         revision=rollout.revision,
         replicas=rollout.replicas,
         strategy=rollout.strategy,
-        placeless=placeless_replicas(observed, desired.resolved.spec, rollout.replicas),
+        placeless=placeless_replicas(observed, desired.spec, rollout.replicas),
     )
 
 
@@ -144,6 +189,21 @@ def _given_up(observed: Observed, desired: Desired, failure: Blocked | None) -> 
     return (Patch(CONTROLLER_REVISIONS, kept, {"metadata": {"annotations": said}}),)
 
 
+def _tried_again(observed: Observed, desired: Desired) -> tuple[Patch, ...]:
+    """Take the mark of a failure off every revision that is not, or no longer, gone back from.
+
+    A mark holds only for the newest revision, while a failure is gone back from. So a spec that failed is
+    tried again when it is applied after another one, and scaling alone tries nothing again.
+    """
+    reverts = desired.spec.rollout.on_failure == REVERT
+    unmark = {"metadata": {"annotations": {ANNOTATION_FAILED_REASON: None, ANNOTATION_FAILED_MESSAGE: None}}}
+    return tuple(
+        Patch(CONTROLLER_REVISIONS, one, unmark)
+        for one in observed.revisions
+        if one.failed_reason and not (reverts and one.key == desired.revision)
+    )
+
+
 def _deletions(observed: Observed, desired: Desired, decision: Decision) -> tuple[Deletion, ...]:
     """Revisions beyond the history, and dead pods that tell nothing any more."""
     in_use = {desired.revision, decision.rollout.revision}
@@ -155,4 +215,10 @@ def _deletions(observed: Observed, desired: Desired, decision: Decision) -> tupl
     return (
         *(Deletion(CONTROLLER_REVISIONS, record) for record in old),
         *(Deletion(PODS, pod) for pod in decision.damping.trim),
+        *_failed_pods(observed),
     )
+
+
+def _failed_pods(observed: Observed) -> tuple[Deletion, ...]:
+    """Pods that failed as a whole, beyond those that stay for a reader."""
+    return tuple(Deletion(PODS, pod) for pod in surplus_failed(observed))

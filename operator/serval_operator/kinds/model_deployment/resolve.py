@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from serval_operator.api.blocks.names import AUTO
 from serval_operator.api.blocks.scheduling import Accelerator
 from serval_operator.api.capabilities import FRONT_NEEDS, Capability, asked_capabilities
+from serval_operator.api.conditions import Blocked
 from serval_operator.api.placement import Placement
 from serval_operator.config import Configuration, FrontSettings, Profile, Runtime
 from serval_operator.errors import InvalidSpec
@@ -51,6 +52,13 @@ def resolve(spec: ModelSpec, configuration: Configuration) -> EffectiveSpec:
     )
 
 
+def is_scalable(spec: ModelSpec, configuration: Configuration) -> bool:
+    """Whether the profile says that nodes may be added for the pods. An unknown profile says no."""
+    name = spec.accelerator.profile if spec.accelerator else ""
+    profile = configuration.profiles.get(name)
+    return profile is not None and profile.scalable
+
+
 def _front(spec: ModelSpec, runtime: Runtime, configuration: Configuration) -> FrontSettings | None:
     """The front that adds what the runtime's server lacks; None if nothing is lacking."""
     lacking = [one for one in asked_capabilities(spec) if one.name not in runtime.capabilities]
@@ -64,10 +72,18 @@ def _front(spec: ModelSpec, runtime: Runtime, configuration: Configuration) -> F
 
 
 def _check_priority(spec: ModelSpec, configuration: Configuration) -> None:
-    name, allowed = spec.scheduling.priority_class_name, configuration.allowed_priority_classes
-    if name and allowed and name not in allowed:
-        text = f"`spec.scheduling.priorityClassName` must not be {name}; allowed are: {', '.join(allowed)}"
-        raise InvalidSpec(UNSUPPORTED_SPEC, text)
+    refused = refused_priority(spec.scheduling.priority_class_name, configuration)
+    if refused:
+        raise InvalidSpec(refused.reason, refused.message)
+
+
+def refused_priority(name: str, configuration: Configuration) -> Blocked | None:
+    """Why new pods may not have a PriorityClass; None where they may."""
+    allowed = configuration.allowed_priority_classes
+    if not name or not allowed or name in allowed:
+        return None
+    text = f"`spec.scheduling.priorityClassName` must not be {name}; allowed are: {', '.join(allowed)}"
+    return Blocked(UNSUPPORTED_SPEC, text)
 
 
 def _runtime(spec: ModelSpec, configuration: Configuration) -> Runtime:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from serval_contract.ports import PORT_GRPC, PORT_HTTP
@@ -27,7 +28,7 @@ from serval_operator.constants import (
     STALLED,
     UPDATE_AVAILABLE,
 )
-from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
+from serval_operator.kinds.model_deployment.spec import ModelSpec
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.pod_state import Verdict, fetch_result
 from serval_operator.reasons import SERVING
@@ -54,7 +55,7 @@ MOST_PLACES = 1000
 def build_status(
     observed: Observed,
     readiness: Readiness,
-    resolved: EffectiveSpec | None,
+    spec: ModelSpec | None,
     revision: str,
     *,
     carried: str = "",
@@ -62,13 +63,14 @@ def build_status(
     strategy: Strategy | None = None,
     accelerator: Status | None = None,
     pinned: bool = False,
+    skewed: Collection[str] = (),
 ) -> Status:
     """Status to store, without conditions.
 
     Parameters
     ----------
-    resolved, revision:
-        What the spec comes to; None and empty when the spec cannot be used. What earlier generations left
+    spec, revision:
+        The spec and its revision; None and empty when the spec cannot be used. What earlier generations left
         running is then still described as it was.
     carried:
         Revision that the Deployment carries where that is another one, because the newest failed.
@@ -80,9 +82,11 @@ def build_status(
         What is known of devices that pods wait for; None while none waits.
     pinned:
         Whether replicas to come are bound to the version that the first one found.
+    skewed:
+        uids of the pods that serve another model than their revision does.
     """
     model = observed.model
-    wanted = resolved.spec.wanted_replicas if resolved else model.spec.get("replicas", 1)
+    wanted = spec.wanted_replicas if spec else model.spec.get("replicas", 1)
     status: Status = {
         "replicas": readiness.replicas,
         "readyReplicas": readiness.ready_replicas,
@@ -90,8 +94,8 @@ def build_status(
         "replicasSummary": f"{readiness.ready_replicas}/{wanted}",
         "selector": ",".join(f"{key}={value}" for key, value in sorted(selector(model.key).items())),
     }
-    status |= _description(observed, resolved, carried or revision, facts, strategy, pinned=pinned)
-    if resolved:
+    status |= _description(observed, spec, carried or revision, facts, strategy, pinned=pinned, skewed=skewed)
+    if spec:
         status["revision"] = revision
     optional = {
         "placement": _placement(observed),
@@ -111,23 +115,24 @@ def _serving(model: OwnerView, readiness: Readiness, revision: str) -> str:
 
 def _description(
     observed: Observed,
-    resolved: EffectiveSpec | None,
+    spec: ModelSpec | None,
     revision: str,
     facts: Facts | None,
     strategy: Strategy | None,
     *,
     pinned: bool,
+    skewed: Collection[str],
 ) -> Status:
     """What serves; if the spec cannot be used, the previous description."""
     model = observed.model
-    if resolved is None or facts is None:
+    if spec is None or facts is None:
         kept = ("revision", "endpoints", "model", "modelSummary", "effective")
         return {field: model.status[field] for field in kept if field in model.status}
-    served = served_model(observed, resolved, revision)
+    served = served_model(observed, spec, revision, skewed)
     if pinned:
         served["pinned"] = True
     return {
-        "endpoints": _endpoints(model, resolved, facts),
+        "endpoints": _endpoints(model, spec, facts),
         "model": served,
         "modelSummary": _summary(served),
         "effective": _effective(facts, strategy),
@@ -146,21 +151,24 @@ def _placement(observed: Observed) -> list[dict[str, Any]]:
     return [nodes[node] for node in sorted(nodes)[:MOST_PLACES]]
 
 
-def _endpoints(model: OwnerView, resolved: EffectiveSpec, facts: Facts) -> dict[str, str]:
+def _endpoints(model: OwnerView, spec: ModelSpec, facts: Facts) -> dict[str, str]:
     host = f"{model.name}.{model.namespace}.svc"
     endpoints = {
         "grpc": f"{host}:{PORT_GRPC}",
-        "rest": f"http://{host}:{PORT_HTTP}/v1/models/{resolved.spec.model.name}",
+        "rest": f"http://{host}:{PORT_HTTP}/v1/models/{spec.model.name}",
     }
     if RAW_SCORE.name in facts.capabilities:
         endpoints["scoring"] = f"http://{host}/score"
     return endpoints
 
 
-def served_model(observed: Observed, resolved: EffectiveSpec, revision: str) -> dict[str, Any]:
+def served_model(
+    observed: Observed, spec: ModelSpec, revision: str, skewed: Collection[str] = ()
+) -> dict[str, Any]:
     """What the pods of the newest revision fetched; what was known of that revision while none tells."""
-    served: dict[str, Any] = {"name": resolved.spec.model.name}
-    pods = sorted((pod for pod in observed.living() if pod.revision == revision), key=_ready_first)
+    served: dict[str, Any] = {"name": spec.model.name}
+    pods = [pod for pod in observed.living() if pod.revision == revision and pod.uid not in skewed]
+    pods.sort(key=_ready_first)
     result = next((result for result in map(fetch_result, pods) if result), None)
     if result:
         if result.version is not None:
@@ -171,8 +179,8 @@ def served_model(observed: Observed, resolved: EffectiveSpec, revision: str) -> 
     known = observed.model.status.get("model") or {}
     if observed.model.status.get("revision") == revision and known.get("name") == served["name"]:
         return dict(known)
-    if resolved.spec.model.version is not None:
-        served["version"] = resolved.spec.model.version
+    if spec.model.version is not None:
+        served["version"] = spec.model.version
     return served
 
 

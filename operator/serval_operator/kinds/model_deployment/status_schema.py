@@ -193,7 +193,7 @@ class Status(Block):
         tuple[Condition, ...],
         conditions(
             "Ready, Available, AcceleratorAvailable, Scheduled, ModelFetched, ModelLoaded, "
-            "EndpointReady and AcceleratorInUse where they apply; UpdateAvailable, Reconciling and "
+            "EndpointReady, AcceleratorInUse and UpdateAvailable where they apply; Reconciling and "
             "Stalled only while they are True.",
         ),
     ] = ()

@@ -88,6 +88,39 @@ class TestStability:
         assert Row("", [made[place] for place in order], {}, wanted=4).assess() == expected
 
 
+class TestPaused:
+    """A user paused the Deployment: nothing is rolled out, and no apply of ours takes that back."""
+
+    TOLD = (
+        "Deployment/digits is paused, so nothing is rolled out; resume it: `kubectl -n vision rollout resume "
+        "deployment/digits`"
+    )
+
+    @staticmethod
+    def paused(obj: gen.Object) -> None:
+        obj["spec"]["paused"] = True
+
+    def ready(self, *made: gen.Object) -> tuple[str, str, str]:
+        seen = observed(*made, deployment=gen.deployment(self.paused))
+        found = assess(seen, wanted=1, revision=gen.REVISION, suspended=False, blocked=None).ready
+        return found.status, found.reason, found.message
+
+    def test_is_named_while_new_pods_are_missing(self) -> None:
+        assert self.ready(*pods(READY, revision=OLD)) == (
+            "False",
+            "RolloutPaused",
+            f"1 of 1 pods: {self.TOLD}",
+        )
+
+    def test_is_named_while_old_pods_are_left(self) -> None:
+        told = f"replacing 1 pod of older revisions: {self.TOLD}"
+        assert self.ready(*pods(READY), *pods(READY, revision=OLD)) == ("False", "RolloutPaused", told)
+
+    def test_is_not_named_where_nothing_is_to_be_rolled_out(self) -> None:
+        assert self.ready(*pods(READY))[1] == "Serving"
+        assert self.ready(*pods(CRASHES))[1] == "CrashLoop"
+
+
 class TestRefusals:
     def test_the_newest_is_told(self) -> None:
         """Names say nothing about age."""

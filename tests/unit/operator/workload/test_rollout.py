@@ -94,8 +94,11 @@ class TestHeading:
     def test_keeps_the_reason(self) -> None:
         seen = seeing(serving=OLD, records=[self.FAILED, self.SERVED])
         found = heading(seen, workload(on_failure="Revert"))
-        text = f"revision {NEW} failed and revision {OLD} serves again: its message"
-        assert found == Heading(OLD, Blocked("ModelNotFound", text))
+        text = (
+            f"revision {NEW} failed and revision {OLD} serves again; to try again, change the spec or give "
+            "`spec.rollout.trigger` a new value: its message"
+        )
+        assert found == Heading(OLD, Blocked("ModelNotFound", text, final=True))
         rollout = plan(
             seeing(READY_OLD, carried=NEW, serving=OLD, records=[self.FAILED, self.SERVED]),
             on_failure="Revert",

@@ -44,9 +44,11 @@ def test_replicas_to_come_take_the_pinned_version(
     settings: Settings, environment: Environment, tmp_path: Path, digest: str
 ) -> None:
     made = settings("pvc://c/m", pin_file=pin(tmp_path, 1, digest))
-    assert Fetcher(made, environment).run().version == 1
+    bound = Fetcher(made, environment).run()
+    assert (bound.version, bound.pinned) == (1, True)
     without = settings("pvc://c/m", pin_file=tmp_path / "not-yet")
-    assert Fetcher(without, environment).run().version == 2
+    first = Fetcher(without, environment).run()
+    assert (first.version, first.pinned) == (2, False)
 
 
 def test_version_that_changed_is_named(

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from serval_operator.api.naming import pin_name
-from serval_operator.api.resources import DEPLOYMENTS, MODEL_DEPLOYMENTS, PODS, SERVICES
+from serval_operator.api.resources import CONTROLLER_REVISIONS, DEPLOYMENTS, MODEL_DEPLOYMENTS, PODS, SERVICES
+from serval_operator.cluster.capacity import Supply
 from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError, Transient
 from serval_operator.reconcile.controller import RETRY_REFUSED
 from serval_operator.runtime.cache import Cache
@@ -324,6 +325,44 @@ class TestEnd:
         world.api.remove(MODEL_DEPLOYMENTS, *PLACE)
         assert await world.calls() == []
         assert world.states[-1] is None
+
+    async def test_that_its_children_tell_of_first(self) -> None:
+        """The children's watch is ahead of the owner's: nothing is created for an owner that is gone."""
+        for end in (
+            lambda world: world.api.remove(MODEL_DEPLOYMENTS, *PLACE),
+            lambda world: world.api.edit(MODEL_DEPLOYMENTS, *PLACE, gen.deleting),
+            lambda world: world.api.put(MODEL_DEPLOYMENTS, gen.model(uid="another")),
+        ):
+            world = World()
+            await world.reconcile()
+            world.deaf = True
+            end(world)
+            world.deaf = False
+            for resource in (DEPLOYMENTS, CONTROLLER_REVISIONS):
+                for one in world.api.objects(resource):
+                    world.api.remove(resource, gen.NAMESPACE, one["metadata"]["name"])
+            assert await world.calls() == [("list", "ModelDeployment", "")]
+            assert world.api.objects(DEPLOYMENTS) == []
+
+    async def test_while_a_question_is_answered(self) -> None:
+        world = World(accelerator={"resourceName": "nvidia.com/gpu", "count": 1})
+        supply = world.supply
+
+        async def last(*args: Any, **options: Any) -> Supply:
+            world.api.remove(MODEL_DEPLOYMENTS, *PLACE)
+            return await supply(*args, **options)
+
+        world.supply = last  # type: ignore[method-assign]
+        world.restarted()
+        assert await world.calls() == []
+
+    async def test_that_cannot_be_looked_up_keeps_nothing_from_being_made(self) -> None:
+        world = World()
+        await world.reconcile()
+        world.api.remove(DEPLOYMENTS, *PLACE)
+        world.fail(Transient(503, "", "busy"), verb="list", kind="ModelDeployment")
+        await world.reconcile()
+        assert world.stored_deployment
 
     async def test_while_its_status_is_written(self) -> None:
         world = World(replicas=-1)

@@ -247,7 +247,10 @@ class TestGiveUp:
         assert annotations(world, new)["serval.dev/failed-message"] == "nothing is there"
         await world.reconcile()
         assert world.carried == old
-        text = f"revision {new} failed and revision {old} serves again: nothing is there"
+        text = (
+            f"revision {new} failed and revision {old} serves again; to try again, change the spec or give "
+            "`spec.rollout.trigger` a new value: nothing is there"
+        )
         assert world.told() == ("False", "ModelNotFound", text)
         assert world.told("Available")[0] == "True"
         world.api.remove(PODS, gen.NAMESPACE, "digits-new")
@@ -256,6 +259,58 @@ class TestGiveUp:
         assert await world.calls() == []
         world.restarted()
         assert await world.calls() == []
+
+    async def test_is_stalled_whatever_the_reason(self) -> None:
+        """Flux and `helm --wait` must not wait for what is not tried again."""
+        world = await served()
+        world.edit_spec(scheduling={"priorityClassName": "high"})
+        await world.reconcile()
+        worn = gen.server_crashed(1, "boom")
+
+        def restarted(obj: gen.Object) -> None:
+            worn(obj)
+            obj["status"]["containerStatuses"][0]["restartCount"] = 3
+
+        world.put_pod("digits-new", restarted)
+        for _ in range(2):
+            await world.reconcile()
+        assert world.told()[1] == "CrashLoop"
+        assert world.told("Stalled")[:2] == ("True", "CrashLoop")
+        with pytest.raises(KeyError):
+            world.told("Reconciling")
+
+    async def test_the_same_spec_is_tried_again_after_another_one(self) -> None:
+        world, old, new = await self.broken()
+        for _ in range(2):
+            await world.reconcile()
+        world.edit_spec(replicas=2)
+        await world.reconcile()
+        assert world.carried == old, "scaling alone tries nothing again"
+        world.edit_spec(scheduling={}, replicas=1)
+        await world.reconcile()
+        assert "serval.dev/failed-reason" not in annotations(world, new)
+        world.api.remove(PODS, gen.NAMESPACE, "digits-new")
+        world.edit_spec(scheduling={"priorityClassName": "high"})
+        await world.reconcile()
+        assert world.carried == new
+        assert world.told()[1] == "Progressing"
+        world.put_pod("digits-new", gen.ready())
+        world.api.remove(PODS, gen.NAMESPACE, "digits-old")
+        await world.reconcile()
+        assert world.told()[1] == "Serving"
+        assert await world.calls() == []
+
+    async def test_a_mark_does_not_outlive_the_wish_to_go_back(self) -> None:
+        world, _, new = await self.broken()
+        for _ in range(2):
+            await world.reconcile()
+        world.edit_spec(rollout={"onFailure": "Hold"})
+        await world.reconcile()
+        assert world.carried == new
+        world.put_pod("digits-new", gen.fetch_running())
+        world.edit_spec(rollout={"onFailure": "Revert"})
+        await world.reconcile()
+        assert world.carried == new, "it went back for a failure of the past"
 
     async def test_asks_to_be_called_again_at_once_and_only_then(self) -> None:
         world, _, _ = await self.broken()

@@ -51,9 +51,7 @@ def built(
         blocked=blocked,
     )
     facts = None if blocked else more.pop("facts", facts_of(plan))
-    part = build_status(
-        seen, readiness, None if blocked else plan, "" if blocked else revision, facts=facts, **more
-    )
+    part = build_status(seen, readiness, spec, "" if blocked else revision, facts=facts, **more)
     return Judgement(part, readiness.conditions).stored(seen.model, CONDITIONS, seen.now)
 
 

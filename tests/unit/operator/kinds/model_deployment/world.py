@@ -241,9 +241,8 @@ class World:
     async def event(self, model: OwnerView, kind: str, reason: str, message: str) -> None:
         """Take an event; what it says stands in the status by then."""
         assert model.name == gen.MODEL
-        about = "AcceleratorInUse" if reason == "EngineOnCpu" else "Ready"
-        only_events = ("Recovered", "StatusRefused")
-        assert reason in only_events or (reason, message) == self.told(about)[1:]
+        told = {(one["reason"], one["message"]) for one in self.status.get("conditions", ())}
+        assert (reason, message) in told or reason in ("Recovered", "StatusRefused")
         self.events.append((kind, reason))
 
     def conditions(self, key: Key, conditions: Sequence[Condition]) -> None:

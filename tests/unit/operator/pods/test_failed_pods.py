@@ -1,0 +1,36 @@
+"""Which failed pods go, and which stay for a reader."""
+
+from __future__ import annotations
+
+import pytest
+
+from serval_operator.pods.failed_pods import KEPT, surplus_failed
+from support import gen
+from unit.operator.workload.seeing import seeing
+
+pytestmark = pytest.mark.unit
+
+
+def evicted(number: int, *options: gen.Option) -> gen.Object:
+    """The pod that was evicted as number so and so."""
+    words = gen.evicted("low on ephemeral-storage", after=100.0 + number)
+    return gen.pod(f"digits-{9 - number}", gen.ready(), words, *options)
+
+
+def names(*pods: gen.Object) -> list[str]:
+    return [pod.name for pod in surplus_failed(seeing(*pods))]
+
+
+def test_the_oldest_go() -> None:
+    assert names(*(evicted(number) for number in range(5))) == ["digits-9", "digits-8"]
+
+
+def test_a_few_stay() -> None:
+    assert names(*(evicted(number) for number in range(KEPT))) == []
+
+
+def test_others_do_not_count() -> None:
+    refused = [gen.pod(f"refused-{number}", gen.refused()) for number in range(9)]
+    running = [gen.pod(f"running-{number}", gen.ready()) for number in range(9)]
+    going = [evicted(number, gen.deleting) for number in range(9)]
+    assert names(*refused, *running, *going) == []
