@@ -247,6 +247,25 @@ class TestRollouts:
         cluster.until_condition(namespace, "careful", "Ready", "True", "Serving")
 
 
+class TestLostNode:
+    def test_what_hangs_on_a_lost_node_is_named_as_what_holds_the_device(
+        self, cluster: Cluster, namespace: str, kubelet: Kubelet, nodes: Nodes
+    ) -> None:
+        """A node that is lost for good never reports the end of its pods, which stay in Terminating."""
+        nodes("board-lost", 1)
+        cluster.create(wants("survivor", namespace))
+        serve(kubelet, "survivor")
+        cluster.until_condition(namespace, "survivor", "Ready", "True")
+        (pod,) = kubelet.pods("survivor")
+        # As the cluster does it once the node has been unreachable for a while.
+        cluster.delete("Pod", namespace, pod["metadata"]["name"], gracePeriodSeconds=1)
+        cr = cluster.until_condition(namespace, "survivor", "Ready", "False", "AcceleratorBusy")
+        assert f"its pod {pod['metadata']['name']} is Terminating" in condition(cr, "Ready")["message"]
+        kubelet.remove(pod)
+        serve(kubelet, "survivor")
+        cluster.until_condition(namespace, "survivor", "Ready", "True", "Serving")
+
+
 class TestDrains:
     def test_a_drain_of_the_only_node_for_two_replicas_ends(
         self, cluster: Cluster, namespace: str, kubelet: Kubelet, nodes: Nodes, kubectl: Kubectl
