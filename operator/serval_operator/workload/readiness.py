@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from types import MappingProxyType
 
 from serval_operator.api.conditions import Blocked, Condition
 from serval_operator.api.resources import SERVICES
@@ -94,23 +93,9 @@ class Readiness:
         return next((one for one in self.conditions if one.type == ACCELERATOR_IN_USE), None)
 
 
-def assess(
-    observed: Observed,
-    *,
-    wanted: int,
-    revision: str,
-    suspended: bool,
-    blocked: Blocked | None,
-    in_place: bool = False,
-    accelerator: Condition | None = None,
-    deadline: int | None = None,
-    credentials: str = "",
-    outdated: bool = False,
-    unavailable: Blocked | None = None,
-    in_use: Condition | None = None,
-    skewed: Mapping[str, str] = MappingProxyType({}),
-) -> Readiness:
-    """Judge an observation.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Expected:
+    """What should be, and what is known beside the observation.
 
     Parameters
     ----------
@@ -141,43 +126,70 @@ def assess(
         What to say of pods that fetched another model than their revision serves, by uid. They do not count
         as pods that serve the newest spec.
     """
+
+    wanted: int
+    revision: str
+    suspended: bool
+    blocked: Blocked | None
+    in_place: bool = False
+    accelerator: Condition | None = None
+    deadline: int | None = None
+    credentials: str = ""
+    outdated: bool = False
+    unavailable: Blocked | None = None
+    in_use: Condition | None = None
+    skewed: Mapping[str, str] = field(default_factory=dict)
+
+
+def assess(observed: Observed, expected: Expected) -> Readiness:
+    """Judge an observation."""
+    wanted, blocked = expected.wanted, expected.blocked
     living = [pod for pod in observed.living() if pod.phase != "Failed"]
-    newest = observed.newest(revision)
+    newest = observed.newest(expected.revision)
     answering = [pod for pod in living if pod.ready]
-    verdicts = [observed.verdict(pod) for pod in newest]
-    verdicts = [_missing_secret(verdict, credentials) for verdict in verdicts]
-    verdicts = [_skewed(verdict, pod, skewed) for verdict, pod in zip(verdicts, newest, strict=True)]
-    if is_patient(observed, wanted=wanted, in_place=in_place):
-        verdicts = [_patient(verdict) for verdict in verdicts]
-    steps = _steps(observed, verdicts, newest, wanted, revision)
-    if deadline is not None:
-        steps = [_late(step, deadline) for step in steps]
+    verdicts = _verdicts(observed, newest, expected)
+    steps = _steps(observed, verdicts, newest, wanted, expected.revision)
+    if expected.deadline is not None:
+        steps = [_late(step, expected.deadline) for step in steps]
     endpoint = _endpoint(observed, answering, wanted)
-    first = [accelerator] if accelerator and wanted > 0 else []
+    first = [expected.accelerator] if expected.accelerator and wanted > 0 else []
     ready = _ready(
         blocked,
         [*first, *steps, endpoint],
         living,
         newest,
         wanted=wanted,
-        suspended=suspended,
+        suspended=expected.suspended,
         paused=_paused(observed),
     )
     conditions = [ready, _available(ready, answering, living), *first]
     if blocked is None and wanted > 0:
-        conditions += [*steps, endpoint, *([in_use] if in_use else [])]
-    if unavailable:
-        text = f"{unavailable.message}; {NOT_RENDERED}"
-        conditions.append(Condition(UPDATE_AVAILABLE, "False", unavailable.reason, text))
-    elif outdated:
-        conditions.append(Condition(UPDATE_AVAILABLE, "True", RUNTIME_CHANGED, OUTDATED))
+        conditions += [*steps, endpoint, *([expected.in_use] if expected.in_use else [])]
     return Readiness(
-        conditions=(*conditions, *_kstatus(ready, blocked)),
+        conditions=(*conditions, *_update_available(expected), *_kstatus(ready, blocked)),
         replicas=len(living),
         ready_replicas=len(answering),
         updated_replicas=len(newest),
-        failure=_newest([*verdicts, *_refusals(observed, revision)]),
+        failure=_newest([*verdicts, *_refusals(observed, expected.revision)]),
     )
+
+
+def _verdicts(observed: Observed, newest: Sequence[PodView], expected: Expected) -> list[Verdict]:
+    """Verdicts of the pods of the newest revision, with what only their owner knows of them."""
+    verdicts = [_missing_secret(observed.verdict(pod), expected.credentials) for pod in newest]
+    verdicts = [_skewed(verdict, pod, expected.skewed) for verdict, pod in zip(verdicts, newest, strict=True)]
+    if is_patient(observed, wanted=expected.wanted, in_place=expected.in_place):
+        verdicts = [_patient(verdict) for verdict in verdicts]
+    return verdicts
+
+
+def _update_available(expected: Expected) -> list[Condition]:
+    if expected.unavailable:
+        text = f"{expected.unavailable.message}; {NOT_RENDERED}"
+        return [Condition(UPDATE_AVAILABLE, "False", expected.unavailable.reason, text)]
+    if expected.outdated:
+        return [Condition(UPDATE_AVAILABLE, "True", RUNTIME_CHANGED, OUTDATED)]
+    return []
 
 
 def is_patient(observed: Observed, *, wanted: int, in_place: bool) -> bool:

@@ -16,7 +16,7 @@ from serval_operator.pods.observation import Observed
 from serval_operator.pods.start_deadline import overdue
 from serval_operator.reconcile.plan import Outcome
 from serval_operator.workload.accelerator_status import accelerator_condition, accelerator_status
-from serval_operator.workload.readiness import Readiness, assess
+from serval_operator.workload.readiness import Expected, Readiness, assess
 from serval_operator.workload.rollout_decider import Decision
 
 TOLD = (ACCELERATOR_IN_USE, UPDATE_AVAILABLE)
@@ -25,7 +25,7 @@ TOLD = (ACCELERATOR_IN_USE, UPDATE_AVAILABLE)
 
 def judge_unusable(unusable: Blocked, observed: Observed, _outcome: Outcome) -> Judgement:
     """Judge a ModelDeployment whose spec cannot be used."""
-    readiness = assess(observed, wanted=0, revision="", suspended=False, blocked=unusable)
+    readiness = assess(observed, Expected(wanted=0, revision="", suspended=False, blocked=unusable))
     return Judgement(build_status(observed, readiness, None, ""), readiness.conditions, told=TOLD)
 
 
@@ -69,24 +69,26 @@ def _readiness(
 ) -> Readiness:
     return assess(
         observed,
-        wanted=desired.wanted,
-        revision=desired.revision,
-        suspended=desired.spec.suspend,
-        blocked=blocked,
-        in_place=decision.in_place,
-        accelerator=accelerator_condition(
-            observed,
-            desired.placement,
-            decision.verdict,
-            revision=desired.revision,
+        Expected(
             wanted=desired.wanted,
+            revision=desired.revision,
+            suspended=desired.spec.suspend,
+            blocked=blocked,
+            in_place=decision.in_place,
+            accelerator=accelerator_condition(
+                observed,
+                desired.placement,
+                decision.verdict,
+                revision=desired.revision,
+                wanted=desired.wanted,
+            ),
+            deadline=desired.workload.deadline_seconds if late else None,
+            credentials=desired.credentials,
+            outdated=outdated(desired, observed.revision(desired.revision)),
+            unavailable=desired.unavailable,
+            skewed=skewed,
+            in_use=_in_use(desired, observed, outcome),
         ),
-        deadline=desired.workload.deadline_seconds if late else None,
-        credentials=desired.credentials,
-        outdated=outdated(desired, observed.revision(desired.revision)),
-        unavailable=desired.unavailable,
-        skewed=skewed,
-        in_use=_in_use(desired, observed, outcome),
     )
 
 

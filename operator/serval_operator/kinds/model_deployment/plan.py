@@ -64,17 +64,26 @@ def plan(situation: Situation) -> Plan:
         hide_foreign=situation.hide_foreign,
         crowd=situation.crowd,
     )
-    asks = tuple(reporting(desired, observed))
     barred = _barred(situation, desired, decision)
     if barred:
-        held = _held(observed, desired, decision)
-        return Plan(
-            partial(judge, desired, held or decision, None),
-            apply=_children(observed, desired, held) if held else None,
-            deletions=_failed_pods(observed),
-            blocked=barred,
-            asks=asks,
-        )
+        return _hold(observed, desired, decision, barred)
+    return _bring_out(observed, desired, decision)
+
+
+def _hold(observed: Observed, desired: Desired, decision: Decision, barred: Blocked) -> Plan:
+    """The plan while the pods lack a permission: nothing new, and what runs stays or becomes less."""
+    held = _held(observed, desired, decision)
+    return Plan(
+        partial(judge, desired, held or decision, None),
+        apply=_children(observed, desired, held) if held else None,
+        deletions=_failed_pods(observed),
+        blocked=barred,
+        asks=tuple(reporting(desired, observed)),
+    )
+
+
+def _bring_out(observed: Observed, desired: Desired, decision: Decision) -> Plan:
+    """The plan that brings out what the spec asks for, as far as the decision goes."""
     kept = observed.revision(desired.revision)
     failure = failed_now(observed, desired.workload) if kept else None
     agreement = compare_replicas(desired, observed)
@@ -92,7 +101,7 @@ def plan(situation: Situation) -> Plan:
             *_deletions(observed, desired, decision),
             *replaced(desired, observed, agreement),
         ),
-        asks=asks,
+        asks=tuple(reporting(desired, observed)),
     )
 
 
@@ -108,7 +117,7 @@ def _barred(situation: Situation, desired: Desired, decision: Decision) -> Block
     """Why the Deployment may not get another revision, or more pods, as it would by the plan.
 
     What the pods need permission for is in the template that is about to be carried, recorded or new. It is
-    asked for at each such change, so a permission that was taken back holds from then on. Otherwise nothing$
+    asked for at each such change, so a permission that was taken back holds from then on. Otherwise nothing
     is asked, and what runs is not stopped by it.
     """
     observed, rollout = situation.observed, decision.rollout

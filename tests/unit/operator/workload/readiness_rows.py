@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from serval_operator.api.conditions import Blocked
 from serval_operator.pods.observation import Observed
-from serval_operator.workload.readiness import Readiness, assess
+from serval_operator.workload.readiness import Expected, Readiness, assess
 from support import gen
 from unit.operator.workload.observing import observed
 
@@ -81,10 +81,9 @@ class Row:
     def assess(self) -> Readiness:
         return assess(
             self.observed(),
-            wanted=self.wanted,
-            revision=self.revision,
-            suspended=self.suspended,
-            blocked=self.blocked,
+            Expected(
+                wanted=self.wanted, revision=self.revision, suspended=self.suspended, blocked=self.blocked
+            ),
         )
 
 

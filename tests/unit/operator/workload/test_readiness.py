@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from serval_operator.api.conditions import Blocked, Condition
 from serval_operator.reasons import STALLING_REASONS
-from serval_operator.workload.readiness import WAIT_ROOM, Readiness, assess
+from serval_operator.workload.readiness import WAIT_ROOM, Expected, Readiness, assess
 from support import gen
 from unit.operator.workload.observing import observed
 from unit.operator.workload.readiness_rows import (
@@ -70,7 +70,7 @@ class TestStability:
         def judged(order: Sequence[gen.Option], first: int) -> Readiness:
             made = [gen.pod(f"digits-{first + place}", state) for place, state in enumerate(order)]
             return assess(
-                observed(*made), wanted=wanted, revision=gen.REVISION, suspended=False, blocked=None
+                observed(*made), Expected(wanted=wanted, revision=gen.REVISION, suspended=False, blocked=None)
             )
 
         one, two = judged(states, 1), judged(other, 100)
@@ -102,7 +102,7 @@ class TestPaused:
 
     def ready(self, *made: gen.Object) -> tuple[str, str, str]:
         seen = observed(*made, deployment=gen.deployment(self.paused))
-        found = assess(seen, wanted=1, revision=gen.REVISION, suspended=False, blocked=None).ready
+        found = assess(seen, Expected(wanted=1, revision=gen.REVISION, suspended=False, blocked=None)).ready
         return found.status, found.reason, found.message
 
     def test_is_named_while_new_pods_are_missing(self) -> None:
@@ -160,7 +160,8 @@ class TestInPlace:
     def told(self, *, in_place: bool, wanted: int) -> tuple[str, str]:
         seen = observed(*pods(READY, revision=OLD), *pods(NOWHERE))
         ready = assess(
-            seen, wanted=wanted, revision=gen.REVISION, suspended=False, blocked=None, in_place=in_place
+            seen,
+            Expected(wanted=wanted, revision=gen.REVISION, suspended=False, blocked=None, in_place=in_place),
         ).ready
         return (ready.status, ready.reason)
 
@@ -172,12 +173,14 @@ class TestInPlace:
         device = Condition("AcceleratorAvailable", "Unknown", "Progressing", "0 of 1 pods have 1 GPU each")
         ready = assess(
             seen,
-            wanted=1,
-            revision=gen.REVISION,
-            suspended=False,
-            blocked=None,
-            in_place=True,
-            accelerator=device,
+            Expected(
+                wanted=1,
+                revision=gen.REVISION,
+                suspended=False,
+                blocked=None,
+                in_place=True,
+                accelerator=device,
+            ),
         ).ready
         assert ready.reason == "Progressing"
         assert WAIT_ROOM in ready.message
@@ -197,11 +200,9 @@ class TestInUse:
     def assessed(self, *, wanted: int = 1, blocked: Blocked | None = None) -> Readiness:
         return assess(
             observed(*pods(READY)),
-            wanted=wanted,
-            revision=gen.REVISION,
-            suspended=False,
-            blocked=blocked,
-            in_use=self.FALLEN,
+            Expected(
+                wanted=wanted, revision=gen.REVISION, suspended=False, blocked=blocked, in_use=self.FALLEN
+            ),
         )
 
     def test_takes_ready_from_nobody(self) -> None:

@@ -15,7 +15,7 @@ from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
 from serval_operator.kinds.model_deployment.manifests.revision import facts_of
 from serval_operator.kinds.model_deployment.status import CONDITIONS, build_status
 from serval_operator.pods.observation import Observed
-from serval_operator.workload.readiness import assess
+from serval_operator.workload.readiness import Expected, assess
 from support import gen
 from unit.crd.schema import CRD_FILE
 from unit.operator.configuration import resolved
@@ -45,10 +45,12 @@ def built(
     spec = None if blocked else plan.spec
     readiness = assess(
         seen,
-        wanted=spec.wanted_replicas if spec else 0,
-        revision="" if blocked else revision,
-        suspended=bool(spec and spec.suspend),
-        blocked=blocked,
+        Expected(
+            wanted=spec.wanted_replicas if spec else 0,
+            revision="" if blocked else revision,
+            suspended=bool(spec and spec.suspend),
+            blocked=blocked,
+        ),
     )
     facts = None if blocked else more.pop("facts", facts_of(plan))
     part = build_status(seen, readiness, spec, "" if blocked else revision, facts=facts, **more)
