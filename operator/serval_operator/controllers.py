@@ -75,19 +75,21 @@ class Work:
         kinds = tuple(kind.resource for kind in KINDS)
         owned = dict.fromkeys(resource for kind in KINDS for resource in kind.owns)
         self._watched = watched(kinds, owned, nodes=access.nodes)
+        sweep = Sweep(self._wake_waiting, loop)
         self.cache = Cache(
             kinds,
-            Sweep(self._nodes_changed, loop).ask,
+            sweep.ask,
             finished={kind.resource: kind.finished for kind in KINDS},
         )
         self._references = References()
+        self._supplier = ClusterSupplier(client, self.cache, access, now, time.monotonic, sweep.ask)
         context = Context(
             configuration=configuration,
             api=client,
             cache=self.cache,
             meter=metrics,
             recorder=EventRecorder(client, metrics),
-            supplier=ClusterSupplier(client, self.cache, access, now, time.monotonic),
+            supplier=self._supplier,
             events=EventReader(client, now),
             prober=HttpProber(),
             references=self._references,
@@ -198,8 +200,8 @@ class Work:
             if self._reconciler.knows(one):
                 self.queue.add(one)
 
-    def _nodes_changed(self) -> None:
-        """Let those look again that wait for a place on a node."""
+    def _wake_waiting(self) -> None:
+        """Nodes changed, or what is free became known: let those look again that wait for a place."""
         for key in self._reconciler.waiting():
             self.queue.add(key)
 
@@ -225,4 +227,10 @@ class Work:
             "Objects in the cache.",
             "resource",
             lambda: {kind.plural: len(self.cache.store(kind)) for kind in self._watched},
+        )
+        gauge(
+            "capacity_unreadable",
+            "1 while what a capacity verdict needs cannot be read, else 0.",
+            "source",
+            self._supplier.faults,
         )

@@ -74,15 +74,16 @@ def decide(
     in_place = observed.deployment is not None and not observed.deployment.surge
     waits = waiting_pods(observed, revision=workload.revision, wanted=workload.wanted, in_place=in_place)
     verdict, refused = None, None
-    if waits and workload.placement.resource_name:
+    asks = bool(workload.wanted and workload.placement.resource_name)
+    if waits and asks:
         verdict = capacity.verdict(with_holds=True, waiting=waits)
-    elif not observed.living() and workload.wanted and workload.placement.resource_name:
+    elif asks and not observed.living():
         verdict, refused = capacity.before_the_first_pod()
     head = heading(observed, workload)
     damping = plan_damping(observed, revision=head.revision, wanted=workload.wanted)
     plan = partial(plan_rollout, observed, workload, head=head, damping=damping, refused=refused)
     rollout = plan(fits=verdict.fits if verdict else None, capacity_asked=bool(verdict and waits))
-    if rollout.needs.capacity:
+    if asks and rollout.needs.capacity:
         # Fresh: one that counts on a device that was taken a second ago stops a pod, and gets no device.
         free = capacity.verdict(with_holds=True, fresh=True)
         rollout = plan(fits=free.fits, capacity_asked=True)

@@ -104,6 +104,31 @@ class TestFirst:
         assert "accelerator" not in world.status
 
 
+class TestNoPods:
+    """Of an object that wants no pods, nothing depends on what is free."""
+
+    @pytest.mark.parametrize("spec", [{"suspend": True}, {"replicas": 0}])
+    async def test_of_one_whose_pod_waits(self, spec: dict[str, object]) -> None:
+        world = await waiting()
+        world.edit_spec(**spec)
+        world.asked.clear()
+        await world.reconcile()
+        assert world.asked == []
+        assert world.stored_deployment["spec"]["replicas"] == 0
+
+    @pytest.mark.parametrize("spec", [{"suspend": True}, {"replicas": 0}])
+    async def test_of_one_that_is_changed_too(self, spec: dict[str, object]) -> None:
+        world = gpus(held=1)
+        await world.reconcile()
+        world.put_pod("digits-1", gen.ready())
+        await world.reconcile()
+        world.edit_spec(**spec, scheduling={"priorityClassName": "high"})
+        world.asked.clear()
+        await world.reconcile()
+        assert world.asked == []
+        assert world.stored_deployment["spec"]["replicas"] == 0
+
+
 class TestWaiting:
     async def test_names_who_holds_it(self) -> None:
         world = await waiting()
