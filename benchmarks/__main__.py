@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "lab")]
 
 from benchmarks import at_rest, failures, parsing, status_latency  # noqa: E402
+from benchmarks.crowd import command as crowd_command  # noqa: E402
 from benchmarks.operator import command as operator_command  # noqa: E402
 
 BENCHMARKS: dict[str, Callable[[Sequence[str]], None]] = {
@@ -20,9 +21,11 @@ BENCHMARKS: dict[str, Callable[[Sequence[str]], None]] = {
     "parsing": parsing.main,
     "operator": operator_command.main,
     "failures": failures.main,
+    "crowd": crowd_command.main,
 }
-ONLY_BY_NAME = ("failures",)
-"""What makes failures on real nodes needs root, and a quarter of an hour."""
+ONLY_BY_NAME = ("failures", "crowd")
+"""What makes failures on real nodes needs root, and a quarter of an hour. A large cluster takes some minutes
+and 2 GB of memory."""
 
 
 def main() -> None:

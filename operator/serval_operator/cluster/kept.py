@@ -173,7 +173,7 @@ class Kept(Generic[_T]):
         return self._flight
 
     def _time_left(self, asked: float, flight: _Flight | None) -> float:
-        """Seconds for which a caller waits: none if the last request took longer than anybody waits."""
+        """Seconds for which a caller waits: none if the last request took longer than callers wait."""
         if self._took > self._patience:
             return 0.0
         begin = asked if flight is None else min(asked, flight.sent)

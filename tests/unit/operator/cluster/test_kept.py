@@ -103,7 +103,7 @@ async def eventually(check: Callable[[], bool]) -> None:
 
 
 async def slow() -> Source:
-    """A source whose first request took longer than anybody waits, and was answered to its first caller."""
+    """A source whose first request took longer than callers wait, and was answered to its first caller."""
     source = Source(takes=None)
     first = asyncio.create_task(source.kept.get())
     await source.under_way()
@@ -211,7 +211,7 @@ class TestWaiting:
         assert await asyncio.gather(*callers) == [None] * 12
         assert len(source.sent) == 1
 
-    async def test_nobody_waits_for_what_took_too_long_the_last_time(self) -> None:
+    async def test_is_not_done_for_what_took_too_long_the_last_time(self) -> None:
         source = await slow()
         source.seconds += REST * SLOW + 0.1
         assert await source.kept.get() == 1
