@@ -130,6 +130,13 @@ class TestPace:
         assert await source.kept.get() == 1
         await source.under_way(2)
 
+    async def test_an_answer_is_valid_until_the_pause_is_over(self) -> None:
+        source = Source(takes=PATIENCE)
+        assert await source.kept.get() == 1
+        source.seconds += REST * PATIENCE
+        assert await source.kept.get() == 1
+        assert (source.sent, source.pauses) == ([100], [])
+
     async def test_fresh_callers_share_a_request_that_was_sent_after_they_asked(self) -> None:
         source = Source(takes=None)
         early = asyncio.create_task(source.kept.get())
@@ -214,8 +221,9 @@ class TestWaiting:
     async def test_is_not_done_for_what_took_too_long_the_last_time(self) -> None:
         source = await slow()
         source.seconds += REST * SLOW + 0.1
-        assert await source.kept.get() == 1
-        assert await source.kept.get(fresh=True) is None
+        async with asyncio.timeout(PATIENCE / 2):
+            assert await source.kept.get() == 1
+            assert await source.kept.get(fresh=True) is None
         await source.under_way(2)
         source.answer(after=QUICK)
         await eventually(lambda: source.ended == 2)

@@ -257,6 +257,13 @@ def test_only_foreign_nodes_are_left_out(asked: dict[str, Any], nodes: tuple[Nod
         assert one.name in looked_at or expected is Fit.FOREIGN
 
 
+def test_of_the_largest_nodes_the_first_by_name_is_told() -> None:
+    supply = Supply((node("n3", 3), node("n1", 2), node("n2", 3)), ())
+    request = Placement(resource_name="example.com/board", count=4)
+    verdict = judge_capacity(request, supply, namespace=NAMESPACE, hide_foreign=False)
+    assert "the largest node, n2, has 3" in verdict.message
+
+
 def test_of_most_nodes_only_the_resource_is_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
     looked_at: list[str] = []
 
