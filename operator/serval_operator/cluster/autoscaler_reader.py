@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import TypeVar
 
@@ -23,10 +23,10 @@ from serval_operator.runtime.kube_api import KubeApi, Object
 
 GROWTH_KEPT = 10.0
 """Seconds for which the general state of autoscalers is valid; they check the cluster every 10 seconds."""
-EVENTS_KEPT = timedelta(seconds=20)
-"""How long the events of a pod are valid: less than the pause until a waiting pod is looked at again."""
 READS_PER_SECOND = 10
 """Reads of events for all pods together. Each makes the API server look through the events of a namespace."""
+ASKED_FOR = timedelta(minutes=2)
+"""How long a pod shares in these reads after it was asked about, which is every 30 seconds while it waits."""
 COMING_FOR = timedelta(minutes=15)
 """How long an ordered node may take to appear: the limit of the cluster autoscaler."""
 REFUSED_FOR = timedelta(minutes=60)
@@ -41,16 +41,21 @@ _T = TypeVar("_T")
 
 @dataclass(frozen=True, slots=True)
 class _Said:
-    """What was said of a pod, and when that was read.
+    """What was said of a pod.
 
     Parameters
     ----------
+    asked:
+        When it was asked about last.
+    read:
+        When its events were read; None for never.
     words:
         Time, reason and message of each event, the latest last.
     """
 
-    words: tuple[tuple[datetime, str, str], ...]
-    read: datetime
+    asked: datetime
+    read: datetime | None = None
+    words: tuple[tuple[datetime, str, str], ...] = ()
 
 
 class AutoscalerReader:
@@ -102,15 +107,23 @@ class AutoscalerReader:
         if not waiting:
             return "", ""
         now, pod = self._now(), min(waiting, key=lambda one: one.name)
-        said = self._said.get(pod.uid)
-        if (said is None or now - said.read > EVENTS_KEPT) and self._may_read(now):
-            said = await self._read(pod, now) or said
-        for seen, reason, message in reversed(said.words if said else ()):
+        said = self._said[pod.uid] = replace(self._said.pop(pod.uid, _Said(now)), asked=now)
+        self._forget(now)
+        if self._is_due(said, now) and self._may_read(now):
+            said = self._said[pod.uid] = await self._read(pod, said)
+        for seen, reason, message in reversed(said.words):
             if reason in _ORDERED and now - seen < COMING_FOR:
                 return message, ""
             if reason == _NOT_ORDERED and now - seen < REFUSED_FOR:
                 return "", message
         return "", ""
+
+    def _is_due(self, said: _Said, now: datetime) -> bool:
+        """Whether it is the turn of a pod. Few pods are read at each look, many one after another."""
+        pods = len(self._said)
+        if said.read is None or pods <= READS_PER_SECOND:
+            return True
+        return now - said.read >= timedelta(seconds=pods / READS_PER_SECOND)
 
     def _may_read(self, now: datetime) -> bool:
         """Whether one more read of events is within the rate."""
@@ -120,18 +133,14 @@ class AutoscalerReader:
         self._reads += 1
         return self._reads <= READS_PER_SECOND
 
-    async def _read(self, pod: PodView, now: datetime) -> _Said | None:
+    async def _read(self, pod: PodView, said: _Said) -> _Said:
         selector = f"involvedObject.uid={pod.uid},type=Normal"
         listing = await self._tried(EVENTS, self._events(pod.namespace, selector))
         if listing is None:
-            return None
+            return said
         events = [parse_pod_warning(item) for item in listing]
         dated = [(one.last_seen, one.reason, scrub(one.message)) for one in events if one.last_seen]
-        said = _Said(tuple(sorted(dated, key=lambda word: word[0])), now)
-        self._said.pop(pod.uid, None)
-        self._said[pod.uid] = said
-        self._forget(now)
-        return said
+        return replace(said, read=said.asked, words=tuple(sorted(dated, key=lambda word: word[0])))
 
     async def _events(self, namespace: str, selector: str) -> tuple[Object, ...]:
         try:
@@ -141,8 +150,8 @@ class AutoscalerReader:
             raise Transient(0, "Timeout", f"no events within {self._patience:g} s") from None
 
     def _forget(self, now: datetime) -> None:
-        """Forget what says nothing any more. What was read first stands first."""
-        while self._said and now - self._said[first := next(iter(self._said))].read > REFUSED_FOR:
+        """Forget pods that are not asked about any more. What was asked about first stands first."""
+        while now - self._said[first := next(iter(self._said))].asked > ASKED_FOR:
             del self._said[first]
 
     async def _look_around(self) -> Around:

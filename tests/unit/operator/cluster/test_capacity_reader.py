@@ -18,7 +18,8 @@ from serval_operator.api.resources import (
     Resource,
 )
 from serval_operator.api.snapshots import PodView, parse_pod
-from serval_operator.cluster.autoscaler_reader import EVENTS_KEPT, GROWTH_KEPT, READS_PER_SECOND
+from serval_operator.cluster import autoscaler_reader
+from serval_operator.cluster.autoscaler_reader import GROWTH_KEPT, READS_PER_SECOND
 from serval_operator.cluster.capacity import Growth, Supply
 from serval_operator.cluster.capacity_reader import ClusterSupplier
 from serval_operator.cluster.holds_reader import ASKED_FOR, FEW_NODES, HOLDS_KEPT
@@ -348,15 +349,23 @@ async def test_an_order_that_brought_nothing_in_time_is_forgotten() -> None:
 class TestRateOfEvents:
     """Each read of events makes the API server look through a namespace."""
 
-    async def test_an_answer_is_kept(self) -> None:
+    async def test_one_pod_is_read_at_each_look(self) -> None:
         place = Place()
+        assert (await place.supply(waiting=(WAITING,))).growth.coming == ""
         place.tell("TriggeredScaleUp", "one more", seen=90)
-        for _ in range(3):
-            assert (await place.supply(waiting=(WAITING,))).growth.coming == "one more"
-        assert len(place.lists("events")) == 1
-        place.seconds += EVENTS_KEPT.total_seconds() + 1
-        await place.supply(waiting=(WAITING,))
+        assert (await place.supply(waiting=(WAITING,))).growth.coming == "one more"
         assert len(place.lists("events")) == 2
+
+    async def test_pods_that_are_not_asked_about_any_more_take_no_share(self) -> None:
+        place = Place()
+        for number in range(50):
+            pod = parse_pod(gen.pod(f"digits-{number}", gen.unschedulable("no")))
+            await place.supply(waiting=(pod,))
+        place.seconds += autoscaler_reader.ASKED_FOR.total_seconds() + 1
+        before = len(place.lists("events"))
+        for _ in range(3):
+            await place.supply(waiting=(WAITING,))
+        assert len(place.lists("events")) == before + 3
 
     async def test_many_pods_are_read_one_after_another(self) -> None:
         place = Place()
