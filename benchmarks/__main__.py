@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "lab")]
 
 from benchmarks import at_rest, failures, parsing, request_modules, status_latency  # noqa: E402
+from benchmarks.crowd import command as crowd_command  # noqa: E402
 from benchmarks.operator import command as operator_command  # noqa: E402
 from benchmarks.operator import kinds  # noqa: E402
 
@@ -23,9 +24,11 @@ BENCHMARKS: dict[str, Callable[[Sequence[str]], None]] = {
     "kinds": kinds.main,
     "failures": failures.main,
     "request-modules": request_modules.main,
+    "crowd": crowd_command.main,
 }
-ONLY_BY_NAME = ("failures", "kinds")
-"""Making failures on real nodes needs root, and a quarter of an hour; so many objects take as long."""
+ONLY_BY_NAME = ("failures", "kinds", "crowd")
+"""Making failures on real nodes needs root, and a quarter of an hour; so many objects take as long. A large
+cluster takes some minutes and 2 GB of memory."""
 
 
 def main() -> None:

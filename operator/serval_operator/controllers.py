@@ -67,14 +67,18 @@ class Work:
     ) -> None:
         self._settings = settings
         loop = asyncio.get_running_loop()
+        sweep = Sweep(self._wake_waiting, loop)
         self.cache = Cache(
             [kind.resource for kind in kinds],
-            Sweep(self._nodes_changed, loop).ask,
+            sweep.ask,
             finished={kind.resource: kind.finished for kind in kinds},
         )
         self._references = References()
         self.watching = Watching(
             settings, connection, client, kinds, self.cache, metrics, access, self._enqueue, on_started
+        )
+        self._supplier = ClusterSupplier(
+            client, self.cache, self.watching.access, now, time.monotonic, sweep.ask
         )
         context = self._context(configuration, client, metrics, now)
         self._reconciler = Reconciler(
@@ -106,7 +110,7 @@ class Work:
             cache=self.cache,
             meter=metrics,
             recorder=EventRecorder(client, metrics, now=now),
-            supplier=ClusterSupplier(client, self.cache, self.watching.access, now, time.monotonic),
+            supplier=self._supplier,
             events=EventReader(client, now),
             prober=HttpProber(),
             references=self._references,
@@ -155,8 +159,8 @@ class Work:
             if self._reconciler.knows(one):
                 self.queue.add(one)
 
-    def _nodes_changed(self) -> None:
-        """Let those look again that wait for a place on a node."""
+    def _wake_waiting(self) -> None:
+        """Nodes changed, or what is free became known: let those look again that wait for a place."""
         for key in self._reconciler.waiting():
             self.queue.add(key)
 
@@ -188,4 +192,10 @@ class Work:
             "Objects in the cache.",
             "resource",
             lambda: {kind.plural: len(self.cache.store(kind)) for kind in self.watching.resources},
+        )
+        gauge(
+            "capacity_unreadable",
+            "1 while what a capacity verdict needs cannot be read, else 0.",
+            "source",
+            self._supplier.faults,
         )

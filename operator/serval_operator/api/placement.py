@@ -32,6 +32,9 @@ class Placement:
         Whether an administrator says that nodes for it may be added.
     when_unavailable:
         `spec.accelerator.whenUnavailable`.
+    labels:
+        Labels that a node must have, each with the values that are accepted; derived once, since a verdict
+        compares them with many nodes.
     """
 
     resource_name: str = ""
@@ -42,13 +45,14 @@ class Placement:
     architectures: Sequence[str] = ()
     scalable: bool = False
     when_unavailable: WhenUnavailable = AUTO
+    labels: Sequence[tuple[str, tuple[str, ...]]] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        selected = [(name, (value,)) for name, value in self.node_selector.items()]
+        built_for = [(LABEL_ARCH, tuple(self.architectures))] if self.architectures else []
+        # Selectors of stored objects may hold other values than texts.
+        labels = sorted(selected + built_for, key=lambda pair: (pair[0], tuple(map(str, pair[1]))))
+        object.__setattr__(self, "labels", labels)
 
     def __str__(self) -> str:
         return f"{self.count} {self.resource_name}"
-
-    @property
-    def labels(self) -> list[tuple[str, tuple[str, ...]]]:
-        """Labels that a node must have, each with the values that are accepted."""
-        selected = [(name, (value,)) for name, value in self.node_selector.items()]
-        built_for = [(LABEL_ARCH, tuple(self.architectures))] if self.architectures else []
-        return sorted(selected + built_for)

@@ -7,17 +7,21 @@ cannot tell a resource that nobody has from one that is in use; the nodes can.
 
 from __future__ import annotations
 
+import heapq
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from itertools import islice
+from operator import attrgetter
+from typing import TypeVar
 
 from serval_operator.api.blocks.scheduling import REFUSE, WAIT
 from serval_operator.api.device_holders import PodHold
 from serval_operator.api.naming import Key
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.placement import Placement
-from serval_operator.cluster.node_fit import Fit, fit, missing_labels, trouble, untolerated
+from serval_operator.cluster.node_fit import Fit, candidates, fit, missing_labels, trouble, untolerated
 from serval_operator.reasons import (
     ACCELERATOR_BUSY,
     CAPACITY_UNKNOWN,
@@ -35,6 +39,7 @@ from serval_operator.reasons import (
 POD = "Pod"
 """Kind of a holder that belongs to no object of ours."""
 _HIDDEN = Key("", "", "")
+_T = TypeVar("_T")
 MOST_NAMED = 3
 """Nodes or holders that a message names; how many more there are is counted."""
 
@@ -141,11 +146,11 @@ def judge_capacity(
     if supply.nodes is None:
         return CapacityVerdict(CAPACITY_UNKNOWN, "the operator may not see the nodes of this cluster")
     ranked: dict[Fit, list[NodeView]] = {}
-    for node in sorted(supply.nodes, key=lambda one: one.name):
+    for node in candidates(supply.nodes, request):
         ranked.setdefault(fit(node, request), []).append(node)
     only = namespace if hide_foreign else None
-    stuck = _stuck(request, supply, only)
-    troubles = [trouble(node, request) + stuck.get(node.name, "") for node in ranked.get(Fit.NOT_NOW, ())]
+    sick = ranked.get(Fit.NOT_NOW)
+    troubles = _troubles(sick, request, _stuck(request, supply, only)) if sick else ""
     if Fit.USABLE in ranked:
         verdict = _in_use(request, supply, ranked[Fit.USABLE], only)
         return _with_growth(supply.growth, troubles, verdict)
@@ -189,15 +194,21 @@ def _in_use(
     if free:
         where += f", at most {max(left.values())} on one node"
     text = f"no node has {request} free ({where})"
-    held = f"{text}; held by {_few(map(str, holders))}" if holders else text
+    held = f"{text}; held by {_few(holders, str)}" if holders else text
     return CapacityVerdict(ACCELERATOR_BUSY, held, free, 0, holders)
 
 
-def _with_growth(growth: Growth, troubles: Sequence[str], verdict: CapacityVerdict) -> CapacityVerdict:
-    """A verdict on busy nodes, with what else could help."""
+def _with_growth(growth: Growth, troubles: str, verdict: CapacityVerdict) -> CapacityVerdict:
+    """A verdict on busy nodes, with what else could help.
+
+    Parameters
+    ----------
+    troubles:
+        What keeps other nodes from taking the pod now; empty for none.
+    """
     if verdict.reason != ACCELERATOR_BUSY:
         return verdict
-    text = f"{verdict.message}; {_few(troubles)}" if troubles else verdict.message
+    text = f"{verdict.message}; {troubles}" if troubles else verdict.message
     reason = ACCELERATOR_BUSY
     if growth.coming:
         reason, text = SCALE_UP_PENDING, f"{growth.coming}; until then {text}"
@@ -207,14 +218,14 @@ def _with_growth(growth: Growth, troubles: Sequence[str], verdict: CapacityVerdi
 
 
 def _absent(
-    request: Placement, supply: Supply, ranked: dict[Fit, list[NodeView]], troubles: Sequence[str]
+    request: Placement, supply: Supply, ranked: dict[Fit, list[NodeView]], troubles: str
 ) -> CapacityVerdict:
     """No node could take the pod, whatever is in use: the nearest miss is named."""
     growth = supply.growth
     if growth.coming:
         return CapacityVerdict(SCALE_UP_PENDING, growth.coming, 0, 0)
     if troubles:
-        return CapacityVerdict(DEVICE_NOT_READY, _few(troubles), 0, 0)
+        return CapacityVerdict(DEVICE_NOT_READY, troubles, 0, 0)
     reason, text = _nearest(request, ranked, supply.nodes or ())
     may = "the accelerator profile says that nodes for it may be added" if request.scalable else ""
     may = may or growth.possible
@@ -231,23 +242,29 @@ def _nearest(
 ) -> tuple[str, str]:
     """What keeps the nodes away that come nearest to the request."""
     if Fit.TAINTED in ranked:
-        found = ranked[Fit.TAINTED]
-        each = (f"{one.name} has {', '.join(map(str, untolerated(one, request)))}" for one in found)
-        return UNTOLERATED_TAINT, f"the pod does not tolerate taints of nodes with the device: {_few(each)}"
+        each = _named(
+            ranked[Fit.TAINTED],
+            lambda node: f"{node.name} has {', '.join(map(str, untolerated(node, request)))}",
+        )
+        return UNTOLERATED_TAINT, f"the pod does not tolerate taints of nodes with the device: {each}"
     if Fit.UNSELECTED in ranked:
-        each = (_labels(one, request) for one in ranked[Fit.UNSELECTED])
+        each = _named(ranked[Fit.UNSELECTED], lambda node: _labels(node, request))
         asked = ", ".join(f"{name}={' or '.join(values)}" for name, values in request.labels)
-        return SELECTOR_MISMATCH, f"the pod asks for {asked}; {_few(each)}"
+        return SELECTOR_MISMATCH, f"the pod asks for {asked}; {each}"
     if Fit.SMALL in ranked:
         name = request.resource_name
-        sizes = {one.name: max(one.capacity.get(name, 0), one.allocatable.get(name, 0)) for one in nodes}
-        largest = max(sorted(sizes), key=lambda node: sizes[node])
+        sizes = {one.name: _size(one, name) for one in ranked[Fit.SMALL]}
+        largest = min(sizes, key=lambda node: (-sizes[node], node))
         text = f"one pod asks for {request}, and the largest node, {largest}, has {sizes[largest]}"
         return REQUEST_EXCEEDS_NODE, text
     offers = Counter(name for node in nodes for name, count in node.allocatable.items() if count)
-    known = _few(f"{name} ({_count(count, 'node')})" for name, count in sorted(offers.items()))
+    known = _few(sorted(offers.items()), lambda offer: f"{offer[0]} ({_count(offer[1], 'node')})")
     rest = f"nodes offer {known}" if offers else f"{_count(len(nodes), 'node')} looked at"
     return NO_NODE_OFFERS_RESOURCE, f"no node offers {request.resource_name}; {rest}"
+
+
+def _size(node: NodeView, resource: str) -> int:
+    return max(node.capacity.get(resource, 0), node.allocatable.get(resource, 0))
 
 
 def _labels(node: NodeView, request: Placement) -> str:
@@ -284,18 +301,39 @@ def _stuck(request: Placement, supply: Supply, only: str | None) -> dict[str, st
     for hold in supply.holds or ():
         if hold.deleting and hold.amounts.get(name) and only in (None, hold.namespace):
             found.setdefault(hold.node, []).append(f"{hold.namespace}/{hold.name}")
-    return {node: f" (in Terminating there: {_few(sorted(pods))})" for node, pods in found.items()}
+    return {node: f" (in Terminating there: {_few(sorted(pods), str)})" for node, pods in found.items()}
 
 
 def _nodes(nodes: Sequence[NodeView]) -> str:
-    return _few(node.name for node in nodes)
+    return _named(nodes, attrgetter("name"))
 
 
-def _few(texts: Iterable[str]) -> str:
-    """The first texts, and how many more there are."""
-    every = list(texts)
-    more = len(every) - MOST_NAMED
-    return ", ".join(every[:MOST_NAMED]) + (f" and {more} more" if more > 0 else "")
+def _troubles(nodes: Sequence[NodeView], request: Placement, stuck: Mapping[str, str]) -> str:
+    """Why nodes cannot take the pod now.
+
+    Parameters
+    ----------
+    stuck:
+        By name of a node, what to say of pods that do not end there.
+    """
+    return _named(nodes, lambda node: trouble(node, request) + stuck.get(node.name, ""))
+
+
+def _named(nodes: Sequence[NodeView], words: Callable[[NodeView], str]) -> str:
+    """The first nodes by name, in words, and how many more there are."""
+    return _few(heapq.nsmallest(MOST_NAMED, nodes, key=attrgetter("name")), words, len(nodes))
+
+
+def _few(found: Collection[_T], words: Callable[[_T], str], count: int | None = None) -> str:
+    """The first of what was found, in words, and how many more there are.
+
+    Parameters
+    ----------
+    count:
+        How many there are, if not all of them are given.
+    """
+    more = (len(found) if count is None else count) - MOST_NAMED
+    return ", ".join(map(words, islice(found, MOST_NAMED))) + (f" and {more} more" if more > 0 else "")
 
 
 def _count(number: int, what: str) -> str:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from enum import Enum
+from functools import lru_cache
 from typing import Any, Final
 
 from serval_operator.api.nodes import NodeView, Taint
@@ -43,6 +44,10 @@ _AMD_MACHINE: Final = "MI300X"
 """Part of the names of machines of the ND series whose GPUs are AMD's."""
 
 
+_MOST_MACHINES: Final = 4096
+"""Pairs of a machine type and a resource whose answer is kept. A cluster has few of them."""
+
+
 class Fit(Enum):
     """How a node stands to a request, whatever is in use now."""
 
@@ -54,6 +59,25 @@ class Fit(Enum):
     FOREIGN = "has no such device"
 
 
+def candidates(nodes: Iterable[NodeView], request: Placement) -> list[NodeView]:
+    """The nodes that are worth a closer look; each of the others is `Fit.FOREIGN`.
+
+    This is the only step of a verdict that touches each node of the cluster, so it is kept cheap.
+    """
+    name = request.resource_name
+    signs, machines = _promises(name)
+    if not signs and not machines:
+        return [node for node in nodes if name in node.allocatable or name in node.capacity]
+    return [
+        node
+        for node in nodes
+        if name in node.allocatable
+        or name in node.capacity
+        or not node.labels.keys().isdisjoint(signs)
+        or _is_machine(node.labels.get(_INSTANCE_TYPE, ""), name)
+    ]
+
+
 def fit(node: NodeView, request: Placement) -> Fit:
     """Judge one node."""
     size = max(node.allocatable.get(request.resource_name, 0), node.capacity.get(request.resource_name, 0))
@@ -61,9 +85,9 @@ def fit(node: NodeView, request: Placement) -> Fit:
         return Fit.FOREIGN
     if 0 < size < request.count:
         return Fit.SMALL
-    if missing_labels(node, request):
+    if request.labels and missing_labels(node, request):
         return Fit.UNSELECTED
-    if untolerated(node, request):
+    if node.taints and untolerated(node, request):
         return Fit.TAINTED
     offered = node.allocatable.get(request.resource_name, 0)
     if not _takes_pods(node, request) or offered < request.count:
@@ -132,19 +156,39 @@ def _has_device(node: NodeView, request: Placement) -> bool:
     that offers other devices of the same maker does run.
     """
     name = request.resource_name
-    known = {*node.allocatable, *node.capacity}
+    if name in node.allocatable or name in node.capacity:
+        return True
     maker = name.partition("/")[0] + "/"
-    return name in known or (_is_labelled(node, name) and not any(one.startswith(maker) for one in known))
+    known = (*node.allocatable, *node.capacity)
+    return _is_labelled(node, name) and not any(one.startswith(maker) for one in known)
 
 
 def _is_labelled(node: NodeView, resource: str) -> bool:
     machine = node.labels.get(_INSTANCE_TYPE, "")
     if _AMD_MACHINE in machine:
+        return _is_machine(machine, resource)
+    signs, _ = _promises(resource)
+    signed = any(node.labels.get(label) in values for label, values in signs.items())
+    return signed or _is_machine(machine, resource)
+
+
+@lru_cache(maxsize=_MOST_MACHINES)
+def _is_machine(machine: str, resource: str) -> bool:
+    """Whether machines of a type have a device."""
+    if _AMD_MACHINE in machine:
         return resource.startswith("amd.com/gpu")
-    labels = (pair for start, pairs in _SIGNS.items() if resource.startswith(start) for pair in pairs)
+    return machine.startswith(_promises(resource)[1])
+
+
+@lru_cache(maxsize=_MOST_MACHINES)
+def _promises(resource: str) -> tuple[Mapping[str, frozenset[str]], tuple[str, ...]]:
+    """What promises a device: labels, each with its values, and beginnings of the names of machines."""
+    signs: dict[str, frozenset[str]] = {}
+    for start, pairs in _SIGNS.items():
+        for label, value in pairs if resource.startswith(start) else ():
+            signs[label] = signs.get(label, frozenset()) | {value}
     machines = (one for start, many in _MACHINES.items() if resource.startswith(start) for one in many)
-    signed = any(node.labels.get(label) == value for label, value in labels)
-    return signed or machine.startswith(tuple(machines))
+    return signs, tuple(machines)
 
 
 def _tolerates(toleration: Mapping[str, Any], taint: Taint) -> bool:

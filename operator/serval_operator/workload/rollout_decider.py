@@ -75,15 +75,16 @@ def decide(
     in_place = observed.deployment is not None and not observed.deployment.surge
     waits = waiting_pods(observed, revision=workload.revision, wanted=workload.wanted, in_place=in_place)
     verdict, refused = None, None
-    if waits and workload.placement.resource_name:
+    asks = bool(workload.wanted and workload.placement.resource_name)
+    if waits and asks:
         verdict = capacity.verdict(with_holds=True, waits=waits)
-    elif not observed.living() and workload.wanted and workload.placement.resource_name:
+    elif asks and not observed.living():
         verdict, refused = capacity.before_the_first_pod()
     head = heading(observed, workload)
     damping = plan_damping(observed, revision=head.revision, wanted=workload.wanted)
     plan = partial(plan_rollout, observed, workload, head=head, damping=damping, refused=refused)
     rollout = plan(room=None)
-    if rollout.needs.capacity:
+    if workload.wanted and rollout.needs.capacity:
         rollout = plan(room=capacity.room(rollout.revision, waits))
     pauses = [rollout.again, max(WAITING_AGAIN, crowd / LOOKS_PER_SECOND) if waits or refused else None]
     return Decision(

@@ -35,9 +35,9 @@ def hold(world: World, count: int, name: str = "stranger") -> None:
     world.offered = replace(world.offered, holds=holds)
 
 
-async def waiting(held: int = 1, replicas: int = 1) -> World:
+async def waiting(held: int = 1, replicas: int = 1, **spec: object) -> World:
     """A pod waits for a device that somebody holds."""
-    world = gpus(held=held, replicas=replicas)
+    world = gpus(held=held, replicas=replicas, **spec)
     await world.reconcile()
     world.put_pod("digits-1", WAITS)
     await world.reconcile()
@@ -102,6 +102,31 @@ class TestFirst:
         await world.reconcile()
         assert world.asked == []
         assert "accelerator" not in world.status
+
+
+class TestNoPods:
+    """Of an object that wants no pods, nothing depends on what is free."""
+
+    @pytest.mark.parametrize("spec", [{"suspend": True}, {"replicas": 0}])
+    async def test_of_one_whose_pod_waits(self, spec: dict[str, object]) -> None:
+        world = await waiting(rollout={"strategy": "Surge"})
+        world.edit_spec(**spec)
+        world.asked.clear()
+        await world.reconcile()
+        assert world.asked == []
+        assert world.stored_deployment["spec"]["replicas"] == 0
+
+    @pytest.mark.parametrize("spec", [{"suspend": True}, {"replicas": 0}])
+    async def test_of_one_that_is_changed_too(self, spec: dict[str, object]) -> None:
+        world = gpus(held=1)
+        await world.reconcile()
+        world.put_pod("digits-1", gen.ready())
+        await world.reconcile()
+        world.edit_spec(**spec, scheduling={"priorityClassName": "high"})
+        world.asked.clear()
+        await world.reconcile()
+        assert world.asked == []
+        assert world.stored_deployment["spec"]["replicas"] == 0
 
 
 class TestWaiting:

@@ -1,0 +1,1 @@
+"""What an operator asks and costs while hundreds of objects wait for a device in a large cluster."""
