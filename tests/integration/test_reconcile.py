@@ -107,7 +107,7 @@ class TestStatus:
         (pod,) = placed(kubelet, "steps", 1)
         kubelet.write(pod, states.fetching())
         cluster.until_condition(namespace, "steps", "Scheduled", "True")
-        kubelet.write(pod, states.loading())
+        kubelet.write(pod, states.loading(version=7))
         cluster.until_condition(namespace, "steps", "ModelFetched", "True")
         kubelet.write(pod, states.ready(version=7))
         cr = cluster.until_condition(namespace, "steps", "Ready", "True", "Serving")

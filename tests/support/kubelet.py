@@ -69,9 +69,9 @@ def image_pull_failed(message: str) -> Status:
     )
 
 
-def loading() -> Status:
+def loading(version: int = 1) -> Status:
     """The server runs and does not answer yet."""
-    return _status("Running", _fetched(), _running(ready=False))
+    return _status("Running", _fetched(version), _running(ready=False))
 
 
 def crashed(exit_code: int, message: str, reason: str = "Error", restarts: int = 2) -> Status:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from serval_operator.api.conditions import problem
+from serval_operator.api.conditions import Blocked, problem
 from serval_operator.api.judgement import Judgement
 from serval_operator.api.naming import Key
 from serval_operator.api.snapshots import OwnerView, PodView
@@ -30,9 +30,9 @@ from serval_operator.runtime.publisher import Publisher
 from serval_operator.workload.gatherer import Gatherer
 
 RETRY_REFUSED = 10.0
-LONGEST_RETRY = 120.0
+LONGEST_RETRY = 60.0
 """Bounds, in seconds, of the pause until something that was refused, or that a stranger blocks, is tried
-again. It doubles with each refusal in a row."""
+again. It doubles with each equal refusal in a row."""
 TOLD_FROM = 2
 """A failure that may pass is told from so many in a row on."""
 
@@ -59,7 +59,7 @@ class KindController:
             context.api, kind.resource, context.cache, context.recorder, context.clock
         )
         self._failures: dict[Key, int] = {}
-        self._refusals: dict[Key, int] = {}
+        self._refusals: dict[Key, tuple[Blocked, int]] = {}
         self._ready_pods: dict[Key, frozenset[str]] = {}
         self.waiting: set[Key] = set()
 
@@ -124,7 +124,10 @@ class KindController:
         if outcome.blocked is None:
             self._refusals.pop(key, None)
             return None
-        refusals = self._refusals[key] = self._refusals.get(key, 0) + 1
+        before, refusals = self._refusals.get(key, (None, 0))
+        # Another refusal shows that somebody works on it.
+        refusals = refusals + 1 if outcome.blocked == before else 1
+        self._refusals[key] = (outcome.blocked, refusals)
         return min(RETRY_REFUSED * 2.0 ** min(refusals - 1, 10), LONGEST_RETRY)
 
     def _situation(self, observed: Observed) -> Situation:

@@ -94,10 +94,13 @@ class TestRefusal:
         world = World()
         world.fail(Forbidden(403, "Forbidden", "no"), kind="Service")
         pauses = [await world.reconcile() for _ in range(6)]
-        assert pauses == [RETRY_REFUSED, 20, 40, 80, LONGEST_RETRY, LONGEST_RETRY]
+        assert pauses == [RETRY_REFUSED, 20, 40, LONGEST_RETRY, LONGEST_RETRY, LONGEST_RETRY]
+        world.fail(Forbidden(403, "Forbidden", "for another cause"), kind="Service")
+        assert await world.reconcile() == RETRY_REFUSED
+        assert await world.reconcile() == 20
         world.heal()
         assert await world.reconcile() is None
-        world.fail(Forbidden(403, "Forbidden", "no"), kind="Service")
+        world.fail(Forbidden(403, "Forbidden", "for another cause"), kind="Service")
         world.api.remove(SERVICES, *PLACE)
         assert await world.reconcile() == RETRY_REFUSED
 
