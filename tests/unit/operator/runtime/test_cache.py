@@ -296,3 +296,12 @@ def test_nodes_are_watched_where_that_is_allowed() -> None:
 
 def test_kinds_of_children_that_no_kind_owns_are_not_watched() -> None:
     assert set(CHILDREN) - set(WATCHED) == {JOBS}
+
+
+def test_finished_custom_resources_are_left_out_of_resyncs() -> None:
+    cache = Cache(OWNERS, finished={MODEL_DEPLOYMENTS: lambda obj: obj["status"].get("done") is True})
+    for name, status in (("runs", {}), ("done", {"done": True})):
+        meta = {"namespace": "vision", "name": name, "uid": name, "resourceVersion": "3"}
+        cache.remember(MODEL_DEPLOYMENTS, {"metadata": meta, "status": status})
+    assert {key.name for key in cache.owners()} == {"runs", "done"}
+    assert [key.name for key in cache.unfinished()] == ["runs"]
