@@ -211,6 +211,12 @@ def unschedulable(message: str) -> Option:
     return change
 
 
+def gated(obj: Object) -> None:
+    """A queue holds the pod back with a scheduling gate."""
+    words = "Scheduling is blocked due to non-empty scheduling gates"
+    _condition(obj, "PodScheduled", "False", "SchedulingGated", words)
+
+
 def placed(node: str = NODE, *, after: float = 1.0) -> Option:
     """The scheduler chose a node; the kubelet has not seen the pod yet."""
 

@@ -237,6 +237,8 @@ class PodView(Identity):
         When a condition last changed; None while the pod has none.
     front:
         The front before the server; None in pods that have none.
+    gated:
+        Whether scheduling gates keep the scheduler from looking for a node, as a queue such as Kueue does.
     ip:
         The pod's address; empty while it has none.
     job:
@@ -267,6 +269,7 @@ class PodView(Identity):
     changed: datetime | None = None
     front: ContainerView | None = None
     ip: str = ""
+    gated: bool = False
     job: str = ""
     stages: tuple[ContainerView, ...] = ()
     grace_ends: datetime | None = None
@@ -385,6 +388,7 @@ def parse_pod(obj: Mapping[str, Any]) -> PodView:
         region=str(labels.get(LABEL_REGION, "")),
         scheduled=since(scheduled),
         unschedulable=str(scheduled.get("message", "")) if waits else "",
+        gated=scheduled.get("status") == "False" and scheduled.get("reason") == "SchedulingGated",
         initialized=since(condition(status, "Initialized")),
         ready=ready.get("status") == "True",
         became_ready=since(ready),

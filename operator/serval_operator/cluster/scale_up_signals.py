@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 import yaml
@@ -25,6 +25,8 @@ _PROVISIONED: Final = (
 """Devices for which Karpenter's providers make nodes; they know of no FPGA."""
 _KARPENTER: Final = "Karpenter may add a node for it"
 _BACKOFF: Final = "Backoff"
+_LAUNCH_FAILURES: Final = ("LaunchFailed", "NodeClassNotReady")
+"""Reasons of the condition `Launched` of a node claim that Karpenter tries to launch again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,8 @@ class Around:
     ----------
     coming:
         By resource: the node claim that brings it.
+    failing:
+        By resource: the node claim that should bring it and cannot be launched, and why.
     groups:
         Node groups of the cluster autoscaler that have no node and may get one: nobody knows what they offer.
     backoff:
@@ -46,6 +50,7 @@ class Around:
     """
 
     coming: Mapping[str, str]
+    failing: Mapping[str, str] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
     backoff: str = ""
     karpenter: bool = False
@@ -60,8 +65,13 @@ class Around:
             What an autoscaler said of a pod that waits; empty for nothing.
         """
         more = f" ({self.backoff})" if refused and self.backoff else ""
+        failing = self.failing.get(resource_name, "")
+        on_its_way = self.coming.get(resource_name, "")
+        if failing and not on_its_way:
+            # What is said of the pod is older: the claim was nominated for it before it failed.
+            return Growth(refused=failing, possible=self._possible(resource_name))
         return Growth(
-            coming=coming or self.coming.get(resource_name, ""),
+            coming=coming or on_its_way,
             refused=refused + more,
             possible=self._possible(resource_name),
         )
@@ -89,13 +99,19 @@ def look_around(
         What the cluster autoscaler publishes: YAML, as since its release 1.30; empty for nothing.
     """
     coming: dict[str, str] = {}
+    failing: dict[str, str] = {}
     for claim in claims or ():
+        words = f"node claim {mapping(claim, 'metadata').get('name', '')} of Karpenter"
+        failure = _launch_failure(claim)
         for resource in _brings(claim):
-            name = mapping(claim, "metadata").get("name", "")
-            coming.setdefault(resource, f"node claim {name} of Karpenter brings a node with {resource}")
+            if failure:
+                failing.setdefault(resource, f"{words} cannot be launched: {failure}")
+            else:
+                coming.setdefault(resource, f"{words} brings a node with {resource}")
     groups = [group for group in _groups(status) if group.get("name")]
     return Around(
         coming=coming,
+        failing=failing,
         groups=tuple(sorted(str(one["name"]) for one in groups if _is_empty(one) and not _back_off(one))),
         backoff=next((text for text in map(_back_off, groups) if text), ""),
         karpenter=claims is not None,
@@ -112,6 +128,18 @@ def _brings(claim: Mapping[str, Any]) -> Iterable[str]:
     asked = mapping(mapping(mapping(claim, "spec"), "resources"), "requests")
     found = {**extended(asked), **extended(mapping(status, "capacity"))}
     return [name for name, count in found.items() if count]
+
+
+def _launch_failure(claim: Mapping[str, Any]) -> str:
+    """Why the cloud does not launch the node of a claim, such as a quota; empty if nothing is wrong.
+
+    Karpenter writes False, or Unknown with a reason while it tries again.
+    """
+    launched = condition(mapping(claim, "status"), "Launched")
+    status, reason = launched.get("status"), str(launched.get("reason", ""))
+    if status == "False" or (status == "Unknown" and reason in _LAUNCH_FAILURES):
+        return scrub(": ".join(str(one) for one in (reason, launched.get("message")) if one))
+    return ""
 
 
 def _served(device_class: Mapping[str, Any]) -> Iterable[str]:

@@ -26,6 +26,7 @@ from serval_operator.reasons import (
 )
 
 WAIT_SCHEDULER = "waiting for the scheduler"
+WAIT_GATE = "the pod's scheduling gates are not open yet, such as those of a queue"
 WAIT_START = "the node sets up the pod and its images"
 
 _IMAGE = frozenset(

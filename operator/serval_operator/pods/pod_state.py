@@ -17,6 +17,7 @@ from serval_operator.api.containers import ContainerView, Termination
 from serval_operator.api.snapshots import PodView, PodWarning
 from serval_operator.api.text import last_line, scrub
 from serval_operator.pods.pod_faults import (
+    WAIT_GATE,
     WAIT_SCHEDULER,
     WAIT_START,
     Fault,
@@ -83,7 +84,7 @@ def judge(pod: PodView, warnings: Sequence[PodWarning] = ()) -> Verdict:
         nowhere = unschedulable(pod)
         if nowhere:
             return _faulty(pod, Stage.SCHEDULE, nowhere)
-        return Verdict(pod.name, Stage.SCHEDULE, PROGRESSING, WAIT_SCHEDULER)
+        return Verdict(pod.name, Stage.SCHEDULE, PROGRESSING, WAIT_GATE if pod.gated else WAIT_SCHEDULER)
     if pod.ready:
         return Verdict(pod.name, Stage.SERVE, DONE, "")
     return _fetching(pod, warnings) or _loading(pod)

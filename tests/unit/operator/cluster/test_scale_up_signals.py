@@ -25,13 +25,24 @@ def status(total: int = 0, most: int = 3, state: str = "NoActivity") -> str:
     return STATUS.format(total=total, most=most, state=state)
 
 
-def claim(*, initialized: bool = False, deleting: bool = False, **resources: str) -> dict[str, Any]:
+def claim(
+    *,
+    initialized: bool = False,
+    deleting: bool = False,
+    launched: tuple[str, str, str] = ("True", "Launched", ""),
+    **resources: str,
+) -> dict[str, Any]:
     meta = {"name": "gpu-x7k", **({"deletionTimestamp": "2026-01-01T00:00:00Z"} if deleting else {})}
     requests = {name.replace("__", "/").replace("_", "."): value for name, value in resources.items()}
     return {
         "metadata": meta,
         "spec": {"resources": {"requests": requests}},
-        "status": {"conditions": [{"type": "Initialized", "status": str(initialized)}]},
+        "status": {
+            "conditions": [
+                {"type": "Initialized", "status": str(initialized)},
+                dict(zip(("type", "status", "reason", "message"), ("Launched", *launched), strict=True)),
+            ]
+        },
     }
 
 
@@ -77,6 +88,45 @@ def test_a_back_off_explains_a_refusal_and_is_silent_without_one() -> None:
 )
 def test_a_node_claim_brings_what_it_asks_for(claims: list[dict[str, Any]], coming: str) -> None:
     assert look_around(claims, (), "").growth(GPU).coming == coming
+
+
+QUOTA = "creating instance, no quota left"
+FAILS = "node claim gpu-x7k of Karpenter cannot be launched"
+
+
+@pytest.mark.parametrize(
+    ("launched", "refused"),
+    [
+        (
+            ("False", "LaunchFailed", QUOTA),
+            f"{FAILS}: LaunchFailed: {QUOTA}",
+        ),
+        (
+            ("Unknown", "LaunchFailed", QUOTA),
+            f"{FAILS}: LaunchFailed: {QUOTA}",
+        ),
+        (
+            ("Unknown", "NodeClassNotReady", ""),
+            f"{FAILS}: NodeClassNotReady",
+        ),
+        (("Unknown", "AwaitingReconciliation", "object is awaiting reconciliation"), ""),
+        (("True", "Launched", ""), ""),
+    ],
+)
+def test_a_node_claim_that_cannot_be_launched_is_a_refusal(
+    launched: tuple[str, str, str], refused: str
+) -> None:
+    around = look_around([claim(launched=launched, **GPU_CLAIM)], (), "")
+    growth = around.growth(GPU, coming="on node claim gpu-x7k")
+    assert growth.refused == refused
+    assert bool(growth.coming) is not bool(refused)
+
+
+def test_another_node_claim_may_still_bring_one() -> None:
+    claims = [claim(launched=("False", "LaunchFailed", QUOTA), **GPU_CLAIM), claim(**GPU_CLAIM)]
+    growth = look_around(claims, (), "").growth(GPU)
+    assert growth.coming == f"node claim gpu-x7k of Karpenter brings a node with {GPU}"
+    assert growth.refused == ""
 
 
 def test_what_a_claim_was_given_counts_too() -> None:

@@ -75,6 +75,12 @@ OOM = "was killed for using more memory than its limit"
 
 SCHEDULING = [
     progress("created", (), Stage.SCHEDULE, "waiting for the scheduler"),
+    progress(
+        "gated",
+        (gen.gated,),
+        Stage.SCHEDULE,
+        "the pod's scheduling gates are not open yet, such as those of a queue",
+    ),
     Row("unschedulable", (gen.unschedulable(SCHEDULER),), Stage.SCHEDULE, "Unschedulable", SCHEDULER),
     progress("placed", (gen.placed(),), Stage.FETCH, STARTS),
 ]
