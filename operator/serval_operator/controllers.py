@@ -15,6 +15,7 @@ from serval_operator.pods.event_reader import EventReader
 from serval_operator.reconcile.context import Context
 from serval_operator.reconcile.controller import KindController
 from serval_operator.reconcile.kind import Kind
+from serval_operator.reconcile.reconciler import Reconciler
 from serval_operator.runtime.access_review import Access
 from serval_operator.runtime.authentication import Connection
 from serval_operator.runtime.cache import Cache
@@ -23,7 +24,6 @@ from serval_operator.runtime.event_recorder import EventRecorder
 from serval_operator.runtime.metrics import Metrics
 from serval_operator.runtime.node_store import Sweep
 from serval_operator.runtime.pod_metrics import HttpProber
-from serval_operator.runtime.reconciler import Reconciler
 from serval_operator.runtime.references import References
 from serval_operator.runtime.work_queue import WorkQueue, resync
 from serval_operator.settings import Settings

@@ -15,7 +15,6 @@ from typing import Any, TypeVar
 from serval_operator.api.resources import Resource
 from serval_operator.constants import FIELD_MANAGER
 from serval_operator.errors import Conflict, KubeError
-from serval_operator.runtime.client import Converted
 from serval_operator.runtime.kube_api import Listing, Object
 
 ADDED, MODIFIED, DELETED = "ADDED", "MODIFIED", "DELETED"
@@ -160,12 +159,12 @@ class FakeKubeApi:
         *,
         label_selector: str = "",
         field_selector: str = "",
-    ) -> Converted[_T]:
+    ) -> Listing[_T]:
         """Read all objects of a kind and keep of each what ``convert`` makes of it."""
         listing = await self.list(
             resource, namespace, label_selector=label_selector, field_selector=field_selector
         )
-        return Converted(tuple(convert(item) for item in listing.items), listing.resource_version)
+        return Listing(tuple(convert(item) for item in listing.items), listing.resource_version)
 
     async def apply(self, resource: Resource, manifest: Mapping[str, Any]) -> Object:
         """Server-side apply, forced."""

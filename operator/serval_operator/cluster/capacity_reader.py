@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
-from typing import Protocol
 
 from serval_operator.api.device_holders import PodHold
 from serval_operator.api.nodes import NodeView
@@ -18,19 +17,8 @@ from serval_operator.cluster.capacity import Growth, Supply
 from serval_operator.cluster.holds_reader import HoldsReader
 from serval_operator.cluster.kept import PATIENCE
 from serval_operator.runtime.access_review import Access
+from serval_operator.runtime.cache import Cache
 from serval_operator.runtime.kube_api import KubeApi
-from serval_operator.runtime.lister import Lister
-
-
-class Reader(KubeApi, Lister, Protocol):
-    """A client that can also reduce each listed object to a view."""
-
-
-class SeenNodes(Protocol):
-    """The part of the cache that this module reads."""
-
-    def nodes(self) -> tuple[NodeView, ...]:
-        """Return all nodes."""
 
 
 class ClusterSupplier:
@@ -52,8 +40,8 @@ class ClusterSupplier:
 
     def __init__(
         self,
-        api: Reader,
-        seen: SeenNodes,
+        api: KubeApi,
+        seen: Cache,
         access: Callable[[], Access],
         now: Callable[[], datetime],
         clock: Callable[[], float],

@@ -16,7 +16,7 @@ from serval_operator.api.device_holders import PodHold, parse_hold
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.resources import PODS
 from serval_operator.cluster.kept import PATIENCE, Fault, Kept
-from serval_operator.runtime.lister import Lister
+from serval_operator.runtime.kube_api import KubeApi
 
 HOLDS_KEPT = 3.0
 """Seconds for which a listing is valid, at least. Models that start together share one."""
@@ -53,7 +53,7 @@ class HoldsReader:
 
     def __init__(
         self,
-        api: Lister,
+        api: KubeApi,
         clock: Callable[[], float],
         late: Callable[[], None],
         *,

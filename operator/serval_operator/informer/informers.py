@@ -12,7 +12,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
 
 import aiohttp
 
@@ -21,6 +20,7 @@ from serval_operator.informer.kopf_informer import Informer
 from serval_operator.runtime.authentication import Connection
 from serval_operator.runtime.availability import Availability, Source
 from serval_operator.runtime.cache import Cache
+from serval_operator.runtime.watch_health import WatchMonitor
 from serval_operator.settings import Settings
 
 FIRST_PATIENCE = 5.0
@@ -29,13 +29,6 @@ LONGEST_PATIENCE = 60.0
 kind that discovery does not list yet, and does not look again."""
 
 _log = logging.getLogger(__name__)
-
-
-class Signs(Protocol):
-    """The part of the watch monitor that tells whether kopf has begun."""
-
-    def tried_since(self, source: Source, moment: float) -> bool:
-        """Whether a request of a source was sent since a moment of the monotonic clock."""
 
 
 class Informers:
@@ -63,7 +56,7 @@ class Informers:
         enqueue: Callable[[Key], None],
         settings: Settings,
         availability: Availability,
-        signs: Signs,
+        signs: WatchMonitor,
         trace: aiohttp.TraceConfig,
         on_refused: Callable[[Source, str], None],
         on_started: Callable[[], None],

@@ -10,24 +10,17 @@ import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
 
 from serval_contract.progress import Progress, parse_progress
 from serval_operator.api.naming import Key
 from serval_operator.jobs.plan import ToPoll
 from serval_operator.pods.pod_tasks import Asked, PodTasks
+from serval_operator.runtime.pod_metrics import HttpProber
 
 INTERVAL = 10.0
 """Seconds between two pages of a pod, and at least between two calls for one custom resource."""
 LONGEST_PAUSE = 160.0
 """Longest pause, in seconds, after a pod did not answer. It doubles with each attempt."""
-
-
-class PageReader(Protocol):
-    """Reads a pod's progress page."""
-
-    async def progress(self, ip: str, port: int) -> str | None:
-        """The page; None where there is none in time. It never fails and never takes longer than a second."""
 
 
 @dataclass(slots=True)
@@ -57,7 +50,7 @@ class ProgressPoller:
 
     def __init__(
         self,
-        reader: PageReader,
+        reader: HttpProber,
         wake: Callable[[Key], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         clock: Callable[[], float] = time.monotonic,

@@ -9,24 +9,17 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Protocol
 
 from serval_contract.ports import PORT_HTTP
 from serval_operator.api.naming import Key
 from serval_operator.api.snapshots import PodView
 from serval_operator.pods.device_report import Answer, read_report
 from serval_operator.pods.pod_tasks import Asked, PodTasks
+from serval_operator.runtime.pod_metrics import HttpProber
 
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 600.0
 """Bounds, in seconds, of the pause after a pod did not answer. It doubles with each attempt."""
-
-
-class Prober(Protocol):
-    """Reads a pod's metrics."""
-
-    async def metrics(self, ip: str, port: int) -> str | None:
-        """The page; None where there is none in time. It never fails and never takes longer than a second."""
 
 
 class Devices:
@@ -40,7 +33,7 @@ class Devices:
 
     def __init__(
         self,
-        prober: Prober,
+        prober: HttpProber,
         wake: Callable[[Key], None],
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:

@@ -15,8 +15,9 @@ from serval_operator.reconcile.applier import Applier, Done, slot_of
 from serval_operator.reconcile.kind import Kind
 from serval_operator.reconcile.plan import Outcome, Plan
 from serval_operator.reconcile.together import Request, together
+from serval_operator.runtime.cache import Cache
 from serval_operator.runtime.drift import conflict
-from serval_operator.runtime.kube_api import KubeApi, Memory
+from serval_operator.runtime.kube_api import KubeApi
 
 TOGETHER = 10
 """Deletions that are sent side by side."""
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 class Actor:
     """Carries out the plans of one kind."""
 
-    def __init__(self, kind: Kind, api: KubeApi, memory: Memory, clock: Callable[[], float]) -> None:
+    def __init__(self, kind: Kind, api: KubeApi, memory: Cache, clock: Callable[[], float]) -> None:
         self._kind = kind
         self._api = api
         self._memory = memory

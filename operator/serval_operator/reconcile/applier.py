@@ -18,9 +18,10 @@ from serval_operator.errors import Conflict, Forbidden, Invalid
 from serval_operator.pods.observation import Observed
 from serval_operator.reconcile.contests import Contests
 from serval_operator.reconcile.together import Request
+from serval_operator.runtime.cache import Cache
 from serval_operator.runtime.drift import Action, conflict, decide
 from serval_operator.runtime.field_owners import taken
-from serval_operator.runtime.kube_api import KubeApi, Memory, Object
+from serval_operator.runtime.kube_api import KubeApi, Object
 
 Done = set[tuple[str, str]]
 """Kind and name of objects about which something was sent."""
@@ -30,7 +31,7 @@ _log = logging.getLogger(__name__)
 class Applier:
     """Applies what is due, and removes what is ours and not wanted any more."""
 
-    def __init__(self, api: KubeApi, memory: Memory, clock: Callable[[], float]) -> None:
+    def __init__(self, api: KubeApi, memory: Cache, clock: Callable[[], float]) -> None:
         self._api = api
         self._memory = memory
         self._contests = Contests(clock)

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 from serval_operator.api.resources import SERVICE_ACCOUNTS
 from serval_operator.cluster.capacity import Supply
+from serval_operator.cluster.capacity_reader import ClusterSupplier
 from serval_operator.cluster.questions import (
     Account,
     AccountQuestion,
@@ -16,7 +17,6 @@ from serval_operator.cluster.questions import (
     Unanswered,
 )
 from serval_operator.errors import KubeError
-from serval_operator.reconcile.context import Supplier
 from serval_operator.reconcile.plan import Plan, Situation
 from serval_operator.runtime.kube_api import KubeApi
 
@@ -27,7 +27,7 @@ MOST_QUESTIONS = 8
 class Planner:
     """Answers the questions of a pure plan, one after the other, until it has none."""
 
-    def __init__(self, plan: Callable[[Situation], Plan], api: KubeApi, supplier: Supplier) -> None:
+    def __init__(self, plan: Callable[[Situation], Plan], api: KubeApi, supplier: ClusterSupplier) -> None:
         self._plan = plan
         self._api = api
         self._supplier = supplier

@@ -12,8 +12,7 @@ import random
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import dataclass
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, Self, TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
@@ -27,6 +26,7 @@ from serval_operator.errors import Conflict, Forbidden, Gone, Invalid, KubeError
 from serval_operator.runtime.authentication import CONNECT_SECONDS, Connection
 from serval_operator.runtime.fence import fenced
 from serval_operator.runtime.kube_api import Listing, Object
+from serval_operator.runtime.metrics import Metrics
 
 APPLY = "application/apply-patch+yaml"
 """JSON is YAML: the manifest goes out as JSON under the type that the API server knows."""
@@ -61,21 +61,6 @@ _OURS = urlencode({"fieldManager": FIELD_MANAGER})
 _T = TypeVar("_T")
 
 
-class RequestMeter(Protocol):
-    """Takes the figures of requests."""
-
-    def request(self, verb: str, resource: str, code: str, seconds: float) -> None:
-        """One request ended."""
-
-
-@dataclass(frozen=True, slots=True)
-class Converted(Generic[_T]):
-    """All objects of one LIST, converted page by page, and the resource version they were read at."""
-
-    items: tuple[_T, ...]
-    resource_version: str
-
-
 class KubeClient:
     """`KubeApi` over one session. Use it as an async context manager, or `close` it.
 
@@ -94,7 +79,7 @@ class KubeClient:
     def __init__(
         self,
         connection: Connection,
-        meter: RequestMeter,
+        meter: Metrics,
         *,
         timeout: float = 30.0,
         in_flight: int = 32,
@@ -137,7 +122,7 @@ class KubeClient:
         *,
         label_selector: str = "",
         field_selector: str = "",
-    ) -> Listing:
+    ) -> Listing[Object]:
         """Read all objects of a kind, in pages."""
         found = await self.list_as(
             _whole, resource, namespace, label_selector=label_selector, field_selector=field_selector
@@ -152,7 +137,7 @@ class KubeClient:
         *,
         label_selector: str = "",
         field_selector: str = "",
-    ) -> Converted[_T]:
+    ) -> Listing[_T]:
         """Read all objects of a kind and keep of each what ``convert`` makes of it.
 
         Only one page of whole objects is in memory at a time.
@@ -273,7 +258,7 @@ class KubeClient:
 
     async def _pages(
         self, convert: Callable[[Object], _T], resource: Resource, path: str, query: dict[str, str]
-    ) -> Converted[_T]:
+    ) -> Listing[_T]:
         items: list[_T] = []
         token = ""
         while True:
@@ -286,7 +271,7 @@ class KubeClient:
             items.extend(convert(item) for item in found)
             token = meta.get("continue") or ""
             if not token:
-                return Converted(tuple(items), meta.get("resourceVersion", ""))
+                return Listing(tuple(items), meta.get("resourceVersion", ""))
 
     async def _read(self, verb: str, resource: Resource, target: str) -> Object:
         """Send a GET; a passing failure is tried again, since reading twice does no harm."""

@@ -7,7 +7,6 @@ import logging
 import time
 from collections.abc import Callable
 from datetime import datetime
-from typing import Protocol
 
 from serval_operator.api.conditions import format_time
 from serval_operator.api.resources import EVENTS
@@ -16,6 +15,7 @@ from serval_operator.api.text import scrub
 from serval_operator.constants import API_VERSION, EVENT_COMPONENT
 from serval_operator.errors import Conflict, KubeError
 from serval_operator.runtime.kube_api import KubeApi, Object
+from serval_operator.runtime.metrics import Metrics
 
 REPEAT_SECONDS = 600.0
 """The same event about the same object is not posted again within this time."""
@@ -24,13 +24,6 @@ LONGEST_MESSAGE = 1024
 """The API server refuses an Event with a longer note."""
 
 _log = logging.getLogger(__name__)
-
-
-class EventMeter(Protocol):
-    """Takes the figures of events."""
-
-    def event_failed(self) -> None:
-        """An event could not be posted."""
 
 
 class EventRecorder:
@@ -47,7 +40,7 @@ class EventRecorder:
     def __init__(
         self,
         api: KubeApi,
-        meter: EventMeter,
+        meter: Metrics,
         *,
         now: Callable[[], datetime],
         clock: Callable[[], float] = time.monotonic,

@@ -2,22 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Generic, Protocol, TypeVar
 
 from serval_operator.api.resources import Resource
-from serval_operator.api.snapshots import Identity
 
 Object = dict[str, Any]
 """A Kubernetes object as plain JSON data."""
 
 
-@dataclass(frozen=True, slots=True)
-class Listing:
-    """All objects of one LIST (its pages joined) and the resource version they were read at."""
+_T = TypeVar("_T")
 
-    items: tuple[Object, ...]
+
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[_T]):
+    """All objects of one LIST (its pages joined), or what was kept of them, and the version of the LIST."""
+
+    items: tuple[_T, ...]
     resource_version: str
 
 
@@ -37,8 +39,19 @@ class KubeApi(Protocol):
         *,
         label_selector: str = "",
         field_selector: str = "",
-    ) -> Listing:
+    ) -> Listing[Object]:
         """Read all objects of a kind, in pages."""
+
+    async def list_as(
+        self,
+        convert: Callable[[Object], _T],
+        resource: Resource,
+        namespace: str | None = None,
+        *,
+        label_selector: str = "",
+        field_selector: str = "",
+    ) -> Listing[_T]:
+        """Read all objects of a kind and keep of each what ``convert`` makes of it, page by page."""
 
     async def apply(self, resource: Resource, manifest: Mapping[str, Any]) -> Object:
         """Server-side apply, forced, by our field manager; returns the object as stored.
@@ -66,10 +79,3 @@ class KubeApi(Protocol):
 
     async def delete(self, resource: Resource, namespace: str | None, name: str, *, uid: str) -> bool:
         """Delete one object if it still has this uid; False when it is gone already."""
-
-
-class Memory(Protocol):
-    """The cache, as far as a reconcile writes to it: what we wrote is seen at once (read your writes)."""
-
-    def remember(self, resource: Resource, obj: Object) -> Identity | None:
-        """Take an object as the API server returned it; gives its view."""

@@ -6,15 +6,15 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Collection
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from serval_operator.api.naming import Key
 from serval_operator.api.resources import Resource
 from serval_operator.errors import KubeError
 from serval_operator.runtime.availability import Availability, Source, is_refusal
 from serval_operator.runtime.cache import Cache, selector
-from serval_operator.runtime.client import Converted
-from serval_operator.runtime.kube_api import Object
+from serval_operator.runtime.kube_api import KubeApi
+from serval_operator.runtime.metrics import Metrics
 
 FIRST_PAUSE = 0.5
 LONGEST_PAUSE = 10.0
@@ -32,28 +32,6 @@ OWNERS_FIRST_SECONDS = 2.0
 
 _log = logging.getLogger(__name__)
 _T = TypeVar("_T")
-
-
-class Lister(Protocol):
-    """The part of the client that listings use."""
-
-    async def list_as(
-        self,
-        convert: Callable[[Object], _T],
-        resource: Resource,
-        namespace: str | None = None,
-        *,
-        label_selector: str = "",
-        field_selector: str = "",
-    ) -> Converted[_T]:
-        """Read all objects of a kind and keep of each what ``convert`` makes of it."""
-
-
-class ListingMeter(Protocol):
-    """Takes the figures of listings."""
-
-    def repaired(self, resource: str, models: int) -> None:
-        """A listing of a kind differed from the cache, about so many ModelDeployments."""
 
 
 class _Due:
@@ -113,12 +91,12 @@ class Relister:
 
     def __init__(
         self,
-        lister: Lister,
+        lister: KubeApi,
         cache: Cache,
         availability: Availability,
         owners: Collection[Resource],
         enqueue: Callable[[Key], None],
-        meter: ListingMeter,
+        meter: Metrics,
         *,
         interval: float,
         before_on: Callable[[Resource], Awaitable[None]] | None = None,

@@ -8,28 +8,20 @@ deletes them.
 from __future__ import annotations
 
 import logging
-from typing import Protocol
 
-from serval_operator.api.naming import Key
 from serval_operator.api.resources import Resource
 from serval_operator.api.snapshots import OwnerView, parse_owner
 from serval_operator.errors import KubeError
+from serval_operator.runtime.cache import Cache
 from serval_operator.runtime.kube_api import KubeApi
 
 _log = logging.getLogger(__name__)
 
 
-class Owners(Protocol):
-    """The part of the cache that is read."""
-
-    def owner(self, key: Key) -> OwnerView | None:
-        """The custom resource of a key; None if it is gone."""
-
-
 class OwnerCheck:
     """Looks whether the custom resources of one kind are still there."""
 
-    def __init__(self, api: KubeApi, resource: Resource, owners: Owners) -> None:
+    def __init__(self, api: KubeApi, resource: Resource, owners: Cache) -> None:
         self._api = api
         self._resource = resource
         self._owners = owners

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from serval_operator.api.conditions import Condition, find
 from serval_operator.api.judgement import Judgement, Status
@@ -15,7 +15,9 @@ from serval_operator.api.snapshots import OwnerView
 from serval_operator.constants import EVENT_RECOVERED, EVENT_STATUS_REFUSED, READY
 from serval_operator.errors import Forbidden, Invalid, KubeError
 from serval_operator.reasons import PROGRESSING
-from serval_operator.runtime.kube_api import KubeApi, Memory
+from serval_operator.runtime.cache import Cache
+from serval_operator.runtime.event_recorder import EventRecorder
+from serval_operator.runtime.kube_api import KubeApi
 
 WORDS_EVERY = 30.0
 """Seconds between two writes of a status in which only volatile fields and messages changed. Who holds a
@@ -24,13 +26,6 @@ device, for example, changes with each pod of the cluster."""
 _BARE = ("observedGeneration", "conditions")
 """Fields of a status that every kind has."""
 _log = logging.getLogger(__name__)
-
-
-class Recorder(Protocol):
-    """Posts Kubernetes Events about a custom resource. Never fails."""
-
-    async def event(self, model: OwnerView, kind: str, reason: str, message: str) -> None:
-        """Post an event; ``kind`` is ``Normal`` or ``Warning``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,8 +55,8 @@ class Publisher:
         self,
         api: KubeApi,
         resource: Resource,
-        memory: Memory,
-        recorder: Recorder,
+        memory: Cache,
+        recorder: EventRecorder,
         clock: Callable[[], float],
     ) -> None:
         self._api = api

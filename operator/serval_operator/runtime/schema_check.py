@@ -6,13 +6,14 @@ import asyncio
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from typing import Any, Protocol
+from typing import Any
 
 from serval_operator.api.crd_comparison import missing_fields, served_schema
 from serval_operator.api.resources import Resource
 from serval_operator.api.schema import Schema
 from serval_operator.errors import KubeError
 from serval_operator.runtime.availability import Availability
+from serval_operator.runtime.client import KubeClient
 
 CHECK_SECONDS = 300.0
 FIRST_PAUSE = 2.0
@@ -24,13 +25,6 @@ FRESH_SECONDS = 2.0
 """A check of a kind is not repeated within this time: its namespaces come on together."""
 
 _log = logging.getLogger(__name__)
-
-
-class SchemaReader(Protocol):
-    """The part of the client that reads schemas."""
-
-    async def schemas(self, group: str, version: str) -> Mapping[str, Any]:
-        """Read the schemas of a group's version by their names."""
 
 
 class SchemaCheck:
@@ -48,7 +42,7 @@ class SchemaCheck:
 
     def __init__(
         self,
-        reader: SchemaReader,
+        reader: KubeClient,
         ours: Mapping[Resource, Schema],
         availability: Availability,
         *,

@@ -12,7 +12,7 @@ import logging
 import random
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from typing import Any, Protocol
+from typing import Any
 from urllib.parse import urlencode
 
 import aiohttp
@@ -27,6 +27,7 @@ from serval_operator.runtime.availability import Availability, Source, is_refusa
 from serval_operator.runtime.cache import Cache, selector
 from serval_operator.runtime.client import answered_with
 from serval_operator.runtime.kube_api import Object
+from serval_operator.runtime.lister import Relister
 
 INACTIVITY_SECONDS = 130.0
 """A watch that is silent for so long is renewed. The API server sends a bookmark each minute; for a kind that
@@ -38,13 +39,6 @@ SHORT_SECONDS = 1.0
 BOOKMARK, ERROR = "BOOKMARK", "ERROR"
 
 _log = logging.getLogger(__name__)
-
-
-class Repairer(Protocol):
-    """Lists a source where a watch cannot go on."""
-
-    async def repair(self, source: Source) -> None:
-        """List a source into the cache; returns once that is done."""
 
 
 class Watcher:
@@ -77,7 +71,7 @@ class Watcher:
         sources: Sequence[Source],
         availability: Availability,
         enqueue: Callable[[Key], None],
-        repairer: Repairer,
+        repairer: Relister,
         *,
         seconds: int,
         backoffs: Sequence[float],

@@ -21,6 +21,7 @@ from serval_operator.api.naming import Key
 from serval_operator.errors import Conflict, KubeError, Transient
 from serval_operator.logs import bound
 from serval_operator.runtime.fair_queue import FairQueue
+from serval_operator.runtime.metrics import Metrics
 
 FIRST_BACKOFF = 0.25
 LONGEST_BACKOFF = 60.0
@@ -61,13 +62,6 @@ class Clock(Protocol):
 
     def call_later(self, delay: float, callback: Callable[[Key], None], key: Key, /) -> TimerHandle:
         """Schedule ``callback`` after ``delay`` seconds."""
-
-
-class QueueMeter(Protocol):
-    """Takes the figures of reconciles."""
-
-    def reconciled(self, kind: str, outcome: str, seconds: float) -> None:
-        """A reconcile of a kind ended: `DONE`, `AGAIN`, or the name of the error that ended it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +107,7 @@ class WorkQueue:
         reconcile: Callable[[Key], Awaitable[float | None]],
         *,
         workers: int,
-        meter: QueueMeter,
+        meter: Metrics,
         clock: Clock,
         is_known: Callable[[Key], bool] = lambda _: True,
         jitter: Callable[[], float] = lambda: random.uniform(0.8, 1.2),  # noqa: S311 - no secret

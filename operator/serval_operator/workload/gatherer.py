@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import Any, Protocol
+from typing import Any
 
 from serval_operator.api.naming import Key
 from serval_operator.api.nodes import NodeView
@@ -16,7 +16,6 @@ from serval_operator.api.resources import (
 )
 from serval_operator.api.snapshots import (
     ChildView,
-    Identity,
     OwnerView,
     PodView,
     PodWarning,
@@ -24,25 +23,13 @@ from serval_operator.api.snapshots import (
 from serval_operator.pods.event_reader import EventReader, Warnings
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.pod_state import is_silent
+from serval_operator.runtime.cache import Cache
 
 OVERRUN = timedelta(seconds=10)
 """How long after the end of its grace period a pod may still be there before it counts as stuck. The kubelet
 kills at the end of that period, and then unmounts volumes and reports."""
 ROOM_GIVEN_WITHIN = timedelta(seconds=3)
 """How long after a pod's end its successor may still be without a place before that is a failure."""
-
-
-class Seen(Protocol):
-    """The part of the cache that gathering reads."""
-
-    def named(self, resource: Resource, key: Key) -> Identity | None:
-        """The child of a kind that has the name of its owner, whatever owns it."""
-
-    def owned(self, resource: Resource, key: Key) -> Sequence[Any]:
-        """Children of a kind that belong to a key, or to a predecessor of its name."""
-
-    def nodes(self) -> Sequence[NodeView]:
-        """All nodes; none where they are not watched."""
 
 
 class Gatherer:
@@ -57,7 +44,7 @@ class Gatherer:
     """
 
     def __init__(
-        self, events: EventReader, seen: Seen, owns: Sequence[Resource], now: Callable[[], datetime]
+        self, events: EventReader, seen: Cache, owns: Sequence[Resource], now: Callable[[], datetime]
     ) -> None:
         self._events = events
         self._seen = seen

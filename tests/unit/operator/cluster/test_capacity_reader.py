@@ -25,7 +25,7 @@ from serval_operator.cluster.capacity_reader import ClusterSupplier
 from serval_operator.cluster.holds_reader import ASKED_FOR, FEW_NODES, HOLDS_KEPT
 from serval_operator.errors import Forbidden, KubeError, Transient
 from serval_operator.runtime.access_review import Access
-from serval_operator.runtime.client import Converted
+from serval_operator.runtime.kube_api import Listing
 from support import gen
 from support.fakes import Call, FakeKubeApi
 from unit.operator.cluster.capacity_rows import BOARD, node
@@ -69,7 +69,7 @@ class Place:
         )
         self.get, self.list = self.api.get, self.api.list
 
-    async def list_as(self, convert: Any, resource: Resource, *, field_selector: str) -> Converted[Any]:
+    async def list_as(self, convert: Any, resource: Resource, *, field_selector: str) -> Listing[Any]:
         self.selectors.append(field_selector)
         if self.hanging:
             await self.hanging.wait()

@@ -25,8 +25,8 @@ from serval_operator.kinds.model_deployment import KIND
 from serval_operator.pods.event_reader import EventReader
 from serval_operator.reconcile.context import Context
 from serval_operator.reconcile.controller import KindController
+from serval_operator.reconcile.reconciler import Reconciler
 from serval_operator.runtime.cache import Cache, selector
-from serval_operator.runtime.reconciler import Reconciler
 from serval_operator.runtime.references import References
 from support import gen
 from support.fakes import Call, FakeKubeApi

@@ -3,36 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from collections.abc import Set as AbstractSet
-from typing import Protocol
 
 from serval_operator.api.naming import Key
-from serval_operator.api.snapshots import OwnerView
+from serval_operator.reconcile.controller import KindController
 from serval_operator.runtime.cache import Cache
-
-
-class Controller(Protocol):
-    """Brings objects of one kind, one at a time, to what their specs say.
-
-    It remembers nothing that must not be forgotten: any reconcile may be the first after a restart, and two
-    in a row do no more than one.
-    """
-
-    @property
-    def waiting(self) -> AbstractSet[Key]:
-        """Keys that have to look again when nodes change."""
-
-    async def reconcile(self, owner: OwnerView) -> float | None:
-        """Reconcile one object; returns the seconds after which to come again, or None.
-
-        Raises
-        ------
-        KubeError
-            Something transient; the queue tries again with back-off.
-        """
-
-    def forget(self, key: Key) -> None:
-        """Forget an object that is gone."""
 
 
 class Reconciler:
@@ -49,7 +23,7 @@ class Reconciler:
     def __init__(
         self,
         cache: Cache,
-        controllers: Mapping[str, Controller],
+        controllers: Mapping[str, KindController],
         serves: Callable[[Key], bool] = lambda _: True,
     ) -> None:
         self._cache = cache
