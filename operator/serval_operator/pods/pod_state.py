@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from enum import IntEnum
+from functools import lru_cache
 
 from serval_contract.report import FetchFailure, FetchReport, parse_report
 from serval_contract.startup import LOAD_FAILED
@@ -111,8 +112,14 @@ def is_silent(pod: PodView) -> bool:
 def fetch_result(pod: PodView) -> FetchReport | None:
     """The report of the fetch container of a pod; None while it did not succeed or wrote no report."""
     ended = pod.fetch.terminated if pod.fetch else None
-    report = parse_report(ended.message) if ended is not None and ended.exit_code == 0 else None
+    report = _report(ended.message) if ended is not None and ended.exit_code == 0 else None
     return report if isinstance(report, FetchReport) else None
+
+
+@lru_cache(maxsize=256)
+def _report(text: str) -> FetchReport | FetchFailure | None:
+    """The report in a termination message. One reconcile asks for that of each pod several times."""
+    return parse_report(text)
 
 
 def is_permanent(pod: PodView) -> bool:

@@ -59,6 +59,7 @@ class Applier:
             *(
                 Request(slot_of(resource, manifest), self._child(model, resource, manifest, observed, done))
                 for resource, manifest in children
+                if not self._is_settled(model, resource, manifest, observed)
             ),
             *(
                 Request(f"{resource.kind}/{view.name}", self._remove(resource, view, done))
@@ -70,6 +71,19 @@ class Applier:
         """Forget an object that is gone."""
         self._settled.pop(key, None)
         self._contests.forget(key)
+
+    def _is_settled(
+        self, model: OwnerView, resource: Resource, manifest: Manifest, observed: Observed
+    ) -> bool:
+        """Whether there is nothing to do about a child, and nothing to say."""
+        known, slot = observed.child(resource, manifest["metadata"]["name"]), slot_of(resource, manifest)
+        if known is None or conflict(model, slot, known):
+            return False
+        settled = self._settled.setdefault(model.key, {})
+        if decide(manifest, known, settled.get(slot)) is not Action.KEEP:
+            return False
+        settled[slot] = known.ownership
+        return self._contests.told(model.key, slot) is None
 
     async def _child(
         self, model: OwnerView, resource: Resource, manifest: Manifest, observed: Observed, done: Done

@@ -51,6 +51,8 @@ async def together(requests: Sequence[Request]) -> tuple[Blocked | None, Failed 
     Fenced
         This process may not write any more, so there is nothing to tell either.
     """
+    if not requests:
+        return None, None
     results = await asyncio.gather(*(one.work for one in requests), return_exceptions=True)
     blocked: list[Blocked] = []
     failed: list[Failed] = []

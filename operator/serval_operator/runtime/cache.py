@@ -136,6 +136,11 @@ class Cache:
         entry = self._entry(key)
         return entry.view() if entry else None
 
+    def is_current(self, owner: OwnerView) -> bool:
+        """Whether a custom resource is as it was when it was read."""
+        entry = self._entry(owner.key)
+        return entry is not None and entry.resource_version == owner.resource_version
+
     def is_judged(self, key: Key) -> bool:
         """Whether the status of a custom resource says anything yet. One that is gone counts as judged."""
         entry = self._entry(key)

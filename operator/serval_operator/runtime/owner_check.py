@@ -35,7 +35,7 @@ class OwnerCheck:
             Whether a child is missing that existed once. Then the API server is asked, by a LIST of one name:
             the operator has no right to `get`. Where it does not answer, the cache decides.
         """
-        if not _same(owner, self._owners.owner(owner.key)):
+        if not self._owners.is_current(owner) and not _same(owner, self._owners.owner(owner.key)):
             return False
         if not lost_children:
             return True
