@@ -20,7 +20,9 @@ KUBECONFIG = "KUBECONFIG"
 LOG_LEVELS = ("debug", "info", "warning", "error")
 LOG_FORMATS = ("json", "text")
 
-_NAMESPACE = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
+_LABEL = r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?"
+_NAMESPACE = re.compile(_LABEL)
+_SUBDOMAIN = re.compile(rf"(?=.{{1,253}}\Z){_LABEL}(\.{_LABEL})*")
 _T = TypeVar("_T")
 
 
@@ -135,8 +137,8 @@ class Settings:
             ),
             watch_backoffs=read("WATCH_BACKOFFS", default.watch_backoffs, _backoffs),
             hide_foreign_holders=read("HIDE_FOREIGN_HOLDERS", default.hide_foreign_holders, _yes_or_no),
-            lease_name=read("LEASE_NAME", default.lease_name, _name),
-            lease_namespace=read("LEASE_NAMESPACE", default.lease_namespace, _name),
+            lease_name=read("LEASE_NAME", default.lease_name, _subdomain),
+            lease_namespace=read("LEASE_NAMESPACE", default.lease_namespace, _namespace),
             lease_seconds=read("LEASE_SECONDS", default.lease_seconds, _whole(5, MAX_LEASE_SECONDS)),
             start_seconds=read("START_SECONDS", default.start_seconds, _seconds(1, 3600)),
             stop_grace_seconds=read("STOP_GRACE_SECONDS", default.stop_grace_seconds, _seconds(0, 3600)),
@@ -183,9 +185,15 @@ def _kinds(text: str) -> tuple[str, ...]:
     return tuple(dict.fromkeys(name.strip() for name in text.split(",") if name.strip()))
 
 
-def _name(text: str) -> str:
+def _namespace(text: str) -> str:
     if not _NAMESPACE.fullmatch(text):
         raise ValueError("must be a name of lower-case letters, digits and dashes")
+    return text
+
+
+def _subdomain(text: str) -> str:
+    if not _SUBDOMAIN.fullmatch(text):
+        raise ValueError("must be a name of lower-case letters, digits, dashes and dots")
     return text
 
 

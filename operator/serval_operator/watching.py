@@ -64,7 +64,7 @@ class Watching:
         self.resources = watched(owners, owned, nodes=True)
         all_sources = sources(self.resources, settings.watch_namespaces or (None,))
         self.availability = Availability(
-            all_sources, {kind.resource: kind.owns for kind in kinds}, self._changed
+            all_sources, {kind.resource: kind.needs for kind in kinds}, self._changed
         )
         if not access.nodes:
             self.availability.unwanted(NODE_SOURCE)
@@ -88,6 +88,7 @@ class Watching:
             metrics,
             interval=self._settings.relist_seconds,
             before_on=self._schemas.check,
+            on_try=self._tried,
         )
 
     def _children(self, connection: Connection, children: Sequence[Source]) -> Watcher:
@@ -167,6 +168,10 @@ class Watching:
         """What cannot be served, and why; empty if all can."""
         off = self.availability.off()
         return "; ".join(f"{source} is off: {problem}" for source, problem in off.items())
+
+    def _tried(self, source: Source) -> None:
+        """A source is about to be listed. While that fails, no watch of it is tried."""
+        self.monitor.tried(source)
 
     def _refused(self, source: Source, problem: str) -> None:
         """The API server refused a request of kopf."""

@@ -8,7 +8,7 @@ equal lists.
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -63,6 +63,13 @@ def problem(slot: str, error: KubeError) -> Blocked:
     else:
         reason = REQUEST_FAILED
     return Blocked(reason, scrub(f"{slot}: {error.message}"))
+
+
+def both(first: Blocked | None, second: Blocked | None) -> Blocked | None:
+    """Two things that block as one: the reason of the first, and the words of both."""
+    if first is None or second is None:
+        return first or second
+    return replace(first, message=f"{first.message}; {second.message}")
 
 
 def merge(

@@ -101,8 +101,7 @@ class HoldsReader:
 
     def _keep(self, selectors: Sequence[str]) -> None:
         for selector in self._listings.keys() - set(selectors):
-            del self._listings[selector]
-            self.fault.passed(selector)
+            self._listings.pop(selector).drop()
         for selector in selectors:
             if selector not in self._listings:
                 self._listings[selector] = self._listing(selector)

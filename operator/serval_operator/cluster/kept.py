@@ -119,6 +119,12 @@ class Kept(Generic[_T]):
         self._rests_until = float("-inf")
         self._failed = False
         self._missed = False
+        self._dropped = False
+
+    def drop(self) -> None:
+        """The value is not needed any more: what its request tells now is no fault."""
+        self._dropped = True
+        self._fault.passed(self._source)
 
     async def get(self, *, fresh: bool = False) -> _T | None:
         """Return the value; None if the request fails or takes too long, and no older value will do.
@@ -184,7 +190,8 @@ class Kept(Generic[_T]):
             value = await self._request()
         except KubeError as error:
             self._failed = True
-            self._fault.failed(self._source, error)
+            if not self._dropped:
+                self._fault.failed(self._source, error)
             self._rest(sent, self._seconds)
             return
         self._failed = False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import yaml
 
@@ -29,6 +29,13 @@ _LAUNCH_FAILURES: Final = ("LaunchFailed", "NodeClassNotReady")
 """Reasons of the condition `Launched` of a node claim that Karpenter tries to launch again."""
 
 
+class FailedClaim(NamedTuple):
+    """A node claim that cannot be launched, and what to say of it."""
+
+    name: str
+    words: str
+
+
 @dataclass(frozen=True, slots=True)
 class Around:
     """What autoscalers and device classes say of no pod in particular.
@@ -50,7 +57,7 @@ class Around:
     """
 
     coming: Mapping[str, str]
-    failing: Mapping[str, str] = field(default_factory=dict)
+    failing: Mapping[str, FailedClaim] = field(default_factory=dict)
     groups: tuple[str, ...] = ()
     backoff: str = ""
     karpenter: bool = False
@@ -65,11 +72,11 @@ class Around:
             What an autoscaler said of a pod that waits; empty for nothing.
         """
         more = f" ({self.backoff})" if refused and self.backoff else ""
-        failing = self.failing.get(resource_name, "")
+        failed = self.failing.get(resource_name)
         on_its_way = self.coming.get(resource_name, "")
-        if failing and not on_its_way:
-            # What is said of the pod is older: the claim was nominated for it before it failed.
-            return Growth(refused=failing, possible=self._possible(resource_name))
+        if failed and not on_its_way and (failed.name in coming or not (coming or refused)):
+            # It was nominated for this pod before it failed. One of another pool says nothing about the pod.
+            return Growth(refused=failed.words, possible=self._possible(resource_name))
         return Growth(
             coming=coming or on_its_way,
             refused=refused + more,
@@ -99,13 +106,14 @@ def look_around(
         What the cluster autoscaler publishes: YAML, as since its release 1.30; empty for nothing.
     """
     coming: dict[str, str] = {}
-    failing: dict[str, str] = {}
+    failing: dict[str, FailedClaim] = {}
     for claim in claims or ():
-        words = f"node claim {mapping(claim, 'metadata').get('name', '')} of Karpenter"
+        name = str(mapping(claim, "metadata").get("name", ""))
+        words = f"node claim {name} of Karpenter"
         failure = _launch_failure(claim)
         for resource in _brings(claim):
             if failure:
-                failing.setdefault(resource, f"{words} cannot be launched: {failure}")
+                failing.setdefault(resource, FailedClaim(name, f"{words} cannot be launched: {failure}"))
             else:
                 coming.setdefault(resource, f"{words} brings a node with {resource}")
     groups = [group for group in _groups(status) if group.get("name")]

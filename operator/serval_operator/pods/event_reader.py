@@ -28,6 +28,8 @@ PODS_PER_LOOK = 3
 object mostly have one problem."""
 READS_PER_SECOND = 20
 """Reads of all objects together."""
+READS_WHILE_FAILING = 1
+"""Reads in a second while they fail: each may hold a worker for as long as it is waited for."""
 LIMIT = 5.0
 """Seconds that a reconcile waits for events. They are not worth more."""
 
@@ -88,7 +90,9 @@ class EventReader:
         for pod, events in zip(read, found, strict=True):
             looks[pod.uid] = _next(looks[pod.uid], now, events)
         self._looks[key] = looks
-        again = min(max((look.due - now).total_seconds(), 1.0) for look in looks.values())
+        # Those that were put off come again no faster than they can be read.
+        soonest = max(1.0, len(self._looks) / READS_PER_SECOND)
+        again = min(max((look.due - now).total_seconds(), soonest) for look in looks.values())
         return {uid: look.found for uid, look in looks.items() if look.count}, again
 
     def forget(self, key: Key) -> None:
@@ -101,7 +105,7 @@ class EventReader:
         if second != self._second:
             self._second, self._reads = second, 0
         self._reads += 1
-        return self._reads <= READS_PER_SECOND
+        return self._reads <= (READS_WHILE_FAILING if self._failing else READS_PER_SECOND)
 
     async def _read(self, pod: PodView) -> tuple[PodWarning, ...] | None:
         """Warning events of a pod; None where they cannot be read: that must not cost the status."""

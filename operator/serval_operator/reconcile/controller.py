@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from datetime import datetime
 
-from serval_operator.api.conditions import Blocked, problem
+from serval_operator.api.conditions import Blocked, both, problem
 from serval_operator.api.judgement import Judgement
 from serval_operator.api.naming import Key
 from serval_operator.api.snapshots import OwnerView, PodView
@@ -89,7 +89,14 @@ class KindController:
         due = await self._publish(owner, judgement, observed.now)
         if outcome.failed:
             raise outcome.failed.error
-        pauses = [again, self._retry(key, outcome), judgement.again, due, self._gatherer.patience(key)]
+        pauses = [
+            again,
+            self._retry(key, outcome),
+            LONGEST_RETRY if outcome.left else None,
+            judgement.again,
+            due,
+            self._gatherer.patience(key),
+        ]
         return min((pause for pause in pauses if pause is not None), default=None)
 
     def forget(self, key: Key) -> None:
@@ -115,9 +122,10 @@ class KindController:
             self._failures.pop(key, None)
             return outcome
         failures = self._failures[key] = self._failures.get(key, 0) + 1
-        if failures < TOLD_FROM or outcome.blocked:
+        if failures < TOLD_FROM:
             return outcome
-        return replace(outcome, blocked=problem(outcome.failed.slot, outcome.failed.error))
+        failed = problem(outcome.failed.slot, outcome.failed.error)
+        return replace(outcome, blocked=both(outcome.blocked, failed))
 
     def _retry(self, key: Key, outcome: Outcome) -> float | None:
         """Seconds until a plan that is blocked is tried again; None where nothing blocks."""

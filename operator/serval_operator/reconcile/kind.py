@@ -42,6 +42,9 @@ class Kind:
         Other kinds of objects that belong to it, such as pods and Jobs.
     conditions:
         Types of its conditions, in the order in which the status lists them.
+    refers:
+        Kinds of custom resources that an object may name. Without them nothing of this kind is planned, as
+        their absence would not mean that they do not exist.
     references:
         Keys of the custom resources that an object names. It is reconciled again when one of them changes.
     finished:
@@ -56,6 +59,7 @@ class Kind:
     optional: tuple[Resource, ...] = ()
     watches: tuple[Resource, ...] = ()
     conditions: tuple[str, ...] = ()
+    refers: tuple[Resource, ...] = ()
     references: Callable[[OwnerView], Iterable[Key]] = names_none
     finished: Finished = never_finished
 
@@ -63,3 +67,8 @@ class Kind:
     def owns(self) -> tuple[Resource, ...]:
         """All kinds of objects that belong to it."""
         return (*self.applies, *self.watches)
+
+    @property
+    def needs(self) -> tuple[Resource, ...]:
+        """All kinds of objects that have to be known before anything of it is planned."""
+        return (*self.owns, *self.refers)

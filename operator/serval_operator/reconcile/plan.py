@@ -64,6 +64,8 @@ class Outcome:
         Whether anything may have changed by it.
     failed:
         The first request that failed in a way that may pass.
+    left:
+        Whether something that the plan can do without failed. It is tried again.
     devices:
         What the pods that the plan asks said about their devices, by uid.
     """
@@ -72,6 +74,7 @@ class Outcome:
     done: frozenset[tuple[str, str]] = frozenset()
     sent: bool = False
     failed: Failed | None = None
+    left: bool = False
     devices: Mapping[str, Answer] = field(default_factory=dict)
 
     def did(self, resource: Resource, name: str) -> bool:

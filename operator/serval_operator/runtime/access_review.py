@@ -101,7 +101,8 @@ class AccessReviewer:
             try:
                 access = await review(self._api)
             except KubeError as error:
-                _log.warning("what may be read cannot be reviewed: %s", error)
+                _log.warning("what may be read cannot be reviewed, will ask again: %s", error)
+                self.ask_soon()
                 continue
             if access != self.access:
                 _log.info("the operator's permissions changed: %s", access)

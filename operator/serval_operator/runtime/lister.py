@@ -87,6 +87,8 @@ class Relister:
         Seconds between two listings of everything, give or take.
     before_on:
         Called with a kind of custom resources before one of its sources comes on. It must not fail.
+    on_try:
+        Called with a source before each listing of it.
     """
 
     def __init__(
@@ -100,6 +102,7 @@ class Relister:
         *,
         interval: float,
         before_on: Callable[[Resource], Awaitable[None]] | None = None,
+        on_try: Callable[[Source], None] = lambda _: None,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self._lister = lister
@@ -110,6 +113,7 @@ class Relister:
         self._meter = meter
         self._interval = interval
         self._before_on = before_on
+        self._on_try = on_try
         self._sleep = sleep
         self._due = {source: _Due() for source in availability.sources}
         self._errors: dict[Source, KubeError] = {}
@@ -224,6 +228,7 @@ class Relister:
 
     async def _list(self, source: Source) -> int:
         """List one source into the cache, and enqueue the keys that have to look again."""
+        self._on_try(source)
         store: Any = self._cache.store(source.resource)
         before = store.newest
         found, _ = await asyncio.gather(

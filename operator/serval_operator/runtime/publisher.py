@@ -121,11 +121,12 @@ class Publisher:
         return True
 
     async def _refused(self, model: OwnerView, manifest: Manifest, error: KubeError) -> None:
-        """Tell that the status is refused, and store of it what no schema can have anything against."""
+        """Tell that the status is refused, and store of it only what no schema can refuse."""
         _log.error("the status is refused: %s", error.message)
         text = f"the API server refuses the status: {error.message}"
         await self._recorder.event(model, "Warning", EVENT_STATUS_REFUSED, text)
-        bare = {field: manifest["status"][field] for field in _BARE}
+        # What the status remembers stays, such as the Jobs that never run again.
+        bare = {**model.status, **{field: manifest["status"][field] for field in _BARE}}
         if isinstance(error, Invalid) and bare != model.status:
             stored = await self._api.apply_status(self._resource, {**manifest, "status": bare})
             if stored is not None:

@@ -54,6 +54,10 @@ class WatchMonitor:
         path = source.resource.path(source.namespace)
         self._heard[path] = self._tried[path] = self._clock()
 
+    def tried(self, source: Source) -> None:
+        """A source is being listed by us, which its watch waits for."""
+        self._tried[source.resource.path(source.namespace)] = self._clock()
+
     def staleness(self) -> dict[str, float]:
         """By plural, seconds since the API server last answered a request of that kind's watch.
 

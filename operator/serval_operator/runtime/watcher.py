@@ -116,7 +116,11 @@ class Watcher:
                 await self._once(session, watch)
                 failures = 0
             except Gone:
+                # A listing moves the version and takes its time; neither makes the watch a useful one.
+                lasted = self._clock() - started
                 await self._list(watch)
+                failures = 0
+                started, version = self._clock() - lasted, watch.version
             except KubeError as error:
                 if is_refusal(error):
                     # The listing that follows waits as long as it should.

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from serval_operator.api.naming import Key
-from serval_operator.errors import Conflict, KubeError, Transient
+from serval_operator.errors import Conflict, Fenced, KubeError, Transient
 from serval_operator.logs import bound
 from serval_operator.runtime.fair_queue import FairQueue
 from serval_operator.runtime.metrics import Metrics
@@ -240,6 +240,10 @@ class WorkQueue:
         self._not_before[key] = now + REST
 
     def _failed(self, key: Key, error: Exception) -> float:
+        if isinstance(error, Fenced):
+            # No fault of the key. As soon as the Lease is renewed, it has to go on.
+            self._not_before[key] = self._clock.time() + SHORTEST_PAUSE
+            return SHORTEST_PAUSE * self._jitter()
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         doubled = FIRST_BACKOFF * float(2 ** min(failures - 1, 20))
         backoff = min(doubled, LONGEST_BACKOFF) * self._jitter()

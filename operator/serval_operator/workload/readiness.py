@@ -195,7 +195,7 @@ def _update_available(expected: Expected) -> list[Condition]:
 def is_patient(observed: Observed, *, wanted: int, in_place: bool) -> bool:
     """Whether a pod without a place may hope for that of one that is stopped for it."""
     living = sum(pod.phase != "Failed" for pod in observed.living())
-    return observed.making_room or (in_place and living > wanted)
+    return observed.making_room or (in_place and living > wanted and not _paused(observed))
 
 
 def _missing_secret(verdict: Verdict, credentials: str) -> Verdict:

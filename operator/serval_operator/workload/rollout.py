@@ -147,7 +147,7 @@ def plan_rollout(
         revision=carried,
         replicas=0 if refused else workload.wanted if run is None else min(run, workload.wanted),
         strategy=strategy,
-        blocked=refused or damping.cause or head.blocked,
+        blocked=refused or damping.cause or (head.blocked if workload.wanted else None),
         needs=Needs() if refused else needs,
         again=_sooner(damping.again, _patience_left(observed, workload, carried)),
     )

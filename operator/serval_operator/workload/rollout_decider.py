@@ -86,7 +86,10 @@ def decide(
     rollout = plan(room=None)
     if workload.wanted and rollout.needs.capacity:
         rollout = plan(room=capacity.room(rollout.revision, waits))
-    pauses = [rollout.again, max(WAITING_AGAIN, crowd / LOOKS_PER_SECOND) if waits or refused else None]
+    # After a revert, pods of the older revision may wait too.
+    waits_back = rollout.revision != workload.revision and bool(waiting(observed, rollout.revision))
+    looks_again = bool(waits or refused or waits_back)
+    pauses = [rollout.again, max(WAITING_AGAIN, crowd / LOOKS_PER_SECOND) if looks_again else None]
     return Decision(
         rollout=rollout,
         damping=damping,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from serval_operator.api.resources import MODEL_DEPLOYMENTS
 from serval_operator.reconcile.kind import Kind
 from support.toy.plan import CONDITIONS, finished, plan, references
 from support.toy.rights import APPLIES, TOY_RIGHTS, WATCHES
@@ -20,6 +21,7 @@ TOY_KIND: Final = Kind(
     applies=APPLIES,
     watches=WATCHES,
     conditions=CONDITIONS,
+    refers=(MODEL_DEPLOYMENTS,),
     references=references,
     finished=finished,
 )

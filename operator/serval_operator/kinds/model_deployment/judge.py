@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from serval_operator.api.conditions import Blocked, Condition
+from serval_operator.api.conditions import Blocked, Condition, both
 from serval_operator.api.judgement import Judgement, Status
 from serval_operator.api.resources import CONTROLLER_REVISIONS
 from serval_operator.constants import ACCELERATOR_IN_USE, UPDATE_AVAILABLE
@@ -23,9 +23,10 @@ TOLD = (ACCELERATOR_IN_USE, UPDATE_AVAILABLE)
 """Types of conditions beside `Ready` of which Events tell."""
 
 
-def judge_unusable(unusable: Blocked, observed: Observed, _outcome: Outcome) -> Judgement:
-    """Judge a ModelDeployment whose spec cannot be used."""
-    readiness = assess(observed, Expected(wanted=0, revision="", suspended=False, blocked=unusable))
+def judge_unusable(unusable: Blocked, observed: Observed, outcome: Outcome) -> Judgement:
+    """Judge a ModelDeployment whose spec cannot be used, though it may still ask for a stop."""
+    blocked = both(unusable, outcome.blocked)
+    readiness = assess(observed, Expected(wanted=0, revision="", suspended=False, blocked=blocked))
     return Judgement(build_status(observed, readiness, None, ""), readiness.conditions, told=TOLD)
 
 
@@ -117,6 +118,6 @@ def _status(
         facts=running(desired, observed.revision(carried)),
         strategy=decision.rollout.strategy,
         accelerator=accelerator_status(desired.placement, decision.verdict, lacking=decision.lacking),
-        pinned=is_pinned(observed.model, desired, outcome),
+        pinned=carried == desired.revision and is_pinned(observed.model, desired, outcome),
         skewed=skewed,
     )

@@ -73,9 +73,11 @@ def plan(situation: Situation) -> Plan:
 def _hold(observed: Observed, desired: Desired, decision: Decision, barred: Blocked) -> Plan:
     """The plan while the pods lack a permission: nothing new, and what runs stays or becomes less."""
     held = _held(observed, desired, decision)
+    failure = _failure(observed, desired)
     return Plan(
-        partial(judge, desired, held or decision, None),
+        partial(judge, desired, held or decision, failure),
         apply=_children(observed, desired, held) if held else None,
+        patches=_given_up(observed, desired, failure),
         deletions=_failed_pods(observed),
         blocked=barred,
         asks=tuple(reporting(desired, observed)),
@@ -84,8 +86,7 @@ def _hold(observed: Observed, desired: Desired, decision: Decision, barred: Bloc
 
 def _bring_out(observed: Observed, desired: Desired, decision: Decision) -> Plan:
     """The plan that brings out what the spec asks for, as far as the decision goes."""
-    kept = observed.revision(desired.revision)
-    failure = failed_now(observed, desired.workload) if kept else None
+    failure = _failure(observed, desired)
     agreement = compare_replicas(desired, observed)
     pin = pin_creation(desired, observed, agreement)
     return Plan(
@@ -103,6 +104,11 @@ def _bring_out(observed: Observed, desired: Desired, decision: Decision) -> Plan
         ),
         asks=tuple(reporting(desired, observed)),
     )
+
+
+def _failure(observed: Observed, desired: Desired) -> Blocked | None:
+    """Why the newest revision failed for good now, if it is recorded, so that this can be written down."""
+    return failed_now(observed, desired.workload) if observed.revision(desired.revision) else None
 
 
 def _halted(observed: Observed) -> Children | None:

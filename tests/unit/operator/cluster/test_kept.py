@@ -278,3 +278,19 @@ class TestFault:
         fault.passed("other")
         assert not fault.lasts
         assert caplog.messages == [f"no: {NO}"]
+
+
+async def test_a_value_that_is_not_needed_any_more_has_no_fault() -> None:
+    source = Source()
+    source.error = Transient(500, "", "away")
+    await source.kept.get()
+    assert source.fault.lasts
+    source.seconds += 1000
+    source.takes = None
+    last = asyncio.create_task(source.kept.get())
+    await source.under_way(2)
+    source.kept.drop()
+    assert not source.fault.lasts
+    source.answer(after=0.1)
+    await last
+    assert not source.fault.lasts, "its last request ended after it was dropped"

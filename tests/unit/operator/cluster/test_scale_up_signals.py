@@ -129,6 +129,20 @@ def test_another_node_claim_may_still_bring_one() -> None:
     assert growth.refused == ""
 
 
+@pytest.mark.parametrize(
+    ("coming", "refused"),
+    [
+        ("pod triggered scale-up: aks-t4", ""),
+        ("", "max node group size reached"),
+        ("on node claim other", ""),
+    ],
+)
+def test_a_node_claim_of_another_pool_says_nothing_of_a_pod(coming: str, refused: str) -> None:
+    around = look_around([claim(launched=("False", "LaunchFailed", QUOTA), **GPU_CLAIM)], (), "")
+    growth = around.growth(GPU, coming=coming, refused=refused)
+    assert (growth.coming, growth.refused) == (coming, refused)
+
+
 def test_what_a_claim_was_given_counts_too() -> None:
     given = claim()
     given["status"]["capacity"] = {GPU: "8"}

@@ -6,6 +6,7 @@ import pytest
 
 from serval_operator.errors import ConfigurationError
 from serval_operator.registry import KINDS, selected
+from support.toy import TOY_KIND
 
 pytestmark = pytest.mark.unit
 
@@ -24,3 +25,11 @@ def test_only_named_kinds_are_served() -> None:
 def test_an_unknown_name_is_refused_with_those_that_are_known(name: str) -> None:
     with pytest.raises(ConfigurationError, match=f"SERVAL_KINDS: '{name}' is none of .*ModelDeployment"):
         selected(["ModelDeployment", name])
+
+
+def test_a_kind_is_not_served_without_those_that_its_objects_refer_to() -> None:
+    kinds = (*KINDS, TOY_KIND)
+    with pytest.raises(ConfigurationError, match="SERVAL_KINDS: Toy needs ModelDeployment too"):
+        selected(["Toy"], kinds)
+    assert selected(["Toy", "ModelDeployment"], kinds) == (TOY_KIND, *KINDS)
+    assert selected((), kinds) == kinds

@@ -132,5 +132,5 @@ async def test_what_was_found_counts_while_nobody_answers() -> None:
         await bench.clock.advance(1.2 * REVIEW_SECONDS)
         assert bench.reviewer.access == Access(pods=True)
         bench.api.on_call = lambda _: None
-        await bench.clock.advance(1.2 * REVIEW_SECONDS)
+        await bench.clock.advance(2 * LEAST_SECONDS)
         assert bench.reviewer.access == Access()

@@ -36,6 +36,7 @@ class Setup:
         self.availability = availability(*namespaces, kinds=kinds)
         self.keys: list[Key] = []
         self.repairs: list[tuple[str, int]] = []
+        self.tried: list[Source] = []
         self.relister = Relister(
             self.api,
             self.cache,
@@ -45,6 +46,7 @@ class Setup:
             self,
             interval=interval,
             sleep=self.clock.sleep,
+            on_try=self.tried.append,
         )
 
     def repaired(self, resource: str, objects: int) -> None:
@@ -331,3 +333,18 @@ async def test_a_refused_child_that_had_been_seen_is_listed_again() -> None:
         assert not setup.availability.serves(KEY), "it was not watched yet"
         setup.availability.watch_accepted(pods_source)
         assert setup.availability.serves(KEY)
+
+
+async def test_each_try_of_a_listing_is_told() -> None:
+    at = Setup(None, kinds=(MODEL_DEPLOYMENTS,))
+    failures = [Transient(503, "", "away")] * 2
+
+    def fail(_: Call) -> None:
+        if failures:
+            raise failures.pop()
+
+    at.api.on_call = fail
+    filling = asyncio.create_task(at.relister.fill(60))
+    await at.clock.advance(5)
+    await filling
+    assert at.tried == 3 * [Source(MODEL_DEPLOYMENTS, None)]

@@ -147,3 +147,11 @@ async def test_an_accepted_watch_cures_a_refused_one(at: Setup) -> None:
     assert not at.availability.is_on(pods), "a listing does not show that it can be watched"
     await at.ask(f"{PODS_PATH}?watch=true")
     assert at.availability.is_on(pods)
+
+
+async def test_a_listing_that_the_watch_waits_for_is_a_try(at: Setup) -> None:
+    at.clock.now += 700
+    for source in at.availability.sources:
+        at.monitor.tried(source)
+    assert at.monitor.idleness() == 0
+    assert at.monitor.staleness() == {"modeldeployments": 700, "pods": 700}

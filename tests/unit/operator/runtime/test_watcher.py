@@ -279,3 +279,21 @@ async def test_watches_that_end_at_once_are_repeated_with_pauses(bench: Bench) -
     bench.cluster.close_at_once = False
     await bench.until(lambda: bench.cluster.watching() == {"pods", "nodes"}, "all watches")
     assert not bench.repaired, "nothing was missed"
+
+
+async def test_watches_that_are_always_too_late_are_repeated_with_pauses(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = bench.repair
+
+    async def repair(source: Source) -> None:
+        bench.cluster.api.put(PODS, pod(f"busy-{len(bench.repaired)}"))
+        await listed(source)
+
+    monkeypatch.setattr(bench, "repair", repair)
+    bench.cluster.refuse.extend([410] * 12)
+    bench.cluster.hang_up()
+    await bench.until(lambda: not bench.cluster.refuse, "all refusals")
+    await bench.until(lambda: bench.cluster.watching() == {"pods", "nodes"}, "all watches")
+    # Each kind may be too late once without a pause, and each was cut off once.
+    assert len(bench.pauses) >= 12 - 2 * 2

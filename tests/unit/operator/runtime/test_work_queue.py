@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from serval_operator.api.naming import Key
-from serval_operator.errors import Conflict, Transient
+from serval_operator.errors import Conflict, Fenced, Transient
 from serval_operator.runtime.metrics import Metrics
 from serval_operator.runtime.work_queue import (
     AGAIN,
@@ -273,6 +273,17 @@ async def test_a_failing_key_that_writes_each_time_does_not_run_hot(bench: Bench
     bench.queue.add(A)
     await bench.clock.advance(60)
     assert len(bench.started) <= 62
+
+
+async def test_a_key_goes_on_soon_after_the_lease_came_back(bench: Bench) -> None:
+    bench.fails(*[Fenced("x")] * 30)
+    bench.queue.add(A)
+    await bench.clock.advance(100)
+    assert bench.gaps() == [SHORTEST_PAUSE] * 30
+    bench.fails(ValueError("x"))
+    bench.queue.add(A)
+    await bench.clock.advance(100)
+    assert bench.gaps()[-1] == FIRST_BACKOFF, "it was no fault of the key"
 
 
 async def test_one_failing_key_does_not_hold_the_others(bench: Bench) -> None:

@@ -85,7 +85,9 @@ def test_every_variable_is_read() -> None:
         ("WATCH_BACKOFFS", "1 2", "separated by commas"),
         ("WATCH_NAMESPACES", "vision,Speech", "names of namespaces"),
         ("HIDE_FOREIGN_HOLDERS", "yes", "true or false"),
-        ("LEASE_NAME", "Serval/Operator", "a name of lower-case letters, digits and dashes"),
+        ("LEASE_NAME", "Serval/Operator", "a name of lower-case letters, digits, dashes and dots"),
+        ("LEASE_NAME", "a..b", "a name of lower-case"),
+        ("LEASE_NAME", ".".join(["a" * 63] * 4), "a name of lower-case"),
         ("LEASE_NAMESPACE", "a.b", "a name of lower-case letters"),
         ("LEASE_SECONDS", "4", "from 5 to 600"),
         ("LEASE_SECONDS", "601", "from 5 to 600"),
@@ -102,6 +104,12 @@ def test_a_wrong_value_is_named_with_what_must_hold(name: str, value: str, must:
     assert must in text
     assert repr(value) in text
     assert "\n" not in text
+
+
+@pytest.mark.parametrize("name", ["a.b-c.d", ".".join(["a" * 62] * 4)])
+def test_the_name_of_a_release_may_have_dots(name: str) -> None:
+    env = {"SERVAL_LEASE_NAME": name, "SERVAL_LEASE_NAMESPACE": "serval-system"}
+    assert Settings.from_environment(env).lease_name == name
 
 
 def test_a_lease_has_a_namespace() -> None:

@@ -8,7 +8,12 @@ from serval_operator.api.naming import Key
 from serval_operator.api.resources import EVENTS, MODEL_DEPLOYMENTS, PODS
 from serval_operator.api.snapshots import parse_pod
 from serval_operator.errors import Forbidden, KubeError, Transient
-from serval_operator.pods.event_reader import PODS_PER_LOOK, READS_PER_SECOND, EventReader
+from serval_operator.pods.event_reader import (
+    PODS_PER_LOOK,
+    READS_PER_SECOND,
+    READS_WHILE_FAILING,
+    EventReader,
+)
 from serval_operator.workload.gatherer import OVERRUN
 from serval_operator.workload.rollout_decider import WAITING_AGAIN
 from support import gen
@@ -244,6 +249,32 @@ class TestRate:
             now += 1.0
         assert counts[:2] == [READS_PER_SECOND, READS_PER_SECOND]
         assert all(count <= READS_PER_SECOND for count in counts)
+
+    async def test_those_that_were_put_off_come_no_faster_than_they_can_be_read(self) -> None:
+        api, count = FakeKubeApi(), 600
+        reader = EventReader(api, lambda: gen.moment(60.0))
+        pauses = []
+        for number in range(count):
+            key = Key("Toy", gen.NAMESPACE, f"toy-{number}")
+            _, again = await reader.warnings(key, [parse_pod(gen.pod(f"{key.name}-pod", gen.starting()))])
+            pauses.append(again or 0.0)
+        assert pauses[-1] == pytest.approx(count / READS_PER_SECOND)
+
+    async def test_few_reads_hold_workers_while_they_fail(self) -> None:
+        api, now = FakeKubeApi(), 60.0
+        reader = EventReader(api, lambda: gen.moment(now))
+
+        def fail(_: object) -> None:
+            raise Transient(0, "Timeout", "no answer")
+
+        api.on_call = fail
+        for _ in range(3):
+            before = len(api.calls)
+            for number in range(50):
+                key = Key("Toy", gen.NAMESPACE, f"toy-{number}")
+                await reader.warnings(key, [parse_pod(gen.pod(f"{key.name}-pod", gen.starting()))])
+            assert len(api.calls) - before == READS_WHILE_FAILING
+            now += 1.0
 
 
 class TestFailure:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from typing import Any
 
 import pytest
 
-from serval_operator.api.resources import DEPLOYMENTS, MODEL_DEPLOYMENTS, SERVICES
+from serval_operator.api.resources import DEPLOYMENTS, MODEL_DEPLOYMENTS, PODS, SERVICES
 from serval_operator.errors import Conflict, Forbidden, Invalid, KubeError, Transient
+from serval_operator.pods.failed_pods import KEPT
 from serval_operator.reconcile.controller import LONGEST_RETRY, RETRY_REFUSED
 from support import gen
 from unit.operator.kinds.model_deployment.world import PLACE, World, served
@@ -116,6 +118,57 @@ class TestQuestions:
         assert world.told() == ("False", "RequestFailed", f"ServiceAccount/fetcher: {LATE.message}")
 
 
+class TestStop:
+    """A stop that fails is told, whatever else is."""
+
+    @pytest.mark.parametrize("error", [Forbidden(403, "Forbidden", "no"), WEBHOOK])
+    async def test_of_an_invalid_spec(self, error: KubeError) -> None:
+        world = await served()
+        world.edit_spec(suspend=True, runtime={"name": "moon"}, podMetadata={"labels": {"a": "b"}})
+        world.fail(error, kind="Deployment")
+        for _ in range(2):
+            with contextlib.suppress(Transient):
+                await world.reconcile()
+        assert world.told()[1] == "UnknownRuntime"
+        assert f"Deployment/digits: {error.message}" in world.told()[2]
+
+    async def test_beside_what_bars_it(self) -> None:
+        world = await served()
+        account = {"credentials": {"serviceAccountName": "fetcher"}}
+        world.edit_spec(suspend=True, model={"uri": "https://models.example.com/digits.tar.gz", **account})
+        world.fail(WEBHOOK, kind="Deployment")
+        await failing(world)
+        assert world.told()[1] == "CredentialsNotFound"
+        assert f"Deployment/digits: {WEBHOOK.message}" in world.told()[2]
+
+
+class TestOptional:
+    @pytest.mark.parametrize("error", [WEBHOOK, LATE, Conflict(409, "Conflict", "quota was updated")])
+    async def test_a_pin_that_cannot_be_made_costs_the_pin_alone(self, error: KubeError) -> None:
+        world = World()
+        await world.reconcile()
+        world.put_pod("digits-1", gen.ready())
+        world.fail(error, verb="create", kind="ConfigMap")
+        for _ in range(3):
+            assert await world.reconcile() == LONGEST_RETRY
+        assert world.told()[:2] == ("True", "Serving")
+        assert "pinned" not in world.status["model"]
+        world.heal()
+        assert await world.reconcile() is None
+        assert world.status["model"]["pinned"] is True
+
+    async def test_a_deletion_that_fails_is_tried_again(self) -> None:
+        world = World()
+        await world.reconcile()
+        for number in range(25):
+            world.put_pod(f"dead-{number}", gen.evicted("too much memory", after=number), created=number)
+        world.fail(LATE, verb="delete", name="dead-3")
+        assert await world.reconcile() == LONGEST_RETRY
+        left = {one["metadata"]["name"] for one in world.api.objects(PODS)}
+        assert "dead-3" in left
+        assert len(left) == 1 + KEPT
+
+
 class TestStatus:
     async def test_a_refused_one_is_told_by_an_event_and_by_its_conditions(self) -> None:
         world = World()
@@ -129,8 +182,9 @@ class TestStatus:
         world.api.on_call = refuse
         await failing(world, 2, Invalid)
         assert world.events[0] == ("Warning", "StatusRefused")
-        assert world.status.keys() == {"observedGeneration", "conditions"}
         assert world.told()[:2] == ("True", "Serving")
+        assert "placement" not in world.status
+        assert world.status["revision"] == world.carried, "what the status remembers stays"
         world.heal()
         await world.reconcile()
         assert world.status["placement"]
