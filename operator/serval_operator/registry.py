@@ -12,8 +12,8 @@ from serval_operator.reconcile.kind import Kind
 KINDS: Final[tuple[Kind, ...]] = (model_deployment.KIND,)
 
 
-def selected(names: Sequence[str], kinds: Sequence[Kind] = KINDS) -> tuple[Kind, ...]:
-    """Return those of ``kinds`` that have these names; no names means all.
+def selected(names: Sequence[str]) -> tuple[Kind, ...]:
+    """Return the kinds with these names; no names means all kinds.
 
     Raises
     ------
@@ -21,11 +21,11 @@ def selected(names: Sequence[str], kinds: Sequence[Kind] = KINDS) -> tuple[Kind,
         There is no kind of a name; the text names those that there are. Or a kind was left out whose objects
         another kind refers to.
     """
-    known = {kind.resource.kind: kind for kind in kinds}
+    known = {kind.resource.kind: kind for kind in KINDS}
     for name in names:
         if name not in known:
             raise ConfigurationError(f"SERVAL_KINDS: {name!r} is none of {', '.join(sorted(known))}")
-    chosen = tuple(known[name] for name in names) or tuple(kinds)
+    chosen = tuple(known[name] for name in names) or KINDS
     served = {kind.resource for kind in chosen}
     for kind in chosen:
         for resource in kind.refers:

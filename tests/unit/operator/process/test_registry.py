@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from serval_operator import registry
 from serval_operator.errors import ConfigurationError
 from serval_operator.registry import KINDS, selected
 from support.toy import TOY_KIND
@@ -27,9 +28,12 @@ def test_an_unknown_name_is_refused_with_those_that_are_known(name: str) -> None
         selected(["ModelDeployment", name])
 
 
-def test_a_kind_is_not_served_without_those_that_its_objects_refer_to() -> None:
+def test_a_kind_is_not_served_without_those_that_its_objects_refer_to(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     kinds = (*KINDS, TOY_KIND)
+    monkeypatch.setattr(registry, "KINDS", kinds)
     with pytest.raises(ConfigurationError, match="SERVAL_KINDS: Toy needs ModelDeployment too"):
-        selected(["Toy"], kinds)
-    assert selected(["Toy", "ModelDeployment"], kinds) == (TOY_KIND, *KINDS)
-    assert selected((), kinds) == kinds
+        selected(["Toy"])
+    assert selected(["Toy", "ModelDeployment"]) == (TOY_KIND, *KINDS)
+    assert selected(()) == kinds
