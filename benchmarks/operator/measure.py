@@ -43,7 +43,7 @@ async def burst(count: int) -> Burst:
     limit = LEAST_LIMIT + count * EACH_LIMIT
     async with stage(count) as place:
         pid = place.operator.pid
-        idle, _ = memory_mb(pid)
+        idle_mb, _ = memory_mb(pid)
         before, spending = sum(place.written().values()), Spending(place.pids())
         began = time.time()
         await place.create(count)
@@ -67,7 +67,7 @@ async def burst(count: int) -> Burst:
             deployment=Latency.of(times, "created", "deployment"),
             available_ready=Latency.of(times, "available", "ready"),
             pod_ready=Latency.of(times, "pod_ready", "ready"),
-            memory_mb=(idle, *memory),
+            memory_mb=(idle_mb, *memory),
             idle_requests=dict(await idle(place)),
             restart=await restart(place),
             others_cores=others,
