@@ -14,7 +14,7 @@ from serval_operator.api.resources import (
 )
 from serval_operator.api.snapshots import ChildView, Identity, OwnerView
 from serval_operator.constants import ANNOTATION_APPLIED
-from serval_operator.errors import Conflict, Forbidden, Invalid
+from serval_operator.errors import Forbidden, Invalid
 from serval_operator.pods.observation import Observed
 from serval_operator.reconcile.contests import Contests
 from serval_operator.reconcile.together import Request
@@ -54,50 +54,43 @@ class Applier:
         done:
             Takes what is applied or deleted.
         """
-        surplus = _surplus(model, children, optional, observed)
-        return [
-            *(
-                Request(slot_of(resource, manifest), self._child(model, resource, manifest, observed, done))
-                for resource, manifest in children
-                if not self._is_settled(model, resource, manifest, observed)
-            ),
-            *(
-                Request(f"{resource.kind}/{view.name}", self._remove(resource, view, done))
-                for resource, view in surplus
-            ),
-        ]
+        requests = []
+        for resource, manifest in children:
+            slot = slot_of(resource, manifest)
+            if not self._keeps(model, slot, manifest, observed.child(resource, manifest["metadata"]["name"])):
+                work = self._bring(model, resource, manifest, observed, done)
+                requests.append(Request(slot, work))
+            elif told := self._contests.told(model.key, slot):
+                requests.append(Request(slot, _say(told)))
+        for resource, view in _surplus(model, children, optional, observed):
+            requests.append(Request(f"{resource.kind}/{view.name}", self._remove(resource, view, done)))
+        return requests
 
     def forget(self, key: Key) -> None:
         """Forget an object that is gone."""
         self._settled.pop(key, None)
         self._contests.forget(key)
 
-    def _is_settled(
-        self, model: OwnerView, resource: Resource, manifest: Manifest, observed: Observed
-    ) -> bool:
-        """Whether there is nothing to do about a child, and nothing to say."""
-        known, slot = observed.child(resource, manifest["metadata"]["name"]), slot_of(resource, manifest)
+    def _keeps(self, model: OwnerView, slot: str, manifest: Manifest, known: ChildView | None) -> bool:
+        """Whether a child is ours and as it should be."""
         if known is None or conflict(model, slot, known):
             return False
         settled = self._settled.setdefault(model.key, {})
         if decide(manifest, known, settled.get(slot)) is not Action.KEEP:
             return False
         settled[slot] = known.ownership
-        return self._contests.told(model.key, slot) is None
+        return True
 
-    async def _child(
+    async def _bring(
         self, model: OwnerView, resource: Resource, manifest: Manifest, observed: Observed, done: Done
     ) -> Blocked | None:
+        """Bring a child to what it should be."""
         name, slot = manifest["metadata"]["name"], slot_of(resource, manifest)
         known = observed.child(resource, name)
         seen = known or await self._look(model, resource, name)
         blocked = conflict(model, slot, seen) if seen else None
         if blocked:
             return blocked
-        settled = self._settled.setdefault(model.key, {})
-        if known and decide(manifest, known, settled.get(slot)) is Action.KEEP:
-            settled[slot] = known.ownership
-            return self._contests.told(model.key, slot)
         contested = await self._contested(model, slot, resource, manifest) if known else None
         if contested:
             return contested
@@ -127,8 +120,6 @@ class Applier:
             manifest = {**manifest, "metadata": {**manifest["metadata"], "uid": uid}}
         try:
             stored = await self._send(resource, manifest, owned=bool(uid))
-        except Conflict:
-            raise
         except (Forbidden, Invalid) as error:
             return problem(slot, error)
         _log.debug("applied %s", slot)
@@ -159,6 +150,11 @@ class Applier:
         done.add((resource.kind, view.name))
         await self._api.delete(resource, view.namespace, view.name, uid=view.uid)
         _log.info("deleted %s/%s", resource.kind, view.name)
+
+
+async def _say(told: Blocked) -> Blocked:
+    """The work for a child that needs none, but of which there is something to say."""
+    return told
 
 
 def slot_of(resource: Resource, manifest: Manifest) -> str:
