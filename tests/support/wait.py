@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Callable
 from typing import TypeVar
@@ -32,3 +33,24 @@ def until(what: str, check: Callable[[], T | None], limit: float = 30.0, every: 
         if time.monotonic() > deadline:
             raise AssertionError(f"{what}: not within {limit:.0f} s; last seen: {answer!r}")
         time.sleep(every)
+
+
+async def until_while_running(
+    what: str, check: Callable[[], object], task: asyncio.Future[None] | None, limit: float = 20.0
+) -> None:
+    """Let a task run until something holds; fail at once if the task ends before that.
+
+    Raises
+    ------
+    AssertionError
+        The task ended, or it did not come within ``limit`` seconds. What the task raised is raised first.
+    """
+    try:
+        async with asyncio.timeout(limit):
+            while not check():
+                if task is not None and task.done():
+                    task.result()
+                    raise AssertionError(f"it ended while waiting for {what}")
+                await asyncio.sleep(0.005)
+    except TimeoutError:
+        raise AssertionError(f"{what}: not in time") from None

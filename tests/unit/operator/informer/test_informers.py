@@ -18,6 +18,7 @@ from serval_operator.runtime.availability import Source
 from serval_operator.runtime.cache import Cache
 from serval_operator.runtime.watch_health import WatchMonitor
 from serval_operator.settings import Settings
+from support.wait import until_while_running
 from support.watchable import Watchable, watchable
 from support.watched import OWNERS, availability
 
@@ -61,15 +62,7 @@ class Bench:
         self.availability.watch_refused(source, problem)
 
     async def until(self, check: Callable[[], object], what: str) -> None:
-        try:
-            async with asyncio.timeout(LIMIT):
-                while not check():
-                    if self.running.done():
-                        self.running.result()
-                        raise AssertionError(f"they ended while waiting for {what}")
-                    await asyncio.sleep(0.005)
-        except TimeoutError:
-            raise AssertionError(f"{what}: not in time") from None
+        await until_while_running(what, check, self.running)
 
     def watches(self, namespace: str) -> int:
         """How many watch requests of a namespace there were."""

@@ -17,6 +17,7 @@ from serval_operator.runtime.cache import Cache
 from serval_operator.runtime.watch_health import WatchMonitor
 from serval_operator.settings import Settings
 from support import gen
+from support.wait import until_while_running
 from support.watchable import Watchable, watchable
 from support.watched import OWNERS, WATCHED, availability, pods
 
@@ -59,15 +60,7 @@ class Bench:
 
     async def until(self, check: Callable[[], object], what: str) -> None:
         """Wait until something holds; fail at once if kopf ends."""
-        try:
-            async with asyncio.timeout(LIMIT):
-                while not check():
-                    if self.running.done():
-                        self.running.result()
-                        raise AssertionError(f"kopf ended while waiting for {what}")
-                    await asyncio.sleep(0.005)
-        except TimeoutError:
-            raise AssertionError(f"{what}: not in time") from None
+        await until_while_running(what, check, self.running)
 
     def gap_plurals(self) -> list[str]:
         return sorted(source.resource.plural for source in self.gaps)

@@ -17,13 +17,13 @@ from serval_operator.runtime.cache import Cache
 from serval_operator.runtime.store import DELETED, MODIFIED
 from serval_operator.runtime.watch_health import WatchMonitor
 from serval_operator.runtime.watcher import Watcher
+from support.wait import until_while_running
 from support.watchable import Watchable, watchable
 from support.watched import OWNERS, availability, pods
 
 pytestmark = pytest.mark.unit
 
 KEY = Key("ModelDeployment", "vision", "resnet")
-LIMIT = 20.0
 
 
 def pod(name: str) -> dict[str, Any]:
@@ -89,15 +89,7 @@ class Bench:
 
     async def until(self, check: Callable[[], object], what: str) -> None:
         """Wait until something holds; fail at once if the watcher ends."""
-        try:
-            async with asyncio.timeout(LIMIT):
-                while not check():
-                    if self.running and self.running.done():
-                        self.running.result()
-                        raise AssertionError(f"the watcher ended while waiting for {what}")
-                    await asyncio.sleep(0.005)
-        except TimeoutError:
-            raise AssertionError(f"{what}: not in time") from None
+        await until_while_running(what, check, self.running)
 
     def watches(self, plural: str = "pods") -> list[dict[str, str]]:
         """Queries of the watch requests of a kind."""
