@@ -148,20 +148,30 @@ def generate(root: Path, kinds: Sequence[Kind], *, check: bool) -> str:
         A mark in a document cannot be used.
     """
     wanted = dict(files(kinds))
+    stale = _stale(root, wanted)
     for path in sorted(root.glob(DOCUMENTS)):
         name = str(path.relative_to(root))
         wanted[name] = rendered(name, path.read_text(encoding="utf-8"), tables(kinds))
     found: list[str] = []
-    for name, after in wanted.items():
+    for name, after in {**wanted, **dict.fromkeys(stale, "")}.items():
         path = root / name
         before = path.read_text(encoding="utf-8") if path.exists() else ""
         found += difflib.unified_diff(
             before.splitlines(keepends=True), after.splitlines(keepends=True), name, f"{name}, generated"
         )
-        if not check and after != before:
+        if not check and name in stale:
+            path.unlink()
+        elif not check and after != before:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(after, encoding="utf-8")
     return "".join(found)
+
+
+def _stale(root: Path, wanted: Mapping[str, str]) -> list[str]:
+    """Return the files that lie beside generated ones and are not generated: those of a kind that is gone."""
+    folders = {(root / name).parent for name in wanted}
+    names = [str(path.relative_to(root)) for folder in sorted(folders) for path in folder.glob("*.yaml")]
+    return [name for name in names if name not in wanted]
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
