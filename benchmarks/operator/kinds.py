@@ -33,6 +33,9 @@ from support.toy.spec import ToySpec
 
 COUNT, BARE, FINISHED = 10_000, 20_000, 5_000
 SETTLE_LIMIT = 900.0
+SETTLE_CALM = 30.0
+"""Seconds. The first operator applies the children of the copies, whose labels hold other uids, and waits for
+an API server that now and then takes seconds for an answer."""
 _RECONCILES = re.compile(r'^serval_operator_reconcile_seconds_count\{kind="(\w+)",.*\} (\S+)$', re.MULTILINE)
 
 
@@ -66,7 +69,7 @@ async def measure(count: int, bare: int, finished: int) -> None:
             await asyncio.to_thread(place.copy, count)
             print("copied", flush=True)
             await asyncio.to_thread(place.start_operator)
-            await asyncio.to_thread(until_quiet, place.operator.pid, SETTLE_LIMIT)
+            await asyncio.to_thread(until_quiet, place.operator.pid, SETTLE_LIMIT, SETTLE_CALM)
             print("settled", flush=True)
             found = await restart(place)
             before, began = _reconciles(place), time.time()
