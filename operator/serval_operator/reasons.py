@@ -277,7 +277,7 @@ DEVICE_ALLOCATION_FAILED: Final = _scheduling(
 )
 POD_REFUSED: Final = _scheduling(
     "PodRefused",
-    when="the node refused or evicted the pod; the message is the kubelet's",
+    when="the node refused, evicted or stopped the pod; the message is the kubelet's",
     cure="as the message says",
     not_provoked="the lab's nodes refuse pods only because of devices",
 )

@@ -35,6 +35,30 @@ def serving(cluster: Cluster, namespace: str, kubelet: Kubelet, name: str) -> Ob
     return cluster.until_condition(namespace, name, "Ready", "True")
 
 
+def test_a_pod_that_its_node_stopped_is_replaced_and_forgotten(
+    cluster: Cluster, namespace: str, kubelet: Kubelet
+) -> None:
+    """A node that shuts down leaves such pods, and so does a kubelet that outlives a restore of etcd."""
+    first = serving(cluster, namespace, kubelet, "stopped")["status"]["replicas"]
+    (old,) = kubelet.pods("stopped")
+    kubelet.write(old, states.stopped())
+    new = until(
+        "its successor on a node",
+        lambda: next(
+            (
+                pod
+                for pod in kubelet.pods("stopped")
+                if pod["spec"].get("nodeName") and pod["metadata"]["uid"] != old["metadata"]["uid"]
+            ),
+            None,
+        ),
+    )
+    kubelet.write(new, states.ready())
+    found = cluster.until_condition(namespace, "stopped", "Ready", "True", reason="Serving")
+    assert found["status"]["replicas"] == first
+    assert cluster.get("Pod", namespace, old["metadata"]["name"]), "the test is about a pod that stays"
+
+
 def edit(cluster: Cluster, namespace: str, name: str, **spec: Any) -> int:
     """Change the spec; the new generation."""
     edited = cluster.patch("ModelDeployment", namespace, name, {"spec": spec})

@@ -389,6 +389,18 @@ def evicted(message: str, *, after: float = 0.0) -> Option:
     return change
 
 
+def stopped(*, after: float = 0.0) -> Option:
+    """The kubelet stopped the containers of a pod in order, which had run, and starts none of them again."""
+
+    def change(obj: Object) -> None:
+        obj["status"]["phase"] = "Succeeded"
+        for container in obj["status"].get("containerStatuses", ()):
+            container |= {"ready": False, "state": {"terminated": {"exitCode": 0, "reason": "Completed"}}}
+        _condition(obj, "Ready", "False", "PodCompleted", after=after)
+
+    return change
+
+
 # --- states of containers -------------------------------------------------------------------------------
 
 

@@ -94,6 +94,13 @@ def refused(message: str = "Allocate failed due to no healthy devices present") 
     return {"phase": "Failed", "reason": "UnexpectedAdmissionError", "message": message}
 
 
+def stopped() -> Status:
+    """The node stopped the pod in order, and starts it no more."""
+    return _status(
+        "Succeeded", _fetched(), _container({"terminated": {"exitCode": 0, "reason": "Completed"}})
+    )
+
+
 class Kubelet:
     """Writes pod statuses of one namespace."""
 

@@ -9,10 +9,8 @@ from typing import Any
 
 from serval_operator.api.naming import Key
 from serval_operator.api.quantities import extended
+from serval_operator.api.snapshots import ENDED_PHASES
 from serval_operator.api.unstructured import labelled_owner, mapping, mappings
-
-_FINISHED = ("Succeeded", "Failed")
-"""Phases of a pod that holds nothing any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +42,7 @@ def parse_hold(obj: Mapping[str, Any]) -> PodHold | None:
     """
     meta, spec = mapping(obj, "metadata"), mapping(obj, "spec")
     node = str(spec.get("nodeName", ""))
-    if not node or mapping(obj, "status").get("phase") in _FINISHED:
+    if not node or mapping(obj, "status").get("phase") in ENDED_PHASES:
         return None
     amounts = _asked(spec)
     if not amounts:

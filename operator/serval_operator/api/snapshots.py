@@ -214,6 +214,11 @@ class RevisionView(Identity):
         return parse_facts(orjson.loads(self.facts_text), {})
 
 
+ENDED_PHASES = frozenset({"Succeeded", "Failed"})
+"""Phases of pods that ended as a whole. A server's pod can be `Succeeded` too: its containers were stopped in
+order, by a node that shuts down or by a kubelet that learnt of a deletion before etcd was restored."""
+
+
 @dataclass(frozen=True, slots=True)
 class PodView(Identity):
     """A pod of ours.
@@ -278,6 +283,14 @@ class PodView(Identity):
     def facing(self) -> ContainerView | None:
         """The container that clients reach."""
         return self.front or self.server
+
+    @property
+    def ended(self) -> bool:
+        """Whether its node ended it as a whole, well or not: none of its containers starts again.
+
+        A ReplicaSet replaces such a pod and does not delete it.
+        """
+        return self.phase in ENDED_PHASES
 
 
 @dataclass(frozen=True, slots=True)

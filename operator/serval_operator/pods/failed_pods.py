@@ -1,4 +1,4 @@
-"""Pods that failed as a whole after a node had accepted them, such as evicted ones: which of them to delete.
+"""Pods that ended as a whole after a node had accepted them, such as evicted ones: which of them to delete.
 
 Their ReplicaSet replaces them and never deletes them. The garbage collection of Kubernetes begins at 12,500
 pods (`--terminated-pod-gc-threshold`), so a model that is evicted again and again would leave as many.
@@ -14,12 +14,12 @@ from serval_operator.pods.observation import Observed
 from serval_operator.pods.refused_pod_backoff import is_refused
 
 KEPT = 3
-"""Failed pods that stay for a reader, the newest ones."""
+"""Ended pods that stay for a reader, the newest ones."""
 _UNKNOWN = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def surplus_failed(observed: Observed) -> tuple[PodView, ...]:
-    """Failed pods beyond those that stay for a reader, the oldest first."""
-    failed = [pod for pod in observed.living() if pod.phase == "Failed" and not is_refused(pod)]
-    failed.sort(key=lambda pod: (pod.changed or pod.created or _UNKNOWN, pod.name))
-    return tuple(failed[:-KEPT])
+    """Ended pods beyond those that stay for a reader, the oldest first."""
+    ended = [pod for pod in observed.living() if pod.ended and not is_refused(pod)]
+    ended.sort(key=lambda pod: (pod.changed or pod.created or _UNKNOWN, pod.name))
+    return tuple(ended[:-KEPT])

@@ -66,16 +66,20 @@ class Observed:
         return self.children.get(resource, {}).get(name)
 
     def living(self) -> list[PodView]:
-        """Pods that are not on their way out, failed ones included."""
+        """Pods that are not being deleted, those that ended included."""
         return [pod for pod in self.pods if not pod.deleting]
+
+    def active(self) -> list[PodView]:
+        """Pods that a ReplicaSet counts: neither being deleted nor ended."""
+        return [pod for pod in self.living() if not pod.ended]
 
     def revision(self, key: str) -> RevisionView | None:
         """The kept revision of a key; None if it is not recorded."""
         return next((one for one in self.revisions if one.key == key), None)
 
     def newest(self, revision: str) -> list[PodView]:
-        """Living pods of a revision that have not failed as a whole."""
-        return [pod for pod in self.living() if pod.revision == revision and pod.phase != "Failed"]
+        """Active pods of a revision."""
+        return [pod for pod in self.active() if pod.revision == revision]
 
     def verdict(self, pod: PodView) -> Verdict:
         """What there is to say about one of the pods; it is judged once."""

@@ -28,6 +28,7 @@ from serval_operator.reasons import (
 WAIT_SCHEDULER = "waiting for the scheduler"
 WAIT_GATE = "the pod's scheduling gates are not open yet, such as those of a queue"
 WAIT_START = "the node sets up the pod and its images"
+WAS_STOPPED = "the node stopped the pod in order and does not start it again"
 
 _IMAGE = frozenset(
     {
@@ -81,9 +82,10 @@ def unschedulable(pod: PodView) -> Fault | None:
 
 
 def refused(pod: PodView) -> Fault:
-    """The pod failed as a whole: its node refused or evicted it."""
+    """The pod ended as a whole: its node refused, evicted or stopped it."""
     reason = DEVICE_ALLOCATION_FAILED if _DEVICE_REFUSED.fullmatch(pod.reason) else POD_REFUSED
-    message = scrub(f"{pod.reason}: {pod.message}" if pod.reason else pod.message or "the pod failed")
+    words = pod.message or (WAS_STOPPED if pod.phase == "Succeeded" else "the pod failed")
+    message = scrub(f"{pod.reason}: {words}" if pod.reason else words)
     return Fault(reason, message, when=pod.changed or pod.created)
 
 

@@ -79,7 +79,7 @@ def judge(pod: PodView, warnings: Sequence[PodWarning] = ()) -> Verdict:
     warnings:
         Warning events about this pod; read only while nothing of it runs.
     """
-    if pod.phase == "Failed":
+    if pod.ended:
         return _faulty(pod, Stage.SCHEDULE, refused(pod))
     if not pod.node:
         nowhere = unschedulable(pod)
@@ -93,7 +93,7 @@ def judge(pod: PodView, warnings: Sequence[PodWarning] = ()) -> Verdict:
 
 def is_accepted(pod: PodView) -> bool:
     """Whether a node has taken the pod: before it speaks of containers it may still refuse it."""
-    return pod.phase != "Failed" and pod.fetch is not None
+    return not pod.ended and pod.fetch is not None
 
 
 def is_silent(pod: PodView) -> bool:

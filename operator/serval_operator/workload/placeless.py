@@ -25,7 +25,7 @@ def count_placeless(observed: Observed, *, replicas: int, known: int) -> int:
         How many were counted before. There are not more of them while a pod is being stopped, whose place one
         of them may get: so that the count does not change with every pod that is replaced.
     """
-    living = [pod for pod in observed.living() if pod.phase != "Failed"]
+    living = observed.active()
     missing = replicas - sum(bool(pod.node) for pod in living)
     since = observed.now - LASTS
     waits = [pod for pod in living if pod.unschedulable and not pod.node]

@@ -144,7 +144,7 @@ class Expected:
 def assess(observed: Observed, expected: Expected) -> Readiness:
     """Judge an observation."""
     wanted, blocked = expected.wanted, expected.blocked
-    living = [pod for pod in observed.living() if pod.phase != "Failed"]
+    living = observed.active()
     newest = observed.newest(expected.revision)
     answering = [pod for pod in living if pod.ready]
     verdicts = _verdicts(observed, newest, expected)
@@ -194,7 +194,7 @@ def _update_available(expected: Expected) -> list[Condition]:
 
 def is_patient(observed: Observed, *, wanted: int, in_place: bool) -> bool:
     """Whether a pod without a place may hope for that of one that is stopped for it."""
-    living = sum(pod.phase != "Failed" for pod in observed.living())
+    living = len(observed.active())
     return observed.making_room or (in_place and living > wanted and not _paused(observed))
 
 
@@ -292,7 +292,7 @@ def _paused(observed: Observed) -> str:
 def _refusals(observed: Observed, revision: str) -> list[Verdict]:
     """Verdicts of pods that a node refused or gave up a short while ago, the newest first."""
     since = observed.now - REFUSALS_COUNT_FOR
-    dead = (pod for pod in observed.living() if pod.phase == "Failed" and pod.revision == revision)
+    dead = (pod for pod in observed.living() if pod.ended and pod.revision == revision)
     failed = [observed.verdict(pod) for pod in dead]
     recent = [(one.when, one.pod, one) for one in failed if one.when and one.when >= since]
     return [one for _, _, one in sorted(recent, key=lambda entry: entry[:2], reverse=True)]

@@ -160,7 +160,7 @@ def waiting(observed: Observed, revision: str) -> tuple[PodView, ...]:
 
 def replaced(observed: Observed, revision: str) -> list[PodView]:
     """Pods of other revisions, which a rollout has to replace."""
-    return [pod for pod in observed.living() if pod.revision != revision and pod.phase != "Failed"]
+    return [pod for pod in observed.active() if pod.revision != revision]
 
 
 def failed_now(observed: Observed, workload: Workload) -> Blocked | None:

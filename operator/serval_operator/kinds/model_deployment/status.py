@@ -142,8 +142,8 @@ def _description(
 def _placement(observed: Observed) -> list[dict[str, Any]]:
     """Where the pods run: one entry for each node, in the order of their names."""
     nodes: dict[str, dict[str, Any]] = {}
-    for pod in observed.living():
-        if pod.node and pod.phase != "Failed":
+    for pod in observed.active():
+        if pod.node:
             where = {"node": pod.node, "zone": pod.zone, "region": pod.region}
             known = {field: value for field, value in where.items() if value}
             entry = nodes.setdefault(pod.node, {**known, "replicas": 0})

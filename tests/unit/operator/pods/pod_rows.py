@@ -631,6 +631,14 @@ FAILED = [
         when=300,
     ),
     Row(
+        "stopped by its node",
+        (gen.ready(), gen.stopped(after=300)),
+        Stage.SCHEDULE,
+        "PodRefused",
+        "the node stopped the pod in order and does not start it again",
+        when=300,
+    ),
+    Row(
         "failed without a reason",
         (gen.refused("", "no"),),
         Stage.SCHEDULE,

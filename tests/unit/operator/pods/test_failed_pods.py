@@ -29,6 +29,11 @@ def test_a_few_stay() -> None:
     assert names(*(evicted(number) for number in range(KEPT))) == []
 
 
+def test_pods_that_their_node_stopped_count_too() -> None:
+    stopped = [gen.pod(f"stopped-{number}", gen.ready(), gen.stopped(after=number)) for number in range(4)]
+    assert names(*stopped, evicted(0)) == ["stopped-0", "stopped-1"]
+
+
 def test_others_do_not_count() -> None:
     refused = [gen.pod(f"refused-{number}", gen.refused()) for number in range(9)]
     running = [gen.pod(f"running-{number}", gen.ready()) for number in range(9)]

@@ -525,6 +525,33 @@ REFUSALS = [
         counts=(0, 0, 0),
         now=3610,
     ),
+    Row(
+        "stopped by its node, and replaced",
+        [*pods(READY, gen.stopped(after=3600)), *pods(READY, first=2)],
+        {
+            "Ready": ("True", "Serving", "1 of 1 replicas serve the newest spec"),
+            "Available": answers(1, 1),
+            "Scheduled": done(1),
+            "ModelFetched": done(1),
+            "ModelLoaded": done(1),
+            "EndpointReady": behind(1),
+        },
+        counts=(1, 1, 1),
+        now=3610,
+    ),
+    Row(
+        "one of an older revision was stopped by its node",
+        [*pods(READY, gen.stopped(), revision=OLD), *pods(READY)],
+        {
+            "Ready": ("True", "Serving", "1 of 1 replicas serve the newest spec"),
+            "Available": answers(1, 1),
+            "Scheduled": done(1),
+            "ModelFetched": done(1),
+            "ModelLoaded": done(1),
+            "EndpointReady": behind(1),
+        },
+        counts=(1, 1, 1),
+    ),
 ]
 AT_REST = [
     Row(

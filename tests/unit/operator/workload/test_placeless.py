@@ -58,6 +58,7 @@ def failing(seen: Observed, words: str) -> Observed:
         ((READY, gen.pod("s", gen.loading(), revision=OLD), waiting()), 0),
         # What failed as a whole has no place any more, and its successor waits.
         ((READY, gen.pod("f", gen.refused(), revision=NEW), waiting()), 1),
+        ((READY, gen.pod("f", gen.placed(), gen.stopped(), revision=NEW), waiting()), 1),
     ],
 )
 def test_table(pods: tuple[gen.Object, ...], counted: int) -> None:
