@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from examples.demo.model import TrainedModel, trained_model
 
+from e2e.evidence import evidence
 from e2e.stand import (
     ARCHIVE,
     BOTH,
@@ -45,6 +46,16 @@ ONNX_TRAINER = Path(__file__).resolve().parents[2] / "examples" / "digits" / "ex
 HPA_PERIOD = 3.0
 NO_IMAGE = "no-image"
 NO_PROGRAM = "no-program"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Function) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """Add to the report of a failed test what the cluster holds, while it still does."""
+    report = yield
+    stand = item.funcargs.get("stand")
+    if isinstance(stand, Stand) and report.when == "call" and report.failed:
+        report.sections += evidence(stand.lab, stand.namespace)
+    return report
 
 
 @pytest.fixture(scope="session")
@@ -191,6 +202,6 @@ def holds_device(pod: Object) -> bool:
 @pytest.fixture
 def stand(installed: Lab, cluster: Cluster, store: ModelStore) -> Stand:
     """A namespace with a model store, watched by the installed operator."""
-    stand = Stand(cluster, store.namespace, store)
+    stand = Stand(installed, cluster, store.namespace, store)
     stand.copy_ca(CA_CONFIG_MAP)
     return stand

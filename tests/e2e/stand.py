@@ -6,6 +6,7 @@ import io
 import tarfile
 from typing import Any
 
+from serval_lab import Lab
 from support.cluster import Cluster, Object
 from support.ledger import Ledger
 from support.models import model_deployment
@@ -33,13 +34,16 @@ class Stand:
 
     Parameters
     ----------
+    lab:
+        Whose cluster it is.
     namespace:
         Pod Security "restricted" is enforced in it.
     store:
         Serves `ARCHIVE` and `TENSORFLOW_ARCHIVE`.
     """
 
-    def __init__(self, cluster: Cluster, namespace: str, store: ModelStore) -> None:
+    def __init__(self, lab: Lab, cluster: Cluster, namespace: str, store: ModelStore) -> None:
+        self.lab = lab
         self.cluster = cluster
         self.namespace = namespace
         self.store = store
