@@ -1,4 +1,4 @@
-"""The failures that end-to-end tests provoke on the lab, and the reasons that none provokes."""
+"""The failures that end-to-end tests provoke on the lab, the faults that tests let last, and the rest."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from serval_operator.reasons import REASONS
 
 ROOT = Path(__file__).resolve().parents[1]
 DECORATOR = "provokes"
+LASTING_DECORATOR = "lasts"
 
 UNAVAILABLE = (
     "`PredictorReady` and `Ready` False, both `MinimumReplicasUnavailable`: "
@@ -74,6 +75,22 @@ class Failure:
     kserve: str = ""
 
 
+@dataclass(frozen=True)
+class Fault:
+    """A fault that a test lets last.
+
+    Parameters
+    ----------
+    test:
+        The test's id for pytest, without parameters.
+    broken:
+        What is broken, in words.
+    """
+
+    test: str
+    broken: str
+
+
 def declared(path: Path, text: str) -> Iterator[Failure]:
     """Failures that the tests of a file declare with the decorator `support.ledger.provokes`.
 
@@ -84,11 +101,22 @@ def declared(path: Path, text: str) -> Iterator[Failure]:
     text:
         Its source. It is parsed and not imported: pytest imports it with another name.
     """
+    for test, (reason, made) in _declarations(path, text, DECORATOR):
+        yield Failure(test, reason, made, KSERVE.get(made, ""))
+
+
+def declared_faults(path: Path, text: str) -> Iterator[Fault]:
+    """Faults that the tests of a file declare with `support.ledger.lasts`; parameters as of `declared`."""
+    for test, (broken,) in _declarations(path, text, LASTING_DECORATOR):
+        yield Fault(test, broken)
+
+
+def _declarations(path: Path, text: str, decorator: str) -> Iterator[tuple[str, list[str]]]:
+    """Ids of the tests with a decorator, and its arguments."""
     for names, function in _functions(ast.parse(text).body):
         for call in function.decorator_list:
-            if isinstance(call, ast.Call) and ast.unparse(call.func) == DECORATOR:
-                reason, made = (ast.literal_eval(value) for value in call.args)
-                yield Failure("::".join([str(path), *names]), reason, made, KSERVE.get(made, ""))
+            if isinstance(call, ast.Call) and ast.unparse(call.func) == decorator:
+                yield "::".join([str(path), *names]), [ast.literal_eval(value) for value in call.args]
 
 
 def _functions(body: list[ast.stmt], *outer: str) -> Iterator[tuple[list[str], ast.FunctionDef]]:
@@ -99,14 +127,18 @@ def _functions(body: list[ast.stmt], *outer: str) -> Iterator[tuple[list[str], a
             yield [*outer, node.name], node
 
 
+def _sources(layer: str) -> Iterator[tuple[Path, str]]:
+    """Paths and texts of the tests of a layer."""
+    for file in sorted((ROOT / "tests" / layer).glob("test_*.py")):
+        yield file.relative_to(ROOT), file.read_text(encoding="utf-8")
+
+
 def _all_declared() -> tuple[Failure, ...]:
     """All failures, in the order of the table of reasons."""
-    files = sorted((ROOT / "tests" / "e2e").glob("test_*.py"))
-    found = [
-        one for file in files for one in declared(file.relative_to(ROOT), file.read_text(encoding="utf-8"))
-    ]
+    found = [one for path, text in _sources("e2e") for one in declared(path, text)]
     order = list(REASONS)
     return tuple(sorted(found, key=lambda one: order.index(one.reason)))
 
 
 FAILURES = _all_declared()
+FAULTS = tuple(one for path, text in _sources("integration") for one in declared_faults(path, text))

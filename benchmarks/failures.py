@@ -1,7 +1,8 @@
 """``python -m benchmarks failures``: provokes failures on the lab and shows how ModelDeployments report them.
 
-End-to-end tests provoke the failures and check that the cause is named and that the cure helps. They note
-what they saw, and the tables of docs/failures.md are written from these notes.
+End-to-end tests provoke the failures and check that the cause is named and that the cure helps. Integration
+tests let faults last, on a control plane without nodes. Both note what they saw, and the tables of
+docs/failures.md are written from these notes.
 """
 
 from __future__ import annotations
@@ -15,9 +16,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.failure_cases import FAILURES, TESTED_ELSEWHERE, Failure
+from benchmarks.failure_cases import FAILURES, FAULTS, TESTED_ELSEWHERE, Failure, Fault
 from benchmarks.pages import placed
 from serval_operator.reasons import REASONS
+from support import whole
 from support.ledger import VARIABLE
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -44,11 +46,11 @@ def make(notes: Path) -> Path:
     """Run the tests that provoke the failures. They need what `make e2e` needs."""
     notes.parent.mkdir(parents=True, exist_ok=True)
     notes.unlink(missing_ok=True)
-    tests = dict.fromkeys(failure.test for failure in FAILURES)
+    tests = dict.fromkeys(one.test for one in (*FAILURES, *FAULTS))
     done = subprocess.run(
         [sys.executable, "-m", "pytest", *tests],
         cwd=ROOT,
-        env={**os.environ, VARIABLE: str(notes)},
+        env={**os.environ, VARIABLE: str(notes), whole.VARIABLE: "1"},
         check=False,
     )
     if done.returncode:
@@ -67,7 +69,7 @@ def markdown(notes: Sequence[Mapping[str, Any]]) -> str:
     Raises
     ------
     SystemExit
-        A failure has no note.
+        A failure or a fault has no note.
     """
     found = [(failure, _note(failure, notes)) for failure in FAILURES]
     said = [
@@ -86,11 +88,14 @@ def markdown(notes: Sequence[Mapping[str, Any]]) -> str:
         for failure, note in found
         if failure.kserve
     ]
+    lasting = [_lasting(fault, notes) for fault in FAULTS]
     parts = [
         "## What a ModelDeployment says",
         table(["what was done", "`Ready` is False:", "message", "`Available`", "`Stalled`", "after"], said),
         "## The same, in KServe's words and in Serval's",
         table(["what was done", "KServe, after 30 s", "Serval"], beside),
+        "## Faults that last",
+        table(["what was broken", "for", "what was said", "after", "well again after"], lasting),
     ]
     return "\n\n".join(parts)
 
@@ -129,6 +134,21 @@ def _seconds(value: float) -> str:
 
 def _note(failure: Failure, notes: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     for note in notes:
-        if note["test"].partition("[")[0] == failure.test and note["reason"] == failure.reason:
+        if _is_of(note, failure) and note.get("reason") == failure.reason:
             return note
     raise SystemExit(f"{failure.test} left no note of {failure.reason}")
+
+
+def _lasting(fault: Fault, notes: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Row of a fault that lasts."""
+    for note in notes:
+        if _is_of(note, fault) and "lasted" in note:
+            said = f"{note['teller']}: {cell(note['message'])}"
+            lasted, after, recovery = (_seconds(note[key]) for key in ("lasted", "after", "recovery"))
+            return [fault.broken, lasted, said, after, recovery]
+    raise SystemExit(f"{fault.test} left no note of a fault that lasts")
+
+
+def _is_of(note: Mapping[str, Any], case: Failure | Fault) -> bool:
+    test: str = note["test"]
+    return test.partition("[")[0] == case.test

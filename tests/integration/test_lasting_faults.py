@@ -12,6 +12,7 @@ from support import kubelet as states
 from support import whole
 from support.cluster import Cluster, Object, condition
 from support.kubelet import Kubelet
+from support.ledger import LastingFault, lasts
 from support.models import model_deployment
 from support.wait import until
 from support.webhooks import webhook_down
@@ -65,15 +66,18 @@ def edit(cluster: Cluster, namespace: str, name: str, **spec: Any) -> int:
     return int(edited["metadata"]["generation"])
 
 
+@lasts("a webhook for Deployments is down, while the spec is edited again and again")
 def test_a_webhook_that_is_down_is_told_at_once_and_forgotten_when_it_heals(
     cluster: Cluster, namespace: str, kubelet: Kubelet, sampled: Sampled
 ) -> None:
     serving(cluster, namespace, kubelet, "edited")
     with webhook_down(cluster, namespace, "apps", "deployments"):
+        fault = LastingFault()
         cluster.create(model_deployment("new", namespace))
         generation = edit(cluster, namespace, "edited", replicas=3)
         for name in ("new", "edited"):
             found = cluster.until_condition(namespace, name, "Ready", "False", reason="ChildRefused")
+            fault.told_by(found)
             assert "failed calling webhook" in condition(found, "Ready")["message"]
             assert condition(found, "Reconciling")["status"] == "True"
         assert found["status"]["observedGeneration"] == generation
@@ -92,6 +96,7 @@ def test_a_webhook_that_is_down_is_told_at_once_and_forgotten_when_it_heals(
                 "edited",
                 lambda one, generation=generation: one["status"]["observedGeneration"] == generation,
             )
+    fault.end()
     cluster.until(
         "the scaled Deployment",
         "Deployment",
@@ -101,6 +106,7 @@ def test_a_webhook_that_is_down_is_told_at_once_and_forgotten_when_it_heals(
         limit=HEALED_WITHIN,
     )
     until("the new Deployment", lambda: cluster.get("Deployment", namespace, "new"), limit=HEALED_WITHIN)
+    fault.overcome()
     cluster.until_condition(namespace, "new", "Ready", "False", reason="Progressing")
 
 

@@ -12,6 +12,7 @@ import pytest
 from support import kubelet as states
 from support.cluster import Cluster, Object, condition
 from support.kubelet import Kubelet, node
+from support.ledger import LastingFault, lasts
 from support.models import model_deployment
 from support.operator import OperatorProcess
 from support.wait import until
@@ -248,6 +249,7 @@ class TestRollouts:
 
 
 class TestLostNode:
+    @lasts("a node is lost for good, and the pod on it stays in Terminating until it is removed by force")
     def test_what_hangs_on_a_lost_node_is_named_as_what_holds_the_device(
         self, cluster: Cluster, namespace: str, kubelet: Kubelet, nodes: Nodes
     ) -> None:
@@ -259,14 +261,19 @@ class TestLostNode:
         (pod,) = kubelet.pods("survivor")
         # As the cluster does it once the node has been unreachable for a while.
         cluster.delete("Pod", namespace, pod["metadata"]["name"], gracePeriodSeconds=1)
+        fault = LastingFault()
         cr = cluster.until_condition(namespace, "survivor", "Ready", "False", "AcceleratorBusy")
+        fault.told_by(cr)
         assert f"its pod {pod['metadata']['name']} is Terminating" in condition(cr, "Ready")["message"]
         kubelet.remove(pod)
+        fault.end()
         serve(kubelet, "survivor")
         cluster.until_condition(namespace, "survivor", "Ready", "True", "Serving")
+        fault.overcome()
 
 
 class TestDrains:
+    @lasts("the only node with the device is drained and stays cordoned")
     def test_a_drain_of_the_only_node_for_two_replicas_ends(
         self, cluster: Cluster, namespace: str, kubelet: Kubelet, nodes: Nodes, kubectl: Kubectl
     ) -> None:
@@ -281,16 +288,24 @@ class TestDrains:
             for pod in cluster.list("Pod", namespace, "serval.dev/name=drained"):
                 if pod["metadata"].get("deletionTimestamp"):
                     kubelet.remove(pod)
+            cr = cluster.get("ModelDeployment", namespace, "drained")
+            if cr and condition(cr, "Ready")["reason"] == "DeviceNotReady":
+                fault.told_by(cr)
             return drain.done()
 
+        fault = LastingFault()
         with ThreadPoolExecutor(max_workers=1) as pool:
             drain = pool.submit(kubectl, "drain", node, "--delete-emptydir-data", "--timeout=90s")
             until("the end of the drain", evicted, limit=100)
         assert drain.result().returncode == 0, drain.result().stderr
         assert not ready & {pod["metadata"]["uid"] for pod in kubelet.pods("drained")}
+        cr = cluster.until_condition(namespace, "drained", "Ready", "False", "DeviceNotReady")
+        assert f"{node} is cordoned" in condition(cr, "Ready")["message"]
         kubectl("uncordon", node)
+        fault.end()
         serve(kubelet, "drained", 2)
         cluster.until_condition(namespace, "drained", "Ready", "True", "Serving")
+        fault.overcome()
         cluster.until(
             "the budget as the spec says",
             "PodDisruptionBudget",

@@ -19,6 +19,7 @@ from serval_lab import Lab
 from support import plane
 from support.chart import operator_kubeconfig
 from support.cluster import Cluster, Object
+from support.ledger import LastingFault, lasts
 from support.models import model_deployment
 from support.operator import OperatorProcess
 from support.wait import until
@@ -165,6 +166,7 @@ def test_a_namespace_that_is_deleted_stops_no_other(
     assert again.stop() == 0
 
 
+@lasts("the operator's RoleBinding in one of its namespaces is deleted")
 def test_a_role_that_is_taken_away_and_given_back_is_noticed(
     own_plane: Lab, cluster: Cluster, start: Start, identity: Path
 ) -> None:
@@ -172,14 +174,18 @@ def test_a_role_that_is_taken_away_and_given_back_is_noticed(
     create(cluster, "before", RIGHT)
     served(cluster, "before", RIGHT)
     own_plane.kubectl("delete", "rolebinding", ROLE, "-n", RIGHT)
+    fault = LastingFault()
     until_up(process, MODELS, RIGHT, 0.0)
+    fault.told("the operator's `/readyz`", process.readiness())
     create(cluster, "here", RIGHT)
     create(cluster, "there", LEFT)
     served(cluster, "there", LEFT, limit=SOON)
     assert untouched(cluster, "here", RIGHT)
     assert cluster.get("Deployment", RIGHT, "before"), "nothing is deleted"
     operator_kubeconfig(own_plane, identity.parent, *VALUES)
+    fault.end()
     served(cluster, "here", RIGHT)
+    fault.overcome()
     lines = told(process, f"{MODELS} in namespace {RIGHT}")
     assert lines == [" cannot be served", " can be served again"], "once each, not at each attempt"
     assert process.stop() == 0

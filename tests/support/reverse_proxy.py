@@ -35,6 +35,8 @@ class Rule:
         Whether a request that is held back reaches the API server, so that only its answer is held back.
     came, closed:
         A request came (and, if it passes, has been answered); its client has closed the connection.
+    count:
+        Requests so far.
     """
 
     method: str
@@ -43,6 +45,7 @@ class Rule:
     passes: bool = False
     came: threading.Event = field(default_factory=threading.Event)
     closed: threading.Event = field(default_factory=threading.Event)
+    count: int = 0
 
 
 class ReverseProxy:
@@ -150,9 +153,11 @@ class ReverseProxy:
 
 
 async def _treated(rule: Rule) -> web.Response:
+    rule.count += 1
     rule.came.set()
     if rule.code:
-        return web.json_response({"kind": "Status", "code": rule.code, "reason": "Rule"}, status=rule.code)
+        refusal = {"kind": "Status", "code": rule.code, "reason": "Rule", "message": "refused by a proxy"}
+        return web.json_response(refusal, status=rule.code)
     try:
         await asyncio.Event().wait()
     except asyncio.CancelledError:

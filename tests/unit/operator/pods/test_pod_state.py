@@ -101,3 +101,4 @@ class TestAccepted:
 
     def test_not_once_it_has_given_the_pod_up(self) -> None:
         assert not is_accepted(view(gen.ready(), gen.evicted("x")))
+        assert not is_accepted(view(gen.ready(), gen.stopped()))

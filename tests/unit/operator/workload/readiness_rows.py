@@ -19,6 +19,7 @@ DEVICES = (
     "UnexpectedAdmissionError: Pod was rejected: Allocate failed due to no healthy devices present; cannot "
     "allocate unhealthy devices nvidia.com/gpu, which is unexpected"
 )
+STOPPED = "the node stopped the pod in order and does not start it again"
 CRASH = "the model server ended with exit code 1: boom"
 Told = tuple[str, str, str]
 
@@ -537,6 +538,19 @@ REFUSALS = [
             "EndpointReady": behind(1),
         },
         counts=(1, 1, 1),
+        now=3610,
+    ),
+    Row(
+        "stopped by its node just now",
+        pods(READY, gen.stopped(after=3600)),
+        {
+            **reconciling(("False", "PodRefused", f"1 of 1 pods: {STOPPED}")),
+            "Scheduled": ("False", "PodRefused", f"1 of 1 pods: {STOPPED}"),
+            "ModelFetched": waits(0, 1, EARLIER),
+            "ModelLoaded": waits(0, 1, EARLIER),
+            "EndpointReady": NONE_BEHIND,
+        },
+        counts=(0, 0, 0),
         now=3610,
     ),
     Row(

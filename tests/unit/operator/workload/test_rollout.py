@@ -143,6 +143,7 @@ class TestStrategy:
             # Nothing else serves: there is nobody to surge beside, or to stop.
             ([], OLD, True, "not asked", "Surge"),
             ([gen.pod("old", gen.refused(), revision=OLD)], OLD, False, "not asked", "InPlace"),
+            ([gen.pod("old", gen.ready(), gen.stopped(), revision=OLD)], OLD, False, "not asked", "InPlace"),
             ([gen.pod("old", gen.ready(), gen.deleting, revision=OLD)], OLD, True, "not asked", "Surge"),
             # The surge pod finds no device.
             ([READY_OLD, waiting()], NEW, True, 0, "InPlace"),

@@ -144,6 +144,7 @@ class TestWhole:
                 gen.pod("digits-2", *READY, in_zone),
                 gen.pod("digits-3", gen.placed("cpu-0")),
                 gen.pod("digits-4"),
+                gen.pod("digits-5", *READY, gen.stopped()),
             )
         )
         assert status["placement"] == [
