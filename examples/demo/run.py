@@ -54,12 +54,20 @@ class ImageReferences:
         """Reference of the operator's image."""
         return f"{self.registry}/serval-operator:{self.operator_tag}"
 
-    def chart_values(self) -> dict[str, Any]:
-        """Return the chart's values that choose these images, and Serval's own model server."""
+    def chart_values(self, profile: str) -> dict[str, Any]:
+        """Return the chart's values that choose these images, and Serval's own model server.
+
+        Parameters
+        ----------
+        profile:
+            Accelerator profile of the replicas. It gets the image for CPUs: the demo has no other, and its
+            model needs no device.
+        """
         return {
             "image": {"registry": self.registry, "tag": self.operator_tag},
             "serverImage": {"registry": self.registry, "tag": self.server_tag},
             "defaultRuntime": "serval",
+            "runtimes": {"serval": {"images": {profile: f"{self.registry}/serval-server:{self.server_tag}"}}},
         }
 
 
@@ -91,14 +99,20 @@ class Outcome:
         ]
 
 
-def install_operator(cluster: Cluster, images: ImageReferences, say: Say) -> None:
-    """Install or upgrade the operator by its chart, and wait until it is ready."""
+def install_operator(cluster: Cluster, images: ImageReferences, profile: str, say: Say) -> None:
+    """Install or upgrade the operator by its chart, and wait until it is ready.
+
+    Parameters
+    ----------
+    profile:
+        Accelerator profile of the replicas.
+    """
     say(f"helm upgrade --install {RELEASE} charts/serval --namespace {OPERATOR_NAMESPACE} --wait")
     try:
         cluster.helm(
             *("upgrade", "--install", RELEASE, str(CHART), f"--namespace={OPERATOR_NAMESPACE}"),
             *("--create-namespace", "--wait", f"--timeout={HELM_LIMIT_S:.0f}s", "--values=-"),
-            stdin=json.dumps(images.chart_values()),
+            stdin=json.dumps(images.chart_values(profile)),
             limit_s=HELM_LIMIT_S + 30,
         )
     except DemoError as error:
@@ -218,7 +232,7 @@ def serve_and_score(
         The model does not answer.
     """
     with screen.step("Operator") as say:
-        install_operator(cluster, images, say)
+        install_operator(cluster, images, profile, say)
     with screen.step("Model") as say:
         model = trained_model(cache, say)
         if len(model.images) < REQUIRED_IMAGES:

@@ -74,7 +74,8 @@ class Runtime:
     architectures:
         Architectures of its images, as in the node label ``kubernetes.io/arch``; empty for any.
     images:
-        Image by accelerator profile; ``default`` where a profile has none of its own.
+        Image by accelerator profile, or images by framework within a profile; ``default`` for pods without an
+        accelerator. An image under a profile's name is the administrator's word that it uses the device.
     args, env:
         Arguments after those that every runtime gets, and environment variables. In both, Kubernetes
         replaces ``$(NAME)`` by the variable of that name.
@@ -86,7 +87,7 @@ class Runtime:
 
     name: str
     frameworks: tuple[str, ...]
-    images: Mapping[str, str]
+    images: Mapping[str, str | Mapping[str, str]]
     image_pull_policy: str
     args: tuple[str, ...]
     env: tuple[tuple[str, str], ...]
@@ -94,9 +95,15 @@ class Runtime:
     grace_seconds: int
     architectures: tuple[str, ...] = ()
 
-    def image(self, profile: str) -> str:
-        """Image for an accelerator profile (empty for none)."""
-        return self.images.get(profile) or self.images[DEFAULT_IMAGE]
+    @property
+    def default_image(self) -> str:
+        """Image for pods without an accelerator."""
+        return str(self.images[DEFAULT_IMAGE])
+
+    def image(self, profile: str, framework: str) -> str:
+        """Image for models of a framework under the name of a profile; empty where none is listed."""
+        listed = self.images.get(profile, "")
+        return listed if isinstance(listed, str) else listed.get(framework, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -249,9 +256,7 @@ def _runtime(node: _Node) -> Runtime:
         "capabilities",
         "graceSeconds",
     )
-    images = node.child("images").all_texts()
-    if not images.get(DEFAULT_IMAGE):
-        raise node.error("images", f"must have the key `{DEFAULT_IMAGE}`")
+    frameworks = node.texts("frameworks")
     capabilities = frozenset(node.texts("capabilities"))
     if capabilities - CAPABILITIES.keys():
         raise node.error("capabilities", f"must be some of {', '.join(sorted(CAPABILITIES))}")
@@ -260,8 +265,8 @@ def _runtime(node: _Node) -> Runtime:
         raise node.error("architectures", "must be values of the label kubernetes.io/arch, such as amd64")
     return Runtime(
         name=node.name(),
-        frameworks=node.texts("frameworks"),
-        images=images,
+        frameworks=frameworks,
+        images=_images(node.child("images"), frameworks),
         image_pull_policy=node.choice("imagePullPolicy", PULL_POLICIES, "IfNotPresent"),
         args=node.texts("args"),
         env=tuple(_variable(one) for one in node.items("env")),
@@ -270,6 +275,21 @@ def _runtime(node: _Node) -> Runtime:
         # Sorted, so that the same set in another order renders the same pods.
         architectures=tuple(sorted(set(architectures))),
     )
+
+
+def _images(node: _Node, frameworks: Sequence[str]) -> Mapping[str, str | Mapping[str, str]]:
+    """Images by profile, each one for all frameworks of the runtime or one for each."""
+    node.text(DEFAULT_IMAGE)
+    images: dict[str, str | Mapping[str, str]] = {}
+    for profile, value in node.whole().items():
+        if not isinstance(value, Mapping):
+            images[str(profile)] = node.text(profile)
+            continue
+        child = node.child(profile)
+        if frameworks:
+            child.only(*frameworks)
+        images[str(profile)] = {name: child.text(name) for name in child.whole()}
+    return images
 
 
 def _variable(node: _Node) -> tuple[str, str]:

@@ -144,8 +144,9 @@ INVALID_SPEC: Final = _bad_spec(
 UNSUPPORTED_SPEC: Final = _bad_spec(
     "UnsupportedSpec",
     (READY, UPDATE_AVAILABLE),
-    when="the runtime lacks what the spec asks for, and no front can add it",
-    cure="use a runtime that the message names, or ask an administrator to add one",
+    when="the runtime lacks what the spec asks for, such as an image for the accelerator, and no front can "
+    "add it",
+    cure="use a runtime that the message names, or ask an administrator to add one or the image",
 )
 REFERENCE_NOT_PERMITTED: Final = _blocked(
     "ReferenceNotPermitted",

@@ -115,6 +115,8 @@ def chart_values(lab: Lab, images: Images) -> dict[str, Any]:
         "defaultRuntime": "serval",
         "operator": {"nodeSelector": {"kubernetes.io/hostname": OPERATOR_NODE}},
         "runtimes": {
+            # The lab's GPUs are fake, so the image for CPUs serves on them; it is listed here by intention.
+            "serval": {"images": {"nvidia-gpu": images.server, "amd-gpu": images.server}},
             NO_IMAGE: {**broken, "images": {"default": f"{lab.registry}/{NO_IMAGE}:1"}},
             # The operator's image as a model server: it does not know the flags, says so, and ends.
             "crash": {**broken, "images": {"default": images.operator}},

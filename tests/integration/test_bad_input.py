@@ -106,6 +106,11 @@ class TestUnknownNames:
                 "UnsupportedSpec",
                 "an administrator must add one",
             ),
+            (
+                {"runtime": {"name": "tensorflow-serving"}, "accelerator": {"profile": "spot", "count": 1}},
+                "UnsupportedSpec",
+                "has no image for TensorFlow on `spot`, and would compute on the CPU",
+            ),
         ],
     )
     def test_are_told_with_what_there_is(

@@ -83,7 +83,7 @@ def test_a_newer_configuration_rolls_no_pod_and_says_so(
 
 def _set_image(operator: OperatorProcess, image: str) -> None:
     runtimes = [dict(one) for one in CONFIGURATION["runtimes"]]
-    runtimes[0]["images"] = {"default": image}
+    runtimes[0]["images"] = dict.fromkeys(runtimes[0]["images"], image)
     operator.configuration.write_text(yaml.safe_dump({**CONFIGURATION, "runtimes": runtimes}))
 
 

@@ -16,6 +16,7 @@ from support.ports import free_port
 from support.wait import until
 
 ROOT = Path(__file__).resolve().parents[2]
+SERVER = "registry.example/serval-server:test"
 SOURCES = ("contract", "operator", "serving", "tests")
 STOP_LIMIT = 30
 
@@ -33,7 +34,8 @@ CONFIGURATION = {
         {
             "name": "serval",
             "frameworks": ["TensorFlow"],
-            "images": {"default": "registry.example/serval-server:test"},
+            # The same image for all: no container of these tests is started.
+            "images": dict.fromkeys(("default", "nvidia-gpu", "spot", "board", "rare"), SERVER),
             "capabilities": [name for name in CAPABILITIES if name != DEVICE_REPORT.name],
         },
         {
@@ -49,7 +51,7 @@ CONFIGURATION = {
         {
             "name": "telling",
             "frameworks": ["TensorFlow"],
-            "images": {"default": "registry.example/serval-server:test"},
+            "images": {"default": SERVER, "nvidia-gpu": SERVER},
             "capabilities": ["grpc-predict", "rest-predict", "device-report"],
         },
     ],
@@ -57,6 +59,8 @@ CONFIGURATION = {
         {"name": "nvidia-gpu", "resourceName": "nvidia.com/gpu"},
         {"name": "cpu"},
         {"name": "spot", "resourceName": "example.com/spot", "scalable": True},
+        {"name": "board", "resourceName": "example.com/board"},
+        {"name": "rare", "resourceName": "example.com/rare"},
     ],
 }
 

@@ -14,10 +14,12 @@ def test_default_configuration(rendered: list[Manifest]) -> None:
     assert read.default_runtime == "tensorflow-serving"
     assert (read.fetch.max_bytes, read.fetch.max_entries, read.fetch.cache_url) == (20 * 2**30, 10_000, "")
     official = read.runtimes["tensorflow-serving"]
-    assert official.image("") == official.image("cpu") == "tensorflow/serving:2.19.1"
-    assert official.image("nvidia-gpu") == official.image("aks-nvidia-gpu") == f"{official.image('cpu')}-gpu"
+    assert official.default_image == "tensorflow/serving:2.19.1"
+    for profile in ("nvidia-gpu", "aks-nvidia-gpu"):
+        assert official.image(profile, "TensorFlow") == f"{official.default_image}-gpu"
     own = read.runtimes["serval"]
-    assert own.image("nvidia-gpu") == "serval-server:0.2.0"
+    # Its default image computes on CPUs, so no profile with a device may have it unless values say so.
+    assert own.images == {"default": "serval-server:0.2.0"}
     assert (official.frameworks, own.frameworks) == (("TensorFlow",), ("TensorFlow", "ONNX"))
     assert (official.architectures, own.architectures) == (("amd64",), ())
     assert read.allowed_priority_classes == ()
@@ -64,7 +66,11 @@ def test_configuration_follows_the_values(chart: Chart) -> None:
                 "runtimes": {
                     "tensorflow-serving": None,
                     "serval": {
-                        "images": {"fpga": "mirror/serval-server:fpga"},
+                        "images": {
+                            "fpga": "mirror/serval-server:fpga",
+                            "nvidia-gpu": "",
+                            "aks-nvidia-gpu": {"ONNX": "mirror/serval-server:onnx-gpu"},
+                        },
                         "env": [{"name": "A", "value": "1"}],
                         "architectures": ["arm64", "amd64"],
                         "graceSeconds": 5,
@@ -81,7 +87,12 @@ def test_configuration_follows_the_values(chart: Chart) -> None:
     )
     assert set(read.runtimes) == {"serval"}
     own = read.runtimes["serval"]
-    assert (own.image(""), own.image("fpga")) == ("mirror/serval-server:v3", "mirror/serval-server:fpga")
+    assert own.images == {
+        "default": "mirror/serval-server:v3",
+        "fpga": "mirror/serval-server:fpga",
+        "nvidia-gpu": "mirror/serval-server:v3",
+        "aks-nvidia-gpu": {"ONNX": "mirror/serval-server:onnx-gpu"},
+    }
     assert (own.image_pull_policy, own.env, own.grace_seconds) == ("Never", (("A", "1"),), 5)
     assert own.architectures == ("amd64", "arm64")
     assert read.profiles["nvidia-gpu"].runtime_class == "nvidia"
@@ -135,6 +146,8 @@ def test_no_front(chart: Chart, front: Manifest | None) -> None:
             {"runtimes": {"x": {"images": {"default": "i"}, "architectures": ["linux/amd64"]}}},
             "/runtimes/x/architectures/0",
         ),
+        ({"runtimes": {"x": {"images": {"default": {"ONNX": "i"}}}}}, "/runtimes/x/images/default"),
+        ({"runtimes": {"x": {"images": {"default": "i", "cpu": {"Caffe": "i"}}}}}, "/runtimes/x/images/cpu"),
         ({"profiles": {"x": {"runtimeClassName": "NVIDIA"}}}, "/profiles/x/runtimeClassName"),
         ({"scheduling": {"allowedPriorityClasses": ["system-x"]}}, "/scheduling/allowedPriorityClasses/0"),
         ({"scheduling": {"priorityClasses": []}}, "additional properties 'priorityClasses' not allowed"),

@@ -58,10 +58,11 @@ def test_a_broken_promise_is_a_complaint() -> None:
 def test_the_chart_gets_the_images_and_serves_with_our_own_server() -> None:
     images = ImageReferences("registry:5000/serval", "1", "2")
     assert images.operator == "registry:5000/serval/serval-operator:1"
-    assert images.chart_values() == {
+    assert images.chart_values("nvidia-gpu") == {
         "image": {"registry": "registry:5000/serval", "tag": "1"},
         "serverImage": {"registry": "registry:5000/serval", "tag": "2"},
         "defaultRuntime": "serval",
+        "runtimes": {"serval": {"images": {"nvidia-gpu": "registry:5000/serval/serval-server:2"}}},
     }
 
 

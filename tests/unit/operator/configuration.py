@@ -1,4 +1,4 @@
-"""An operator's configuration for tests: three runtimes and four profiles with all that they may have."""
+"""An operator's configuration for tests: three runtimes and six profiles with all that they may have."""
 
 from __future__ import annotations
 
@@ -28,12 +28,22 @@ defaults: {runtime: serval}
 runtimes:
   - name: serval
     frameworks: [TensorFlow, ONNX]
-    images: {default: registry.example/serval-server:1, nvidia-gpu: registry.example/serval-server:1-gpu}
+    images:
+      default: registry.example/serval-server:1
+      nvidia-gpu: registry.example/serval-server:1-gpu
+      # The same image as without a device: what it holds does not matter here.
+      spot: registry.example/serval-server:1
+      amd-gpu: registry.example/serval-server:1
+      nvidia-mig: registry.example/serval-server:1
     env: [{name: TF_CPP_MIN_LOG_LEVEL, value: "1"}]
     graceSeconds: 30
   - name: tensorflow-serving
     frameworks: [TensorFlow]
-    images: {default: tensorflow/serving:2.19.1}
+    images:
+      default: tensorflow/serving:2.19.1
+      nvidia-gpu: tensorflow/serving:2.19.1
+      amd-gpu: tensorflow/serving:2.19.1
+      nvidia-mig: tensorflow/serving:2.19.1
     args: [--monitoring_config_file=/models/monitoring.config]
     architectures: [arm64, amd64]
     capabilities: [grpc-predict, rest-predict, metrics, batching]
@@ -52,6 +62,10 @@ profiles:
   - name: spot
     resourceName: example.com/spot
     scalable: true
+  - name: amd-gpu
+    resourceName: amd.com/gpu
+  - name: nvidia-mig
+    resourceName: nvidia.com/mig-1g.10gb
 """
 )
 # Serval's own server can do everything, but in these tests no pod is asked for its device.

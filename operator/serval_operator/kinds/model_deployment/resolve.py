@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from serval_operator.api.blocks.names import AUTO
 from serval_operator.api.blocks.scheduling import Accelerator
@@ -24,8 +24,8 @@ def resolve(spec: ModelSpec, configuration: Configuration) -> EffectiveSpec:
     Raises
     ------
     InvalidSpec
-        The runtime or profile is unknown, the PriorityClass is not allowed, or the runtime lacks what the
-        spec asks for, and no front adds it.
+        The runtime or profile is unknown, the PriorityClass is not allowed, the runtime has no image for the
+        accelerator, or it lacks what the spec asks for, and no front adds it.
     """
     _check_priority(spec, configuration)
     runtime = _runtime(spec, configuration)
@@ -36,7 +36,7 @@ def resolve(spec: ModelSpec, configuration: Configuration) -> EffectiveSpec:
         spec=spec,
         runtime=runtime,
         fetch=configuration.fetch,
-        image=runtime.image(profile.name or _kin(resource, runtime, configuration)),
+        image=_image(spec, runtime, profile, resource, configuration),
         placement=Placement(
             resource_name=resource,
             count=accelerator.count if accelerator and resource else 0,
@@ -134,11 +134,42 @@ def _profile(accelerator: Accelerator | None, configuration: Configuration) -> P
     return profile
 
 
-def _kin(resource: str, runtime: Runtime, configuration: Configuration) -> str:
-    """A profile of the same resource for which the runtime has an image: a GPU spelled out is still a GPU."""
+def _image(
+    spec: ModelSpec, runtime: Runtime, profile: Profile, resource: str, configuration: Configuration
+) -> str:
+    """Image of the model server.
+
+    A device needs an image that is listed for a profile of its resource: the named profile, else the first by
+    name, since a GPU spelled out is still a GPU. The default image never takes its place: such pods would
+    hold a device and compute on the CPU.
+    """
     profiles = configuration.profiles.values()
-    kin = [one.name for one in profiles if one.resource_name == resource and one.name in runtime.images]
-    return min(kin, default="") if resource else ""
+    kin = sorted(one.name for one in profiles if resource and one.resource_name == resource)
+    fitting = (*filter(None, [profile.name]), *kin)
+    framework = spec.model.framework
+    image = _listed(runtime, fitting, framework)
+    if image or not resource:
+        return image or runtime.default_image
+    what = f"runtime `{runtime.name}` has no image for {framework} on `{profile.name or resource}`"
+    cure = _missing_image(fitting, framework, configuration)
+    raise InvalidSpec(UNSUPPORTED_SPEC, f"{what}, and would compute on the CPU; {cure}")
+
+
+def _missing_image(profiles: Sequence[str], framework: str, configuration: Configuration) -> str:
+    """What to do where a runtime lists no image for a framework under any of the profiles."""
+    runtimes = configuration.runtimes.values()
+    serving = (one for one in runtimes if _serves(one, framework))
+    able = sorted(one.name for one in serving if _listed(one, profiles, framework))
+    if able:
+        return f"runtimes that have one: {', '.join(able)}"
+    if not profiles:
+        return "an administrator must add a profile of that resource, and an image under its name"
+    return f"an administrator must add one under `images.{profiles[0]}` of the runtime"
+
+
+def _listed(runtime: Runtime, profiles: Iterable[str], framework: str) -> str:
+    """Image that a runtime lists for the first of the profiles; empty where it lists none."""
+    return next((image for name in profiles if (image := runtime.image(name, framework))), "")
 
 
 def _lacks(runtime: Runtime, capability: Capability, configuration: Configuration) -> InvalidSpec:

@@ -140,11 +140,25 @@ class TestGood:
         )
 
     @pytest.mark.parametrize(
-        ("profile", "tag"), [("nvidia-gpu", "1-gpu"), ("cpu", "1"), ("", "1"), ("else", "1")]
+        ("profile", "image"),
+        [("nvidia-gpu", "registry.example/serval-server:1-gpu"), ("cpu", ""), ("", ""), ("else", "")],
     )
-    def test_image_by_profile(self, profile: str, tag: str) -> None:
-        image = parse_configuration(document()).runtimes["serval"].image(profile)
-        assert image == f"registry.example/serval-server:{tag}"
+    def test_image_by_profile(self, profile: str, image: str) -> None:
+        """The default image is listed for no profile."""
+        runtime = parse_configuration(document()).runtimes["serval"]
+        assert runtime.image(profile, "TensorFlow") == image
+        assert runtime.default_image == "registry.example/serval-server:1"
+
+    @pytest.mark.parametrize(("framework", "image"), [("TensorFlow", "tf"), ("ONNX", "onnx"), ("Other", "")])
+    @pytest.mark.parametrize("frameworks", [["TensorFlow", "ONNX"], []])
+    def test_image_by_framework(self, frameworks: list[str], framework: str, image: str) -> None:
+        def change(one: Any) -> None:
+            one["runtimes"][0]["frameworks"] = frameworks
+            one["runtimes"][0]["images"]["nvidia-gpu"] = {"TensorFlow": "tf", "ONNX": "onnx"}
+
+        runtime = parse_configuration(document(change)).runtimes["serval"]
+        assert runtime.image("nvidia-gpu", framework) == image
+        assert runtime.image("cpu", framework) == ""
 
     @pytest.mark.parametrize(
         ("text", "size"),
@@ -282,8 +296,18 @@ BAD: list[tuple[Callable[[Any], None], str]] = [
     (drop(*RUNTIME, "name"), f"runtimes[0].name: {TEXT}"),
     (put(*RUNTIME, "name", value="Ser_val"), "runtimes[0].name: must be at most 63 characters of a-z"),
     (put(*RUNTIME, "image", value="x"), "runtimes[0].image: unknown field; known are name, frameworks,"),
-    (drop(*RUNTIME, "images"), "runtimes[0].images: must have the key `default`"),
-    (drop(*RUNTIME, "images", "default"), "runtimes[0].images: must have the key `default`"),
+    (drop(*RUNTIME, "images"), f"runtimes[0].images.default: {TEXT}"),
+    (drop(*RUNTIME, "images", "default"), f"runtimes[0].images.default: {TEXT}"),
+    (put(*RUNTIME, "images", "default", value={"TensorFlow": "x"}), f"runtimes[0].images.default: {TEXT}"),
+    (put(*RUNTIME, "images", "nvidia-gpu", value=""), f"runtimes[0].images.nvidia-gpu: {TEXT}"),
+    (
+        put(*RUNTIME, "images", "nvidia-gpu", value={"TensorFlow": 1}),
+        f"runtimes[0].images.nvidia-gpu.TensorFlow: {TEXT}",
+    ),
+    (
+        put(*RUNTIME, "images", "nvidia-gpu", value={"ONNX": "x"}),
+        "runtimes[0].images.nvidia-gpu.ONNX: unknown field; known are TensorFlow",
+    ),
     (put(*RUNTIME, "images", "default", value=None), f"runtimes[0].images.default: {TEXT}"),
     (put(*RUNTIME, "images", "moon", value="x"), "runtimes.serval.images: no such profile: moon"),
     (put(*RUNTIME, "imagePullPolicy", value=""), "runtimes[0].imagePullPolicy: must be one of Always,"),

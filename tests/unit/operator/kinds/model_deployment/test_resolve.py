@@ -10,7 +10,7 @@ import pytest
 from serval_operator.config import Configuration
 from serval_operator.errors import InvalidSpec
 from serval_operator.kinds.model_deployment.resolve import resolve
-from serval_operator.kinds.model_deployment.spec import parse_spec
+from serval_operator.kinds.model_deployment.spec import ModelSpec, parse_spec
 from unit.operator.configuration import CONFIGURATION, FRONT, FRONTED, resolved
 
 pytestmark = pytest.mark.unit
@@ -168,13 +168,12 @@ class TestResolve:
         [
             ({"profile": "spot-gpu"}, "spot"),
             ({"profile": "nvidia-gpu"}, "gpu"),
-            ({"profile": "any-gpu"}, "plain"),
+            ({"profile": "any-gpu"}, "gpu"),
             ({"resourceName": "nvidia.com/gpu"}, "gpu"),
-            ({"resourceName": "amd.com/gpu"}, "plain"),
         ],
     )
     def test_profiles_that_share_a_resource(self, accelerator: dict[str, str], image: str) -> None:
-        """A resource spelled out takes the first image, by name, that a profile of it has."""
+        """A profile without an image, and a resource, take the first image, by name, of another profile."""
         gpu = CONFIGURATION.profiles["nvidia-gpu"]
         named = {name: replace(gpu, name=name) for name in ("any-gpu", "nvidia-gpu", "spot-gpu")}
         images = {"default": "plain", "spot-gpu": "spot", "nvidia-gpu": "gpu"}
@@ -263,6 +262,85 @@ class TestFramework:
         assert (caught.value.reason, caught.value.message) == ("UnsupportedSpec", message)
 
 
+GPU, SPOT = {"profile": "nvidia-gpu"}, {"profile": "spot"}
+GPU_BY_NAME, RARE = {"resourceName": "nvidia.com/gpu"}, {"resourceName": "example.com/rare"}
+ADD = "an administrator must add"
+
+
+def listing(**images: Any) -> Configuration:
+    """Runtimes of both frameworks by name, each with the images that it lists beside the default one."""
+    plain = replace(CONFIGURATION.runtimes["serval"], frameworks=BOTH)
+    runtimes = {
+        name: replace(plain, name=name, images={"default": "plain", **listed})
+        for name, listed in images.items()
+    }
+    return replace(CONFIGURATION, default_runtime="a", runtimes=runtimes)
+
+
+def asking(accelerator: dict[str, str], framework: str) -> ModelSpec:
+    """A spec of the default runtime."""
+    model = {"uri": "pvc://a/b", "framework": framework}
+    return parse_spec("digits", {"model": model, "accelerator": accelerator})
+
+
+class TestImageOfADevice:
+    """Pods that hold a device get an image that is listed for it, or there are none."""
+
+    @pytest.mark.parametrize(
+        ("accelerator", "framework", "image"),
+        [
+            (GPU, "TensorFlow", "tf"),
+            (GPU, "ONNX", "onnx"),
+            (GPU_BY_NAME, "ONNX", "onnx"),
+            ({"profile": "gpu-pool"}, "ONNX", "onnx"),
+            ({"profile": "cpu"}, "ONNX", "plain"),
+        ],
+        ids=["profile", "other framework", "resource", "profile of the same resource", "no device"],
+    )
+    def test_by_framework(self, accelerator: dict[str, str], framework: str, image: str) -> None:
+        configuration = listing(a={"nvidia-gpu": {"TensorFlow": "tf", "ONNX": "onnx"}})
+        assert resolve(asking(accelerator, framework), configuration).image == image
+
+    @pytest.mark.parametrize(
+        ("accelerator", "runtimes", "device", "cure"),
+        [
+            (GPU, {"a": {}}, "nvidia-gpu", f"{ADD} one under `images.nvidia-gpu` of the runtime"),
+            (
+                GPU,
+                {"a": {"nvidia-gpu": {"TensorFlow": "tf"}, "spot": "spot"}},
+                "nvidia-gpu",
+                f"{ADD} one under `images.nvidia-gpu` of the runtime",
+            ),
+            (
+                GPU_BY_NAME,
+                {"a": {}},
+                "nvidia.com/gpu",
+                f"{ADD} one under `images.gpu-pool` of the runtime",
+            ),
+            (
+                RARE,
+                {"a": {"nvidia-gpu": "gpu"}},
+                "example.com/rare",
+                f"{ADD} a profile of that resource, and an image under its name",
+            ),
+            (
+                SPOT,
+                {"a": {}, "c": {"spot": "x"}, "b": {"spot": {"ONNX": "x"}}, "d": {"nvidia-gpu": "x"}},
+                "spot",
+                "runtimes that have one: b, c",
+            ),
+        ],
+        ids=["none", "of another framework", "resource", "resource of no profile", "other runtimes"],
+    )
+    def test_is_never_the_one_for_cpus(
+        self, accelerator: dict[str, str], runtimes: dict[str, Any], device: str, cure: str
+    ) -> None:
+        with pytest.raises(InvalidSpec) as caught:
+            resolve(asking(accelerator, "ONNX"), listing(**runtimes))
+        what = f"runtime `a` has no image for ONNX on `{device}`, and would compute on the CPU"
+        assert (caught.value.reason, caught.value.message) == ("UnsupportedSpec", f"{what}; {cure}")
+
+
 HAS = "the operator's configuration has"
 
 
@@ -278,7 +356,10 @@ class TestErrors:
             (
                 {"accelerator": {"profile": "moon"}},
                 "UnknownProfile",
-                f"there is no accelerator profile `moon`; {HAS}: cpu, gpu-pool, nvidia-gpu, spot",
+                (
+                    f"there is no accelerator profile `moon`; {HAS}: amd-gpu, cpu, gpu-pool, nvidia-gpu, "
+                    "nvidia-mig, spot"
+                ),
             ),
             (
                 {"runtime": {"name": "onnx"}},
