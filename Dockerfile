@@ -5,7 +5,8 @@
 #
 # Build arguments
 #   BASE        image with python3 3.11 and CA certificates; pin it by digest for a release
-#   TENSORFLOW  which requirements/<name>.txt brings TensorFlow: tensorflow-cpu, or tensorflow-gpu for NVIDIA
+#   ENGINES     which requirements/<name>.txt bring what runs the models: tensorflow-cpu and onnx-cpu, or for NVIDIA
+#               GPUs one of tensorflow-gpu and onnx-gpu; not both, as they need different versions of CUDA
 #
 # Behind a package mirror:   --secret id=pip,src=$HOME/.config/pip/pip.conf
 # Without any network:       --build-context wheels=DIR, a folder of the wheels that the requirements name
@@ -13,7 +14,7 @@
 # docs/images.md tells how large the images are and what was left out of them.
 
 ARG BASE=python:3.11-slim-bookworm
-ARG TENSORFLOW=tensorflow-cpu
+ARG ENGINES="tensorflow-cpu onnx-cpu"
 
 # wheels: a folder that pip may install from. Empty here; a build context of the same name takes its place.
 FROM scratch AS wheels
@@ -31,16 +32,16 @@ COPY requirements/operator.txt /build/
 RUN --mount=type=bind,from=wheels,target=/wheels --mount=type=secret,id=pip,target=/etc/pip.conf \
     sh /build/install.sh operator.txt
 
-# tensorflow-packages: TensorFlow and what it imports. By far the largest layer, so it depends on its
-# requirements alone: no change of our own code or of another dependency builds, pushes or pulls it again.
-FROM build AS tensorflow-packages
-ARG TENSORFLOW
-COPY requirements/${TENSORFLOW}.txt requirements/check_tensorflow.py /build/
+# engine-packages: TensorFlow and ONNX Runtime, and what they import. By far the largest layer, so it depends on
+# its requirements alone: no change of our own code or of another dependency builds, pushes or pulls it again.
+FROM build AS engine-packages
+ARG ENGINES
+COPY requirements/tensorflow-*.txt requirements/onnx-*.txt requirements/check_*.py /build/
 RUN --mount=type=bind,from=wheels,target=/wheels --mount=type=secret,id=pip,target=/etc/pip.conf \
-    sh /build/install.sh ${TENSORFLOW}.txt \
- && /opt/serval/bin/python3 /build/check_tensorflow.py
+    sh /build/install.sh $(for engine in ${ENGINES}; do echo "${engine}.txt"; done) \
+ && for engine in ${ENGINES}; do /opt/serval/bin/python3 "/build/check_${engine%-*}.py" || exit 1; done
 
-# server-packages: what the model server imports beside TensorFlow.
+# server-packages: what the model server imports beside its engines.
 FROM build AS server-packages
 COPY requirements/server.txt /build/
 RUN --mount=type=bind,from=wheels,target=/wheels --mount=type=secret,id=pip,target=/etc/pip.conf \
@@ -77,7 +78,7 @@ USER 65532:65532
 ENTRYPOINT ["python3", "-m", "serval_operator"]
 
 FROM python AS server
-COPY --from=tensorflow-packages /opt/serval /opt/serval
+COPY --from=engine-packages /opt/serval /opt/serval
 COPY --from=server-packages /opt/serval /opt/serval
 COPY --from=code /opt/serval/app /opt/serval/app
 USER 65532:65532

@@ -3,7 +3,7 @@
 Headers, static libraries, typing stubs and test suites serve those who develop against a package. The symbol
 tables of shared libraries serve debuggers: the dynamic loader reads the program headers and the segments they
 name, and nothing behind them. A crash of TensorFlow prints addresses instead of names; that is the price of a
-quarter of its size. NVIDIA's libraries, and TensorFlow beside them, are left as they are: what is taken out
+quarter of its size. NVIDIA's libraries, and the engine beside them, are left as they are: what is taken out
 of them could only be judged on a GPU.
 """
 

@@ -24,9 +24,11 @@ from serval_serving.engines.deadlines import DeadlineWatch
 from serval_serving.engines.providers import (
     BY_ITSELF,
     CPU,
+    CUDA,
     RECORD,
     Provider,
     first_with_work,
+    load_cuda,
     parse,
     shares,
     unknown,
@@ -124,6 +126,8 @@ class OnnxEngine:
         self._options = options
         self._available: list[str] = onnxruntime.get_available_providers()
         self._wanted = self._providers(options.providers)
+        if any(one.name == CUDA and one.full in self._available for one in self._wanted):
+            load_cuda(onnxruntime)
         self._watch = DeadlineWatch()
         self._slots = threading.Semaphore(options.slots)
 

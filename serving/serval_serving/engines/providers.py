@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -9,8 +12,10 @@ from typing import Any, Final
 
 from serval_serving.engines import base
 
+_log = logging.getLogger(__name__)
 _SUFFIX = "ExecutionProvider"
 _OPENVINO = "OpenVINO"
+CUDA: Final = "CUDA"
 _ON_CPU = frozenset({base.CPU, "ACL", "ArmNN", "Dnnl", "Xnnpack"})
 """Providers that know no other hardware."""
 
@@ -60,7 +65,7 @@ class Provider:
 
 
 CPU: Final = Provider(base.CPU)
-BY_ITSELF: Final = (Provider("CUDA"), CPU)
+BY_ITSELF: Final = (Provider(CUDA), CPU)
 """What is taken where nobody says what to take, as far as this build has it; the preferred one first. Not
 OpenVINO: it reshapes three numbers to rows of two without an error, and gives none."""
 RECORD: Final = ("session.record_ep_graph_assignment_info", "1")
@@ -92,6 +97,25 @@ def parse(text: str, known: Iterable[str]) -> Provider | None:
 def unknown(text: str, known: Iterable[str]) -> str:
     """Say that nobody knows a provider, and which ones there are."""
     return f"ONNX Runtime knows no provider {text}; it knows {', '.join(sorted(_by_lower(known)))}"
+
+
+def load_cuda(runtime: Any) -> None:
+    """Load CUDA's libraries from their Python packages, where the provider for CUDA does not look by itself.
+
+    Without this the provider for CUDA cannot be loaded in an image that has CUDA from no other place, and the
+    CPU runs everything. What does not load is logged.
+
+    Parameters
+    ----------
+    runtime:
+        The module of ONNX Runtime, in a build for CUDA.
+    """
+    said = io.StringIO()
+    # It prints what is wrong.
+    with contextlib.redirect_stdout(said):
+        runtime.preload_dlls()
+    for line in said.getvalue().splitlines():
+        _log.warning("%s", line)
 
 
 def shares(session: Any) -> Counter[str]:

@@ -41,8 +41,9 @@ def declared(*extras: str) -> list[Requirement]:
     ("files", "extras"),
     [
         (("operator.txt",), ("operator", "fetch")),
-        (("server.txt", "tensorflow-cpu.txt"), ("serving", "onnx")),
-        (("server.txt", "tensorflow-gpu.txt"), ("serving", "onnx")),
+        (("server.txt", "tensorflow-cpu.txt"), ("serving",)),
+        (("server.txt", "tensorflow-gpu.txt"), ("serving",)),
+        (("server.txt", "onnx-cpu.txt"), ("serving", "onnx")),
     ],
 )
 def test_every_declared_dependency_is_pinned_within_its_range(
@@ -57,7 +58,9 @@ def test_every_declared_dependency_is_pinned_within_its_range(
         assert requirement.specifier.contains(version), f"{requirement} is pinned to {version}"
 
 
-@pytest.mark.parametrize("files", [("operator.txt",), ("server.txt", "tensorflow-cpu.txt")])
+@pytest.mark.parametrize(
+    "files", [("operator.txt",), ("server.txt", "tensorflow-cpu.txt"), ("server.txt", "onnx-cpu.txt")]
+)
 def test_pins_are_a_closure(files: tuple[str, ...]) -> None:
     pinned = {package: version for name in files for package, version in pins(name).items()}
     for package in pinned:
@@ -73,20 +76,23 @@ def test_pins_are_a_closure(files: tuple[str, ...]) -> None:
 
 
 def test_layers_of_one_image_agree_on_versions() -> None:
-    server = pins("server.txt")
-    for name in ("tensorflow-cpu.txt", "tensorflow-gpu.txt"):
-        tensorflow = pins(name)
-        shared = server.keys() & tensorflow.keys()
+    server, tensorflow, onnx = (pins(name) for name in ("server.txt", "tensorflow-cpu.txt", "onnx-cpu.txt"))
+    for first, second in ((server, tensorflow), (tensorflow, onnx), (server, pins("tensorflow-gpu.txt"))):
+        shared = first.keys() & second.keys()
         assert shared
-        assert {package: server[package] for package in shared} == {
-            package: tensorflow[package] for package in shared
+        assert {package: first[package] for package in shared} == {
+            package: second[package] for package in shared
         }
 
 
-def test_the_gpu_variant_is_the_cpu_variant_with_cuda() -> None:
-    cpu, gpu = pins("tensorflow-cpu.txt"), pins("tensorflow-gpu.txt")
-    version = cpu.pop("tensorflow-cpu")
-    assert gpu.pop("tensorflow") == version
+@pytest.mark.parametrize(
+    ("engine", "for_cpus", "for_gpus"),
+    [("tensorflow", "tensorflow-cpu", "tensorflow"), ("onnx", "onnxruntime", "onnxruntime-gpu")],
+)
+def test_the_gpu_variant_is_the_cpu_variant_with_cuda(engine: str, for_cpus: str, for_gpus: str) -> None:
+    cpu, gpu = pins(f"{engine}-cpu.txt"), pins(f"{engine}-gpu.txt")
+    version = cpu.pop(for_cpus)
+    assert gpu.pop(for_gpus) == version
     cuda = {package for package in gpu if package.startswith("nvidia-")}
     assert cuda
     assert {package: version for package, version in gpu.items() if package not in cuda} == cpu

@@ -18,7 +18,6 @@ from serval_lab.images.wheels import wheel_folder
 
 PROJECT_ROOT = Path(__file__).resolve().parents[4]
 LOCAL_PREFIX = "localhost"  # of references to images that no registry holds
-TENSORFLOW = "tensorflow-cpu"
 BUILD_LIMIT_S = 1800.0
 EXPORT_LIMIT_S = 600.0
 STORED_IMAGES_LIMIT = 300  # with every layer of every build counted; then the storage is made anew
@@ -53,11 +52,11 @@ CONTRACT = "contract/serval_contract"
 SERVING = "serving/serval_serving"
 OPERATOR_PINS = "requirements/operator.txt"
 SERVER_PINS = "requirements/server.txt"
-TENSORFLOW_PINS = f"requirements/{TENSORFLOW}.txt"
-TENSORFLOW_CHECK = "requirements/check_tensorflow.py"
-REQUIREMENTS = (OPERATOR_PINS, SERVER_PINS, TENSORFLOW_PINS)
+ENGINE_PINS = ("requirements/tensorflow-cpu.txt", "requirements/onnx-cpu.txt")
+ENGINE_CHECKS = ("requirements/check_tensorflow.py", "requirements/check_onnx.py")
+REQUIREMENTS = (OPERATOR_PINS, SERVER_PINS, *ENGINE_PINS)
 OPERATOR = Target("operator", (OPERATOR_PINS, "operator/serval_operator", CONTRACT, SERVING))
-SERVER = Target("server", (TENSORFLOW_PINS, TENSORFLOW_CHECK, SERVER_PINS, CONTRACT, SERVING))
+SERVER = Target("server", (*ENGINE_PINS, *ENGINE_CHECKS, SERVER_PINS, CONTRACT, SERVING))
 
 IMPORT_BASE = """
 set -eu
@@ -151,9 +150,9 @@ class Builder:
         self.cache.forget_others(storage)
 
     def _storage(self, base: Path) -> Path:
-        """Folder of buildah's storage for this base and TensorFlow; its layers shorten the next build."""
-        pins = (self._context / TENSORFLOW_PINS).read_bytes()
-        storage = self.cache.keyed("storage", key_of([base.name, pins]))
+        """Folder of buildah's storage for this base and engines; its layers shorten the next build."""
+        pins = [(self._context / path).read_bytes() for path in ENGINE_PINS]
+        storage = self.cache.keyed("storage", key_of([base.name, *pins]))
         stored = storage / "storage" / "overlay-images"
         if stored.is_dir() and sum(1 for _ in stored.iterdir()) > STORED_IMAGES_LIMIT:
             shutil.rmtree(storage)

@@ -5,7 +5,8 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import grpc
 import numpy as np
@@ -183,6 +184,39 @@ def test_a_device_that_is_not_there_and_no_cpu_instead(tmp_path: Path) -> None:
     engine = OnnxEngine(OnnxOptions(providers=("CUDAExecutionProvider", "CPU")))
     assert list(engine.devices()) == ["CPU"]
     assert engine.load(folder).runtime == "ONNX-CPU"
+
+
+class FakeGpuBuild:
+    """Stands for the module of a build for GPUs: it has a provider for CUDA, and loads a library or does not."""
+
+    def __init__(self) -> None:
+        self.loads = 0
+
+    def get_available_providers(self) -> list[str]:
+        return ["CUDAExecutionProvider", "CPUExecutionProvider"]
+
+    get_all_providers = get_available_providers
+
+    def preload_dlls(self) -> None:
+        self.loads += 1
+        sys.stdout.write("Failed to load libcublas.so.13\n")
+
+
+@pytest.mark.parametrize(("providers", "loads"), [((), 1), (("CUDA",), 1), (("CPU",), 0)])
+def test_cudas_libraries_are_loaded_for_its_provider(
+    providers: tuple[str, ...],
+    loads: int,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The provider for CUDA does not look into the Python packages that have them."""
+    build = FakeGpuBuild()
+    monkeypatch.setitem(sys.modules, "onnxruntime", cast("ModuleType", build))
+    OnnxEngine(OnnxOptions(providers=providers))
+    assert build.loads == loads
+    assert ("Failed to load libcublas.so.13" in caplog.text) is bool(loads)
+    assert not capsys.readouterr().out
 
 
 def test_operators_in_parallel(tmp_path: Path) -> None:
