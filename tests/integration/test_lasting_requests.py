@@ -22,7 +22,7 @@ Sampled = Callable[[int, int, str], None]
 Broken = Callable[..., AbstractContextManager[tuple[LastingFault, Rule]]]
 REQUEST_SECONDS = "3"
 """How long the operator waits for an answer."""
-FEW_TRIES, TRIES = 2, 5
+FEW_TRIES, TRIES = 2, 8
 """Requests that fail before the fault ends; the pauses between them grow."""
 TRIES_WITHIN = 180.0
 HEALED_WITHIN = 90.0
