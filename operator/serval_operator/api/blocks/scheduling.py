@@ -162,7 +162,7 @@ class Scheduling(Block):
         TopologySpread,
         Words(
             "How strictly the replicas are spread over nodes. Preferred, the default, spreads them "
-            "over nodes and zones where there is a choice. Required keeps a replica waiting if it "
+            "over nodes and zones if possible. Required keeps a replica waiting if it "
             "would put two more on one node than on another that could take it. Disabled leaves it to "
             "the scheduler.",
             get_args(TopologySpread),

@@ -58,7 +58,7 @@ class ModelSpec(Block):
     replicas: Annotated[
         int,
         Whole(
-            "How many pods serve the model, each with its own accelerators. 0 stops all of them. "
+            "How many pods serve the model, each with its own accelerators. 0 stops them. "
             "Omit this field from Git if an autoscaler (including `autoscaling`) sets it.",
             0,
             MAX_REPLICAS,
