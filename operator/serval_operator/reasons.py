@@ -379,7 +379,8 @@ DEVICE_UNKNOWN: Final = _reason(
     "DeviceUnknown",
     (ACCELERATOR_IN_USE,),
     "a pod does not report what it runs on, or cannot be reached",
-    "let the operator reach port 8501 of the pods (NetworkPolicy); it is retried with back-off",
+    "send the model a request, or give it warm-up requests: TensorFlow tells it after the first run; let the "
+    "operator reach port 8501 of the pods (NetworkPolicy); it is retried with back-off",
     health=Health.HEALTHY,
     not_provoked="it does not affect `Ready`; all pods of the lab can be asked",
 )

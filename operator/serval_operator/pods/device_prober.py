@@ -1,8 +1,8 @@
-"""Asks pods once what their model runs on, beside the reconciles, and keeps the answers.
+"""Asks pods what their model runs on, beside the reconciles, and keeps the answers.
 
 A pod that became ready is asked by a task of its own; a reconcile never waits for it, and is called again
-when there is something new. A pod that does not answer is asked again with growing pauses. Where no pod holds
-a device, or all are known, nothing is sent.
+when there is something new. A pod that does not answer, or does not know yet, as before the first run of its
+model, is asked again with growing pauses. Where no pod holds a device, or all are known, nothing is sent.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from serval_operator.runtime.pod_metrics import HttpProber
 
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 600.0
-"""Bounds, in seconds, of the pause after a pod did not answer. It doubles with each attempt."""
+"""Bounds, in seconds, of the pause after a pod did not say. It doubles with each attempt."""
 
 
 class Devices:
@@ -64,12 +64,12 @@ class Devices:
         while True:
             async with self._tasks.slots:
                 page = await self._prober.metrics(asked.pod.ip, PORT_HTTP)
-            news = page is not None or not answer.asked
-            answer.asked = True
-            answer.report = read_report(page) if page is not None else None
+            report = read_report(page) if page is not None else None
+            news = report != answer.report or not answer.asked
+            answer.asked, answer.report = True, report
             if news:
                 self._wake(key)
-            if page is not None:
+            if report is not None and report.devices:
                 return
             await self._sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

@@ -22,6 +22,7 @@ LONGEST_SAMPLE = 1000
 _NAME = re.compile(r"[A-Za-z0-9_:.-]{1,64}", re.ASCII)
 """What a device may be called: users are shown it."""
 PERHAPS = "the server's image may lack the device's libraries, or the driver does not fit it"
+LATER = "TensorFlow tells it after the model's first run"
 MOST_NAMES = 4
 """Devices that a message names."""
 
@@ -113,7 +114,7 @@ def in_use_condition(
         text = f"{len(ready) - len(reports)} of {len(ready)} pods could not be asked what they run on"
         return Condition(ACCELERATOR_IN_USE, "Unknown", DEVICE_UNKNOWN, text)
     if mute:
-        text = f"{mute} of {len(ready)} pods do not say what they run on"
+        text = f"{mute} of {len(ready)} pods do not say what they run on; {LATER}"
         return Condition(ACCELERATOR_IN_USE, "Unknown", DEVICE_UNKNOWN, text)
     names = sorted(frozenset[str]().union(*(report.devices for report in reports)))
     text = f"{len(ready)} of {len(ready)} pods run the model on {', '.join(names[:MOST_NAMES])}"

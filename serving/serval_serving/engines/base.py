@@ -96,7 +96,7 @@ class LoadedModel(Protocol):
 
     @property
     def device(self) -> str:
-        """What it really runs on, such as `GPU` or `CPU`."""
+        """What it really runs on, such as `GPU` or `CPU`; empty where only its first run will tell."""
 
     @property
     def slots(self) -> threading.Semaphore:

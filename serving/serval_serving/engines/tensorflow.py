@@ -27,6 +27,7 @@ from serval_serving.engines.base import (
     merge_shapes,
     signature_of,
 )
+from serval_serving.engines.placement import DeviceWatch
 from serval_serving.wire import messages
 from serval_serving.wire.errors import TensorError
 from serval_serving.wire.status import StatusError, code_of
@@ -118,11 +119,16 @@ class TensorFlowEngine:
         try:
             with graph.as_default():
                 meta_graph = tf1.saved_model.loader.load(session, list(self._options.tags), str(path))
-            device = self.devices()[0].partition(":")[0]
-            return TensorFlowModel(self._tf, self._native, session, meta_graph, device, self._slots)
+            watch = DeviceWatch(self._accelerator())
+            return TensorFlowModel(self._tf, self._native, session, meta_graph, watch, self._slots)
         except Exception as error:
             session.close()
             raise _load_error(self._tf, error) from error
+
+    def _accelerator(self) -> str:
+        """Kind of the accelerators that TensorFlow sees, such as `GPU`; empty where it sees none."""
+        kind = self.devices()[0].partition(":")[0]
+        return "" if kind == CPU else kind
 
     def _config(self) -> Any:
         """Make a session's configuration."""
@@ -150,18 +156,17 @@ class TensorFlowModel:
         native: Any,
         session: Any,
         meta_graph: Any,
-        device: str,
+        watch: DeviceWatch,
         slots: threading.Semaphore,
     ) -> None:
         self._tf = tensorflow
         self.slots = slots
-        # The session places on the first device what has a kernel for it, and the rest on the CPU.
-        self.device = device
+        self._watch = watch
         self._native = native
         self._session = session
         self._endpoints: dict[str, Any] = {}
         self._inline_options = self._native_options(inter_op_thread_pool=-1)
-        self._may_be_inline = device == CPU and not _has_loops(meta_graph.graph_def)
+        self._may_be_inline = watch.device == CPU and not _has_loops(meta_graph.graph_def)
         self._seconds: dict[str, float] = {}
         self._definitions = messages.SignatureDefMap()
         for name, definition in meta_graph.signature_def.items():
@@ -171,6 +176,11 @@ class TensorFlowModel:
             name: self._signature(name, self._definitions.signature_def[name])
             for name in sorted(self._definitions.signature_def)
         }
+
+    @property
+    def device(self) -> str:
+        """What it ran on; empty before its first run where TensorFlow sees an accelerator."""
+        return self._watch.device
 
     @property
     def signatures(self) -> Mapping[str, Signature]:
@@ -201,13 +211,16 @@ class TensorFlowModel:
         specs = self._signatures[signature]
         fetches = sorted({specs.outputs[alias].name for alias in outputs})
         inline = self._may_be_inline and self._seconds.get(signature, math.inf) <= INLINE_SECONDS
-        options = self._inline_options if inline else self._run_options(timeout)
+        trace = self._native.TF_NewBuffer() if self._watch.wants(signature) else None
+        options = self._inline_options if inline else self._run_options(timeout, traced=trace is not None)
         started = time.perf_counter()
         try:
             feeds = {self._endpoint(spec.name): inputs[alias] for alias, spec in specs.inputs.items()}
             results = self._session._call_tf_sessionrun(  # noqa: SLF001  see above
-                options, feeds, [self._endpoint(name) for name in fetches], [], None
+                options, feeds, [self._endpoint(name) for name in fetches], [], trace
             )
+            if trace is not None:
+                self._read_trace(signature, trace)
         except self._tf.errors.OpError as error:
             raise StatusError(code_of(error.error_code), str(error.message)) from error
         except UnicodeDecodeError as error:
@@ -219,6 +232,8 @@ class TensorFlowModel:
         finally:
             if options is not None and not inline:
                 self._native.TF_DeleteBuffer(options)
+            if trace is not None:
+                self._native.TF_DeleteBuffer(trace)
         self._note(signature, time.perf_counter() - started)
         by_name = dict(zip(fetches, results, strict=True))
         return [np.asarray(by_name[specs.outputs[alias].name]) for alias in outputs]
@@ -227,6 +242,11 @@ class TensorFlowModel:
         """Close the session."""
         self._session.close()
         self._native.TF_DeleteBuffer(self._inline_options)
+
+    def _read_trace(self, signature: str, trace: Any) -> None:
+        """Learn from the trace of a run where its operators ran."""
+        metadata = self._tf.compat.v1.RunMetadata.FromString(self._native.TF_GetBuffer(trace))
+        self._watch.note(signature, metadata.step_stats)
 
     def _note(self, signature: str, seconds: float) -> None:
         """Note how long a run took; a slow one is forgotten only slowly."""
@@ -255,11 +275,13 @@ class TensorFlowModel:
             found = self._endpoints[name] = tensor._as_tf_output()  # noqa: SLF001  there is no other way
         return found
 
-    def _run_options(self, timeout: float | None) -> Any:
-        """Make the native options of a run that must end in so many seconds; None for no limit."""
-        if timeout is None:
-            return None
-        return self._native_options(timeout_in_ms=max(1, math.ceil(timeout * 1000)))
+    def _run_options(self, timeout: float | None, *, traced: bool) -> Any:
+        """Make the native options of a run that must end in so many seconds; None where it needs none."""
+        # Of the executors alone: a trace of the hardware would need a profiler.
+        fields = {"trace_level": self._tf.compat.v1.RunOptions.SOFTWARE_TRACE} if traced else {}
+        if timeout is not None:
+            fields["timeout_in_ms"] = max(1, math.ceil(timeout * 1000))
+        return self._native_options(**fields) if fields else None
 
     def _native_options(self, **fields: int) -> Any:
         """Make native options."""

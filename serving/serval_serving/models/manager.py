@@ -217,7 +217,7 @@ class ModelManager:
             return sorted(self._loaded)
 
     def devices(self) -> dict[int, str]:
-        """Return the device of each version that serves."""
+        """Return the device of each version that serves; empty where it is not known yet."""
         with self._lock:
             return {version: handle.model.device for version, handle in self._loaded.items()}
 

@@ -177,7 +177,7 @@ class Metrics(RequestMetrics):
             ACCELERATOR_GAUGE,
             "1 for a version that runs on an accelerator, 0 for one on the CPU.",
             ("model_name", "version", DEVICE_LABEL),
-            lambda: {(*labels, device): float(device != CPU) for labels, device in devices().items()},
+            lambda: {(*labels, used): float(used != CPU) for labels, used in devices().items() if used},
         )
         return self.runtime_latency, in_use
 

@@ -97,8 +97,9 @@ def test_a_tag_changes_with_what_is_in_its_image(
 
 def test_every_file_that_the_dockerfile_copies_is_in_a_tag() -> None:
     sources = {*build.SHARED_SOURCES, *OPERATOR.sources, *SERVER.sources}
+    dockerfile = (build.PROJECT_ROOT / "Dockerfile").read_text()
     copied = set()
-    for line in (build.PROJECT_ROOT / "Dockerfile").read_text().splitlines():
+    for line in dockerfile.splitlines():
         words = line.split()
         if words[:1] == ["COPY"] and not words[1].startswith("--from"):
             copied.update(words[1:-1])
@@ -106,9 +107,7 @@ def test_every_file_that_the_dockerfile_copies_is_in_a_tag() -> None:
     matched = [{source for source in sources if fnmatch(source, pattern)} for pattern in copied]
     assert all(matched)
     assert set().union(*matched) == sources - {"Dockerfile", ".dockerignore"}
-    engines = re.search(
-        r'^ARG ENGINES="(.*)"$', (build.PROJECT_ROOT / "Dockerfile").read_text(), re.MULTILINE
-    )
+    engines = re.search(r'^ARG ENGINES="(.*)"$', dockerfile, re.MULTILINE)
     assert engines
     assert tuple(f"requirements/{engine}.txt" for engine in engines[1].split()) == build.ENGINE_PINS
 

@@ -10,6 +10,7 @@ import pytest
 from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import parse_owner, parse_pod
 from serval_operator.pods.device_report import (
+    LATER,
     LONGEST_SAMPLE,
     MOST_SAMPLES,
     NO_REPORT,
@@ -44,11 +45,15 @@ class TestReport:
             ({("m", "1"): "CPU"}, CPU),
             ({("m", "1"): "GPU", ("m", "2"): "CPU"}, DeviceReport(frozenset({"GPU", "CPU"}), in_use=False)),
             ({('m "} 1', "1"): "GPU"}, GPU),
+            ({("m", "1"): "GPU", ("m", "2"): ""}, GPU),
+            ({("m", "1"): ""}, NO_REPORT),
             ({}, NO_REPORT),
         ],
     )
     def test_of_our_own_server(self, devices: dict[tuple[str, ...], str], report: DeviceReport) -> None:
-        assert read_report(Metrics(lambda: devices).page()) == report
+        page = Metrics(lambda: devices).page()
+        assert read_report(page) == report
+        assert page.count("serval_accelerator_in_use{") == sum(bool(device) for device in devices.values())
 
     @pytest.mark.parametrize(
         "page",
@@ -122,7 +127,7 @@ class TestCondition:
             ),
             (
                 [said(NO_REPORT), said(GPU)],
-                ("Unknown", "DeviceUnknown", "1 of 2 pods do not say what they run on"),
+                ("Unknown", "DeviceUnknown", f"1 of 2 pods do not say what they run on; {LATER}"),
             ),
         ],
     )

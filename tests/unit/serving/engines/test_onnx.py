@@ -187,7 +187,7 @@ def test_a_device_that_is_not_there_and_no_cpu_instead(tmp_path: Path) -> None:
 
 
 class FakeGpuBuild:
-    """Stands for the module of a build for GPUs: it has CUDA, whose library loads or does not."""
+    """Stands for the module of a build for GPUs: it has a provider for CUDA, and lacks a library."""
 
     def __init__(self) -> None:
         self.loads = 0

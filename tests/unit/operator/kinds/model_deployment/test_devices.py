@@ -108,6 +108,20 @@ async def test_one_that_does_not_answer_is_asked_again_with_growing_pauses() -> 
     assert await world.calls() == []
 
 
+async def test_one_that_does_not_know_yet_is_asked_again() -> None:
+    """A TensorFlow model knows its device after its first run."""
+    world = await made("10.0.0.1")
+    world.pages["10.0.0.1"] = "# nothing yet\n"
+    await world.reconcile()
+    await asyncio.sleep(0)
+    await world.reconcile()
+    assert world.told("AcceleratorInUse")[:2] == ("Unknown", "DeviceUnknown")
+    world.pages["10.0.0.1"] = page("GPU")
+    await judged(world)
+    assert world.told("AcceleratorInUse")[:2] == ("True", "Done")
+    assert world.pauses
+
+
 async def test_one_that_answers_late() -> None:
     world = await made("10.0.0.1")
     await world.reconcile()
