@@ -37,9 +37,9 @@ def export(name, device):
     with v1.Graph().as_default(), v1.Session(config=v1.ConfigProto(device_count={"CPU": 2})) as session:
         x = v1.placeholder(tf.float32, [None, 2], name="x")
         with tf.device("CPU:1"):
-            moved = tf.identity(x)
+            weights = tf.constant([[1.0, 2.0], [3.0, 4.0]])
         with tf.device(device):
-            product = tf.matmul(moved, tf.ones([2, 2]))
+            product = tf.matmul(x, weights)
         plus = tf.identity(x) + 1.0
         method = "tensorflow/serving/predict"
         info = v1.saved_model.build_tensor_info
