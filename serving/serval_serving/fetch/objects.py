@@ -178,6 +178,10 @@ class Objects:
             raise self._explain(error, path) from error
         except exceptions.BaseError as error:
             raise self._guard.take_failure() or self._explain(error, path) from error
+        except BaseException as error:
+            if not _is_panic(error):
+                raise
+            raise _malformed(self._container) from None
 
     def _explain(self, error: Exception, path: PurePosixPath) -> FetchError:
         """Say what `error` means; its own text may hold a secret and is not shown."""
@@ -237,7 +241,20 @@ def _open(bucket: Bucket, access: Access, client: ClientConfig) -> ObjectStore:
     try:
         return bucket.open(access.config, client, once)
     except (exceptions.BaseError, ValueError, TypeError) as error:
-        raise denied(f"the credentials or the endpoint of {bucket.container} are malformed") from error
+        raise _malformed(bucket.container) from error
+    except BaseException as error:
+        if not _is_panic(error):
+            raise
+        raise _malformed(bucket.container) from None
+
+
+def _is_panic(error: BaseException) -> bool:
+    """Whether the library's native code gave up. The class is no `Exception`, and cannot be imported."""
+    return type(error).__name__ == "PanicException"
+
+
+def _malformed(container: str) -> FetchError:
+    return denied(f"the credentials or the endpoint of {container} are malformed")
 
 
 def _without_answer(text: str, place: str) -> FetchError:

@@ -11,6 +11,7 @@ from serval_serving.fetch.model.versions import IMAGE_FOLDER, MAX_WRAPPERS, loca
 from serval_serving.fetch.oci.layers import LayerUnpacker
 from serval_serving.fetch.oci.registry import ImageReference, Layer, Registry
 from serval_serving.fetch.progress import human
+from serval_serving.fetch.safety.archive import holds_files
 from serval_serving.fetch.safety.safe_paths import place, shown
 from serval_serving.fetch.settings import FetchContext
 
@@ -49,10 +50,19 @@ def _stack(
 ) -> None:
     unpacker = LayerUnpacker(context.budget, context.deadline, context.progress, only)
     for layer, file in zip(layers, files, strict=True):
-        if layer.title:
-            _file(context, layer, file, folder)
-        else:
+        if _is_archive(layer, file):
             unpacker.unpack(file, folder)
+        else:
+            _file(context, layer, file, folder)
+
+
+def _is_archive(layer: Layer, file: Path) -> bool:
+    """Whether a layer is unpacked, not kept under its title.
+
+    Its first bytes decide, and its title: an archive beside a model's other files, below a folder, is one of
+    those, unless the manifest says that it was packed for the transport.
+    """
+    return not layer.title or (holds_files(file) and (layer.packed or "/" not in layer.title.strip("/")))
 
 
 def _file(context: FetchContext, layer: Layer, file: Path, folder: Path) -> None:

@@ -46,8 +46,10 @@ _ACCEPT: Final = ", ".join(
 )
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _PARAMETER: Final = re.compile(r'(\w+)="([^"]*)"')
-_TITLE: Final = "org.opencontainers.image.title"
+_TITLES: Final = ("org.opencontainers.image.title", "org.cncf.model.filepath", "org.cnai.model.filepath")
+"""Annotations with the name of the file that a layer is: of OCI, of CNCF's ModelPack, and of its predecessor."""
 _UNPACK: Final = "io.deis.oras.content.unpack"
+_MODEL_PACK_TAR: Final = re.compile(r"application/vnd\.(cncf|cnai)\.model\..*\.tar(\+\w+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +97,16 @@ class Layer:
     size:
         Bytes.
     title:
-        Name of the one file that it is; empty where it is an archive of files.
+        Name of the file or folder that it was made of; empty in images.
+    packed:
+        Whether the manifest says that a titled layer is an archive of what the title names. oras says so by an
+        annotation, ModelPack by the media type. Other media types say nothing: oras calls every file a tar.
     """
 
     digest: str
     size: int
     title: str
+    packed: bool
 
 
 class Registry:
@@ -283,5 +289,6 @@ def _layer(entry: Mapping[str, Any]) -> Layer:
     notes = entry.get("annotations") or {}
     if not DIGEST.fullmatch(digest) or not isinstance(size, int) or size < 0:
         raise rejected("a layer of the image has no sha256 or no size")
-    archive = ".tar" in str(entry["mediaType"]) or notes.get(_UNPACK) == "true"
-    return Layer(digest, size, "" if archive else str(notes.get(_TITLE, "")))
+    packed = notes.get(_UNPACK) == "true" or _MODEL_PACK_TAR.fullmatch(str(entry.get("mediaType"))) is not None
+    title = next((str(notes[name]) for name in _TITLES if notes.get(name)), "")
+    return Layer(digest, size, title, packed)

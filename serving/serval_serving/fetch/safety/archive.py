@@ -29,10 +29,12 @@ MAX_RATIO: Final = 200
 """Bytes out per byte in. Deflate reaches 1032 on zeros; trained weights hardly shrink."""
 RATIO_FLOOR_BYTES: Final = 64 << 20
 """The ratio is not judged below this size: a small model of zeros is harmless."""
-MAX_READ_BYTES: Final = 1 << 20
-"""Longest piece that a header may make the library read at once, so that none fills the memory."""
-ZIP_DIRECTORY_BYTES: Final = 512
-"""Room in a zip's directory for each entry that is allowed, on average."""
+MAX_HEADER_BYTES: Final = 1 << 20
+"""Most bytes that the headers of one entry may have together. Parsed, they take up to 20 times the memory."""
+MAX_GLOBAL_BYTES: Final = 1 << 16
+"""Most characters of a tar's global headers, which the library keeps. `git archive` writes one of 52."""
+ZIP_DIRECTORY_BYTES: Final = 256
+"""Room in a zip's directory for each entry that is allowed, on average: 46 bytes and its name."""
 _COPY_BYTES: Final = 1 << 18
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
@@ -73,6 +75,29 @@ def is_archive(path: Path) -> bool:
         head = file.read(_HEAD_BYTES)
     packed = head.startswith((_GZIP_MAGIC, _ZSTD_MAGIC, *_ZIP_MAGICS))
     return packed or head[_TAR_MAGIC_OFFSET:] == _TAR_MAGIC
+
+
+def holds_files(path: Path) -> bool:
+    """Return whether the file is an archive of files: a zip or a tar, also a packed one; not any packed file.
+
+    Raises
+    ------
+    OSError
+        If it cannot be read.
+    """
+    with path.open("rb") as file:
+        head = file.read(_HEAD_BYTES)
+        if head.startswith(_ZIP_MAGICS):
+            return True
+        file.seek(0)
+        try:
+            if head.startswith(_GZIP_MAGIC):
+                head = gzip.GzipFile(fileobj=file, mode="rb").read(_HEAD_BYTES)
+            elif head.startswith(_ZSTD_MAGIC):
+                head = zstd.ZstdFile(file, "r", options=_ZSTD_OPTIONS).read(_HEAD_BYTES)
+        except _DAMAGED:
+            return False
+    return head[_TAR_MAGIC_OFFSET:] == _TAR_MAGIC
 
 
 class Unpacker:
@@ -135,9 +160,16 @@ class Unpacker:
             )
 
     def _tar(self, file: _Readable, to: Path) -> None:
-        with tarfile.open(fileobj=_Guarded(file, MAX_READ_BYTES), mode="r:") as archive:
-            for member in archive:
+        guarded = _Guarded(file, MAX_HEADER_BYTES)
+        with tarfile.open(fileobj=guarded, mode="r:") as archive:
+            while (member := archive.next()) is not None:
+                guarded.expect_data()
                 self._member(archive, member, to)
+                # The library keeps every entry, also those that a subclass steps over.
+                archive.members.clear()
+                self._check_ratio(archive.offset)
+                _check_global(archive.pax_headers)
+                guarded.expect_header()
             # A header that cannot be read ends the loop without a word; a true end is zeros or nothing.
             file.seek(archive.offset)
             if any(file.read(tarfile.BLOCKSIZE)):
@@ -157,8 +189,9 @@ class Unpacker:
                 self._file(source, path, to)
 
     def _zip(self, file: IO[bytes], to: Path) -> None:
-        limit = max(MAX_READ_BYTES, self._budget.max_entries * ZIP_DIRECTORY_BYTES)
-        with zipfile.ZipFile(_Guarded(file, limit)) as archive:
+        guarded = _Guarded(file, max(MAX_HEADER_BYTES, self._budget.max_entries * ZIP_DIRECTORY_BYTES))
+        with zipfile.ZipFile(guarded) as archive:
+            guarded.expect_data()
             for info in archive.infolist():
                 # The name as it stands in the file: the library's `filename` ends at a NUL.
                 path = place(info.orig_filename, to)
@@ -197,29 +230,54 @@ class Unpacker:
         """Count what was unpacked; raise if the archive is a bomb or the model too large."""
         self._bytes += count
         over = self._budget.bytes + count > self._budget.max_bytes
-        bomb = self._bytes > MAX_RATIO * self._archive_bytes
-        if bomb and (over or self._bytes > RATIO_FLOOR_BYTES):
+        self._check_ratio(self._bytes, 0 if over else RATIO_FLOOR_BYTES)
+        self._budget.grow(count)
+
+    def _check_ratio(self, unpacked: int, floor: int = RATIO_FLOOR_BYTES) -> None:
+        """Raise if the archive is a bomb: so many bytes, more than `floor`, have come out of it.
+
+        In a tar, entries that are not kept count too, and so do headers.
+        """
+        if unpacked > max(floor, MAX_RATIO * self._archive_bytes):
             raise rejected(
-                f"{human(self._archive_bytes)} unpack to more than {human(self._bytes)}; over {MAX_RATIO}"
+                f"{human(self._archive_bytes)} unpack to more than {human(unpacked)}; over {MAX_RATIO}"
                 " times the size is refused (pack such a model without compression)"
             )
-        self._budget.grow(count)
 
 
 class _Guarded(io.BufferedIOBase):
-    """A file that refuses to be read in large pieces.
+    """A file whose headers have a limit.
 
-    `tarfile` and `zipfile` read headers of whatever length the archive claims into memory.
+    `tarfile` and `zipfile` read headers of whatever length and number the archive claims into memory.
+
+    Parameters
+    ----------
+    file:
+        What is read.
+    limit:
+        Most bytes between two calls of `expect_header`, without those after `expect_data`.
     """
 
     def __init__(self, file: _Readable, limit: int) -> None:
         self._file = file
         self._limit = limit
+        self._of_headers = 0
+        self._in_data = False
+
+    def expect_header(self) -> None:
+        """Begin the headers of the next entry."""
+        self._of_headers, self._in_data = 0, False
+
+    def expect_data(self) -> None:
+        """Let what is read from here on be content of an entry, which its reader counts."""
+        self._in_data = True
 
     def read(self, size: int | None = -1) -> bytes:
         wanted = self._limit + 1 if size is None or size < 0 else size
         data = self._file.read(min(wanted, self._limit + 1))
-        if len(data) > self._limit:
+        if not self._in_data:
+            self._of_headers += len(data)
+        if max(len(data), self._of_headers) > self._limit:
             raise rejected("a header of the archive is longer than any model needs")
         return data
 
@@ -231,6 +289,12 @@ class _Guarded(io.BufferedIOBase):
 
     def seekable(self) -> bool:
         return True
+
+
+def _check_global(headers: Mapping[str, str]) -> None:
+    """Raise if the global headers of a tar, which add up, are more than any archive needs."""
+    if sum(len(name) + len(text) for name, text in headers.items()) > MAX_GLOBAL_BYTES:
+        raise rejected("the global headers of the archive are longer than any model needs")
 
 
 def tar_kind(member: tarfile.TarInfo) -> str:

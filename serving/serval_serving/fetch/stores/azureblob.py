@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 from urllib.parse import parse_qs
 
@@ -12,10 +13,17 @@ from obstore.store import AzureStore, ObjectStore
 from serval_contract import schemes
 from serval_serving.fetch.credentials import (
     ANONYMOUS,
+    BASE64,
     BY_IDENTITY,
     BY_SECRET,
+    ENDPOINT,
+    NAME,
+    QUERY,
+    TEXT,
     Access,
+    Forms,
     Values,
+    check,
     given,
     is_plain,
     needed,
@@ -37,6 +45,17 @@ TENANT_ID: Final = "AZURE_TENANT_ID"
 FEDERATED_TOKEN_FILE: Final = "AZURE_FEDERATED_TOKEN_FILE"
 AUTHORITY_HOST: Final = "AZURE_AUTHORITY_HOST"
 AZURE_SUFFIX: Final = "core.windows.net"
+_PARTS: Final[Forms] = MappingProxyType(
+    {
+        "AccountKey": BASE64,
+        "SharedAccessSignature": QUERY,
+        "BlobEndpoint": ENDPOINT,
+        "EndpointSuffix": NAME,
+    }
+)
+_FORMS_OF_PARTS: Final[Forms] = MappingProxyType(
+    {f"{name} in {CONNECTION_STRING}": form for name, form in _PARTS.items()}
+)
 _ACCOUNT: Final = re.compile(r"[a-z0-9]{3,24}")
 
 
@@ -51,10 +70,21 @@ class AzureBlobStore(BucketStore):
     """
 
     scheme: ClassVar[schemes.Scheme] = schemes.AZUREBLOB
-    secret_keys: ClassVar[tuple[str, ...]] = (
-        CONNECTION_STRING, ACCOUNT_KEY, SAS_TOKEN, BLOB_ENDPOINT, CLIENT_ID, CLIENT_SECRET, TENANT_ID,
-        AUTHORITY_HOST,
-    )  # fmt: skip
+    secret_keys: ClassVar[Forms] = MappingProxyType(
+        {
+            CONNECTION_STRING: TEXT,
+            ACCOUNT_KEY: BASE64,
+            SAS_TOKEN: QUERY,
+            BLOB_ENDPOINT: ENDPOINT,
+            CLIENT_ID: NAME,
+            CLIENT_SECRET: TEXT,
+            TENANT_ID: NAME,
+            AUTHORITY_HOST: ENDPOINT,
+        }
+    )
+    identity_variables: ClassVar[Forms] = MappingProxyType(
+        {CLIENT_ID: NAME, TENANT_ID: NAME, AUTHORITY_HOST: ENDPOINT}
+    )
     account: str
 
     @classmethod
@@ -123,6 +153,7 @@ def _connection_string(secret: Values, account: str) -> Values:
         raise denied(f"{CONNECTION_STRING} is of the account {named[:24]!r}, and the URI names {account!r}")
     if not ("accountkey" in parts or "sharedaccesssignature" in parts):
         raise denied(f"{CONNECTION_STRING} has neither AccountKey nor SharedAccessSignature")
+    check({f"{name} in {CONNECTION_STRING}": parts.get(name.lower(), "") for name in _PARTS}, _FORMS_OF_PARTS)
     return parts
 
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, Self
 
 from serval_contract.schemes import Scheme
 from serval_serving.fetch.acquire import Brought
+from serval_serving.fetch.credentials import Forms
 from serval_serving.fetch.settings import FetchContext
 
 
@@ -19,12 +21,12 @@ class Store(ABC):
     scheme:
         The scheme of all addresses of this class.
     secret_keys:
-        Keys that are read of the Secret with the credentials; others are ignored.
+        Keys that are read of the Secret with the credentials, and the form of each value. Others are ignored.
     """
 
     __slots__ = ()
     scheme: ClassVar[Scheme]
-    secret_keys: ClassVar[tuple[str, ...]] = ()
+    secret_keys: ClassVar[Forms] = MappingProxyType({})
 
     @classmethod
     @abstractmethod

@@ -10,13 +10,14 @@ from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Final, Self
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, ClassVar, Final, Self
 
 from serval_contract.reasons import MODEL_ACCESS_DENIED
 from serval_contract.schemes import Scheme
 from serval_serving.fetch.acquire import SINGLE, Brought, from_file
 from serval_serving.fetch.cache.client import through_cache
-from serval_serving.fetch.credentials import Access, Values, read_secret
+from serval_serving.fetch.credentials import Access, Forms, Values, check, read_secret
 from serval_serving.fetch.errors import FetchError, from_os_error, not_found, too_large, unavailable
 from serval_serving.fetch.model.digest import file_sha256
 from serval_serving.fetch.model.versions import Located, locate
@@ -48,8 +49,14 @@ class BucketStore(Store):
         Bucket or container.
     key:
         The path inside it, without slashes at its ends; empty for all of it.
+
+    Attributes
+    ----------
+    identity_variables:
+        Environment variables that `access` reads, and the form of their values.
     """
 
+    identity_variables: ClassVar[Forms] = MappingProxyType({})
     bucket: str
     key: str
 
@@ -101,6 +108,7 @@ class BucketStore(Store):
         settings = context.settings
         secret = read_secret(settings.credentials_dir, self.scheme, self.secret_keys)
         identity = os.environ if settings.identity and not secret else None
+        check(identity or {}, self.identity_variables)
         with opened(context, self, self.access(secret, identity)) as objects:
             path = PurePosixPath(self.key)
             single = _look(objects, path)

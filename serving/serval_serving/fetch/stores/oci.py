@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 from typing import ClassVar, Final, Self
 
 from serval_contract import schemes
 from serval_contract.models import DIGEST
 from serval_contract.reasons import MODEL_NOT_FOUND
 from serval_serving.fetch.acquire import Brought
+from serval_serving.fetch.credentials import ANY, Forms
 from serval_serving.fetch.errors import FetchError, not_found
 from serval_serving.fetch.model.tree import BoundedTree, Linker
 from serval_serving.fetch.model.versions import MAX_WRAPPERS, Located, locate
@@ -36,7 +38,7 @@ class ImageStore(Store):
     """
 
     scheme: ClassVar[schemes.Scheme] = schemes.OCI
-    secret_keys: ClassVar[tuple[str, ...]] = (PULL_SECRET,)
+    secret_keys: ClassVar[Forms] = MappingProxyType({PULL_SECRET: ANY})
     image: ImageReference
 
     @classmethod

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, ClassVar, Final
 from urllib.parse import urlsplit
 
@@ -13,7 +14,11 @@ from serval_serving.fetch.credentials import (
     ANONYMOUS,
     BY_IDENTITY,
     BY_SECRET,
+    ENDPOINT,
+    NAME,
+    VISIBLE,
     Access,
+    Forms,
     Values,
     given,
     is_plain,
@@ -41,9 +46,18 @@ class S3BucketStore(BucketStore):
     """A place in a bucket."""
 
     scheme: ClassVar[schemes.Scheme] = schemes.S3
-    secret_keys: ClassVar[tuple[str, ...]] = (
-        ACCESS_KEY_ID, SECRET_ACCESS_KEY, SESSION_TOKEN, REGION, ENDPOINT_URL
-    )  # fmt: skip
+    secret_keys: ClassVar[Forms] = MappingProxyType(
+        {
+            ACCESS_KEY_ID: VISIBLE,
+            SECRET_ACCESS_KEY: VISIBLE,
+            SESSION_TOKEN: VISIBLE,
+            REGION: NAME,
+            ENDPOINT_URL: ENDPOINT,
+        }
+    )
+    identity_variables: ClassVar[Forms] = MappingProxyType(
+        {REGION: NAME, ROLE_ARN: VISIBLE, CONTAINER_CREDENTIALS: ENDPOINT}
+    )
 
     def access(self, secret: Values, environment: Values | None) -> Access:
         """Choose how to reach the bucket."""

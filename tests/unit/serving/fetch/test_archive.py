@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import io
 import tarfile
+import tracemalloc
 import zipfile
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,10 +14,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from serval_serving.fetch.errors import FetchError
+from serval_serving.fetch.model.versions import IMAGE_FOLDER
+from serval_serving.fetch.oci.layers import LayerUnpacker
 from serval_serving.fetch.progress import Deadline, Progress
 from serval_serving.fetch.safety.archive import Unpacker
 from serval_serving.fetch.safety.limits import Budget
 from serval_serving.fetch.safety.safe_paths import MAX_DEPTH
+from unit.serving.fetch.bombs import ACCEPTED, BOMBS, links
 from unit.serving.fetch.builders import MEGABYTE, member, model_files, tar, tar_of, zipped
 from unit.serving.fetch.clocks import Clock
 
@@ -141,6 +145,62 @@ def test_huge_zip_directory_is_not_read(unpack: Unpack) -> None:
     many = zipped({f"{i:0100}": b"" for i in range(12_000)})
     with pytest.raises(FetchError, match="header"):
         unpack(many)
+
+
+def peak(unpacker: Unpacker, archive: Path) -> int:
+    """Unpack, and return the most bytes that were allocated meanwhile."""
+    tracemalloc.start()
+    try:
+        unpacker.unpack(archive, archive.with_name("out"))
+        return tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+
+@pytest.mark.parametrize("make", BOMBS.values(), ids=BOMBS.keys())
+def test_headers_do_not_fill_the_memory(tmp_path: Path, make: Callable[[], bytes]) -> None:
+    (tmp_path / "archive").write_bytes(make())
+    clock = Clock()
+    unpacker = Unpacker(Budget(1 << 33, 10_000), Deadline(clock, 60), Progress(clock))
+    with pytest.raises(FetchError, match="header") as caught:
+        assert peak(unpacker, tmp_path / "archive") < 64 * MEGABYTE
+    assert (caught.value.reason, caught.value.permanent) == ("ModelArtifactRejected", True)
+
+
+@pytest.mark.parametrize("make", ACCEPTED.values(), ids=ACCEPTED.keys())
+def test_headers_that_are_accepted_do_not_fill_the_memory(tmp_path: Path, make: Callable[[], bytes]) -> None:
+    (tmp_path / "archive").write_bytes(make())
+    clock = Clock()
+    unpacker = Unpacker(Budget(1 << 33, 10_000), Deadline(clock, 60), Progress(clock))
+    assert peak(unpacker, tmp_path / "archive") < 64 * MEGABYTE
+
+
+def test_entries_that_are_stepped_over_are_not_kept(tmp_path: Path) -> None:
+    (tmp_path / "archive").write_bytes(links(10_000))
+    clock = Clock()
+    layers = LayerUnpacker(Budget(MEGABYTE, 10), Deadline(clock, 60), Progress(clock), IMAGE_FOLDER)
+    assert peak(layers, tmp_path / "archive") < 2 * MEGABYTE
+
+
+def test_entries_that_are_stepped_over_count_for_the_ratio(tmp_path: Path) -> None:
+    clock = Clock()
+    (tmp_path / "archive").write_bytes(tar({"usr/zeros": bytes(70 * MEGABYTE)}))
+    layers = LayerUnpacker(Budget(MEGABYTE, 10), Deadline(clock, 60), Progress(clock), IMAGE_FOLDER)
+    with pytest.raises(FetchError, match="200 times"):
+        layers.unpack(tmp_path / "archive", tmp_path / "out")
+
+
+def test_headers_that_archives_have_are_fine(unpack: Unpack) -> None:
+    """As `git archive` writes them, and long names in both forms."""
+    out = io.BytesIO()
+    with tarfile.open(
+        fileobj=out, mode="w", format=tarfile.PAX_FORMAT, pax_headers={"comment": "c" * 40}
+    ) as made:
+        for number in range(20):
+            info = member("/".join(("d" * 100, "e" * 100, f"{number}")), size=1)
+            info.pax_headers = {"SCHILY.xattr.user.note": "n" * 60_000}
+            made.addfile(info, io.BytesIO(b"x"))
+    assert len([path for path in unpack(out.getvalue()).rglob("*") if path.is_file()]) == 20
 
 
 def test_folders_and_odd_spellings_are_fine(unpack: Unpack) -> None:

@@ -5,12 +5,13 @@ from typing import Any
 
 import pytest
 
-from serval_serving.fetch.credentials import Access, Values, read_secret
+from serval_serving.fetch.credentials import Access, Values, check, read_secret
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.stores.azureblob import AzureBlobStore
 from serval_serving.fetch.stores.bucket import BucketStore
 from serval_serving.fetch.stores.gs import GsBucketStore
 from serval_serving.fetch.stores.s3 import S3BucketStore
+from support.fetching import Fetch
 from unit.serving.fetch.builders import write
 
 AZURE: BucketStore = AzureBlobStore("container", "m", "models")
@@ -35,9 +36,9 @@ CHOSEN: dict[str, tuple[BucketStore, dict[str, str], dict[str, str] | None, dict
     "azure sas": (AZURE, {"AZURE_STORAGE_SAS_TOKEN": "?se=1&sig=x"}, {}, ACCOUNT | {"sas_key": "se=1&sig=x"}),
     "azure connection string": (
         AZURE,
-        {"AZURE_STORAGE_CONNECTION_STRING": "AccountName=models;AccountKey=a==;EndpointSuffix=core.example"},
+        {"AZURE_STORAGE_CONNECTION_STRING": "AccountName=models;AccountKey=YQ==;EndpointSuffix=core.example"},
         {},
-        {"account_name": "models", "endpoint": "https://models.blob.core.example", "account_key": "a=="},
+        {"account_name": "models", "endpoint": "https://models.blob.core.example", "account_key": "YQ=="},
     ),
     "azure connection string with sas": (
         AZURE,
@@ -156,6 +157,189 @@ def test_incomplete_secret_is_named(store: BucketStore, secret: dict[str, str], 
         store.access(secret, None)
     assert (caught.value.reason, caught.value.permanent) == ("ModelAccessDenied", True)
     assert "hidden" not in caught.value.message
+
+
+KEYS = {"AWS_ACCESS_KEY_ID": "minio", "AWS_SECRET_ACCESS_KEY": "minio123"}
+ENDPOINT_FORM = "a URL with http:// or https:// and a host"
+MALFORMED: dict[str, tuple[str, dict[str, str], str, str]] = {
+    "s3 endpoint without a scheme": (
+        "s3://models/m",
+        {"AWS_ENDPOINT_URL": "minio:9000"},
+        "AWS_ENDPOINT_URL",
+        ENDPOINT_FORM,
+    ),
+    "s3 endpoint of a name": (
+        "s3://models/m",
+        {"AWS_ENDPOINT_URL": "minio.svc"},
+        "AWS_ENDPOINT_URL",
+        ENDPOINT_FORM,
+    ),
+    "s3 endpoint with a space": (
+        "s3://models/m",
+        {"AWS_ENDPOINT_URL": "http://minio :9"},
+        "AWS_ENDPOINT_URL",
+        ENDPOINT_FORM,
+    ),
+    "s3 endpoint with a letter": (
+        "s3://models/m",
+        {"AWS_ENDPOINT_URL": "http://minié"},
+        "AWS_ENDPOINT_URL",
+        ENDPOINT_FORM,
+    ),
+    "s3 endpoint with a user": (
+        "s3://models/m",
+        {"AWS_ENDPOINT_URL": "http://u:p@minio"},
+        "AWS_ENDPOINT_URL",
+        ENDPOINT_FORM,
+    ),
+    "s3 endpoint with a port": (
+        "s3://models/m",
+        {"AWS_ENDPOINT_URL": "http://minio:99999"},
+        "AWS_ENDPOINT_URL",
+        ENDPOINT_FORM,
+    ),
+    "s3 endpoint of five numbers": (
+        "s3://models/m",
+        {"AWS_ENDPOINT_URL": "http://1.2.3.4.5"},
+        "AWS_ENDPOINT_URL",
+        ENDPOINT_FORM,
+    ),
+    "s3 endpoint of large numbers": (
+        "s3://models/m",
+        {"AWS_ENDPOINT_URL": "http://256.1.1.1"},
+        "AWS_ENDPOINT_URL",
+        ENDPOINT_FORM,
+    ),
+    "s3 endpoint with a bad path": (
+        "s3://models/m",
+        {"AWS_ENDPOINT_URL": "http://minio/{}"},
+        "AWS_ENDPOINT_URL",
+        ENDPOINT_FORM,
+    ),
+    "s3 endpoint with a query": (
+        "s3://models/m",
+        {"AWS_ENDPOINT_URL": "http://minio/?a"},
+        "AWS_ENDPOINT_URL",
+        ENDPOINT_FORM,
+    ),
+    "s3 region": ("s3://models/m", {"AWS_REGION": "eu west 1"}, "AWS_REGION", "letters, digits"),
+    "s3 key of two lines": (
+        "s3://models/m",
+        {"AWS_ACCESS_KEY_ID": "mi\nnio"},
+        "AWS_ACCESS_KEY_ID",
+        "visible ASCII",
+    ),
+    "s3 secret of two lines": (
+        "s3://models/m",
+        {"AWS_SECRET_ACCESS_KEY": "a\nb"},
+        "AWS_SECRET_ACCESS_KEY",
+        "visible ASCII",
+    ),
+    "s3 token of two lines": (
+        "s3://models/m",
+        {"AWS_SESSION_TOKEN": "a\nb"},
+        "AWS_SESSION_TOKEN",
+        "visible ASCII",
+    ),
+    "azure endpoint": (
+        "azureblob://acct/cont/m",
+        {"AZURE_STORAGE_ENDPOINT": "azurite:1"},
+        "AZURE_STORAGE_ENDPOINT",
+        ENDPOINT_FORM,
+    ),
+    "azure key": ("azureblob://acct/cont/m", {"AZURE_STORAGE_KEY": "Zm9"}, "AZURE_STORAGE_KEY", "base64"),
+    "azure sas": (
+        "azureblob://acct/cont/m",
+        {"AZURE_STORAGE_SAS_TOKEN": "a=b c"},
+        "AZURE_STORAGE_SAS_TOKEN",
+        "a query",
+    ),
+    "azure tenant": (
+        "azureblob://acct/cont/m",
+        {"AZURE_TENANT_ID": "a/b"},
+        "AZURE_TENANT_ID",
+        "letters, digits",
+    ),
+    "azure authority": (
+        "azureblob://acct/cont/m",
+        {"AZURE_AUTHORITY_HOST": "login"},
+        "AZURE_AUTHORITY_HOST",
+        ENDPOINT_FORM,
+    ),
+    "azure connection string": (
+        "azureblob://acct/cont/m",
+        {"AZURE_STORAGE_CONNECTION_STRING": "AccountKey=Zm9v;BlobEndpoint=azurite:1"},
+        "BlobEndpoint in AZURE_STORAGE_CONNECTION_STRING",
+        ENDPOINT_FORM,
+    ),
+    "azure suffix": (
+        "azureblob://acct/cont/m",
+        {"AZURE_STORAGE_CONNECTION_STRING": "AccountKey=Zm9v;EndpointSuffix=a b"},
+        "EndpointSuffix in AZURE_STORAGE_CONNECTION_STRING",
+        "letters, digits",
+    ),
+    "gs endpoint": (
+        "gs://models/m",
+        {"GOOGLE_ENDPOINT_URL": "gcs:4443"},
+        "GOOGLE_ENDPOINT_URL",
+        ENDPOINT_FORM,
+    ),
+    "gs account": ("gs://models/m", {"service-account.json": "{"}, "service-account.json", "the JSON of"),
+    "gs account elsewhere": (
+        "gs://models/m",
+        {"service-account.json": '{"gcs_base_url": "a b"}'},
+        "service-account.json",
+        "the JSON of",
+    ),
+}
+
+
+@pytest.mark.parametrize(("uri", "secret", "name", "form"), MALFORMED.values(), ids=MALFORMED.keys())
+def test_malformed_value_is_named_with_its_form(
+    tmp_path: Path, uri: str, secret: dict[str, str], name: str, form: str
+) -> None:
+    """Most of these end the library, and with it the process, without a word."""
+    error = Fetch(tmp_path).fails(uri, (KEYS if uri.startswith("s3") else {}) | secret)
+    assert (error.reason, error.permanent) == ("ModelAccessDenied", True)
+    assert error.message.startswith(f"the value of {name} is malformed: it must be {form}")
+    assert not any(value in error.message for value in secret.values())
+
+
+def test_malformed_variable_of_an_identity_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in (POD_IDENTITY | {"AWS_CONTAINER_CREDENTIALS_FULL_URI": "agent"}).items():
+        monkeypatch.setenv(name, value)
+    error = Fetch(tmp_path).fails("s3://models/m", None, identity=True)
+    assert error.message.startswith("the value of AWS_CONTAINER_CREDENTIALS_FULL_URI is malformed")
+
+
+@pytest.mark.parametrize("where", ["open", "use"])
+def test_a_panic_of_the_library_is_a_refusal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """Were a value to get past the checks."""
+    panic = type("PanicException", (BaseException,), {})
+
+    def gives_up(*_: object, **__: object) -> object:
+        raise panic("request must be valid")
+
+    if where == "open":
+        monkeypatch.setattr(S3BucketStore, "open", gives_up)
+    else:
+        monkeypatch.setattr("obstore.list_with_delimiter", gives_up)
+    error = Fetch(tmp_path).fails("s3://models", KEYS | {"AWS_ENDPOINT_URL": "http://minio:9000"})
+    assert (error.reason, error.permanent) == ("ModelAccessDenied", True)
+    assert error.message == "the credentials or the endpoint of s3://models are malformed"
+
+
+@pytest.mark.parametrize(
+    "endpoint",
+    [
+        "http://minio:9000", "https://minio.models.svc", "HTTP://10.0.0.1:9000/", "http://[fd00::1]:9000",
+        "https://store.example/a/b_c~d", "http://minio_1", "https://a.b.",
+    ],
+)  # fmt: skip
+def test_endpoints_that_stores_have(endpoint: str) -> None:
+    check({"AWS_ENDPOINT_URL": endpoint}, S3BucketStore.secret_keys)
 
 
 def test_sas_token_says_until_when_it_is_valid() -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import tarfile
 from collections.abc import Callable
@@ -9,15 +10,20 @@ from pathlib import Path
 import pytest
 from backports import zstd
 
+from serval_contract.models import ONNX
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
+from serval_serving.fetch.model.frameworks import FRAMEWORKS
 from serval_serving.fetch.oci.registry import PULL_SECRET, read_login
 from serval_serving.fetch.settings import Environment, FetchSettings
-from unit.serving.fetch.builders import MEGABYTE, below, member, model_files, tar, write
-from unit.serving.fetch.registries import GZIP, INDEX, TAR, ZSTD, Registry, layer_tar, sha256
+from unit.serving.engines.onnx_models import half_plus_two
+from unit.serving.fetch.builders import MEGABYTE, below, member, model_files, tar, write, zipped
+from unit.serving.fetch.registries import GZIP, INDEX, MANIFEST, TAR, ZSTD, Registry, layer_tar, sha256
 from unit.serving.fetch.tls import HOST, Site, content, status
 
 Settings = Callable[..., FetchSettings]
+ORAS_DEFAULT = "application/vnd.oci.image.layer.v1.tar"
+TITLE = "org.opencontainers.image.title"
 MODEL = tar(below("models/digits/3", model_files()))
 
 
@@ -150,6 +156,78 @@ def test_files_with_titles(registry: Registry, settings: Settings, environment: 
     registry.manifest({"layers": entries}, "v1")
     other = settings(registry.uri(), dest=made.dest.parent / "other")
     assert fails(other, environment).reason == "ModelArtifactRejected"
+
+
+def artifact(
+    registry: Registry, files: dict[str, bytes], media_type: str, title: str = TITLE, **notes: str
+) -> None:
+    """Push an artifact of one layer per file."""
+    layers = [
+        registry.blob(data) | {"mediaType": media_type, "annotations": {title: name} | notes}
+        for name, data in files.items()
+    ]
+    config = registry.blob(b"{}") | {"mediaType": "application/vnd.oci.empty.v1+json"}
+    registry.manifest({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}, "v1")
+
+
+TAR_OF_FILES = tar(below("5", model_files()))
+ASSETS = {"1/assets/words.gz": gzip.compress(b"a b"), "1/assets/data.tar": tar({"x": b""}, mode="w:")}
+WEIGHT = "application/vnd.cncf.model.weight.v1"
+FILEPATH = "org.cncf.model.filepath"
+ARTIFACTS: dict[str, tuple[dict[str, bytes], str, dict[str, str], dict[str, bytes]]] = {
+    "files, as oras names their type": (below("5", model_files()), ORAS_DEFAULT, {}, below("5", model_files())),
+    "files with archives among them": (
+        below("1", model_files()) | ASSETS, ORAS_DEFAULT, {}, below("1", model_files()) | ASSETS
+    ),
+    "an archive": ({"model.tar.gz": TAR_OF_FILES}, ORAS_DEFAULT, {}, below("5", model_files())),
+    "an archive of another type": (
+        {"m.zip": zipped(below("5", model_files()))}, "application/zip", {}, below("5", model_files())
+    ),
+    "a folder, as oras packs it": (
+        {"5": TAR_OF_FILES}, GZIP, {"io.deis.oras.content.unpack": "true"}, below("5", model_files())
+    ),
+    "files of a ModelPack": (
+        below("5", model_files()), f"{WEIGHT}.raw", {"title": FILEPATH}, below("5", model_files())
+    ),
+    "archives of a ModelPack": (
+        {f"5/{name}": tar({f"5/{name}": data}, mode="w:") for name, data in model_files().items()},
+        f"{WEIGHT}.tar",
+        {"title": FILEPATH},
+        below("5", model_files()),
+    ),
+    "packed archives of its predecessor": (
+        {f"5/{name}": tar({f"5/{name}": data}) for name, data in model_files().items()},
+        "application/vnd.cnai.model.weight.v1.tar+gzip",
+        {"title": "org.cnai.model.filepath"},
+        below("5", model_files()),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("pushed", "media_type", "notes", "kept"), ARTIFACTS.values(), ids=ARTIFACTS.keys())
+def test_first_bytes_and_titles_decide(
+    registry: Registry,
+    settings: Settings,
+    environment: Environment,
+    pushed: dict[str, bytes],
+    media_type: str,
+    notes: dict[str, str],
+    kept: dict[str, bytes],
+) -> None:
+    artifact(registry, pushed, media_type, **notes)
+    made = settings(registry.uri())
+    Fetcher(made, environment).run()
+    assert files(made) == kept
+
+
+def test_a_single_onnx_file_as_oras_pushes_it(
+    registry: Registry, settings: Settings, environment: Environment
+) -> None:
+    data = half_plus_two().SerializeToString()
+    artifact(registry, {"net.onnx": data}, ORAS_DEFAULT)
+    made = settings(registry.uri(), framework=FRAMEWORKS[ONNX])
+    assert Fetcher(made, environment).run().version == 1
+    assert files(made) == {"1/net.onnx": data}
 
 
 def test_manifest_of_this_platform(
