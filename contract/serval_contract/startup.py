@@ -10,4 +10,4 @@ from typing import Final
 START_FAILED: Final = "Failed to start server"
 NOT_AVAILABLE: Final = "did not become available"
 LOAD_FAILED: Final = (NOT_AVAILABLE, START_FAILED)
-"""The last line of a server that cannot load its model holds one of these."""
+"""The last lines of a server that cannot load its model begin with one that holds one of these."""

@@ -55,6 +55,8 @@ GOOD: dict[str, Document] = {
     "version 0": model(version=0),
     "version of today's nanoseconds": model(version=1795255000123456789),
     "version of today's seconds": model(version=1795255000),
+    "CA for a store": model(uri="s3://models/m", caConfigMapRef={"name": "ca"}),
+    "CA for a registry": model(uri="oci://r.test/m:1", caConfigMapRef={"name": "ca"}),
     "CA with its default key": model(uri="https://store/m.tgz", caConfigMapRef={"name": "ca"}),
     "empty blocks": document(runtime={}, resources={}, scheduling={}, endpoint={}, probes={}, podMetadata={}),
     "most replicas": document(replicas=1000),
@@ -235,7 +237,7 @@ BAD: dict[str, tuple[Document, str, str]] = {
     "CA for a claim": (
         model(caConfigMapRef={"name": "ca"}),
         "spec.model.caConfigMapRef",
-        "only when `uri` starts",
+        "must be absent when `uri` starts with pvc://",
     ),
     "CA key with a path": (
         model(uri="https://s/m.zip", caConfigMapRef={"name": "ca", "key": "../ca"}),

@@ -16,7 +16,7 @@ from serval_contract.report import FetchFailure, FetchReport, parse_report
 from serval_contract.startup import LOAD_FAILED
 from serval_operator.api.containers import ContainerView, Termination
 from serval_operator.api.snapshots import PodView, PodWarning
-from serval_operator.api.text import last_line, scrub
+from serval_operator.api.text import scrub
 from serval_operator.pods.pod_faults import (
     WAIT_GATE,
     WAIT_SCHEDULER,
@@ -200,10 +200,22 @@ def _fetch_failed(pod: PodView, ended: Termination) -> Verdict:
 
 
 def _server_ended(pod: PodView, ended: Termination) -> Verdict:
-    words = last_line(ended.message)
-    if any(mark in words for mark in LOAD_FAILED):
+    words = _load_failure(ended.message)
+    if words:
         return _ended(pod, Stage.LOAD, MODEL_LOAD_FAILED, words, ended)
     return _faulty(pod, Stage.LOAD, crashed("the model server", ended))
+
+
+def _load_failure(message: str) -> str:
+    """What a server says of a model that it cannot load, scrubbed; empty if it says no such thing.
+
+    Engines use several lines for it, some of which are but a bracket.
+    """
+    lines = message.splitlines()
+    for start in reversed(range(len(lines))):
+        if any(mark in lines[start] for mark in LOAD_FAILED):
+            return scrub(" ".join(lines[start:]))
+    return ""
 
 
 def _faulty(pod: PodView, stage: Stage, fault: Fault) -> Verdict:

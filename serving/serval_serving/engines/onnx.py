@@ -94,17 +94,6 @@ class OnnxOptions:
     slots: int = 1
 
 
-def holds_onnx(folder: Path) -> bool:
-    """Whether the folder of a version holds ONNX files."""
-    try:
-        return onnx_file(folder) is not None
-    except ModelInvalid:
-        # Several, and it is not clear which to load: loading says so.
-        return True
-    except OSError:
-        return False
-
-
 class OnnxEngine:
     """Loads ONNX models into sessions of their own.
 
@@ -146,7 +135,6 @@ class OnnxEngine:
         try:
             file = onnx_file(path) or path / ONNX_FILE
             declared = read_onnx_signature(file).signatures[DEFAULT_SIGNATURE]
-            _check_types(declared)
         except (ModelInvalid, OSError) as error:
             message = f"Cannot load the ONNX model in {path}: {error}"
             raise ModelLoadError(grpc.StatusCode.INVALID_ARGUMENT, message, permanent=True) from error
@@ -286,14 +274,6 @@ class OnnxSessionModel:
     def close(self) -> None:
         """Drop the session."""
         self._session = None
-
-
-def _check_types(declared: Declared) -> None:
-    """Refuse what ONNX Runtime cannot exchange with numpy."""
-    for role, tensors in (("input", declared.inputs), ("output", declared.outputs)):
-        for alias, tensor in tensors.items():
-            if tensor.dtype == "DT_BFLOAT16":
-                raise ModelInvalid(f"{role} {alias} is bfloat16, which only weights can be; cast it to float")
 
 
 def _define(info: messages.TensorInfo, tensor: TensorInfo) -> None:

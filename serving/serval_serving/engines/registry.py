@@ -15,6 +15,7 @@ import grpc
 
 from serval_serving.engines.base import Engine, LoadedModel, ModelLoadError
 from serval_serving.engines.tensorflow import NO_SAVED_MODEL
+from serval_serving.models.formats import foreign
 
 _log = logging.getLogger(__name__)
 
@@ -76,7 +77,9 @@ class EngineRegistry:
         for entry in self._entries:
             if entry.fits(path):
                 return self._engine(entry).load(path)
-        raise ModelLoadError(grpc.StatusCode.NOT_FOUND, NO_SAVED_MODEL.format(path=path), permanent=True)
+        words = _foreign(path)
+        message = NO_SAVED_MODEL.format(path=path) + (f"; {words}" if words else "")
+        raise ModelLoadError(grpc.StatusCode.NOT_FOUND, message, permanent=True)
 
     def _engine(self, entry: EngineEntry) -> Engine:
         """Return the engine of an entry; open it at the first call."""
@@ -91,3 +94,11 @@ class EngineRegistry:
                 _log.info("engine=%s devices=%s", engine.name, ",".join(engine.devices()))
                 self._engines[entry.models] = engine
             return engine
+
+
+def _foreign(path: Path) -> str:
+    """Say what is in a version's folder that no engine serves."""
+    try:
+        return foreign(file.name for file in path.iterdir() if file.is_file())
+    except OSError:
+        return ""

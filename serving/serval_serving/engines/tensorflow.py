@@ -28,13 +28,14 @@ from serval_serving.engines.base import (
     signature_of,
 )
 from serval_serving.engines.placement import DeviceWatch
+from serval_serving.models.formats import SAVED_MODEL_FORMAT
+from serval_serving.models.savedmodel import ModelInvalid, check_signatures, parse_signature
 from serval_serving.wire import messages
 from serval_serving.wire.errors import TensorError
 from serval_serving.wire.status import StatusError, code_of
 
 NO_SAVED_MODEL = "Could not find SavedModel .pb or .pbtxt at supplied export directory path: {path}"
 
-SAVED_MODEL_FILES = ("saved_model.pb", "saved_model.pbtxt")
 _TRANSIENT = frozenset(
     {
         grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -75,11 +76,6 @@ class SessionOptions:
     slots: int = 1
 
 
-def holds_saved_model(folder: Path) -> bool:
-    """Whether the folder of a version holds a SavedModel."""
-    return any((folder / name).is_file() for name in SAVED_MODEL_FILES)
-
-
 class TensorFlowEngine:
     """Loads SavedModels into sessions of their own."""
 
@@ -111,7 +107,7 @@ class TensorFlowEngine:
         ModelLoadError
             The folder holds no SavedModel, or one that TensorFlow cannot load.
         """
-        if not holds_saved_model(path):
+        if not SAVED_MODEL_FORMAT.fits(path):
             raise ModelLoadError(grpc.StatusCode.NOT_FOUND, NO_SAVED_MODEL.format(path=path), permanent=True)
         tf1 = self._tf.compat.v1
         graph = self._tf.Graph()
@@ -172,6 +168,12 @@ class TensorFlowModel:
         for name, definition in meta_graph.signature_def.items():
             # TensorFlow's own message class comes from another pool: the bytes are what they share.
             self._definitions.signature_def[name].MergeFromString(definition.SerializeToString())
+        declared = {
+            name: parse_signature(definition.SerializeToString())
+            for name, definition in self._definitions.signature_def.items()
+        }
+        check_signatures(declared)
+        self._obstacles = {name: one.obstacle for name, one in declared.items()}
         self._signatures = {
             name: self._signature(name, self._definitions.signature_def[name])
             for name in sorted(self._definitions.signature_def)
@@ -208,6 +210,9 @@ class TensorFlowModel:
         such a run itself. TensorFlow cannot stop these, so a graph with loops, which may take any time, is
         never run so, nor one that was slow of late, nor one on a GPU, where it was not tried.
         """
+        if self._obstacles[signature]:
+            words = f"{self._obstacles[signature]}, which the predict API cannot carry"
+            raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, f"signature {signature}: {words}")
         specs = self._signatures[signature]
         fetches = sorted({specs.outputs[alias].name for alias in outputs})
         inline = self._may_be_inline and self._seconds.get(signature, math.inf) <= INLINE_SECONDS
@@ -302,6 +307,6 @@ def _load_error(tensorflow: Any, error: Exception) -> ModelLoadError:
         return ModelLoadError(code, str(error.message), permanent=code not in _TRANSIENT)
     if isinstance(error, MemoryError):
         return ModelLoadError(grpc.StatusCode.RESOURCE_EXHAUSTED, "out of memory", permanent=False)
-    if isinstance(error, (OSError, RuntimeError, TensorError, ValueError, KeyError)):
+    if isinstance(error, (ModelInvalid, OSError, RuntimeError, TensorError, ValueError, KeyError)):
         return ModelLoadError(grpc.StatusCode.INVALID_ARGUMENT, str(error), permanent=True)
     return ModelLoadError(grpc.StatusCode.UNKNOWN, f"{type(error).__name__}: {error}", permanent=False)

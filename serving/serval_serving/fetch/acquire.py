@@ -6,10 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from serval_serving.fetch.errors import invalid
 from serval_serving.fetch.model.tree import BoundedTree
 from serval_serving.fetch.model.versions import MAX_WRAPPERS, Located, locate
 from serval_serving.fetch.safety.archive import Unpacker, is_archive
 from serval_serving.fetch.settings import FetchContext
+from serval_serving.models.formats import HEAD_BYTES, foreign_file
 
 SINGLE: Final = "single"
 """What a file that has not been looked at is called in the staging folder."""
@@ -44,12 +46,16 @@ def from_file(context: FetchContext, file: Path, sha256: str, staging: Path) -> 
     FetchError
         If it is not the expected one, holds what is refused, or no such model.
     """
-    framework = context.wanted.framework
-    if framework.bare_file is not None and not is_archive(file):
+    bare_file = context.wanted.framework.format.bare_file
+    with file.open("rb") as opened:
+        words = foreign_file(opened.read(HEAD_BYTES))
+    if words:
+        raise invalid(f"the file is {words}")
+    if bare_file is not None and not is_archive(file):
         context.compare(sha256, "the file")
         folder = staging / "bare"
         folder.mkdir()
-        file.rename(folder / framework.bare_file)
+        file.rename(folder / bare_file)
         return Brought(Located(folder, context.wanted.number(folder)), compared=True)
     context.compare(sha256, "the archive")
     folder = staging / "unpacked"

@@ -58,12 +58,16 @@ _DTYPES: Final[Mapping[int, str]] = MappingProxyType(
         11: "DT_DOUBLE",
         12: "DT_UINT32",
         13: "DT_UINT64",
-        14: "DT_COMPLEX64",
-        15: "DT_COMPLEX128",
-        16: "DT_BFLOAT16",
     }
 )
-"""TensorFlow's name of each of ONNX's element types that it has too."""
+"""TensorFlow's name of each element type that it has too, and that ONNX Runtime exchanges with callers."""
+_NOT_EXCHANGED: Final[Mapping[int, str]] = MappingProxyType(
+    {
+        14: "complex64, which ONNX Runtime has no tensors of",
+        15: "complex128, which ONNX Runtime has no tensors of",
+        16: "bfloat16, which only weights can be; cast it to float",
+    }
+)
 _KINDS: Final[Mapping[int, str]] = MappingProxyType(
     {4: "sequence", 5: "map", 7: "opaque value", 8: "sparse tensor", 9: "optional value"}
 )
@@ -179,7 +183,7 @@ def read_onnx_signature(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> OnnxM
             )
         data = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         model = parse_onnx(data, path.name)
-    _check_data_files(path.parent, model.data_files)
+    _check_data_files(path, model.data_files)
     return model
 
 
@@ -354,6 +358,8 @@ def _tensor(reader: WireReader, role: str, name: str, span: Span | None) -> Tens
                     element = reader.integer(inner)
                 elif inner.number == 2:
                     shape = _shape(reader, reader.message(inner))
+    if element in _NOT_EXCHANGED:
+        raise ModelInvalid(f"{role} {name} is {_NOT_EXCHANGED[element]}")
     if element not in _DTYPES:
         raise ModelInvalid(
             f"{role} {name} has ONNX's element type {element}, which the predict API cannot carry"
@@ -372,9 +378,14 @@ def _shape(reader: WireReader, span: Span) -> tuple[int, ...]:
     return tuple(dims)
 
 
-def _check_data_files(folder: Path, needed: Mapping[str, int]) -> None:
-    """Look for the files that a model names: below its folder, links followed, and long enough."""
-    bounds = folder.resolve()
+def _check_data_files(model: Path, needed: Mapping[str, int]) -> None:
+    """Look for the files that the file `model` names: below its folder, links followed, and long enough.
+
+    If `model` is a link, as in a folder of links into an image, its data may be beside what it leads to. ONNX
+    Runtime has the same rule.
+    """
+    folder = model.parent
+    bounds = (folder.resolve(), model.resolve().parent)
     for location, size in needed.items():
         path = folder / location
         if Path(location).is_absolute() or ".." in path.parts[len(folder.parts) :]:
@@ -386,7 +397,8 @@ def _check_data_files(folder: Path, needed: Mapping[str, int]) -> None:
             raise ModelInvalid(f"data file {location} is missing") from error
         if not stat.S_ISREG(found.st_mode):
             raise ModelInvalid(f"data file {location} is no file")
-        if not path.resolve().is_relative_to(bounds):
+        real = path.resolve()
+        if not any(real.is_relative_to(one) for one in bounds):
             raise ModelInvalid(f"data file {location} leads outside the model's folder")
         if found.st_size < size:
             raise ModelInvalid(f"data file {location} has {found.st_size} bytes; the model needs {size}")

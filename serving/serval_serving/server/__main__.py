@@ -7,14 +7,16 @@ import os
 import signal
 import sys
 from collections.abc import Callable, Sequence
+from functools import partial
 from importlib.metadata import version
 from typing import NoReturn
 
 from serval_contract.startup import START_FAILED
 from serval_serving.engines.base import Engine, Loader
-from serval_serving.engines.onnx import OnnxEngine, OnnxOptions, holds_onnx
+from serval_serving.engines.onnx import OnnxEngine, OnnxOptions
 from serval_serving.engines.registry import EngineEntry, EngineRegistry
-from serval_serving.engines.tensorflow import SessionOptions, TensorFlowEngine, holds_saved_model
+from serval_serving.engines.tensorflow import SessionOptions, TensorFlowEngine
+from serval_serving.models.formats import FORMATS, ONNX_FORMAT, SAVED_MODEL_FORMAT
 from serval_serving.proxy.proxy_server import ProxyServer
 from serval_serving.server import flags, logs
 from serval_serving.server.cpus import usable_cpus
@@ -37,14 +39,12 @@ MakeLoader = Callable[[Settings, int], Loader]
 def engines(settings: Settings, cpus: int) -> Loader:
     """Make the registry of engines.
 
-    A folder with a SavedModel and ONNX files is a SavedModel, as for TensorFlow Serving: any folder may have
-    ONNX files as assets.
+    A folder with files of several formats is loaded as the first of `FORMATS`, which the fetcher knows too.
     """
+    makers = {SAVED_MODEL_FORMAT: tensorflow_engine, ONNX_FORMAT: onnx_engine}
     return EngineRegistry(
-        (
-            EngineEntry("SavedModels", 20, holds_saved_model, lambda: tensorflow_engine(settings, cpus)),
-            EngineEntry("ONNX models", 10, holds_onnx, lambda: onnx_engine(settings, cpus)),
-        )
+        EngineEntry(one.models, -place, one.fits, partial(makers[one], settings, cpus))
+        for place, one in enumerate(FORMATS)
     )
 
 
@@ -135,12 +135,12 @@ def _say(text: str) -> None:
 def _end(code: int, last_words: str = "") -> NoReturn:
     """End the process at once: threads of the engine may be in C++ code that cannot be joined.
 
-    The last line of stderr becomes the container's termination message.
+    The last line of stderr becomes the container's termination message, so the words are one line.
     """
     logging.shutdown()
     sys.stdout.flush()
     if last_words:
-        _say(last_words)
+        _say(" ".join(last_words.split()))
     os._exit(code)
 
 

@@ -112,8 +112,8 @@ class ModelSource(Block):
 
     RULES: ClassVar[tuple[Rule, ...]] = (
         Rule(
-            "!has(self.caConfigMapRef) || self.uri.startsWith('https://')",
-            "must be set only when `uri` starts with https://",
+            "!has(self.caConfigMapRef) || !self.uri.startsWith('pvc://')",
+            "must be absent when `uri` starts with pvc://, which has no connection",
             field_path=".caConfigMapRef",
         ),
         Rule(
@@ -192,8 +192,9 @@ class ModelSource(Block):
     ca_config_map_ref: Annotated[
         ConfigMapKey | None,
         Nested(
-            "Certificate authority to trust for an https address in addition to the public ones: a "
-            "key of a ConfigMap in the same namespace, in PEM.",
+            "Certificate authorities to trust in addition to the public ones, for the address itself, an "
+            "object store's endpoint or a registry: a key of a ConfigMap in the same namespace, in PEM. An "
+            "image is fetched then, not mounted by the node, which would not know the authority.",
             ConfigMapKey,
         ),
     ] = None

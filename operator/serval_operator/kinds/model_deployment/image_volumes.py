@@ -26,6 +26,9 @@ def mounts_model(resolved: EffectiveSpec, kept: RevisionView | None, nodes: Sequ
     if kept is not None:
         volumes = mappings(mapping(kept.template(), "spec"), "volumes")
         return any("image" in volume for volume in volumes)
+    if resolved.spec.model.ca_config_map_ref:
+        # The nodes trust the authorities of their own configuration only.
+        return False
     request = resolved.placement
     able = [
         mounts_images(node)

@@ -8,7 +8,7 @@ digest under which they were given, and fetchers check again, so no client can p
   while its connection is open, for at most `store.LEAD_SECONDS`; 503 after a while of waiting, so that the
   client can decide to wait longer.
 - ``PUT /sha256/HEX``: 201 once stored, 413 over the size of the cache, 422 if the bytes have another digest,
-  507 if there is no room.
+  507 if there is no room that this client may have.
 - ``GET /healthz``: 200.
 """
 
@@ -34,6 +34,8 @@ PIECE_SECONDS: Final = 60.0
 """Longest silence of a client that gives an archive."""
 MAX_CONNECTIONS: Final = 1000
 """More connections are closed at once. A node has at most a few hundred pods."""
+MAX_CLIENT_CONNECTIONS: Final = 50
+"""More connections of one network address are closed at once. A fetcher needs one."""
 _PIECE_BYTES: Final = 1 << 20
 _STOP_SECONDS: Final = 1.0
 _HEALTH: Final = "/healthz"
@@ -64,16 +66,20 @@ class CacheServer(web.Server):
             access_log=None,
         )
         self._store = store
+        self._clients: dict[RequestHandler, str] = {}
 
     def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
         """Count a connection; close it if there are too many."""
         super().connection_made(handler, transport)
-        if len(self.connections) > MAX_CONNECTIONS:
+        client = self._clients[handler] = transport.get_extra_info("peername", ("",))[0]
+        of_client = sum(one == client for one in self._clients.values())
+        if len(self._clients) > MAX_CONNECTIONS or of_client > MAX_CLIENT_CONNECTIONS:
             transport.abort()
 
     def connection_lost(self, handler: RequestHandler, exc: BaseException | None = None) -> None:
         """Let the next client download what this one had to bring."""
         self._store.leave(handler)
+        self._clients.pop(handler, None)
         super().connection_lost(handler, exc)
 
     async def _respond(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -123,7 +129,7 @@ class CacheServer(web.Server):
         if request.content_length is None:
             return _refusal(HTTPStatus.LENGTH_REQUIRED)
         try:
-            await self._store.keep(digest, _pieces(request), request.content_length)
+            await self._store.keep(digest, _pieces(request), request.content_length, request.remote or "")
         except Refused as refused:
             return _refusal(refused.status)
         except OSError as error:

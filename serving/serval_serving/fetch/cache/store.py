@@ -10,6 +10,7 @@ import hashlib
 import logging
 import os
 import re
+from collections import Counter
 from collections.abc import AsyncIterator
 from dataclasses import dataclass, field
 from http import HTTPStatus
@@ -20,8 +21,10 @@ from uuid import uuid4
 
 WAIT_SECONDS: Final = 20.0
 """How long a client waits for the bytes of another one before it is told to ask again."""
-LEAD_SECONDS: Final = 300.0
-"""How long a client may keep others waiting. Fetchers do not wait longer (`client.PATIENCE_SECONDS`)."""
+LEAD_SECONDS: Final = 60.0
+"""How long a client may keep others waiting. Fetchers do not wait longer (`client.HOLD_UP_SECONDS`)."""
+SHARE: Final = 0.5
+"""Part of the cache up to which the files of one client may displace those of others."""
 _PART: Final = ".part-"
 _NAME: Final = re.compile(r"[0-9a-f]{64}")
 _LOG: Final = logging.getLogger("serval.cache")
@@ -52,6 +55,9 @@ class _Leader:
 class ArchiveStore:
     """Archives by their digest, with a limit for the bytes of all of them. The least recently used go first.
 
+    A client whose files have more than `SHARE` of that limit makes room among its own files only, so that no
+    client can empty the cache. Files of an earlier process belong to nobody.
+
     Parameters
     ----------
     folder:
@@ -76,7 +82,8 @@ class ArchiveStore:
         self._wait_seconds = wait_seconds
         self._lead_seconds = lead_seconds
         self._leaders: dict[str, _Leader] = {}
-        self._arriving = 0
+        self._arriving: Counter[str] = Counter()
+        self._owners: dict[str, str] = {}
         folder.mkdir(parents=True, exist_ok=True)
         for path in folder.glob(f"{_PART}*"):
             path.unlink()
@@ -121,7 +128,7 @@ class ArchiveStore:
             del self._leaders[digest]
             leader.ended.set()
 
-    async def keep(self, digest: str, pieces: AsyncIterator[bytes], size: int) -> None:
+    async def keep(self, digest: str, pieces: AsyncIterator[bytes], size: int, owner: str) -> None:
         """Store bytes under their digest.
 
         Room is made for bytes that have arrived, so a client cannot displace archives by announcing a size.
@@ -132,6 +139,8 @@ class ArchiveStore:
             The bytes.
         size:
             Their announced number, which the transport enforces.
+        owner:
+            Network address of the client.
 
         Raises
         ------
@@ -147,34 +156,49 @@ class ArchiveStore:
         try:
             async for piece in pieces:
                 arrived += len(piece)
-                self._arriving += len(piece)
-                self._make_room()
+                self._arriving[owner] += len(piece)
+                self._make_room(owner)
                 await asyncio.to_thread(received.add, piece)
             if received.close() != digest:
                 raise Refused(HTTPStatus.UNPROCESSABLE_ENTITY)
             part.replace(self._folder / digest)
+            # Who gives the same bytes again does not take them over.
+            self._owners.setdefault(digest, owner)
         finally:
-            self._arriving -= arrived
+            self._arriving[owner] -= arrived
+            if not self._arriving[owner]:
+                del self._arriving[owner]
             part.unlink(missing_ok=True)
             received.close()
         if leader := self._leaders.get(digest):
             self._end(digest, leader)
 
-    def _make_room(self) -> None:
+    def _make_room(self, owner: str = "") -> None:
         """Remove the least recently used files until the others and the arriving bytes fit.
+
+        Parameters
+        ----------
+        owner:
+            Who needs the room; empty for the cache itself.
 
         Raises
         ------
         Refused
-            The arriving bytes alone are too many.
+            The arriving bytes alone are too many, or no file may be removed for this client.
         """
         kept = [(path, path.stat()) for path in self._folder.iterdir() if _NAME.fullmatch(path.name)]
-        total = sum(status.st_size for _, status in kept) + self._arriving
+        total = sum(status.st_size for _, status in kept) + self._arriving.total()
+        own = self._arriving[owner] + sum(s.st_size for p, s in kept if self._owners.get(p.name) == owner)
         for path, status in sorted(kept, key=lambda one: one[1].st_mtime_ns):
             if total <= self._max_bytes:
                 return
+            is_own = self._owners.get(path.name, "") == owner
+            if own > SHARE * self._max_bytes and not is_own:
+                continue
             path.unlink()
+            self._owners.pop(path.name, None)
             total -= status.st_size
+            own -= status.st_size if is_own else 0
             _LOG.info("removed %s, %d bytes", path.name, status.st_size)
         if total > self._max_bytes:
             raise Refused(HTTPStatus.INSUFFICIENT_STORAGE)

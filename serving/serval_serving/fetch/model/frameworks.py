@@ -1,51 +1,29 @@
-"""What makes a folder a model, by framework, and how it is read."""
+"""What makes a folder a model, by framework, in the words of a fetch. The formats are those of the server."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from serval_contract.models import ONNX, TENSORFLOW
 from serval_serving.fetch.errors import FetchError, invalid
-from serval_serving.models.onnxmodel import ONNX_FILE, choose_onnx_file, read_onnx_signature
-from serval_serving.models.savedmodel import (
-    DEFAULT_SIGNATURE,
-    SAVED_MODEL_FILE,
-    ModelInvalid,
-    Signature,
-    read_saved_model,
-)
+from serval_serving.models.formats import FORMATS, Format, foreign, format_of
+from serval_serving.models.savedmodel import DEFAULT_SIGNATURE, ModelInvalid, Signature
 
 
 @dataclass(frozen=True, slots=True)
 class Framework:
-    """A kind of model.
+    """A kind of model that can be asked for.
 
     Attributes
     ----------
-    name:
-        As ``spec.model.framework`` has it.
-    kind:
-        What its models are called in messages.
-    wanted:
-        The file that a folder lacks when it holds no such model, in words.
-    bare_file:
-        What a model is called that comes as a single file; None where that cannot be.
-    choose:
-        Picks, among the names of a folder's files, the one that makes it a model; None without one.
-    signatures:
-        Reads the signatures of the model in a folder.
+    format:
+        The format of its models.
     """
 
-    name: str
-    kind: str
-    wanted: str
-    bare_file: str | None
-    choose: Callable[[Iterable[str]], str | None]
-    signatures: Callable[[Path], Mapping[str, Signature]]
+    format: Format
 
     def marker(self, files: Iterable[str]) -> str | None:
         """Return the file that makes a folder with these `files` a model, or None.
@@ -53,12 +31,17 @@ class Framework:
         Raises
         ------
         FetchError
-            ``ModelInvalid`` if it is not clear which one it is.
+            ``ModelInvalid`` if it is not clear which one it is, or if the server would load another one.
         """
+        names = tuple(files)
         try:
-            return self.choose(files)
+            found = self.format.choose(names)
         except ModelInvalid as error:
             raise invalid(str(error)) from error
+        served = format_of(names)
+        if found is not None and served is not None and served is not self.format:
+            raise invalid(f"beside {found} there is {served.kind}, which the server would load; remove one")
+        return found
 
     def read(self, folder: Path) -> Signature | None:
         """Read the model in `folder` and return its default signature; None where it has none of that name.
@@ -68,34 +51,16 @@ class Framework:
         ModelInvalid
             If it cannot be served.
         """
-        return self.signatures(folder).get(DEFAULT_SIGNATURE)
+        return self.format.signatures(folder).get(DEFAULT_SIGNATURE)
 
 
-def _saved_model(files: Iterable[str]) -> str | None:
-    return SAVED_MODEL_FILE if SAVED_MODEL_FILE in files else None
-
-
-_TENSORFLOW: Final = Framework(
-    TENSORFLOW,
-    "a SavedModel",
-    SAVED_MODEL_FILE,
-    None,
-    _saved_model,
-    lambda folder: read_saved_model(folder).signatures,
+FRAMEWORKS: Final[Mapping[str, Framework]] = MappingProxyType(
+    {one.framework: Framework(one) for one in FORMATS}
 )
-_ONNX: Final = Framework(
-    ONNX,
-    "an ONNX model",
-    f"{ONNX_FILE} or other ONNX file",
-    ONNX_FILE,
-    choose_onnx_file,
-    lambda folder: read_onnx_signature(folder).signatures,
-)
-FRAMEWORKS: Final[Mapping[str, Framework]] = MappingProxyType({one.name: one for one in (_TENSORFLOW, _ONNX)})
 
 
 def wrong_framework(asked: Framework, files: Iterable[str], what: str) -> FetchError | None:
-    """Return a ``ModelInvalid`` with the cure if `files` are a model of another framework than `asked`.
+    """Return a ``ModelInvalid`` with the cure if `files` are a model of another kind than `asked`.
 
     Parameters
     ----------
@@ -107,16 +72,11 @@ def wrong_framework(asked: Framework, files: Iterable[str], what: str) -> FetchE
         What holds them, for the message.
     """
     names = tuple(files)
-    for other in FRAMEWORKS.values():
-        if other is asked:
-            continue
-        try:
-            found = other.choose(names) is not None
-        except ModelInvalid:
-            found = True
-        if found:
+    for other in FORMATS:
+        if other is not asked.format and other.is_in(names):
             return invalid(
-                f"{what} holds {other.kind}, and {asked.kind} is asked for;"
-                f" set spec.model.framework to {other.name}"
+                f"{what} holds {other.kind}, and {asked.format.kind} is asked for;"
+                f" set spec.model.framework to {other.framework}"
             )
-    return None
+    words = foreign(names)
+    return invalid(f"{what} holds no {asked.format.wanted}; {words}") if words else None

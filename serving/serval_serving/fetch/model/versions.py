@@ -127,7 +127,7 @@ def locate(tree: Tree[AnyPath], folder: AnyPath, wanted: Wanted, *, wrappers: in
         raise wrong
     seen = f"folders found: {_listed(inside)}" if inside else "no folder found"
     raise invalid(
-        f"there is neither {wanted.framework.wanted} nor a folder named by a version number; {seen}"
+        f"there is neither {wanted.framework.format.wanted} nor a folder named by a version number; {seen}"
     )
 
 
@@ -162,7 +162,7 @@ def _chosen(
     path = folder / numbered[version]
     files = tree.listing(path).files
     if not wanted.framework.marker(files):
-        lacks = invalid(f"version {version} holds no {wanted.framework.wanted}")
+        lacks = invalid(f"version {version} holds no {wanted.framework.format.wanted}")
         raise wrong_framework(wanted.framework, files, f"version {version}") or lacks
     return Located(path, version)
 

@@ -47,7 +47,7 @@ _ACCEPT: Final = ", ".join(
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _PARAMETER: Final = re.compile(r'(\w+)="([^"]*)"')
 _TITLES: Final = ("org.opencontainers.image.title", "org.cncf.model.filepath", "org.cnai.model.filepath")
-"""Annotations with the name of the file that a layer is: of OCI, of CNCF's ModelPack, and of its predecessor."""
+"""Annotations with the name of the file that a layer is: OCI's, CNCF ModelPack's, its predecessor's."""
 _UNPACK: Final = "io.deis.oras.content.unpack"
 _MODEL_PACK_TAR: Final = re.compile(r"application/vnd\.(cncf|cnai)\.model\..*\.tar(\+\w+)?")
 
@@ -99,8 +99,8 @@ class Layer:
     title:
         Name of the file or folder that it was made of; empty in images.
     packed:
-        Whether the manifest says that a titled layer is an archive of what the title names. oras says so by an
-        annotation, ModelPack by the media type. Other media types say nothing: oras calls every file a tar.
+        Whether the manifest says that a titled layer is an archive of what the title names. oras says so by
+        an annotation, ModelPack by the media type. Others say nothing: oras calls every file a tar.
     """
 
     digest: str
@@ -289,6 +289,8 @@ def _layer(entry: Mapping[str, Any]) -> Layer:
     notes = entry.get("annotations") or {}
     if not DIGEST.fullmatch(digest) or not isinstance(size, int) or size < 0:
         raise rejected("a layer of the image has no sha256 or no size")
-    packed = notes.get(_UNPACK) == "true" or _MODEL_PACK_TAR.fullmatch(str(entry.get("mediaType"))) is not None
+    packed = (
+        notes.get(_UNPACK) == "true" or _MODEL_PACK_TAR.fullmatch(str(entry.get("mediaType"))) is not None
+    )
     title = next((str(notes[name]) for name in _TITLES if notes.get(name)), "")
     return Layer(digest, size, title, packed)

@@ -33,13 +33,23 @@ REFUSED: Final[tuple[tuple[str, str], ...]] = (
     ("ff00::/8", "multicast"),
     ("fd00:ec2::/32", "a metadata service"),
     ("fd20:ce::254/128", "a metadata service"),
+    ("fd00:c1::a9fe:a9fe/128", "a metadata service"),
+    ("fd00:42::42/128", "a metadata service"),
 )
 """Networks that are never fetched from, and what they are. Private networks are not among them: models often
 stand inside the cluster's own network. 169.254.169.254 serves AWS, Azure, GCP and OpenStack, fd00:ec2::254
-AWS, fd20:ce::254 GCP, 100.100.100.200 Alibaba, 192.0.0.192 Oracle; 168.63.129.16 is Azure's host agent."""
+AWS, fd20:ce::254 GCP, 100.100.100.200 Alibaba, 192.0.0.192 and fd00:c1::a9fe:a9fe Oracle, fd00:42::42
+Scaleway; 168.63.129.16 is Azure's host agent."""
 
-_NAT64: Final = ipaddress.IPv6Network("64:ff9b::/96")
-_V4_COMPATIBLE: Final = ipaddress.IPv6Network("::/96")
+_IN_LOW_BITS: Final = tuple(
+    ipaddress.IPv6Network(network) for network in ("64:ff9b::/96", "::/96", "::ffff:0:0:0/96")
+)
+"""Networks whose addresses end in an IPv4 address: NAT64 (RFC 6052), compatible ones (RFC 4291), and those of
+stateless translation (RFC 2765)."""
+_LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
+"""Prefixes of a network's own translators (RFC 8215)."""
+_ISATAP: Final = (0x00005EFE, 0x02005EFE)
+"""What is before the IPv4 address in the interface identifiers of RFC 5214."""
 
 
 class AddressPolicy:
@@ -82,10 +92,25 @@ def system_resolve(host: str, port: int) -> list[str]:
 
 
 def _embedded(ip: IPAddress) -> list[IPAddress]:
-    """Return the IPv4 addresses that `ip` carries (mapped, compatible, 6to4, Teredo, NAT64)."""
+    """Return the IPv4 addresses that `ip` carries or may carry.
+
+    They are mapped, compatible, translated, 6to4, Teredo, ISATAP and NAT64 addresses.
+    """
     if isinstance(ip, ipaddress.IPv4Address):
         return []
     carried: list[IPAddress | None] = [ip.ipv4_mapped, ip.sixtofour, *(ip.teredo or ())]
-    if ip in _NAT64 or ip in _V4_COMPATIBLE:
-        carried.append(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF))
+    number = int(ip)
+    last = ipaddress.IPv4Address(number & 0xFFFFFFFF)
+    if any(ip in network for network in _IN_LOW_BITS) or number >> 32 & 0xFFFFFFFF in _ISATAP:
+        carried.append(last)
+    if ip in _LOCAL_NAT64:
+        # The length of the prefix is not known: at a wrong place there are zeros, which lead nowhere.
+        places = (last, *(_after_prefix(number, length) for length in (48, 56, 64)))
+        carried += [address for address in places if int(address) >> 24]
     return [address for address in carried if address is not None]
+
+
+def _after_prefix(number: int, length: int) -> ipaddress.IPv4Address:
+    """Return the IPv4 address behind a NAT64 prefix of so many bits, around the byte of zeros at bit 64."""
+    without = number >> 64 << 56 | number & (1 << 56) - 1
+    return ipaddress.IPv4Address(without >> 120 - length - 32 & 0xFFFFFFFF)

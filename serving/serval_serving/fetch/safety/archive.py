@@ -166,7 +166,7 @@ class Unpacker:
                 guarded.expect_data()
                 self._member(archive, member, to)
                 # The library keeps every entry, also those that a subclass steps over.
-                archive.members.clear()
+                archive.members.clear()  # type: ignore[attr-defined]  # typeshed leaves it out
                 self._check_ratio(archive.offset)
                 _check_global(archive.pax_headers)
                 guarded.expect_header()

@@ -34,6 +34,10 @@ NOT_SERVABLE = (
 SERVABLE = (
     "1 servable(s) did not become available: {{{name: digits version: 3} due to error: Op type unknown}}"
 )
+SEVERAL_LINES = (
+    "starting\nFailed to start server. Error: 1 servable(s) did not become available: {{{name: digits "
+    "version: 3} due to error: IR version 99\n is too new\n}}}\n"
+)
 LOST = "The container could not be located when the pod was deleted.  The container used to be Running"
 UNAVAILABLE = gen.fetch_failure("ModelSourceUnavailable", "https://host did not answer", permanent=False)
 
@@ -494,6 +498,15 @@ LOAD = [
             when=30,
         )
         for name, words in (("TF Serving", NOT_SERVABLE), ("plain", SERVABLE))
+    ),
+    Row(
+        "server cannot load, in several lines",
+        (gen.server_crashed(255, SEVERAL_LINES),),
+        Stage.LOAD,
+        "ModelLoadFailed",
+        " ".join(SEVERAL_LINES.removeprefix("starting").split()),
+        exit_code=255,
+        when=30,
     ),
     Row(
         "server crashes",

@@ -7,9 +7,8 @@ import grpc
 import pytest
 
 from serval_serving.engines.base import Engine, ModelLoadError
-from serval_serving.engines.onnx import holds_onnx
 from serval_serving.engines.registry import EngineEntry, EngineRegistry
-from serval_serving.engines.tensorflow import holds_saved_model
+from serval_serving.models.formats import ONNX_FORMAT, SAVED_MODEL_FORMAT
 from serval_serving.server.__main__ import engines
 from serval_serving.server.settings import Settings
 from unit.serving.engines import onnx_models
@@ -99,13 +98,13 @@ def test_files_say_what_a_folder_holds(
 ) -> None:
     for name in files:
         (tmp_path / name).touch()
-    assert holds_saved_model(tmp_path) is saved_model
-    assert holds_onnx(tmp_path) is onnx
+    assert SAVED_MODEL_FORMAT.fits(tmp_path) is saved_model
+    assert ONNX_FORMAT.fits(tmp_path) is onnx
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
-    assert not holds_saved_model(tmp_path / "absent")
-    assert not holds_onnx(tmp_path / "absent")
+    assert not SAVED_MODEL_FORMAT.fits(tmp_path / "absent")
+    assert not ONNX_FORMAT.fits(tmp_path / "absent")
 
 
 def test_the_registry_of_the_server_loads_onnx(tmp_path: Path) -> None:

@@ -28,6 +28,15 @@ from serval_serving.fetch.safety.address_policy import AddressPolicy, system_res
         "::169.254.169.254",
         "2002:a9fe:a9fe::1",
         "64:ff9b::a9fe:a9fe",
+        "64:ff9b:1::a9fe:a9fe",
+        "64:ff9b:1:a9fe:a9:fe00::",
+        "64:ff9b:1:a9:fe:a9fe::",
+        "64:ff9b:1:0:a9:fea9:fe00::",
+        "::ffff:0:169.254.169.254",
+        "fd00:1::5efe:169.254.169.254",
+        "fd00:1::200:5efe:169.254.169.254",
+        "fd00:c1::a9fe:a9fe",
+        "fd00:42::42",
     ],
 )
 def test_refused(address: str) -> None:
@@ -36,7 +45,17 @@ def test_refused(address: str) -> None:
 
 @pytest.mark.parametrize(
     "address",
-    ["10.89.0.1", "192.168.1.1", "172.16.0.1", "8.8.8.8", "2001:4860::1", "fd12::1", "::ffff:8.8.8.8"],
+    [
+        "10.89.0.1",
+        "192.168.1.1",
+        "172.16.0.1",
+        "8.8.8.8",
+        "2001:4860::1",
+        "fd12::1",
+        "::ffff:8.8.8.8",
+        "fd00:c1::1",
+        "64:ff9b:1::808:808",
+    ],
 )
 def test_allowed(address: str) -> None:
     assert AddressPolicy().refusal(address) is None

@@ -20,13 +20,15 @@ from pathlib import Path
 import pytest
 
 from serval_serving.fetch.cache.__main__ import main
+from serval_serving.fetch.cache.client import HOLD_UP_SECONDS, _Patience
 from serval_serving.fetch.cache.server import listening
-from serval_serving.fetch.cache.store import ArchiveStore
+from serval_serving.fetch.cache.store import LEAD_SECONDS, ArchiveStore
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
-from serval_serving.fetch.settings import Environment, FetchSettings
+from serval_serving.fetch.settings import Environment, FetchContext, FetchSettings
 from support.wait import until
-from unit.serving.fetch.builders import below, model_files, tar, write
+from unit.serving.fetch.builders import MEGABYTE, below, model_files, tar, write
+from unit.serving.fetch.clocks import Clock
 from unit.serving.fetch.test_main import ENVIRONMENT
 from unit.serving.fetch.tls import Answer, Site, content, status
 
@@ -69,8 +71,11 @@ class Cache:
         with self.begun(size, begun):
             yield until("the upload", lambda: self.names() - kept).pop()
 
-    def ask(self, method: str, path: str, body: bytes | None = None) -> tuple[int, bytes]:
-        with self.connection() as connection:
+    def ask(
+        self, method: str, path: str, body: bytes | None = None, client: str = "127.0.0.1"
+    ) -> tuple[int, bytes]:
+        made = http.client.HTTPConnection("127.0.0.1", self.port, timeout=30, source_address=(client, 0))
+        with closing(made) as connection:
             connection.request(method, path, body=body)
             reply = connection.getresponse()
             return reply.status, reply.read()
@@ -206,6 +211,35 @@ class TestServer:
         until("the end of the upload", lambda: not cache.names())
         assert cache.ask("PUT", f"/sha256/{sha256(data)}", data)[0] == 201
 
+    def test_no_client_displaces_more_than_its_share(self, cache: Cache) -> None:
+        other = [bytes([number]) * 1000 for number in range(10)]
+        for number, data in enumerate(other):
+            assert cache.ask("PUT", f"/sha256/{sha256(data)}", data, f"127.0.1.{number}")[0] == 201
+        for number in range(20):
+            data = bytes([100 + number]) * 1000
+            assert cache.ask("PUT", f"/sha256/{sha256(data)}", data, "127.0.2.1")[0] == 201
+        assert len(cache.names() & {sha256(data) for data in other}) == 5
+        large = b"z" * 5001
+        assert cache.ask("PUT", f"/sha256/{sha256(large)}", large, "127.0.2.2")[0] == 507
+        assert cache.ask("PUT", f"/sha256/{'0' * 64}", large, "127.0.2.3")[0] == 507
+        assert len(cache.names()) >= 4
+
+    def test_who_gives_known_bytes_again_does_not_own_them(self, cache: Cache) -> None:
+        data = b"x" * 6000
+        cache.ask("PUT", f"/sha256/{sha256(data)}", data, "127.0.1.1")
+        for _ in range(2):
+            cache.ask("PUT", f"/sha256/{sha256(data)}", data, "127.0.2.1")
+        more = b"y" * 5001
+        assert cache.ask("PUT", f"/sha256/{sha256(more)}", more, "127.0.2.1")[0] == 507
+        assert cache.ask("GET", f"/sha256/{sha256(data)}") == (200, data)
+
+    def test_files_of_an_earlier_process_make_room(self, tmp_path: Path) -> None:
+        write(tmp_path, {sha256(b"x" * 9000): b"x" * 9000})
+        with serving(tmp_path) as cache:
+            data = b"y" * 4000
+            assert cache.ask("PUT", f"/sha256/{sha256(data)}", data)[0] == 201
+            assert cache.names() == {sha256(data)}
+
     def test_a_silent_upload_ends(self, cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr("serval_serving.fetch.cache.server.PIECE_SECONDS", 0.05)
         # The file may come and go between two looks at the folder; the reply cannot be missed.
@@ -236,6 +270,17 @@ class TestServer:
             assert first.getresponse().status == 200
             with pytest.raises(ConnectionError):
                 cache.ask("GET", "/healthz")
+
+    def test_connections_of_one_client_are_limited(
+        self, cache: Cache, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("serval_serving.fetch.cache.server.MAX_CLIENT_CONNECTIONS", 1)
+        with cache.connection() as first:
+            first.request("GET", "/healthz")
+            assert first.getresponse().status == 200
+            with pytest.raises(ConnectionError):
+                cache.ask("GET", "/healthz")
+            assert cache.ask("GET", "/healthz", client="127.0.2.1")[0] == 200
 
     def test_program(self, tmp_path: Path) -> None:
         command = [sys.executable, "-m", "serval_serving.fetch.cache", f"--dir={tmp_path}/cache"]
@@ -326,13 +371,33 @@ class TestFetch:
         tmp_path: Path,
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
-        monkeypatch.setattr("serval_serving.fetch.cache.client.PATIENCE_SECONDS", 0.2)
+        monkeypatch.setattr("serval_serving.fetch.cache.client.HOLD_UP_SECONDS", 0.2)
         hurried = Environment(resolve=environment.resolve, policy=environment.policy)
         with serving(tmp_path / "slow", wait_seconds=0.05) as cache, cache.connection() as first:
             first.request("GET", f"/sha256/{sha256(ARCHIVE)}")
             first.getresponse().read()
             assert Fetcher(make("one", cache=cache.uri), hurried).run().version == 3
         assert len(site.requests) == 1
+
+    def test_hold_up_is_a_minute_in_all(self) -> None:
+        """Waiting for another pod, slow bytes and giving share it, and so do both sides of the cache."""
+        assert HOLD_UP_SECONDS == LEAD_SECONDS == 60
+
+    def test_waiting_leaves_less_time_for_slow_bytes(self, make: Settings, clock: Clock) -> None:
+        environment = Environment(clock=clock, sleep=clock.sleep)
+        patience = _Patience(FetchContext.begin(make("one", max_seconds=1800.0), environment, None))
+        clock.now += 40
+        assert patience.left() == 20
+        assert patience.left(10 * MEGABYTE) == 30
+        patience.pause()
+        clock.now += 1000
+        patience.go_on()
+        assert patience.left() == 20
+        clock.now += 21
+        with pytest.raises(TimeoutError):
+            patience.limit(http.client.HTTPConnection("127.0.0.1"))
+        hurried = _Patience(FetchContext.begin(make("one", max_seconds=30.0), environment, None))
+        assert hurried.left() == 15
 
     @pytest.mark.parametrize(
         "kind", ["absent", "silent", "nonsense", "full", "chunked", "slow", "verbose", "takes nothing"]
@@ -345,8 +410,7 @@ class TestFetch:
         caplog: pytest.LogCaptureFixture,
         kind: str,
     ) -> None:
-        monkeypatch.setattr("serval_serving.fetch.cache.client.ANSWER_SECONDS", 0.2)
-        monkeypatch.setattr("serval_serving.fetch.cache.client.GIVE_SECONDS", 0.2)
+        monkeypatch.setattr("serval_serving.fetch.cache.client.HOLD_UP_SECONDS", 0.2)
         real_time = Environment(resolve=environment.resolve, policy=environment.policy)
         with broken(kind) as uri:
             assert Fetcher(make("one", cache=uri), real_time).run().version == 3

@@ -175,7 +175,9 @@ ASSETS = {"1/assets/words.gz": gzip.compress(b"a b"), "1/assets/data.tar": tar({
 WEIGHT = "application/vnd.cncf.model.weight.v1"
 FILEPATH = "org.cncf.model.filepath"
 ARTIFACTS: dict[str, tuple[dict[str, bytes], str, dict[str, str], dict[str, bytes]]] = {
-    "files, as oras names their type": (below("5", model_files()), ORAS_DEFAULT, {}, below("5", model_files())),
+    "files, as oras names their type": (
+        below("5", model_files()), ORAS_DEFAULT, {}, below("5", model_files())
+    ),
     "files with archives among them": (
         below("1", model_files()) | ASSETS, ORAS_DEFAULT, {}, below("1", model_files()) | ASSETS
     ),

@@ -19,7 +19,7 @@ from unit.serving.wire.official import stubs
 
 
 def test_signatures_are_read() -> None:
-    model = parse_saved_model(saved_model(tags=("serve", "gpu")))
+    model = parse_saved_model(saved_model(tags=("serve", "gpu")), ("gpu", "serve"))
     assert model.tags == ("serve", "gpu")
     assert list(model.signatures) == ["serving_default"], "the initialiser is no signature to call"
     digits = model.signatures["serving_default"]
@@ -33,12 +33,17 @@ def test_signatures_are_read() -> None:
 
 def test_shapes_and_types() -> None:
     inputs = {"a": tensor("a", 1, None), "b": tensor("b", 14, ()), "c": tensor("c", 99, (2, -1, 0)), "d": b""}
-    model = parse_saved_model(saved_model(signatures={"s": signature(inputs, {})}))
+    inputs |= {"e": number(2, 1) + chunk(4, b""), "f": chunk(5, chunk(1, number(1, 3))), "g": chunk(5, b"")}
+    plain = signature({"x": tensor("x", 1, ())}, {})
+    model = parse_saved_model(saved_model(signatures={"s": signature(inputs, {}), "t": plain}))
     assert dict(model.signatures["s"].inputs) == {
         "a": TensorInfo("a", "DT_FLOAT", None),
         "b": TensorInfo("b", "DT_BFLOAT16", ()),
         "c": TensorInfo("c", "DT_99", (2, -1, 0)),
         "d": TensorInfo("", "DT_INVALID", ()),
+        "e": TensorInfo("", "DT_FLOAT", (), "sparse tensor"),
+        "f": TensorInfo("", "DT_INVALID", (), "ragged tensor"),
+        "g": TensorInfo("", "DT_INVALID", (), "composite tensor"),
     }
 
 
@@ -59,8 +64,21 @@ def test_reader_agrees_with_the_protobuf_library() -> None:
     [
         (b"", "no graph"),
         (number(1, 1), "no graph"),
-        (saved_model(tags=("train",)), "no graph is tagged 'serve'; tags found: 'train'"),
+        (saved_model(tags=("train",)), "no graph has the tag 'serve' and no other one; tags found: 'train'"),
         (saved_model(tags=()), "tags found: none"),
+        (saved_model(tags=("serve", "gpu")), "and no other one; tags found: 'serve', 'gpu'"),
+        (
+            saved_model(signatures={"s": signature({}, {"y": tensor("y", 21, ())})}),
+            "output y is of type DT_VARIANT",
+        ),
+        (
+            saved_model(signatures={"s": signature({"x": tensor("x", 11, ())}, {})}),
+            "input x is of type DT_QINT8",
+        ),
+        (
+            saved_model(signatures={"s": signature({"x": tensor("x", 99, ())}, {})}),
+            "input x is of type DT_99",
+        ),
         (saved_model(signatures={}), "has no signature"),
         (saved_model(signatures={"__saved_model_init_op": DIGITS}), "has no signature"),
         (saved_model()[:-1], "ends inside a field"),

@@ -91,9 +91,6 @@ def test_shapes(shape: list[int | str] | None, read: tuple[int, ...] | None) -> 
         (TensorProto.DOUBLE, "DT_DOUBLE"),
         (TensorProto.UINT32, "DT_UINT32"),
         (TensorProto.UINT64, "DT_UINT64"),
-        (TensorProto.COMPLEX64, "DT_COMPLEX64"),
-        (TensorProto.COMPLEX128, "DT_COMPLEX128"),
-        (TensorProto.BFLOAT16, "DT_BFLOAT16"),
     ],
 )
 def test_types(kind: int, name: str) -> None:
@@ -214,6 +211,22 @@ def test_data_files_outside(tmp_path: Path, location: str) -> None:
     (tmp_path / "outside").write_bytes(b"0" * 4000)
     with pytest.raises(ModelInvalid, match="lies outside the model's folder"):
         read_onnx_signature(folder)
+
+
+def test_a_folder_of_links_into_an_image(tmp_path: Path) -> None:
+    """The fetcher makes such a folder where the node mounts the image."""
+    image, links = tmp_path / "image", tmp_path / "1"
+    image.mkdir()
+    links.mkdir()
+    with_data_file(image)
+    for path in image.iterdir():
+        (links / path.name).symlink_to(path)
+    assert list(read_onnx_signature(links).data_files) == [DATA]
+    (links / DATA).unlink()
+    (links / DATA).symlink_to(tmp_path / "outside")
+    (image / DATA).rename(tmp_path / "outside")
+    with pytest.raises(ModelInvalid, match="leads outside the model's folder"):
+        read_onnx_signature(links)
 
 
 def test_a_link_out_of_the_folder(tmp_path: Path) -> None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from serval_operator.api.blocks.source import ConfigMapKey
 from serval_operator.api.nodes import NodeView, parse_node
 from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import parse_owner, parse_revision
@@ -51,6 +52,13 @@ def node(versions: tuple[str, str], *, taint: str = "", **labels: str) -> NodeVi
 )
 def test_every_node_that_may_take_the_pod_must_be_able(nodes: list[NodeView], mounted: bool) -> None:
     assert mounts_model(IMAGE, None, nodes) is mounted
+
+
+def test_an_image_behind_an_authority_of_the_users_own_is_fetched() -> None:
+    """The nodes would not trust it."""
+    source = replace(IMAGE.spec.model, ca_config_map_ref=ConfigMapKey(name="ca"))
+    own = replace(IMAGE, spec=replace(IMAGE.spec, model=source))
+    assert not mounts_model(own, None, [node(ABLE)])
 
 
 def test_nodes_that_the_pod_does_not_select_do_not_count() -> None:
