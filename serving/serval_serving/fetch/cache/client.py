@@ -22,8 +22,8 @@ CONNECT_SECONDS: Final = 5.0
 HOLD_UP_SECONDS: Final = 60.0
 """How long a fetch waits for the cache in all, and at most half of the time that is left.
 
-It waits while another pod of the node downloads, for bytes that come slower than `LEAST_BYTES_PER_SECOND`, and
-until the cache took what the source gave.
+It waits while another pod of the node downloads, for bytes that come slower than `LEAST_BYTES_PER_SECOND`,
+and until the cache took what the source gave.
 """
 LEAST_BYTES_PER_SECOND: Final = 1 << 20
 """A cache that sends less is slower than most sources."""

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
+from onnx.external_data_helper import set_external_data
 
 OPSET = 17
 IR_VERSION = 8
@@ -39,6 +40,25 @@ def half_plus_two() -> onnx.ModelProto:
     nodes = [helper.make_node("Mul", ["x", "half"], ["m"]), helper.make_node("Add", ["m", "two"], ["y"])]
     inputs: list[Value] = [("x", TensorProto.FLOAT, ["N"]), ("half", TensorProto.FLOAT, [])]
     return model(nodes, inputs, [("y", TensorProto.FLOAT, ["N"])], weights)
+
+
+def with_data(folder: Path, offset: int = 0) -> None:
+    """Write y = x + 1 for 500 numbers, whose weights are in a file beside the model, from `offset` on."""
+    weights = numpy_helper.from_array(np.ones(500, np.float32), "w")
+    made = model(
+        [helper.make_node("Add", ["x", "w"], ["y"])],
+        [("x", TensorProto.FLOAT, [500])],
+        [("y", TensorProto.FLOAT, [500])],
+    )
+    kept = made.graph.initializer.add()
+    kept.CopyFrom(weights)
+    set_external_data(kept, "weights.bin", offset, len(weights.raw_data))
+    kept.ClearField("raw_data")
+    (folder / "model.onnx").write_bytes(made.SerializeToString())
+    with (folder / "weights.bin").open("wb") as file:
+        # What is before the offset takes no room on the disk.
+        file.seek(offset)
+        file.write(weights.raw_data)
 
 
 def sum_and_difference() -> onnx.ModelProto:

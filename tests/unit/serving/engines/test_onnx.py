@@ -170,6 +170,18 @@ def test_what_onnx_runtime_itself_refuses_is_final(engine: OnnxEngine, tmp_path:
     assert "NoSuchOperator" in message
 
 
+def test_weights_above_2_gigabytes_behind_links(engine: OnnxEngine, tmp_path: Path) -> None:
+    """As the fetcher links to a large model in a mounted image."""
+    image, links = tmp_path / "image", tmp_path / "1"
+    image.mkdir()
+    links.mkdir()
+    onnx_models.with_data(image, offset=(1 << 31) + 4096)
+    for path in image.iterdir():
+        (links / path.name).symlink_to(path)
+    model = engine.load(links)
+    assert run(model, "y", x=np.ones(500, np.float32))[0].tolist() == [2.0] * 500
+
+
 def test_a_provider_that_nobody_knows() -> None:
     with pytest.raises(ModelLoadError, match=r"no provider Abacus; it knows .*cuda"):
         OnnxEngine(OnnxOptions(providers=("Abacus",)))

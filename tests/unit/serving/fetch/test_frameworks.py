@@ -96,6 +96,13 @@ def test_single_onnx_file_in_a_volume(source: Path, settings: Settings, environm
         (ONNX, {"net/1/a.onnx": MODEL, "net/1/b.onnx": MODEL}, "several ONNX files"),
         (ONNX, {"net/1/model.onnx": b"damaged"}, "version 1: model.onnx is damaged"),
         (ONNX, {"net/1/x": b""}, "version 1 holds no model.onnx or other ONNX file"),
+        (ONNX, {"net/1/m.tflite": b""}, "version 1 holds no model.onnx or other ONNX file; m.tflite is a"),
+        (
+            TENSORFLOW,
+            {"net/m.tflite": b""},
+            "the source holds no saved_model.pb; m.tflite is a TensorFlow Lite",
+        ),
+        (ONNX, {"net/1/model.onnx": MODEL} | below("net/1", model_files()), "beside model.onnx there is a"),
     ],
 )
 def test_wrong_model_is_named(
@@ -110,6 +117,16 @@ def test_wrong_model_is_named(
     error = fails(settings("pvc://c/net", framework=FRAMEWORKS[asked]), environment)
     assert (error.reason, error.permanent) == ("ModelInvalid", True)
     assert words in error.message
+
+
+@pytest.mark.parametrize("asked", [ONNX, TENSORFLOW])
+def test_a_single_file_of_another_kind_is_named(
+    site: Site, settings: Settings, environment: Environment, asked: str
+) -> None:
+    uri = site.serve("/net", content(b"\x1c\0\0\0TFL3" + bytes(100)))
+    error = fails(settings(uri, framework=FRAMEWORKS[asked]), environment)
+    assert (error.reason, error.permanent) == ("ModelInvalid", True)
+    assert error.message.startswith("the file is a TensorFlow Lite model, which is not served; deploy the")
 
 
 def test_web_page_is_no_onnx_model(site: Site, settings: Settings, environment: Environment) -> None:

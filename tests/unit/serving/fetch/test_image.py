@@ -7,16 +7,18 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 from backports import zstd
 
 from serval_contract.models import ONNX
+from serval_serving.engines.onnx import OnnxEngine, OnnxOptions
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
 from serval_serving.fetch.model.frameworks import FRAMEWORKS
 from serval_serving.fetch.oci.registry import PULL_SECRET, read_login
 from serval_serving.fetch.settings import Environment, FetchSettings
-from unit.serving.engines.onnx_models import half_plus_two
+from unit.serving.engines.onnx_models import half_plus_two, with_data
 from unit.serving.fetch.builders import MEGABYTE, below, member, model_files, tar, write, zipped
 from unit.serving.fetch.registries import GZIP, INDEX, MANIFEST, TAR, ZSTD, Registry, layer_tar, sha256
 from unit.serving.fetch.tls import HOST, Site, content, status
@@ -421,6 +423,21 @@ class TestMounted:
         assert fails(made, environment).reason == "ModelTooLarge"
         made = settings("oci://r.test/team/digits:v1", image_mount=mount, max_entries=3)
         assert fails(made, environment).reason == "ModelArtifactRejected"
+
+    def test_onnx_with_data_beside_it_is_what_the_engine_loads(
+        self, settings: Settings, environment: Environment, tmp_path: Path
+    ) -> None:
+        version = tmp_path / "image/models/net/4"
+        version.mkdir(parents=True)
+        with_data(version)
+        made = settings(
+            "oci://r.test/team/net:v1", image_mount=tmp_path / "image", framework=FRAMEWORKS[ONNX]
+        )
+        assert Fetcher(made, environment).run().version == 4
+        served = made.dest / "digits" / "4"
+        assert (served / "weights.bin").is_symlink()
+        model = OnnxEngine(OnnxOptions(providers=("CPU",))).load(served)
+        assert model.run("serving_default", {"x": np.ones(500, np.float32)}, ["y"])[0].tolist() == [2.0] * 500
 
     def test_way_out(self, mount: Path, settings: Settings, environment: Environment, tmp_path: Path) -> None:
         write(tmp_path, {"secret": b""})

@@ -29,9 +29,9 @@ class Pki:
     key: Path
 
 
-def make_pki(folder: Path) -> Pki:
+def make_pki(folder: Path, authority: str = "test authority") -> Pki:
     ca_key, server_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(2))
-    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "test authority")])
+    ca_name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, authority)])
     start = dt.datetime.now(dt.UTC) - dt.timedelta(hours=1)
 
     def builder(subject: x509.Name, key: ec.EllipticCurvePrivateKey) -> x509.CertificateBuilder:

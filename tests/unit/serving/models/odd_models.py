@@ -12,10 +12,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import tensorflow as tf
-from onnx import TensorProto, helper, save_model
-from onnx.external_data_helper import convert_model_to_external_data
+from onnx import TensorProto, helper
 
 from serval_contract.models import ONNX, TENSORFLOW
 from serval_serving.engines.base import ModelLoadError
@@ -24,7 +22,7 @@ from serval_serving.fetch.model.frameworks import FRAMEWORKS
 from serval_serving.server.__main__ import engines
 from serval_serving.server.settings import Settings
 from support.fetching import Fetch
-from unit.serving.engines.onnx_models import echo, half_plus_two, model
+from unit.serving.engines.onnx_models import echo, half_plus_two, model, with_data
 
 Make = Callable[[Path], object]
 """Writes the files of a version into its folder, which exists."""
@@ -119,15 +117,6 @@ def in_a_folder(make: Make) -> Make:
         make(folder / "export")
 
     return inside
-
-
-def with_data(folder: Path) -> None:
-    """An ONNX model whose weights are in a file beside it."""
-    weights = {"w": np.ones(500, np.float32)}
-    value = [("x", TensorProto.FLOAT, [500])]
-    made = model([helper.make_node("Add", ["x", "w"], ["y"])], value, [("y", *value[0][1:])], weights)
-    convert_model_to_external_data(made, location="weights.bin", size_threshold=0)
-    save_model(made, str(folder / "model.onnx"))
 
 
 def _lift(folder: Path) -> None:

@@ -116,6 +116,19 @@ def test_bytes_are_scored_and_a_new_version_takes_over(tmp_path: Path) -> None:
         wait_until("version 2 serves", taken_over, 30)
 
 
+def test_what_the_engine_says_in_several_lines_is_the_last_line(tmp_path: Path) -> None:
+    """The kubelet shows the end of the log, of which the operator takes the last line."""
+    made = onnx_models.half_plus_two()
+    made.ir_version = 99
+    onnx_models.write(tmp_path / "net", 1, made)
+    with running(serve(tmp_path / "net", tmp_path / "log")) as server:
+        assert server.wait(60) == 255
+        last = server.log.splitlines()[-1]
+    assert last.startswith("Failed to start server. Error: Unknown: 1 servable(s) did not become available: ")
+    assert "Unsupported model IR version: 99" in last
+    assert last.endswith("}")
+
+
 @pytest.mark.parametrize(
     ("content", "flags", "words"),
     [
