@@ -97,7 +97,7 @@ class EngineRegistry:
 
 
 def _foreign(path: Path) -> str:
-    """Say what is in a version's folder that no engine serves."""
+    """Name a file in a version's folder that no engine serves, with the cure; empty if there is none."""
     try:
         return foreign(file.name for file in path.iterdir() if file.is_file())
     except OSError:

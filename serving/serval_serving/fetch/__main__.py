@@ -26,6 +26,7 @@ from serval_serving.fetch.model.frameworks import FRAMEWORKS
 from serval_serving.fetch.model.models_folder import Batching
 from serval_serving.fetch.report import failure_of, write_termination_message
 from serval_serving.fetch.settings import Environment, FetchSettings
+from serval_serving.models.savedmodel import SERVE_TAG
 
 DEFAULT_MAX_SECONDS: Final = 1800.0
 TERMINATION_LOG: Final = Path("/dev/termination-log")
@@ -121,6 +122,9 @@ def _parser() -> argparse.ArgumentParser:
     add(flags.SHA256.option, type=_sha256, help="expected digest of the archive, or else of all files")
     add(flags.CA_FILE.option, type=Path, help="certificates of authorities to trust as well")
     add(flags.FRAMEWORK.option, choices=tuple(FRAMEWORKS), default=TENSORFLOW, help="what the model is")
+    add(
+        flags.SAVED_MODEL_TAGS.option, type=_tags, default=(SERVE_TAG,), help="all tags of the graph to serve"
+    )
     add(flags.CREDENTIALS_DIR.option, type=Path, help="folder of files with credentials for the source")
     add(flags.IDENTITY.option, action="store_true", help="use the identity that the cloud gives the pod")
     add(flags.IMAGE_MOUNT.option, type=Path, help="where the image of an oci:// URI is mounted")
@@ -153,6 +157,7 @@ def read_arguments(arguments: Sequence[str]) -> tuple[FetchSettings, Path]:
         name=parsed.name,
         dest=parsed.dest,
         framework=FRAMEWORKS[parsed.framework],
+        tags=parsed.saved_model_tags,
         max_bytes=parsed.max_bytes,
         max_entries=parsed.max_entries,
         version=parsed.version,
@@ -196,6 +201,10 @@ def _name(text: str) -> str:
         text = f"a name consists of letters, digits, '.', '_' and '-'; {reserved} are reserved"
         raise argparse.ArgumentTypeError(text)
     return text
+
+
+def _tags(text: str) -> tuple[str, ...]:
+    return tuple(tag for tag in text.split(",") if tag) or (SERVE_TAG,)
 
 
 def _positive(text: str) -> int:

@@ -96,6 +96,6 @@ def _read(context: FetchContext, brought: Brought) -> Signature | None:
     """Read the model's signatures, so that what cannot be served fails here, with a name."""
     located = brought.located
     try:
-        return context.wanted.framework.read(located.folder)
+        return context.wanted.framework.read(located.folder, context.settings.tags)
     except ModelInvalid as error:
         raise invalid(f"version {located.version}: {error}") from error

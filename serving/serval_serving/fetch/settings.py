@@ -16,6 +16,7 @@ from serval_serving.fetch.progress import Clock, Deadline, Progress
 from serval_serving.fetch.safety.address_policy import AddressPolicy, Resolve, system_resolve
 from serval_serving.fetch.safety.limits import Budget
 from serval_serving.fetch.safety.transport import Transport, tls_context
+from serval_serving.models.savedmodel import SERVE_TAG
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +59,8 @@ class FetchSettings:
         How long the whole may take.
     batching:
         How the model server shall batch requests; None without.
+    tags:
+        All tags of the graph of a SavedModel that the server loads.
     """
 
     uri: str
@@ -77,6 +80,7 @@ class FetchSettings:
     cache: str | None
     max_seconds: float
     batching: Batching | None = None
+    tags: tuple[str, ...] = (SERVE_TAG,)
 
 
 @dataclass(frozen=True, slots=True)

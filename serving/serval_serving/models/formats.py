@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -44,7 +44,7 @@ class Format:
     choose:
         Picks, among the names of a folder's files, the one that makes it a model; None without one.
     signatures:
-        Reads the signatures of the model in a folder.
+        Reads the signatures of the model in a folder: if it is a SavedModel, of the graph with these tags.
     """
 
     framework: str
@@ -53,10 +53,10 @@ class Format:
     wanted: str
     bare_file: str | None
     choose: Callable[[Iterable[str]], str | None]
-    signatures: Callable[[Path], Mapping[str, Signature]]
+    signatures: Callable[[Path, Sequence[str]], Mapping[str, Signature]]
 
     def is_in(self, files: Iterable[str]) -> bool:
-        """Whether a folder with these files holds such a model, be it clear or not which file it is."""
+        """Whether a folder with these files holds such a model, even if it is not clear which file it is."""
         try:
             return self.choose(files) is not None
         except ModelInvalid:
@@ -82,7 +82,7 @@ SAVED_MODEL_FORMAT: Final = Format(
     SAVED_MODEL_FILE,
     None,
     _choose_saved_model,
-    lambda folder: read_saved_model(folder).signatures,
+    lambda folder, tags: read_saved_model(folder, tags=tags).signatures,
 )
 ONNX_FORMAT: Final = Format(
     ONNX,
@@ -91,7 +91,7 @@ ONNX_FORMAT: Final = Format(
     f"{ONNX_FILE} or other ONNX file",
     ONNX_FILE,
     choose_onnx_file,
-    lambda folder: read_onnx_signature(folder).signatures,
+    lambda folder, _: read_onnx_signature(folder).signatures,
 )
 FORMATS: Final = (SAVED_MODEL_FORMAT, ONNX_FORMAT)
 """All formats. The server loads a folder with files of several as the first of them: a SavedModel may have

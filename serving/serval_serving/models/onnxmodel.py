@@ -381,8 +381,8 @@ def _shape(reader: WireReader, span: Span) -> tuple[int, ...]:
 def _check_data_files(model: Path, needed: Mapping[str, int]) -> None:
     """Look for the files that the file `model` names: below its folder, links followed, and long enough.
 
-    If `model` is a link, as in a folder of links into an image, its data may be beside what it leads to. ONNX
-    Runtime has the same rule.
+    If `model` is a link, as in a folder of links into an image, its data may be beside the file that it leads
+    to. ONNX Runtime has the same rule.
     """
     folder = model.parent
     bounds = (folder.resolve(), model.resolve().parent)

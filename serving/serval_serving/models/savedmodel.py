@@ -26,7 +26,7 @@ from serval_serving.models.textproto import Message, TextError, Wanted, read_tex
 
 SAVED_MODEL_FILE: Final = "saved_model.pb"
 SAVED_MODEL_TEXT: Final = "saved_model.pbtxt"
-"""The same message as text. TensorFlow reads it where there is no `SAVED_MODEL_FILE`."""
+"""The same message as text. TensorFlow reads it if there is no `SAVED_MODEL_FILE`."""
 SERVE_TAG: Final = "serve"
 DEFAULT_SIGNATURE: Final = "serving_default"
 INIT_OP_SIGNATURE: Final = "__saved_model_init_op"
@@ -113,7 +113,7 @@ class TensorInfo:
     shape:
         The dimensions, -1 for one that is open; None where even their number is open.
     composite:
-        What it is if several tensors make it up, such as "sparse tensor"; empty for a single tensor.
+        Its kind if several tensors make it up, such as "sparse tensor"; empty for a single tensor.
     """
 
     name: str

@@ -25,6 +25,7 @@ EVERY: dict[str, EffectiveSpec] = {
     **{name: resolved(**spec) for name, spec in CASES.items()},
     **{name: resolved(image_volumes=True, **spec) for name, spec in IMAGE_CASES.items()},
     **{name: resolved(front=True, **spec) for name, spec in FRONT_CASES.items()},
+    "tags": resolved(runtime={"args": ["--saved_model_tags=a", "--saved_model_tags=serve,$(x)"]}),
 }
 ALL = pytest.mark.parametrize("case", EVERY.values(), ids=EVERY.keys())
 
@@ -47,7 +48,10 @@ def test_the_fetcher_understands_what_it_is_told(case: EffectiveSpec) -> None:
     model, credentials = case.spec.model, case.spec.model.credentials
     found, _log = read_arguments(arguments(case, CONTAINER_FETCH))
     assert (found.uri, found.name, found.version) == (model.uri, model.name, model.version)
-    assert (found.sha256 or "", found.framework.name) == (model.sha256, model.framework)
+    assert (found.sha256 or "", found.framework.format.framework) == (model.sha256, model.framework)
+    assert found.tags == (
+        ("serve", "$(x)") if "--saved_model_tags=a" in case.spec.runtime.args else ("serve",)
+    )
     assert (found.max_bytes, found.max_entries) == (case.fetch.max_bytes, case.fetch.max_entries)
     assert found.identity == bool(credentials and credentials.service_account_name)
     assert (found.ca_file is not None) == bool(model.ca_config_map_ref)
@@ -122,7 +126,7 @@ def test_the_fetcher_has_no_setting_that_the_test_above_forgets() -> None:
     constant = {"dest", "pvc_mount", "max_seconds", "cache"}
     compared = {
         *("uri", "name", "version", "sha256", "framework", "max_bytes", "max_entries"),
-        *("identity", "ca_file", "image_mount", "credentials_dir", "pin_file", "batching"),
+        *("identity", "ca_file", "image_mount", "credentials_dir", "pin_file", "batching", "tags"),
     }
     assert {one.name for one in dataclasses.fields(FetchSettings)} == constant | compared
     assert CONFIGURATION.fetch.cache_url.startswith("http://")

@@ -56,7 +56,7 @@ class ArchiveStore:
     """Archives by their digest, with a limit for the bytes of all of them. The least recently used go first.
 
     A client whose files have more than `SHARE` of that limit makes room among its own files only, so that no
-    client can empty the cache. Files of an earlier process belong to nobody.
+    client can empty the cache. Files of an earlier process have no owner.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -43,15 +43,22 @@ class Framework:
             raise invalid(f"beside {found} there is {served.kind}, which the server would load; remove one")
         return found
 
-    def read(self, folder: Path) -> Signature | None:
-        """Read the model in `folder` and return its default signature; None where it has none of that name.
+    def read(self, folder: Path, tags: Sequence[str]) -> Signature | None:
+        """Read the model in `folder` and return its default signature; None if it has none of that name.
+
+        Parameters
+        ----------
+        folder:
+            The folder.
+        tags:
+            All tags of the graph that is served, if it is a SavedModel.
 
         Raises
         ------
         ModelInvalid
             If it cannot be served.
         """
-        return self.format.signatures(folder).get(DEFAULT_SIGNATURE)
+        return self.format.signatures(folder, tags).get(DEFAULT_SIGNATURE)
 
 
 FRAMEWORKS: Final[Mapping[str, Framework]] = MappingProxyType(

@@ -49,7 +49,7 @@ stateless translation (RFC 2765)."""
 _LOCAL_NAT64: Final = ipaddress.IPv6Network("64:ff9b:1::/48")
 """Prefixes of a network's own translators (RFC 8215)."""
 _ISATAP: Final = (0x00005EFE, 0x02005EFE)
-"""What is before the IPv4 address in the interface identifiers of RFC 5214."""
+"""The 32 bits before the IPv4 address in the interface identifiers of RFC 5214."""
 
 
 class AddressPolicy:
@@ -111,6 +111,6 @@ def _embedded(ip: IPAddress) -> list[IPAddress]:
 
 
 def _after_prefix(number: int, length: int) -> ipaddress.IPv4Address:
-    """Return the IPv4 address behind a NAT64 prefix of so many bits, around the byte of zeros at bit 64."""
+    """Return the IPv4 address behind a NAT64 prefix of `length` bits, around the byte of zeros at bit 64."""
     without = number >> 64 << 56 | number & (1 << 56) - 1
     return ipaddress.IPv4Address(without >> 120 - length - 32 & 0xFFFFFFFF)

@@ -234,7 +234,7 @@ class Unpacker:
         self._budget.grow(count)
 
     def _check_ratio(self, unpacked: int, floor: int = RATIO_FLOOR_BYTES) -> None:
-        """Raise if the archive is a bomb: so many bytes, more than `floor`, have come out of it.
+        """Raise if the archive is a bomb: more than `floor` bytes, and too many for its size, came out of it.
 
         In a tar, entries that are not kept count too, and so do headers.
         """
@@ -248,12 +248,12 @@ class Unpacker:
 class _Guarded(io.BufferedIOBase):
     """A file whose headers have a limit.
 
-    `tarfile` and `zipfile` read headers of whatever length and number the archive claims into memory.
+    `tarfile` and `zipfile` read headers of any length and number that the archive claims into memory.
 
     Parameters
     ----------
     file:
-        What is read.
+        The archive.
     limit:
         Most bytes between two calls of `expect_header`, without those after `expect_data`.
     """
@@ -269,7 +269,7 @@ class _Guarded(io.BufferedIOBase):
         self._of_headers, self._in_data = 0, False
 
     def expect_data(self) -> None:
-        """Let what is read from here on be content of an entry, which its reader counts."""
+        """Begin the content of an entry, which its reader counts."""
         self._in_data = True
 
     def read(self, size: int | None = -1) -> bytes:

@@ -225,11 +225,10 @@ class TestServer:
         assert len(cache.names()) >= 4
 
     def test_who_gives_known_bytes_again_does_not_own_them(self, cache: Cache) -> None:
-        data = b"x" * 6000
-        cache.ask("PUT", f"/sha256/{sha256(data)}", data, "127.0.1.1")
-        for _ in range(2):
-            cache.ask("PUT", f"/sha256/{sha256(data)}", data, "127.0.2.1")
-        more = b"y" * 5001
+        data = b"x" * 4000
+        for client in ("127.0.1.1", "127.0.2.1"):
+            assert cache.ask("PUT", f"/sha256/{sha256(data)}", data, client)[0] == 201
+        more = b"y" * 6500
         assert cache.ask("PUT", f"/sha256/{sha256(more)}", more, "127.0.2.1")[0] == 507
         assert cache.ask("GET", f"/sha256/{sha256(data)}") == (200, data)
 

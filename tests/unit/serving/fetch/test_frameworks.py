@@ -13,7 +13,7 @@ from serval_serving.fetch.fetcher import Fetcher
 from serval_serving.fetch.model.frameworks import FRAMEWORKS
 from serval_serving.fetch.settings import Environment, FetchSettings
 from unit.serving.engines.onnx_models import half_plus_two
-from unit.serving.fetch.builders import below, model_files, tar, write
+from unit.serving.fetch.builders import below, model_files, saved_model, tar, write
 from unit.serving.fetch.tls import Site, content
 
 Settings = Callable[..., FetchSettings]
@@ -127,6 +127,15 @@ def test_a_single_file_of_another_kind_is_named(
     error = fails(settings(uri, framework=FRAMEWORKS[asked]), environment)
     assert (error.reason, error.permanent) == ("ModelInvalid", True)
     assert error.message.startswith("the file is a TensorFlow Lite model, which is not served; deploy the")
+
+
+def test_the_graph_with_the_tags_of_the_server_is_read(
+    source: Path, settings: Settings, environment: Environment
+) -> None:
+    write(source, {"net/1/saved_model.pb": saved_model(tags=("serve", "gpu"))})
+    assert Fetcher(settings("pvc://c/net", tags=("gpu", "serve")), environment).run().version == 1
+    other = settings("pvc://c/net", dest=source.parent / "other")
+    assert "tags found: 'serve', 'gpu'" in fails(other, environment).message
 
 
 def test_web_page_is_no_onnx_model(site: Site, settings: Settings, environment: Environment) -> None:

@@ -12,18 +12,22 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import tensorflow as tf
 from onnx import TensorProto, helper
 
 from serval_contract.models import ONNX, TENSORFLOW
-from serval_serving.engines.base import ModelLoadError
+from serval_serving.engines.base import LoadedModel, ModelLoadError
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.model.frameworks import FRAMEWORKS
 from serval_serving.server.__main__ import engines
 from serval_serving.server.settings import Settings
+from serval_serving.wire.status import StatusError
 from support.fetching import Fetch
 from unit.serving.engines.onnx_models import echo, half_plus_two, model, with_data
 
+CALLED = "called"
+"""Under this name is what a call of the model with one ragged and one plain signature gets."""
 Make = Callable[[Path], object]
 """Writes the files of a version into its folder, which exists."""
 
@@ -191,6 +195,18 @@ def fetched(folder: Path, name: str, framework: str) -> tuple[str, Path]:
     return "", fetch.folder / "models" / "digits" / str(report.version)
 
 
+def called(loaded: LoadedModel) -> tuple[str, str]:
+    """Return what a call of the default signature gets, and one of the other signature."""
+    answers = []
+    for signature in ("serving_default", "plain"):
+        try:
+            found = loaded.run(signature, {"x": np.ones((1, 2), np.float32)}, ["y"])
+            answers.append(str(found[0].tolist()))
+        except StatusError as error:
+            answers.append(error.message)
+    return answers[0], answers[1]
+
+
 def main(folder: Path) -> None:
     """Make the models below `folder`, ask both of each, and print the answers."""
     loader = engines(Settings(), 1)
@@ -201,8 +217,11 @@ def main(folder: Path) -> None:
         make(version)
         refused, path = fetched(folder, str(place), framework)
         try:
-            loader.load(path).close()
+            loaded = loader.load(path)
             said[name] = (refused, "")
+            if name == "ragged and plain outputs":
+                said[CALLED] = called(loaded)
+            loaded.close()
         except ModelLoadError as error:
             said[name] = (refused, error.message)
     sys.stdout.write(json.dumps(said) + "\n")

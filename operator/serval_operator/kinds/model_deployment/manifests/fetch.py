@@ -24,6 +24,8 @@ from serval_operator.kinds.model_deployment.manifests.containers import (
 )
 
 IMAGE_VOLUME = "image"
+SAVED_MODEL_TAGS = "--saved_model_tags="
+"""Flag of TensorFlow Serving and of Serval's own server."""
 SECRET_MODE = 0o440
 """Readable for the pod's group, to which the kubelet gives the files, and for nobody else."""
 
@@ -86,11 +88,19 @@ def _arguments(resolved: EffectiveSpec, reads: list[Source]) -> list[str]:
         arguments.append(flags.IDENTITY.option)
     if model.framework != TENSORFLOW:
         arguments.append(flags.FRAMEWORK(model.framework))
+    arguments += _tags(resolved)
     arguments += _batching(resolved.spec.runtime.batching)
     if fetch.cache_url and model.sha256 and not _is_mounted(resolved):
         # Without a digest nothing tells whether what the cache has is still the model.
         arguments.append(flags.CACHE(literal(fetch.cache_url)))
     return arguments
+
+
+def _tags(resolved: EffectiveSpec) -> list[str]:
+    """The tags of the graph that the server is to load, where an argument of the server says them."""
+    every = (*resolved.runtime.args, *resolved.spec.runtime.args)
+    given = [one.removeprefix(SAVED_MODEL_TAGS) for one in every if one.startswith(SAVED_MODEL_TAGS)]
+    return [flags.SAVED_MODEL_TAGS(literal(given[-1]))] if given else []
 
 
 def _batching(batching: Batching | None) -> list[str]:
