@@ -11,9 +11,11 @@ from typing import Any
 from serval_serving.cli.errors import NOT_FOUND, OK, CliError
 from serval_serving.cli.examples import examples
 from serval_serving.cli.tables import table
+from serval_serving.models.formats import SAVED_MODEL_FORMAT
 from serval_serving.models.onnxmodel import ONNX_SUFFIX, OnnxModel, onnx_file, read_onnx_signature
 from serval_serving.models.savedmodel import (
     SAVED_MODEL_FILE,
+    SAVED_MODEL_TEXT,
     ModelInvalid,
     SavedModel,
     TensorInfo,
@@ -57,7 +59,7 @@ def model_path(path: Path) -> Path:
     """
     if path.is_file() and path.suffix == ONNX_SUFFIX:
         return path
-    if path.is_file() and path.name == SAVED_MODEL_FILE:
+    if path.is_file() and path.name in (SAVED_MODEL_FILE, SAVED_MODEL_TEXT):
         return path.parent
     model = _in_folder(path)
     if model is not None:
@@ -73,7 +75,7 @@ def model_path(path: Path) -> Path:
 
 def _in_folder(folder: Path) -> Path | None:
     """Return the model that lies in a folder itself, as the model server would choose it."""
-    if (folder / SAVED_MODEL_FILE).is_file():
+    if SAVED_MODEL_FORMAT.fits(folder):
         return folder
     return onnx_file(folder) if folder.is_dir() else None
 

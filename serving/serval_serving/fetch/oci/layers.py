@@ -51,6 +51,8 @@ class LayerUnpacker(Unpacker):
         super().unpack(archive, to)
 
     def _member(self, archive: tarfile.TarFile, member: tarfile.TarInfo, to: Path) -> None:
+        if self._is_elsewhere(member.name):
+            return
         path = place(member.name, to)
         top = path.relative_to(to).parts[:1]
         if path.name == OPAQUE:
@@ -63,6 +65,14 @@ class LayerUnpacker(Unpacker):
             and (top[0] == IMAGE_FOLDER or member.isreg() or member.isdir())
         ):
             self._entry(archive, member, path, to)
+
+    def _is_elsewhere(self, name: str) -> bool:
+        """Whether an entry lies outside the folder that is kept, where its name does not matter.
+
+        Files of systemd have backslashes in their names.
+        """
+        parts = [part for part in name.split("/") if part not in ("", ".")]
+        return self._only is not None and not "".join(parts[:1]).startswith((self._only, WHITEOUT))
 
     def _entry(self, archive: tarfile.TarFile, member: tarfile.TarInfo, path: Path, to: Path) -> None:
         """Keep one entry, in the place of what lower layers have there."""

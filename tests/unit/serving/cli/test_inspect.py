@@ -11,6 +11,7 @@ from serval_serving.cli.examples import examples
 from serval_serving.models.savedmodel import Signature, TensorInfo
 from unit.serving.engines import onnx_models
 from unit.serving.fetch.builders import below, model_files, saved_model, write
+from unit.serving.models.test_textproto import TEXT
 
 
 def test_report(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,6 +48,13 @@ def test_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     }
 
 
+def test_a_saved_model_as_text(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(tmp_path, {"digits/9/saved_model.pbtxt": TEXT})
+    for path in (tmp_path / "digits", tmp_path / "digits/9/saved_model.pbtxt"):
+        assert main(["inspect", str(path), "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["signatures"]["plain"]["inputs"]["x"]["tensor"] == "x:0"
+
+
 def test_onnx(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     onnx_models.write(tmp_path / "digits", 9, onnx_models.half_plus_two(), "old.onnx")
     folder = onnx_models.write(tmp_path / "digits", 10, onnx_models.half_plus_two(), "net.onnx")
@@ -70,7 +78,7 @@ def test_onnx(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         ({}, "neither saved_model.pb nor an ONNX file nor numbered versions"),
         ({"saved_model.pb": b"\xff"}, "damaged"),
         ({"1/x": b""}, "no file saved_model.pb"),
-        ({"saved_model.pb": saved_model(tags=("train",))}, "no graph is tagged 'serve'"),
+        ({"saved_model.pb": saved_model(tags=("train",))}, "no graph has the tag 'serve'"),
     ],
 )
 def test_no_model(
