@@ -57,7 +57,7 @@ def _is_endpoint(text: str) -> bool:
         return False
     name = (parts.hostname or "").rstrip(".")
     # A name that ends in a number is read as an address of four numbers.
-    number = name.rpartition(".")[2].isdigit() and not _IPV4.fullmatch(name)
+    number = ":" not in name and name.rpartition(".")[2].isdigit() and not _IPV4.fullmatch(name)
     return bool(AUTHORITY.fullmatch(parts.netloc)) and bool(name) and not number and port != 0
 
 

@@ -334,7 +334,7 @@ def test_a_panic_of_the_library_is_a_refusal(
 @pytest.mark.parametrize(
     "endpoint",
     [
-        "http://minio:9000", "https://minio.models.svc", "HTTP://10.0.0.1:9000/", "http://[fd00::1]:9000",
+        "http://minio:9000", "https://minio.models.svc", "HTTP://10.0.0.1:9000/", "http://[fd00::1]:9000", "http://[::ffff:10.0.0.1]/",
         "https://store.example/a/b_c~d", "http://minio_1", "https://a.b.",
     ],
 )  # fmt: skip
