@@ -13,14 +13,8 @@ from serval_serving.cli.examples import examples
 from serval_serving.cli.tables import table
 from serval_serving.models.formats import SAVED_MODEL_FORMAT
 from serval_serving.models.onnxmodel import ONNX_SUFFIX, OnnxModel, onnx_file, read_onnx_signature
-from serval_serving.models.savedmodel import (
-    SAVED_MODEL_FILE,
-    SAVED_MODEL_TEXT,
-    ModelInvalid,
-    SavedModel,
-    TensorInfo,
-    read_saved_model,
-)
+from serval_serving.models.savedmodel import SAVED_MODEL_FILE, ModelInvalid, SavedModel, TensorInfo
+from serval_serving.models.savedmodel_files import SAVED_MODEL_TEXT, read_saved_model
 
 
 def run(options: argparse.Namespace) -> int:

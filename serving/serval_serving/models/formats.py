@@ -10,13 +10,8 @@ from typing import Final
 
 from serval_contract.models import ONNX, TENSORFLOW
 from serval_serving.models.onnxmodel import ONNX_FILE, choose_onnx_file, read_onnx_signature
-from serval_serving.models.savedmodel import (
-    SAVED_MODEL_FILE,
-    SAVED_MODEL_TEXT,
-    ModelInvalid,
-    Signature,
-    read_saved_model,
-)
+from serval_serving.models.savedmodel import SAVED_MODEL_FILE, ModelInvalid, Signature
+from serval_serving.models.savedmodel_files import SAVED_MODEL_TEXT, read_saved_model
 
 TFLITE_MAGIC: Final = b"TFL3"
 """Bytes 4 to 8 of a TensorFlow Lite model."""

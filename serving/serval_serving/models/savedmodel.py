@@ -13,26 +13,18 @@ of TensorFlow's published messages:
 from __future__ import annotations
 
 import mmap
-import os
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from types import MappingProxyType
 from typing import Final, TypeVar
 
 from serval_serving.models.protowire import Field, Span, WireError, WireReader
-from serval_serving.models.textproto import Message, TextError, Wanted, read_text
 
 SAVED_MODEL_FILE: Final = "saved_model.pb"
-SAVED_MODEL_TEXT: Final = "saved_model.pbtxt"
-"""The same message as text. TensorFlow reads it if there is no `SAVED_MODEL_FILE`."""
 SERVE_TAG: Final = "serve"
 DEFAULT_SIGNATURE: Final = "serving_default"
 INIT_OP_SIGNATURE: Final = "__saved_model_init_op"
 """TensorFlow 2 keeps its initialiser as a signature of this name; nobody can call it."""
-MAX_FILE_BYTES: Final = 2**31 - 1
-"""No protocol buffer can be longer."""
 MAX_FIELDS: Final = 500_000
 """Fields looked at; a model with a hundred signatures has a few thousand outside its graph."""
 
@@ -73,25 +65,10 @@ NOT_CARRIED: Final = frozenset(
     }
 )  # fmt: skip
 """Types that no tensor of a request or reply can have; nor can those without a name here."""
-_COMPOSITES: Final[Mapping[int, str]] = MappingProxyType({1: "sparse tensor", 3: "ragged tensor"})
+COMPOSITES: Final[Mapping[int, str]] = MappingProxyType({1: "sparse tensor", 3: "ragged tensor"})
 """Kinds of composite tensors that are known by name, by ``TypeSpecProto.TypeSpecClass``."""
-_COMPOSITE: Final = "composite tensor"
-_TEXT_TENSOR: Final[Wanted] = {
-    "name": None,
-    "dtype": None,
-    "tensor_shape": {"dim": {"size": None}, "unknown_rank": None},
-    "coo_sparse": {},
-    "composite_tensor": {"type_spec": {"type_spec_class": None}},
-}
-_TEXT_TENSORS: Final[Wanted] = {"key": None, "value": _TEXT_TENSOR}
-_TEXT_SIGNATURE: Final[Wanted] = {"inputs": _TEXT_TENSORS, "outputs": _TEXT_TENSORS, "method_name": None}
-_TEXT: Final[Wanted] = {
-    "meta_graphs": {
-        "meta_info_def": {"tags": None},
-        "signature_def": {"key": None, "value": _TEXT_SIGNATURE},
-    }
-}
-_TEXT_CLASSES: Final[Mapping[str, int]] = MappingProxyType({"SPARSE_TENSOR_SPEC": 1, "RAGGED_TENSOR_SPEC": 3})
+COMPOSITE: Final = "composite tensor"
+"""What the others are called."""
 
 _T = TypeVar("_T")
 
@@ -197,75 +174,21 @@ def check_signatures(signatures: Mapping[str, Signature]) -> None:
         )
 
 
-def read_saved_model(
-    directory: Path, *, tags: Sequence[str] = (SERVE_TAG,), max_bytes: int = MAX_FILE_BYTES
-) -> SavedModel:
-    """Read the SavedModel in `directory`.
-
-    Parameters
-    ----------
-    directory:
-        The folder that holds ``saved_model.pb``, or else ``saved_model.pbtxt``.
-    tags:
-        All tags of the graph that is wanted.
-    max_bytes:
-        Longest file that is looked at.
-
-    Raises
-    ------
-    ModelInvalid
-        If the file is missing, empty, too long or damaged, has no graph with these tags, or that graph has no
-        signature that can be answered.
-    OSError
-        If the file cannot be read.
-    """
-    is_text = not (directory / SAVED_MODEL_FILE).exists() and (directory / SAVED_MODEL_TEXT).is_file()
-    path = directory / (SAVED_MODEL_TEXT if is_text else SAVED_MODEL_FILE)
-    with ExitStack() as stack:
-        try:
-            file = stack.enter_context(path.open("rb"))
-        except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
-            raise ModelInvalid(f"there is no file {path.name}") from error
-        size = os.fstat(file.fileno()).st_size
-        if size == 0:
-            raise ModelInvalid(f"{path.name} is empty")
-        if size > max_bytes:
-            raise ModelInvalid(f"{path.name} has {size} bytes; at most {max_bytes} are read")
-        # Mapped, not read: the graph is stepped over, so its pages are never touched.
-        data = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
-        return parse_saved_model_text(data, tags) if is_text else parse_saved_model(data, tags)
-
-
 def parse_saved_model(data: bytes | mmap.mmap, tags: Sequence[str] = (SERVE_TAG,)) -> SavedModel:
     """Read a serialised ``SavedModel`` message.
 
     Raises
     ------
     ModelInvalid
-        As `read_saved_model`, but for files.
+        If the message is damaged, has no graph with these tags, or that graph has no signature that can be
+        answered.
     """
     reader = WireReader(data, MAX_FIELDS)
     try:
         graphs = [_graph(reader, reader.message(f)) for f in reader.fields(reader.whole()) if f.number == 2]
     except WireError as error:
         raise ModelInvalid(f"{SAVED_MODEL_FILE} is damaged or no SavedModel: {error}") from error
-    return _chosen(graphs, tags, SAVED_MODEL_FILE)
-
-
-def parse_saved_model_text(data: bytes | mmap.mmap, tags: Sequence[str] = (SERVE_TAG,)) -> SavedModel:
-    """Read a ``SavedModel`` message in text form.
-
-    Raises
-    ------
-    ModelInvalid
-        As `parse_saved_model`.
-    """
-    try:
-        graphs = [_text_graph(one) for one in read_text(data, _TEXT).get("meta_graphs", [])]
-    except (TextError, AttributeError) as error:
-        words = error if isinstance(error, TextError) else "a message is expected where a value is"
-        raise ModelInvalid(f"{SAVED_MODEL_TEXT} is damaged or no SavedModel: {words}") from error
-    return _chosen(graphs, tags, SAVED_MODEL_TEXT)
+    return choose_graph(graphs, tags, SAVED_MODEL_FILE)
 
 
 def parse_signature(data: bytes) -> Signature:
@@ -283,8 +206,23 @@ def parse_signature(data: bytes) -> Signature:
         raise ModelInvalid(f"a signature is damaged: {error}") from error
 
 
-def _chosen(graphs: Sequence[SavedModel], tags: Sequence[str], file: str) -> SavedModel:
-    """Return the graph with exactly these tags, as TensorFlow chooses it, checked."""
+def choose_graph(graphs: Sequence[SavedModel], tags: Sequence[str], file: str) -> SavedModel:
+    """Return the graph with exactly these tags, as TensorFlow chooses it.
+
+    Parameters
+    ----------
+    graphs:
+        All graphs of a SavedModel.
+    tags:
+        All tags of the graph that is wanted.
+    file:
+        Name of the file, for messages.
+
+    Raises
+    ------
+    ModelInvalid
+        If there is no such graph, or no request can be answered by it.
+    """
     if not graphs:
         raise ModelInvalid(f"{file} holds no graph")
     for graph in graphs:
@@ -294,43 +232,6 @@ def _chosen(graphs: Sequence[SavedModel], tags: Sequence[str], file: str) -> Sav
     wanted = " and ".join(f"'{tag}'" for tag in tags)
     found = "; ".join(", ".join(f"'{tag}'" for tag in graph.tags) or "none" for graph in graphs)
     raise ModelInvalid(f"no graph has the tag {wanted} and no other one; tags found: {found}")
-
-
-def _text_graph(graph: Message) -> SavedModel:
-    """Read tags and signatures of one ``MetaGraphDef`` in text form."""
-    tags = [tag for info in graph.get("meta_info_def", []) for tag in info.get("tags", [])]
-    signatures = {}
-    for name, value in _text_entries(graph.get("signature_def", [])):
-        inputs = {key: _text_tensor(one) for key, one in _text_entries(value.get("inputs", []))}
-        outputs = {key: _text_tensor(one) for key, one in _text_entries(value.get("outputs", []))}
-        signatures[name] = Signature(value.get("method_name", [""])[-1], _sorted(inputs), _sorted(outputs))
-    signatures.pop(INIT_OP_SIGNATURE, None)
-    return SavedModel(tuple(tags), _sorted(signatures))
-
-
-def _text_entries(entries: Sequence[Message]) -> Iterator[tuple[str, Message]]:
-    """Yield keys and values of a map in text form."""
-    for entry in entries:
-        yield entry.get("key", [""])[-1], entry.get("value", [{}])[-1]
-
-
-def _text_tensor(info: Message) -> TensorInfo:
-    """Read one ``TensorInfo`` in text form."""
-    dtype = info.get("dtype", ["DT_INVALID"])[-1]
-    shape: tuple[int, ...] | None = ()
-    for one in info.get("tensor_shape", []):
-        sizes = [dim.get("size", ["0"])[-1] for dim in one.get("dim", [])]
-        try:
-            known = tuple(int(size) for size in sizes)
-        except ValueError as error:
-            raise TextError("the size of a dimension is no number") from error
-        shape = None if one.get("unknown_rank", ["false"])[-1] in ("true", "True", "t", "1") else known
-    composite = _COMPOSITES[1] if "coo_sparse" in info else ""
-    for one in info.get("composite_tensor", []):
-        kinds = [spec.get("type_spec_class", [""])[-1] for spec in one.get("type_spec", [])]
-        composite = _COMPOSITES.get(_TEXT_CLASSES.get(kinds[-1] if kinds else "", 0), _COMPOSITE)
-    name = dtype_name(int(dtype)) if dtype.isdigit() and len(dtype) < 6 else dtype
-    return TensorInfo(info.get("name", [""])[-1], name, shape, composite)
 
 
 def _graph(reader: WireReader, span: Span) -> SavedModel:
@@ -345,7 +246,7 @@ def _graph(reader: WireReader, span: Span) -> SavedModel:
             name, value = _entry(reader, field)
             signatures[name] = _signature(reader, value)
     signatures.pop(INIT_OP_SIGNATURE, None)
-    return SavedModel(tuple(tags), _sorted(signatures))
+    return SavedModel(tuple(tags), by_name(signatures))
 
 
 def _signature(reader: WireReader, span: Span | None) -> Signature:
@@ -359,7 +260,7 @@ def _signature(reader: WireReader, span: Span | None) -> Signature:
             (inputs if field.number == 1 else outputs)[alias] = _tensor(reader, value)
         elif field.number == 3:
             method = reader.text(field)
-    return Signature(method, _sorted(inputs), _sorted(outputs))
+    return Signature(method, by_name(inputs), by_name(outputs))
 
 
 def _tensor(reader: WireReader, span: Span | None) -> TensorInfo:
@@ -374,7 +275,7 @@ def _tensor(reader: WireReader, span: Span | None) -> TensorInfo:
         elif field.number == 3:
             shape = _shape(reader, reader.message(field))
         elif field.number == 4:
-            composite = _COMPOSITES[1]
+            composite = COMPOSITES[1]
         elif field.number == 5:
             composite = _composite(reader, reader.message(field))
     return TensorInfo(name, dtype_name(dtype), shape, composite)
@@ -389,7 +290,7 @@ def _composite(reader: WireReader, span: Span) -> str:
         for inner in reader.fields(reader.message(field))
         if inner.number == 1
     ]
-    return _COMPOSITES.get(kinds[-1] if kinds else 0, _COMPOSITE)
+    return COMPOSITES.get(kinds[-1] if kinds else 0, COMPOSITE)
 
 
 def _shape(reader: WireReader, span: Span) -> tuple[int, ...] | None:
@@ -417,5 +318,6 @@ def _entry(reader: WireReader, field: Field) -> tuple[str, Span | None]:
     return key, value
 
 
-def _sorted(entries: dict[str, _T]) -> Mapping[str, _T]:
+def by_name(entries: dict[str, _T]) -> Mapping[str, _T]:
+    """Return the entries sorted by their names."""
     return MappingProxyType(dict(sorted(entries.items())))

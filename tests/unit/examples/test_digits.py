@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from serval_serving.models.savedmodel import TensorInfo, read_saved_model
+from serval_serving.models.savedmodel import TensorInfo
+from serval_serving.models.savedmodel_files import read_saved_model
 
 PROGRAM = Path(__file__).parents[3] / "examples" / "digits" / "train.py"
 

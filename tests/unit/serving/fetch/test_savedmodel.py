@@ -12,8 +12,8 @@ from serval_serving.models.savedmodel import (
     SavedModel,
     TensorInfo,
     parse_saved_model,
-    read_saved_model,
 )
+from serval_serving.models.savedmodel_files import read_saved_model
 from unit.serving.fetch.builders import DIGITS, chunk, number, saved_model, signature, tensor, varint
 from unit.serving.wire.official import stubs
 

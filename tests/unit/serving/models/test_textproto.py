@@ -7,12 +7,8 @@ from google.protobuf import text_format
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from serval_serving.models.savedmodel import (
-    ModelInvalid,
-    TensorInfo,
-    parse_saved_model,
-    parse_saved_model_text,
-)
+from serval_serving.models.savedmodel import ModelInvalid, TensorInfo, parse_saved_model
+from serval_serving.models.savedmodel_files import parse_saved_model_text
 from serval_serving.models.textproto import MAX_DEPTH, TextError, Wanted, read_text
 from unit.serving.wire.official import stubs
 

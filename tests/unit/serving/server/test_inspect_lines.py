@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from google.protobuf import json_format
 
 from serval_serving.cli.examples import examples
-from serval_serving.models.savedmodel import read_saved_model
+from serval_serving.models.savedmodel_files import read_saved_model
 from unit.serving.server.processes import Server
 from unit.serving.wire.official import stubs
 
