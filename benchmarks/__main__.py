@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # The tests' helpers and the lab are not installed; they lie beside.
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "tests" / "lab")]
 
-from benchmarks import at_rest, failures, parsing, request_modules, status_latency  # noqa: E402
+from benchmarks import at_rest, batches, failures, hostile, parsing, request_modules, status_latency  # noqa: E402
 from benchmarks.crowd import command as crowd_command  # noqa: E402
 from benchmarks.operator import command as operator_command  # noqa: E402
 from benchmarks.operator import kinds  # noqa: E402
@@ -25,6 +25,8 @@ BENCHMARKS: dict[str, Callable[[Sequence[str]], None]] = {
     "failures": failures.main,
     "request-modules": request_modules.main,
     "crowd": crowd_command.main,
+    "hostile": hostile.main,
+    "batches": batches.main,
 }
 ONLY_BY_NAME = ("failures", "kinds", "crowd")
 """Making failures on real nodes needs root, and a quarter of an hour; so many objects take as long. A large

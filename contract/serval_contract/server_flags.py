@@ -21,6 +21,7 @@ MONITORING_CONFIG_FILE: Final[Flag[str]] = Flag("monitoring_config_file")
 
 # Flags of Serval's own server, alone or as a front.
 MAX_CONCURRENT_REQUESTS: Final[Flag[int]] = Flag("max_concurrent_requests")
+GRPC_MAX_MESSAGE_BYTES: Final[Flag[int]] = Flag("grpc_max_message_bytes")
 ENABLE_SCORING: Final[Flag[bool]] = Flag("enable_scoring")
 SCORING_OUTPUT: Final[Flag[str]] = Flag("scoring_output")
 UPSTREAM: Final[Flag[str]] = Flag("upstream")

@@ -16,6 +16,7 @@ from serval_contract.server_flags import (
     BATCHING_PARAMETERS_FILE,
     ENABLE_BATCHING,
     ENABLE_SCORING,
+    GRPC_MAX_MESSAGE_BYTES,
     MAX_CONCURRENT_REQUESTS,
 )
 from serval_operator.api.blocks.endpoint import ENABLED, Endpoint
@@ -82,7 +83,7 @@ RAW_SCORE: Final = Capability(
 METRICS: Final = Capability("metrics", "has metrics for Prometheus")
 CONCURRENCY_LIMIT: Final = Capability(
     "concurrency-limit",
-    f"takes `{MAX_CONCURRENT_REQUESTS.option}`",
+    f"takes `{MAX_CONCURRENT_REQUESTS.option}` and `{GRPC_MAX_MESSAGE_BYTES.option}`",
     field="spec.endpoint.maxConcurrentRequests",
     asked=lambda spec: bool(spec.endpoint.max_concurrent_requests),
     added_by_front=True,

@@ -18,6 +18,7 @@ LABEL_REFUSED = (
     "Request to assign label to version {version} of model {name}, "
     "which is not currently available for inference"
 )
+GAVE_UP = "The caller left before the configuration was put into effect."
 NOT_AVAILABLE_AT_START = f"%d servable(s) {NOT_AVAILABLE}: {{%s}}"
 NOT_AVAILABLE_AFTER = f"%d model(s) {NOT_AVAILABLE}: {{%s}}"
 
@@ -91,9 +92,11 @@ class ServedModels(Mapping[str, ModelManager]):
         ------
         StatusError
             INVALID_ARGUMENT or FAILED_PRECONDITION: the configuration cannot be served, and nothing changed;
-            UNKNOWN: a new model failed for good.
+            UNKNOWN: a new model failed for good; CANCELLED: the caller has gone.
         """
         with self._changing:
+            if gave_up():
+                raise StatusError(grpc.StatusCode.CANCELLED, GAVE_UP)
             check_platforms(self._configs, configs)
             new = [config for config in configs if config.name not in self._managers]
             self._change(configs)

@@ -11,10 +11,11 @@ import grpc
 from serval_serving.proxy.request_rewriter import Request, RequestRewriter
 from serval_serving.proxy.tensor_names import restore
 from serval_serving.proxy.upstream import Upstream
-from serval_serving.server.grpc_calls import answer, time_left
+from serval_serving.server.grpc_calls import Receive, answer, time_left, unary_handler
 from serval_serving.server.keys import HEADER
 from serval_serving.server.metrics import GRPC
 from serval_serving.server.pipeline import Call, Endpoint, Pipeline
+from serval_serving.server.reload import NO_RELOAD
 from serval_serving.server.request_timing import waited
 from serval_serving.wire import rpc
 from serval_serving.wire.services import METHODS
@@ -24,6 +25,13 @@ STREAMED: Final = "{path} answers no single message, and this front passes on no
 
 _OWN_SERVICES: Final = "/grpc."
 """Health checks and reflection are about this server."""
+
+_CONTROL: Final = (
+    rpc.HANDLE_RELOAD_CONFIG.path,
+    "/tensorflow.ProfilerService/",
+    "/tensorflow.ProfileAnalysis/",
+)
+"""How the paths begin of methods that change the upstream server, or slow it down."""
 
 _ENDPOINTS: Final = {
     **{
@@ -54,12 +62,17 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
         Makes requests ready for it.
     pipeline:
         Takes the calls through the common steps.
+    reloads:
+        Whether callers may change which models the upstream server has, and profile it.
     """
 
-    def __init__(self, upstream: Upstream, requests: RequestRewriter, pipeline: Pipeline) -> None:
+    def __init__(
+        self, upstream: Upstream, requests: RequestRewriter, pipeline: Pipeline, *, reloads: bool = False
+    ) -> None:
         self._upstream = upstream
         self._requests = requests
         self._pipeline = pipeline
+        self._reloads = reloads
         # The key is not forwarded by the server that checks it.
         self._dropped = _HOP | {HEADER} if pipeline.has_keys else _HOP
         self._known = {method.path: self._handler(method.path) for method in METHODS}
@@ -74,19 +87,22 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
     def _handler(self, path: str) -> Any:
         """Make what handles a method."""
         endpoint = _ENDPOINTS.get(path) or Endpoint(path, GRPC, limited=False, counted=False)
-        return grpc.unary_unary_rpc_method_handler(partial(self._answer, path, endpoint))
+        return unary_handler(self._pipeline, partial(self._answer, path, endpoint))
 
-    def _answer(self, path: str, endpoint: Endpoint, data: bytes, context: Any) -> bytes:
+    def _answer(self, path: str, endpoint: Endpoint, receive: Receive, context: Any) -> bytes:
         """Answer a call."""
 
-        def forward(call: Call) -> bytes:
+        def forward(call: Call, data: bytes) -> bytes:
             request = self._requests.prepared(path, data, time_left(context))
             call.model = request.model
             return self._forward(path, request, context)
 
         def steps(call: Call) -> bytes:
+            if path.startswith(_CONTROL) and not self._reloads:
+                raise StatusError(grpc.StatusCode.PERMISSION_DENIED, NO_RELOAD)
+            data = receive()
             call.received(len(data), waited())
-            return call.run(lambda: forward(call))
+            return call.run(lambda: forward(call, data))
 
         name = self._requests.name
         return answer(self._pipeline, endpoint, context, steps, model=name, cut=False)

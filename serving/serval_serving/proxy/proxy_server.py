@@ -13,8 +13,9 @@ from serval_serving.proxy.signature_cache import SignatureCache
 from serval_serving.proxy.upstream import Upstream
 from serval_serving.proxy.upstream_health import UpstreamHealth
 from serval_serving.server.keys import Keys
+from serval_serving.server.memory import Trimmer
 from serval_serving.server.pipeline import Pipeline
-from serval_serving.server.ports import Ports
+from serval_serving.server.ports import Ports, receipts
 from serval_serving.server.settings import Settings
 
 THREADS = 64
@@ -44,13 +45,24 @@ class ProxyServer:
         self._upstream = upstream = Upstream(settings.upstream)
         self._health = health = UpstreamHealth(upstream, name, self._report)
         signatures = SignatureCache(upstream, health)
-        inference = RemoteInference(name, upstream, health, signatures, settings.max_concurrent_requests)
+        inference = RemoteInference(
+            name, upstream, health, signatures, settings.max_concurrent_requests, receipts(settings, 0)
+        )
+        self._trimmer = Trimmer(inference.metrics.in_flight)
         keys = Keys(settings.auth_keys) if settings.auth_keys else None
         pipeline = Pipeline(inference, keys)
         self._ports = Ports(
             settings,
             THREADS,
-            [GrpcProxy(upstream, RequestRewriter(name, signatures), pipeline)],
+            0,
+            [
+                GrpcProxy(
+                    upstream,
+                    RequestRewriter(name, signatures),
+                    pipeline,
+                    reloads=settings.enable_config_reload,
+                )
+            ],
             pipeline,
             lambda options, pool: ProxyApp(
                 inference, upstream, settings.upstream_rest, pipeline, options, pool
@@ -73,7 +85,9 @@ class ProxyServer:
         if self._health.wait(self._stopped):
             self._ports.open()
             self._health.start()
+            self._trimmer.start()
             self._stopped.wait()
+            self._trimmer.stop()
             seconds = self._ports.drain()
             self._health.stop()
             _log.info("drained seconds=%.3f", seconds)

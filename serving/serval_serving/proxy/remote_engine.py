@@ -22,6 +22,7 @@ from serval_serving.proxy.upstream import Upstream
 from serval_serving.proxy.upstream_health import ASK_SECONDS, UpstreamHealth
 from serval_serving.server.inference import Inference, Target
 from serval_serving.server.metrics import Metrics
+from serval_serving.server.receipts import Receipts
 from serval_serving.wire import messages
 from serval_serving.wire.errors import TensorError
 from serval_serving.wire.predict_codec import read_response, write_request
@@ -140,6 +141,8 @@ class RemoteInference(Inference):
         Knows what versions take.
     max_concurrent:
         Predictions in progress at once; 0 for no limit.
+    receipts:
+        The messages that are arriving.
     """
 
     def __init__(
@@ -149,12 +152,17 @@ class RemoteInference(Inference):
         health: UpstreamHealth,
         signatures: SignatureCache,
         max_concurrent: int = 0,
+        receipts: Receipts | None = None,
     ) -> None:
-        super().__init__({}, Metrics(), max_concurrent=max_concurrent)
+        super().__init__({}, Metrics(), max_concurrent=max_concurrent, receipts=receipts)
         self._name = name
         self._upstream = upstream
         self._health = health
         self._signatures = signatures
+
+    def _is_model(self, name: str) -> bool:
+        """Whether this is the model of the proxy."""
+        return name == self._name
 
     def model_name(self, target: Target) -> str:
         """Return the name of the model that a request is for."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from typing import Any, Final, NamedTuple
@@ -46,6 +47,13 @@ _SENT_OFF: Final = "GOAWAY received"
 """In gRPC's words about a call that came just when the server had asked the proxy to connect anew. A server
 that does so ends what it has taken before it closes, so it never took this one. Where the proxy was still
 sending, gRPC does not see that, and does not send the call again by itself."""
+_UNREAD: Final = ("Broken pipe", "Connection reset")
+"""In gRPC's words about a connection that was closed before the server had read all its bytes. The reset may
+overtake the server's request for a new connection. A server that ends what it has taken before it closes had
+read those requests whole, so the lost ones were still being sent."""
+_ATTEMPTS: Final = 3
+_REPEATABLE: Final = frozenset({method.path for method in METHODS} - {rpc.HANDLE_RELOAD_CONFIG.path})
+"""Methods that change nothing: to run one of them twice does no harm, if the server was killed after all."""
 
 
 class Ended(NamedTuple):
@@ -107,14 +115,15 @@ class Upstream:
             Receives the call once it has begun, for example to cancel it from another thread.
         """
         method = self._passed.get(path) or self._channel.unary_stream(path)
-        for last in (False, True):
-            call = method(request, timeout=seconds, metadata=metadata)
+        left = _time_left(seconds)
+        for attempt in range(1, _ATTEMPTS + 1):
+            call = method(request, timeout=left(), metadata=metadata)
             begun(call)
             replies: list[bytes] = []
             # The call itself is the error, and says what went wrong.
             with suppress(grpc.RpcError):
                 replies.extend(call)
-            if last or not _never_taken(call):
+            if replies or attempt == _ATTEMPTS or not _never_taken(call, path):
                 break
         return Ended(call, replies)
 
@@ -156,20 +165,28 @@ class Upstream:
         It needs no cancellation from another thread, so it is a plain unary call, which takes less CPU time.
         """
         call: Callable[..., bytes] = self._own[method]
-        try:
+        left = _time_left(seconds)
+        for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return call(request, timeout=seconds)
+                return call(request, timeout=left())
             except grpc.RpcError as error:
-                if not _never_taken(error):
-                    raise
-            return call(request, timeout=seconds)
-        except grpc.RpcError as error:
-            code = error.code()
-            raise StatusError(code, self.told(code, error.details() or "")) from error
+                if attempt == _ATTEMPTS or not _never_taken(error, method.path):
+                    code = error.code()
+                    raise StatusError(code, self.told(code, error.details() or "")) from error
+        raise AssertionError  # The last attempt returns or raises.
 
 
-def _never_taken(call: Any) -> bool:
-    """Say of a call that ended whether it came too late for a connection, and may be sent once more."""
+def _time_left(seconds: float | None) -> Callable[[], float | None]:
+    """Make what says how much of a time is left; None for any time."""
+    if seconds is None:
+        return lambda: None
+    end = time.monotonic() + seconds
+    return lambda: max(0.0, end - time.monotonic())
+
+
+def _never_taken(call: Any, path: str) -> bool:
+    """Say of a call that ended whether the server did not take it, so that it may be sent once more."""
     details = call.details() or ""
-    unavailable = call.code() is grpc.StatusCode.UNAVAILABLE
-    return unavailable and details.startswith(_REMOVED) and _SENT_OFF in details
+    if call.code() is not grpc.StatusCode.UNAVAILABLE or not details.startswith(_REMOVED):
+        return False
+    return _SENT_OFF in details or (path in _REPEATABLE and any(words in details for words in _UNREAD))

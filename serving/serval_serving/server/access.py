@@ -6,6 +6,7 @@ import logging
 
 import grpc
 
+_LONGEST = 500
 LOGGER = "serval_serving.access"
 
 log = logging.getLogger(LOGGER)
@@ -35,5 +36,6 @@ def note(peer: str | None, call: str, model: str, code: grpc.StatusCode, seconds
 
 
 def _one_word(text: str) -> str:
-    """Spell what a caller chose so that it stays one word of one line."""
+    """Spell what a caller chose so that it stays one word of one line, and not a long one."""
+    text = text[:_LONGEST]
     return text if text.isprintable() and " " not in text else repr(text).replace(" ", "\\x20")

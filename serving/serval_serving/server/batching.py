@@ -39,6 +39,11 @@ BAD_OUTPUT = (
     "tensors"
 )
 
+_OF_ONE = frozenset(
+    {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.RESOURCE_EXHAUSTED, grpc.StatusCode.INTERNAL}
+)
+"""What may be the fault of one request of a batch: its values, or its size."""
+
 Outputs = list[np.ndarray]
 Run = Callable[[ServableHandle, Signature, Mapping[str, np.ndarray], Sequence[str], "float | None"], Outputs]
 """Runs a model: handle, signature, inputs, outputs, seconds."""
@@ -63,7 +68,9 @@ class _Task:
     error: Exception | None = None
 
     def end(self, outputs: Outputs | None = None, error: Exception | None = None) -> None:
-        """Give the request its answer."""
+        """Give the request its answer, unless it has one."""
+        if self.done.is_set():
+            return
         self.outputs, self.error = outputs or [], error
         self.done.set()
 
@@ -263,16 +270,29 @@ class BatchScheduler:
         try:
             self._run_together(batch, tasks, now)
         except StatusError as error:
-            if len(tasks) == 1 or error.code is not grpc.StatusCode.INVALID_ARGUMENT:
+            if error.code not in _OF_ONE:
                 for task in tasks:
                     task.end(error=error)
                 return
-            # One bad request must not fail the others.
-            for task in tasks:
-                try:
-                    self._run_together(batch, [task], self._clock())
-                except StatusError as own:
-                    task.end(error=own)
+            self._run_apart(batch, tasks, error)
+        except Exception as error:  # noqa: BLE001  callers get the error
+            _log.exception("a batch failed unexpectedly: model=%s", batch.handle.name)
+            self._run_apart(batch, tasks, error)
+
+    def _run_apart(self, batch: _Batch, tasks: Sequence[_Task], error: Exception) -> None:
+        """Run the tasks of a batch that failed one by one: the fault of one must not hurt the others."""
+        if len(tasks) == 1:
+            tasks[0].end(error=error)
+            return
+        for task in tasks:
+            now = self._clock()
+            if task.until is not None and task.until <= now:
+                task.end(error=StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMED_OUT))
+                continue
+            try:
+                self._run_together(batch, [task], now)
+            except Exception as own:  # noqa: BLE001  its caller gets the error
+                task.end(error=own)
 
     def _run_together(self, batch: _Batch, tasks: Sequence[_Task], now: float) -> None:
         """Run tasks as one batch, and give each its rows."""

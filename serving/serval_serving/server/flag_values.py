@@ -29,6 +29,14 @@ def natural(text: str) -> int:
     return value
 
 
+def message_bytes(text: str) -> int:
+    """Parse a size of gRPC messages, which may have 2 GiB less one byte; 0 stands for any."""
+    value = natural(text)
+    if value >= 2**31:
+        raise ValueError(text)
+    return value
+
+
 def positive(text: str) -> int:
     """Parse an integer above zero."""
     value = int(text)

@@ -1,12 +1,30 @@
-"""gRPC calls in the pipeline: message bytes in, message bytes out."""
+"""gRPC calls in the pipeline: message bytes in, message bytes out.
+
+All methods are registered as if clients sent several messages. On the wire that is the same. grpcio then
+calls a behavior when a call begins, not when its message is complete: so a caller without a key is refused
+before a byte of his message is read, and a message that never comes can be given up.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any, Final
+from collections.abc import Callable, Iterator
+from typing import Any, Final, TypeVar
+
+import grpc
+from google.protobuf.message import DecodeError
 
 from serval_serving.server.pipeline import Call, Endpoint, Pipeline
+from serval_serving.server.receipts import LATE
 from serval_serving.wire.status import StatusError, cut_message
+
+_T = TypeVar("_T")
+Receive = Callable[[], bytes]
+"""Waits for the message of a call. Raises StatusError if it does not come."""
+
+UNREADABLE: Final = "Exception deserializing request!"
+"""What grpcio answers to a message that cannot be read."""
+GONE: Final = "The call ended before its message was complete."
+NO_MESSAGE: Final = "This call requires exactly one request message."
 
 LONGEST_DEADLINE_SECONDS: Final = 86_400.0
 """A deadline that is further away counts as none: no client waits for a day."""
@@ -38,6 +56,63 @@ class GrpcCaller:
             if key == name:
                 found = value
         return found
+
+
+def unary_handler(pipeline: Pipeline, behavior: Callable[[Receive, Any], bytes]) -> Any:
+    """Make the handler of a method with one message and one reply, both bytes.
+
+    Parameters
+    ----------
+    pipeline:
+        Knows the messages that are arriving.
+    behavior:
+        Makes the reply of what waits for the message, and the call's `grpc.ServicerContext`.
+    """
+
+    def begun(arriving: Iterator[bytes], context: Any) -> bytes:
+        return behavior(lambda: receive(pipeline, arriving, context), context)
+
+    return grpc.stream_unary_rpc_method_handler(begun)
+
+
+def receive(pipeline: Pipeline, arriving: Iterator[bytes], context: Any) -> bytes:
+    """Wait for a message of a call.
+
+    Raises
+    ------
+    StatusError
+        UNIMPLEMENTED: the caller sent none; CANCELLED: the call ended before; RESOURCE_EXHAUSTED: there is no
+        room for it; DEADLINE_EXCEEDED: it took too long.
+    """
+    cut = False
+
+    def end() -> None:
+        nonlocal cut
+        cut = True
+        context.cancel()
+
+    with pipeline.receipts.receiving(end):
+        try:
+            return next(arriving)
+        except StopIteration:
+            raise StatusError(grpc.StatusCode.UNIMPLEMENTED, NO_MESSAGE) from None
+        except grpc.RpcError as error:
+            code = grpc.StatusCode.DEADLINE_EXCEEDED if cut else grpc.StatusCode.CANCELLED
+            raise StatusError(code, LATE if cut else GONE) from error
+
+
+def read_message(read: Callable[[bytes], _T], data: bytes) -> _T:
+    """Read a message.
+
+    Raises
+    ------
+    StatusError
+        INTERNAL with the text of grpcio: these bytes are no such message.
+    """
+    try:
+        return read(data)
+    except DecodeError as error:
+        raise StatusError(grpc.StatusCode.INTERNAL, UNREADABLE) from error
 
 
 def answer(

@@ -13,8 +13,10 @@ from google.protobuf.descriptor_pool import DescriptorPool
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection, reflection_pb2
 
+from serval_serving.server.grpc_watch import GrpcWatch, health_check
 from serval_serving.server.library_services import LibraryServices
 from serval_serving.server.pipeline import Pipeline
+from serval_serving.server.receipts import ROOMS
 from serval_serving.server.request_timing import WorkerPool
 from serval_serving.server.sockets import close_port, open_connections
 from serval_serving.server.tls import Tls
@@ -31,6 +33,9 @@ HEALTH_NAMES = (
 )
 """Names that health checks know: the full ones, and the short ones that TensorFlow Serving uses."""
 
+_QUEUED_CALLS = 4096
+"""Calls that wait for a thread. More are refused with RESOURCE_EXHAUSTED."""
+_HEALTH_THREADS = 8
 _CANCEL_SECONDS = 1.0
 _FAREWELL_SPARE_SECONDS = 0.5
 _STEP_SECONDS = 0.02
@@ -47,6 +52,12 @@ class GrpcOptions:
         TCP port, on all addresses; 0 for none.
     threads:
         RPCs handled at once.
+    rooms:
+        Further RPCs whose messages may be arriving.
+    streams:
+        RPCs at once on one connection.
+    max_message_bytes:
+        Largest request.
     max_connection_age_seconds:
         Seconds after which a connection is told to go elsewhere; 0 for never.
     drain_seconds:
@@ -61,6 +72,9 @@ class GrpcOptions:
 
     port: int
     threads: int
+    rooms: int = ROOMS
+    streams: int = 100
+    max_message_bytes: int = 128 * 1024 * 1024
     max_connection_age_seconds: float = 0.0
     drain_seconds: float = 30.0
     arguments: tuple[tuple[str, int | str], ...] = ()
@@ -91,16 +105,34 @@ class GrpcServer:
         tls: Tls | None = None,
     ) -> None:
         self._tls = tls
-        self._pool = WorkerPool(options.threads, "grpc")
-        self._server = grpc.server(self._pool, options=_arguments(options))
+        # grpcio keeps a thread for every call that has begun, also while its message is arriving.
+        threads = options.threads + options.rooms
+        self._pool = WorkerPool(threads, "grpc")
+        self._receipts = pipeline.receipts
+        self._server = grpc.server(
+            self._pool, options=_arguments(options), maximum_concurrent_rpcs=threads + _QUEUED_CALLS
+        )
         self._health = health.HealthServicer()
-        services = LibraryServices(pipeline)
+        # Health checks are answered while all other threads are busy.
+        services = LibraryServices(pipeline, WorkerPool(options.rooms + _HEALTH_THREADS, "grpc-health"))
         health_pb2_grpc.add_HealthServicer_to_server(self._health, services)
         if options.reflection:
             names = (rpc.PREDICTION_SERVICE, rpc.MODEL_SERVICE, health.SERVICE_NAME, reflection.SERVICE_NAME)
             reflection.enable_server_reflection(names, services, _described())
         self._server.add_generic_rpc_handlers((*handlers, services))
         self._options = options
+        address = _own_address(options, tls)
+        self._channel = grpc.insecure_channel(address) if address else None
+        self._watch = GrpcWatch(
+            self._pool,
+            health_check(self._channel) if self._channel is not None else _unasked,
+            lambda: close_port(options.port) if options.port else 0,
+        )
+
+    @property
+    def alive(self) -> bool:
+        """Whether it is not stuck."""
+        return not self._watch.stuck
 
     def start(self) -> None:
         """Open the port and the socket.
@@ -119,6 +151,7 @@ class GrpcServer:
             self._listen(f"unix:{options.socket_path}", None)
         self.report(serving=True)
         self._server.start()
+        self._watch.start()
 
     def report(self, *, serving: bool) -> None:
         """Say by the health checks whether predictions are answered; a server that drains says no anyway."""
@@ -148,6 +181,10 @@ class GrpcServer:
         the server runs on until every connection reached its age, when clients leave without a loss.
         """
         started = time.monotonic()
+        self._watch.stop()
+        if self._channel is not None:
+            self._channel.close()
+        self._receipts.drain()
         self._health.enter_graceful_shutdown()
         if self._options.port:
             close_port(self._options.port)
@@ -174,6 +211,18 @@ class GrpcServer:
             time.sleep(_STEP_SECONDS)
 
 
+def _own_address(options: GrpcOptions, tls: Tls | None) -> str:
+    """Say where the server can check its own health; empty for nowhere, as it has no certificate to show."""
+    if options.socket_path:
+        return f"unix:{options.socket_path}"
+    return f"127.0.0.1:{options.port}" if tls is None else ""
+
+
+def _unasked(_seconds: float) -> bool:
+    """Stand in for a health check that cannot be made."""
+    return True
+
+
 def _described() -> DescriptorPool:
     """Build a pool for reflection: the predict API and the services of gRPC itself."""
     pool = DescriptorPool()
@@ -186,8 +235,9 @@ def _described() -> DescriptorPool:
 def _arguments(options: GrpcOptions) -> list[tuple[str, int | str]]:
     """Make the channel arguments."""
     arguments: dict[str, int | str] = {
-        "grpc.max_receive_message_length": -1,
+        "grpc.max_receive_message_length": options.max_message_bytes or -1,
         "grpc.max_send_message_length": -1,
+        "grpc.max_concurrent_streams": options.streams,
         # Two servers on one port would share its connections without a word.
         "grpc.so_reuseport": 0,
         # Clients may ping as often as they like, also between calls.

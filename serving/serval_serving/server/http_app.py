@@ -14,7 +14,8 @@ from aiohttp import web
 
 from serval_serving.server import rest_paths
 from serval_serving.server import score as scoring
-from serval_serving.server.http_errors import BodyTooLargeError, error_body, http_status
+from serval_serving.server.http_body import BodyBudget, body_of
+from serval_serving.server.http_errors import error_body, http_status
 from serval_serving.server.inference import Deadline, Target
 from serval_serving.server.metrics import PREDICT, REST, SCORE
 from serval_serving.server.pipeline import Call, Endpoint, Pipeline
@@ -26,9 +27,12 @@ ANY_PATH: Final = "/{_path:.*}"
 
 CORS_HEADERS: Final = {
     "Access-Control-Allow-Origin": "*",
-    "Access-Control-Allow-Methods": "GET, POST, OPTIONS",
+    "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
     "Access-Control-Allow-Headers": "Content-Type, Authorization",
 }
+
+_BODIES: Final = 2
+"""Number of bodies of the largest size that may be in memory."""
 
 JSON: Final = "application/json"
 
@@ -104,6 +108,8 @@ class HttpOptions:
         Seconds that requests in progress have to finish once the server drains.
     cors:
         Whether scripts of other sites' pages may call.
+    alive:
+        Whether the gRPC server beside it is not stuck.
     """
 
     port: int
@@ -116,6 +122,7 @@ class HttpOptions:
     scoring_output: str = ""
     drain_seconds: float = 30.0
     cors: bool = False
+    alive: Callable[[], bool] = lambda: True
 
 
 class HttpApp(ABC):
@@ -137,6 +144,7 @@ class HttpApp(ABC):
         self._pipeline = pipeline
         self._options = options
         self._pool = pool
+        self._budget = BodyBudget(_BODIES * options.max_body_bytes)
         self._draining = False
         self._since: weakref.WeakKeyDictionary[asyncio.BaseTransport, float] = weakref.WeakKeyDictionary()
 
@@ -164,17 +172,19 @@ class HttpApp(ABC):
         if self._options.metrics_path:
             yield Route("HEAD", self._options.metrics_path, OPEN, self._metrics)
             yield Route("GET", self._options.metrics_path, OPEN, self._metrics)
+        if self._options.cors:
+            # aiohttp prefers a path without a pattern, so this one is listed beside the pattern for all.
+            for path in (scoring.PATH, ANY_PATH):
+                yield Route("OPTIONS", path, OPEN, self._preflight)
         if self._options.scoring:
             yield Route("POST", scoring.PATH, Endpoint(PREDICT, SCORE), self._score)
             yield Route("*", scoring.PATH, OPEN, self._score_refused)
-        if self._options.cors:
-            yield Route("OPTIONS", ANY_PATH, OPEN, self._preflight)
         yield from self.api()
         yield Route("*", ANY_PATH, OPEN, self._unlisted)
 
     def application(self) -> web.Application:
         """Make the aiohttp application."""
-        app = web.Application(client_max_size=self._options.max_body_bytes)
+        app = web.Application()
         for route in self.routes():
             app.router.add_route(route.method, route.path, self._handler(route))
         app.on_response_prepare.append(self._before_reply)
@@ -196,19 +206,6 @@ class HttpApp(ABC):
 
         return handle
 
-    async def _body(self, request: web.Request) -> bytes:
-        """Read the body of a request.
-
-        Raises
-        ------
-        BodyTooLargeError
-            It is larger than the limit.
-        """
-        try:
-            return await request.read()
-        except web.HTTPRequestEntityTooLarge as error:
-            raise BodyTooLargeError(self._options.max_body_bytes) from error
-
     async def run(self, request: web.Request, call: Call, work: Work) -> web.Response:
         """Read the body and answer with what the work makes of it in a thread of the pool, in time.
 
@@ -220,10 +217,13 @@ class HttpApp(ABC):
             The time is over; the thread goes on.
         """
         async with asyncio.timeout(self._options.timeout_seconds):
-            body = await self._body(request)
-            call.received(len(body))
-            loop = asyncio.get_running_loop()
-            reply = await loop.run_in_executor(self._pool, call.run, lambda: work(body, call.deadline))
+            with body_of(request, self._budget, self._options.max_body_bytes) as body:
+                await body.read(self._pipeline.receipts)
+                call.received(body.size)
+                loop = asyncio.get_running_loop()
+                reply = await loop.run_in_executor(
+                    self._pool, call.run, lambda: work(body.content(), call.deadline)
+                )
         return replied(reply, call)
 
     async def _before_reply(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -244,8 +244,10 @@ class HttpApp(ABC):
         return now - self._since.setdefault(request.transport, now) >= limit
 
     async def _health(self, _request: web.Request, _call: Call) -> web.Response:
-        """Answer that the loop runs; nothing else is asked."""
-        return web.Response(text="ok")
+        """Answer that the loop runs, and that gRPC is not stuck; nothing else is asked."""
+        if self._options.alive():
+            return web.Response(text="ok")
+        return web.Response(status=503, text="gRPC does not answer")
 
     async def _metrics(self, _request: web.Request, _call: Call) -> web.Response:
         """Answer the metrics."""

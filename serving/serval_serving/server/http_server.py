@@ -89,7 +89,11 @@ class HttpServer:
     async def _start(self) -> None:
         """Set up the application and listen."""
         self._runner = web.AppRunner(
-            self._app.application(), access_log=None, shutdown_timeout=self._options.drain_seconds
+            self._app.application(),
+            access_log=None,
+            shutdown_timeout=self._options.drain_seconds,
+            # Bodies are unpacked within limits, in a thread.
+            auto_decompress=False,
         )
         await self._runner.setup()
         context = self._tls.http_context() if self._tls is not None else None

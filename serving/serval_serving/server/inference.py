@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
@@ -20,6 +20,7 @@ from serval_serving.engines.base import (
 from serval_serving.models.manager import NO_LABEL, ModelManager, ServableHandle
 from serval_serving.server.batching import Batching
 from serval_serving.server.metrics import PREDICT, Metrics, RequestMetrics
+from serval_serving.server.receipts import Receipts
 from serval_serving.server.request_timing import RequestTiming
 from serval_serving.wire.status import StatusError, invalid
 
@@ -30,6 +31,9 @@ WRONG_METHOD = (
     f"{{{PREDICT_METHOD}, {CLASSIFY_METHOD}, {REGRESS_METHOD}}}. Was: %s"
 )
 TOO_MANY = "Too many concurrent requests: the limit is %d."
+
+_MOST_MODELS = 100
+"""Models that the metrics tell apart though they are not configured here, but in an upstream server."""
 
 _PREDICT_METHODS = frozenset({PREDICT_METHOD, CLASSIFY_METHOD, REGRESS_METHOD})
 
@@ -77,19 +81,42 @@ class Admission:
         Predictions in progress at once, waiting ones included; 0 for no limit.
     clock:
         Monotonic seconds.
+    receipts:
+        The messages that are arriving.
     """
 
+    _models: Container[str] | None = None
+
     def __init__(
-        self, metrics: RequestMetrics, max_concurrent: int = 0, clock: Callable[[], float] = time.monotonic
+        self,
+        metrics: RequestMetrics,
+        max_concurrent: int = 0,
+        clock: Callable[[], float] = time.monotonic,
+        receipts: Receipts | None = None,
     ) -> None:
         self._metrics = metrics
         self._max_concurrent = max_concurrent
         self._clock = clock
+        self._answered: set[str] = set()
+        self.receipts = receipts or Receipts()
 
     @property
     def metrics(self) -> RequestMetrics:
         """Where requests are counted."""
         return self._metrics
+
+    def has_model(self, name: str, *, answered: bool) -> bool:
+        """Whether there is a model of a name, or the name is empty since it is not known.
+
+        `answered` is whether a request for it succeeded, so that there must be one.
+        """
+        if answered and len(self._answered) < _MOST_MODELS:
+            self._answered.add(name)
+        return not name or name in self._answered or self._is_model(name)
+
+    def _is_model(self, name: str) -> bool:
+        """Whether a model of this name is configured."""
+        return self._models is None or name in self._models
 
     def now(self) -> float:
         """Read the clock."""
@@ -98,6 +125,17 @@ class Admission:
     def deadline(self, seconds: float | None, timing: RequestTiming | None = None) -> Deadline:
         """Make the deadline that lies so many seconds ahead; None for none."""
         return Deadline(None if seconds is None else self._clock() + seconds, timing)
+
+    def check_deadline(self, deadline: Deadline) -> None:
+        """Stop the work for a caller who no longer waits.
+
+        Raises
+        ------
+        StatusError
+            DEADLINE_EXCEEDED.
+        """
+        if deadline.at is not None and self._clock() >= deadline.at:
+            raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMED_OUT)
 
     @contextmanager
     def admitted(self) -> Iterator[None]:
@@ -108,10 +146,11 @@ class Admission:
         StatusError
             RESOURCE_EXHAUSTED: too many are in progress.
         """
-        within = self._metrics.begin(self._max_concurrent)
+        if not self._metrics.begin(self._max_concurrent):
+            # A sender who is silent must not keep the place from those who come later.
+            self.receipts.make_room()
+            raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_MANY % self._max_concurrent)
         try:
-            if not within:
-                raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_MANY % self._max_concurrent)
             yield
         finally:
             self._metrics.end()
@@ -132,9 +171,12 @@ class Inference(Admission):
         Whether signatures are only for what their method names say.
     clock:
         Monotonic seconds.
+    receipts:
+        The messages that are arriving.
     """
 
     _metrics: Metrics
+    _models: Mapping[str, ModelManager]
 
     def __init__(
         self,
@@ -144,8 +186,9 @@ class Inference(Admission):
         max_concurrent: int = 0,
         checks_methods: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        receipts: Receipts | None = None,
     ) -> None:
-        super().__init__(metrics, max_concurrent, clock)
+        super().__init__(metrics, max_concurrent, clock, receipts)
         self._models = models
         self.checks_methods = checks_methods
         self._batching: Batching | None = None

@@ -9,6 +9,7 @@ import numpy as np
 
 from serval_serving.engines.base import DEFAULT_SIGNATURE, Signature, TensorSpec
 from serval_serving.server import json_values
+from serval_serving.server.json_tensors import Check, RowError, never, to_array
 from serval_serving.wire.status import StatusError, invalid
 
 SIGNATURE_NAME = "signature_name"
@@ -54,8 +55,12 @@ def find_signature(signatures: Mapping[str, Signature], name: str) -> Signature:
     return found
 
 
-def read_inputs(document: Mapping[str, Any], signature: Signature) -> tuple[dict[str, np.ndarray], bool]:
+def read_inputs(
+    document: Mapping[str, Any], signature: Signature, check: Check = never
+) -> tuple[dict[str, np.ndarray], bool]:
     """Read a request's inputs; the answer also says whether they came in rows.
+
+    `check` looks at the deadline.
 
     Raises
     ------
@@ -65,9 +70,9 @@ def read_inputs(document: Mapping[str, Any], signature: Signature) -> tuple[dict
     if INSTANCES in document and INPUTS in document:
         raise invalid(f"JSON Value: {json_values.quoted(document)} {_ONE_OF}")
     if INSTANCES in document:
-        return _rows(document, signature.inputs), True
+        return _rows(document, signature.inputs, check), True
     if INPUTS in document:
-        return _columns(document[INPUTS], signature.inputs), False
+        return _columns(document[INPUTS], signature.inputs, check), False
     raise invalid(f"Missing '{INPUTS}' or '{INSTANCES}' key")
 
 
@@ -108,7 +113,7 @@ def _check_batches(outputs: Mapping[str, np.ndarray]) -> None:
         expected = array.shape[0]
 
 
-def _columns(value: Any, specs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray]:
+def _columns(value: Any, specs: Mapping[str, TensorSpec], check: Check) -> dict[str, np.ndarray]:
     """Read `inputs`: one value or list, or an object of them by name."""
     if not isinstance(value, dict) or json_values.is_b64(value):
         if len(specs) > 1:
@@ -117,16 +122,18 @@ def _columns(value: Any, specs: Mapping[str, TensorSpec]) -> dict[str, np.ndarra
                 "as per tensorinfo_map"
             )
         alias, spec = next(iter(specs.items()))
-        return {alias: json_values.to_array(value, spec.dtype)}
+        return {alias: to_array(value, spec.dtype, check)}
     arrays = {}
     for alias, spec in specs.items():
         if alias not in value:
             raise invalid(f"Missing named input: {alias} in 'inputs' object.")
-        arrays[alias] = json_values.to_array(value[alias], spec.dtype)
+        arrays[alias] = to_array(value[alias], spec.dtype, check)
     return arrays
 
 
-def _rows(document: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> dict[str, np.ndarray]:
+def _rows(
+    document: Mapping[str, Any], specs: Mapping[str, TensorSpec], check: Check
+) -> dict[str, np.ndarray]:
     """Read `instances`: a list of values, or of objects by name."""
     rows = document[INSTANCES]
     if not isinstance(rows, list):
@@ -143,9 +150,11 @@ def _rows(document: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> dict[
     for index, row in enumerate(rows):
         _check_row(index, row, specs, objects=objects)
     if objects:
-        return {alias: _stack([row[alias] for row in rows], alias, spec) for alias, spec in specs.items()}
+        return {
+            alias: _stack([row[alias] for row in rows], alias, spec, check) for alias, spec in specs.items()
+        }
     alias, spec = next(iter(specs.items()))
-    return {alias: _stack(rows, "", spec)}
+    return {alias: _stack(rows, "", spec, check)}
 
 
 def _is_object(value: Any) -> bool:
@@ -166,34 +175,31 @@ def _check_row(index: int, row: Any, specs: Mapping[str, TensorSpec], *, objects
         )
 
 
-def _stack(values: Sequence[Any], alias: str, spec: TensorSpec) -> np.ndarray:
+def _stack(values: Sequence[Any], alias: str, spec: TensorSpec, check: Check) -> np.ndarray:
     """Make one array of the values of all rows; alias is empty where rows do not name inputs."""
     try:
-        return json_values.to_array(list(values), spec.dtype)
-    except StatusError as error:
-        raise _row_error(values, alias, spec) or error from error
+        return to_array(list(values), spec.dtype, check)
+    except RowError as error:
+        raise _row_error(values, error, alias, spec, check) or error from error
 
 
-def _row_error(values: Sequence[Any], alias: str, spec: TensorSpec) -> StatusError | None:
-    """Find the first row at fault, for an error that names it."""
+def _row_error(
+    values: Sequence[Any], error: RowError, alias: str, spec: TensorSpec, check: Check
+) -> StatusError | None:
+    """Make the error for the first row at fault: it is wrong by itself, or not as the first row is."""
     named = f" key: {alias}" if alias else ""
-    first: tuple[int, ...] | None = None
-    for index, value in enumerate(values):
-        prefix = f"Failed to process element: {index}{named} of '{INSTANCES}' list. Error: "
-        try:
-            shape = json_values.to_array(value, spec.dtype).shape
-        except StatusError as error:
-            return StatusError(error.code, prefix + str(error))
-        if first is None:
-            first = shape
-        elif shape != first:
-            wrong = invalid(f"Expecting shape {_spelled(first)} but got: {_spelled(shape)}")
-            if np.prod(shape) != np.prod(first):
-                wrong = invalid(
-                    f"Expecting tensor size: {int(np.prod(first))} but got: {int(np.prod(shape))}"
-                )
-            return invalid(prefix + str(wrong))
-    return None
+    prefix = f"Failed to process element: {error.row}{named} of '{INSTANCES}' list. Error: "
+    try:
+        shape = to_array(values[error.row], spec.dtype, check).shape
+    except StatusError as own:
+        return StatusError(own.code, prefix + str(own))
+    first = to_array(values[0], spec.dtype, check).shape
+    if shape == first:
+        return None
+    wrong = invalid(f"Expecting shape {_spelled(first)} but got: {_spelled(shape)}")
+    if np.prod(shape) != np.prod(first):
+        wrong = invalid(f"Expecting tensor size: {int(np.prod(first))} but got: {int(np.prod(shape))}")
+    return invalid(prefix + str(wrong))
 
 
 def _spelled(shape: tuple[int, ...]) -> str:

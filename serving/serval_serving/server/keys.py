@@ -60,7 +60,8 @@ class Keys:
         StatusError
             UNAUTHENTICATED: it is none of the keys.
         """
-        shown = _key(authorization or "").encode()
+        # HTTP headers may hold any bytes, which stand as surrogates here.
+        shown = _key(authorization or "").encode("utf-8", "surrogateescape")
         if not shown:
             raise StatusError(grpc.StatusCode.UNAUTHENTICATED, MISSING)
         # All are compared, each in constant time, so that the time says nothing.
@@ -68,7 +69,10 @@ class Keys:
             raise StatusError(grpc.StatusCode.UNAUTHENTICATED, WRONG)
 
     def _current(self) -> frozenset[bytes]:
-        """Give the keys, read anew once in a while; unreadable or empty files leave them as they were."""
+        """Give the keys, and read them again once in a while; what cannot be read leaves them as they were.
+
+        Files that hold no key refuse all: who empties them wants the old keys to be of no use.
+        """
         with self._lock:
             if self._clock() - self._looked < _LOOK_SECONDS:
                 return self._keys
@@ -78,8 +82,8 @@ class Keys:
             except (OSError, UnicodeDecodeError) as error:
                 _log.warning("the keys cannot be read, the old ones stay: %s", error)
                 return self._keys
-            if found and found != self._keys:
-                _log.info("the keys changed: %d", len(found))
+            if found != self._keys:
+                _log.log(logging.INFO if found else logging.ERROR, "the keys changed: %d", len(found))
                 self._keys = found
             return self._keys
 
@@ -92,6 +96,9 @@ def _key(authorization: str) -> str:
 
 def _read(path: Path) -> frozenset[bytes]:
     """Read all keys. What begins with two dots in a mounted Secret is the machinery behind its links."""
-    files = [file for file in path.iterdir() if not file.name.startswith("..")] if path.is_dir() else [path]
-    texts = [file.read_text(encoding="utf-8") for file in files if file.is_file()]
+    if path.is_dir():
+        files = [file for file in path.iterdir() if file.is_file() and not file.name.startswith("..")]
+    else:
+        files = [path]
+    texts = [file.read_text(encoding="utf-8") for file in files]
     return frozenset(line.strip().encode() for text in texts for line in text.splitlines() if line.strip())

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial, wraps
 from typing import Any, Final
 
 import grpc
 
-from serval_serving.server.grpc_calls import GrpcCaller
+from serval_serving.server.grpc_calls import GrpcCaller, read_message, receive
 from serval_serving.server.metrics import GRPC
 from serval_serving.server.pipeline import Endpoint, Pipeline
 from serval_serving.wire.status import StatusError
@@ -23,8 +24,6 @@ ENDPOINTS: Final[Mapping[str, Endpoint]] = {
 }
 """The methods that are answered. Probes and tools such as grpcurl have no key, so they are open."""
 
-_BEHAVIORS: Final = ("unary_unary", "unary_stream", "stream_unary", "stream_stream")
-
 
 class LibraryServices(grpc.GenericRpcHandler):  # type: ignore[misc]
     """Answers the methods of the table; all others are UNIMPLEMENTED, whatever a library registers.
@@ -35,12 +34,20 @@ class LibraryServices(grpc.GenericRpcHandler):  # type: ignore[misc]
     ----------
     pipeline:
         Checks the keys of methods that are not open.
+    pool:
+        Threads for them.
     endpoints:
         The table, by path.
     """
 
-    def __init__(self, pipeline: Pipeline, endpoints: Mapping[str, Endpoint] = ENDPOINTS) -> None:
+    def __init__(
+        self,
+        pipeline: Pipeline,
+        pool: ThreadPoolExecutor,
+        endpoints: Mapping[str, Endpoint] = ENDPOINTS,
+    ) -> None:
         self._pipeline = pipeline
+        self._pool = pool
         self._endpoints = endpoints
         self._handlers: dict[str, Any] = {}
 
@@ -60,20 +67,43 @@ class LibraryServices(grpc.GenericRpcHandler):  # type: ignore[misc]
         return self._handlers.get(handler_call_details.method)
 
     def _checked(self, endpoint: Endpoint, handler: Any) -> Any:
-        """Put the check of keys before what handles a method."""
-        (kind,) = (kind for kind in _BEHAVIORS if getattr(handler, kind) is not None)
-        return handler._replace(**{kind: self._after_check(endpoint, getattr(handler, kind))})
+        """Make a handler that checks the key, and then receives and reads messages as all others do."""
+        if handler.unary_unary is not None:
+            behavior, make = handler.unary_unary, grpc.stream_unary_rpc_method_handler
+        else:
+            behavior = handler.unary_stream or handler.stream_stream
+            make = grpc.stream_stream_rpc_method_handler
+        read = handler.request_deserializer
+        begun = self._after_check(endpoint, behavior, read, several=handler.request_streaming)
+        return make(begun, None, handler.response_serializer)
 
-    def _after_check(self, endpoint: Endpoint, behavior: Callable[..., Any]) -> Callable[..., Any]:
+    def _after_check(
+        self, endpoint: Endpoint, behavior: Callable[..., Any], read: Callable[[bytes], Any], *, several: bool
+    ) -> Callable[..., Any]:
         """Make a behavior that checks the key first."""
 
-        # gRPC reads attributes of the behavior: whether it blocks.
+        # gRPC reads attributes of the behavior: whether it blocks, and which threads it has.
         @wraps(behavior)
-        def checked(request: Any, context: Any, *more: Any) -> Any:
+        def checked(arriving: Iterator[bytes], context: Any, *more: Any) -> Any:
             try:
                 self._pipeline.check_key(self._pipeline.call(endpoint, GrpcCaller(context)))
+                if several:
+                    return behavior(self._messages(arriving, context, read), context, *more)
+                request = read_message(read, receive(self._pipeline, arriving, context))
             except StatusError as error:
                 context.abort(error.code, error.message)
+                raise  # `abort` does not return.
             return behavior(request, context, *more)
 
+        vars(checked)["experimental_thread_pool"] = self._pool
         return checked
+
+    def _messages(
+        self, arriving: Iterator[bytes], context: Any, read: Callable[[bytes], Any]
+    ) -> Iterator[Any]:
+        """Yield the messages of a call until its caller sends no more, or is silent for too long."""
+        while True:
+            try:
+                yield read_message(read, receive(self._pipeline, arriving, context))
+            except StatusError:
+                return

@@ -10,14 +10,15 @@ from serval_serving.engines.base import Loader
 from serval_serving.models.config import ModelConfig
 from serval_serving.models.manager import LoadSettings, ModelManager, ServableHandle
 from serval_serving.models.served_models import EarlyLabels, ServedModels
-from serval_serving.server.batch_settings import read_settings
+from serval_serving.server.batch_settings import BatchSettings, read_settings
 from serval_serving.server.batching import Batching
 from serval_serving.server.inference import Inference
 from serval_serving.server.keys import Keys
+from serval_serving.server.memory import Trimmer
 from serval_serving.server.metrics import Metrics
 from serval_serving.server.model_app import ModelApp
 from serval_serving.server.pipeline import Pipeline
-from serval_serving.server.ports import Ports
+from serval_serving.server.ports import Ports, batch_threads, receipts
 from serval_serving.server.reload import ConfigFileWatch, read_file
 from serval_serving.server.services import Services
 from serval_serving.server.settings import Settings
@@ -51,21 +52,28 @@ class ModelServer:
         self._stopped = threading.Event()
         self._models = _models(settings)
         self._served = ServedModels(self._manager, _early_labels(settings))
+        batches = read_settings(settings.batching_parameters_file, cpus) if settings.enable_batching else None
+        for_batches = batch_threads(batches)
         inference = Inference(
             self._served,
             Metrics(self._devices),
             max_concurrent=settings.max_concurrent_requests,
             checks_methods=settings.enable_signature_method_name_check,
+            receipts=receipts(settings, for_batches),
         )
-        self._batching = _batching(settings, inference, cpus)
+        self._batching = _batching(settings, batches, inference, cpus)
         self._warm_up = WarmUp(inference, settings.num_request_iterations_for_warmup)
         typed = not settings.enable_serialization_as_tensor_content
         keys = Keys(settings.auth_keys) if settings.auth_keys else None
         pipeline = Pipeline(inference, keys)
-        services = Services(inference, self._served, pipeline, typed=typed)
+        services = Services(
+            inference, self._served, pipeline, typed=typed, reloads=settings.enable_config_reload
+        )
+        self._trimmer = Trimmer(inference.metrics.in_flight)
         self._ports = Ports(
             settings,
             _THREADS_PER_CPU * cpus,
+            for_batches,
             services.handlers(),
             pipeline,
             lambda options, pool: ModelApp(inference, pipeline, options, pool),
@@ -92,7 +100,9 @@ class ModelServer:
         watch = self._config_watch()
         if watch is not None:
             watch.start()
+        self._trimmer.start()
         self._stopped.wait()
+        self._trimmer.stop()
         if watch is not None:
             watch.stop()
         seconds = self._ports.drain()
@@ -138,12 +148,14 @@ def _models(settings: Settings) -> tuple[ModelConfig, ...]:
     return (ModelConfig(settings.model_name, settings.model_base_path or Path()),)
 
 
-def _batching(settings: Settings, inference: Inference, cpus: int) -> Batching | None:
+def _batching(
+    settings: Settings, batches: BatchSettings | None, inference: Inference, cpus: int
+) -> Batching | None:
     """Let requests be batched, where that is wanted."""
-    if not settings.enable_batching:
+    if batches is None:
         return None
     batching = Batching(
-        read_settings(settings.batching_parameters_file, cpus),
+        batches,
         inference.execute,
         inference.metrics,
         per_model=settings.enable_per_model_batching_parameters,

@@ -86,10 +86,12 @@ class RequestMetrics:
             return self._in_flight
 
     def begin(self, limit: int) -> bool:
-        """Count a prediction as in progress until `end`; whether it is within the limit (0 for none)."""
+        """Count a prediction as in progress until `end`, unless the limit (0 for none) is reached."""
         with self._lock:
+            if limit and self._in_flight >= limit:
+                return False
             self._in_flight += 1
-            return not limit or self._in_flight <= limit
+            return True
 
     def end(self) -> None:
         """Stop counting a prediction as in progress."""

@@ -54,8 +54,11 @@ class ModelApp(HttpApp):
             Route("POST", rest_paths.PREDICT, Endpoint(PREDICT, REST), self._predicts(rest_api.predict)),
             Route("POST", rest_paths.CLASSIFY, Endpoint(CLASSIFY, REST), self._predicts(rest_api.classify)),
             Route("POST", rest_paths.REGRESS, Endpoint(REGRESS, REST), self._predicts(rest_api.regress)),
-            Route("GET", rest_paths.STATUS, LOOK, self._looks(self.status)),
-            Route("GET", rest_paths.METADATA, LOOK, self._looks(self.metadata)),
+            *(
+                Route(method, path, LOOK, self._looks(look))
+                for path, look in ((rest_paths.STATUS, self.status), (rest_paths.METADATA, self.metadata))
+                for method in ("GET", "HEAD")
+            ),
         )
 
     def status(self, target: Target) -> bytes:

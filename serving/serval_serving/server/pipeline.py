@@ -1,4 +1,7 @@
-"""The one way of every request: key, message, admission, run, metrics, access log.
+"""The one way of every request: key, admission, message, run, metrics, access log.
+
+Nothing of a message is read before the key was checked and the request was admitted, so what arrives before
+that costs neither memory nor CPU time.
 
 gRPC, the REST API, `/score` and the proxy describe their RPCs and routes as `Endpoint`s. The defaults of an
 endpoint are the strict ones: it requires a key, is limited and is counted, unless its table says otherwise.
@@ -19,6 +22,8 @@ from serval_serving.server import access
 from serval_serving.server.inference import Admission, Deadline
 from serval_serving.server.keys import HEADER, Keys
 from serval_serving.server.metrics import GRPC
+from serval_serving.server.prometheus import OVERFLOW
+from serval_serving.server.receipts import Receipts
 from serval_serving.server.request_timing import RequestTiming
 from serval_serving.wire.status import StatusError
 from serval_serving.wire.timing import REQUEST_HEADER
@@ -134,7 +139,7 @@ class Call:
         return self._admission.admitted() if self.endpoint.limited else nullcontext()
 
     def run(self, work: Callable[[], _T]) -> _T:
-        """Admit the request and do its work in this thread.
+        """Do the work of the request in this thread.
 
         Raises
         ------
@@ -145,8 +150,7 @@ class Call:
         if timing is not None:
             timing.add(self._admission.now() - self._ready)
         try:
-            with self.admitted():
-                return work()
+            return work()
         except StatusError:
             raise
         except Exception as error:
@@ -172,6 +176,11 @@ class Pipeline:
         self._keys = keys
 
     @property
+    def receipts(self) -> Receipts:
+        """The messages that are arriving."""
+        return self._admission.receipts
+
+    @property
     def has_keys(self) -> bool:
         """Whether keys are checked here."""
         return self._keys is not None
@@ -185,9 +194,9 @@ class Pipeline:
         return self._admission.now()
 
     def answer(self, call: Call, steps: Callable[[Call], _T]) -> _T | StatusError:
-        """Check the key, take the steps of the protocol, and count the request.
+        """Check the key, admit the request, take the steps of the protocol, and count the request.
 
-        The steps read the message, and do the work in `Call.run`.
+        The steps receive and read the message, and do the work in `Call.run`.
 
         Returns
         -------
@@ -195,7 +204,8 @@ class Pipeline:
         """
         try:
             self.check_key(call)
-            reply = steps(call)
+            with call.admitted():
+                reply = steps(call)
         except StatusError as error:
             return self._failed(call, error)
         except Exception as error:  # noqa: BLE001  every failure must get a status
@@ -211,7 +221,8 @@ class Pipeline:
         """
         try:
             self.check_key(call)
-            reply = await steps(call)
+            with call.admitted():
+                reply = await steps(call)
         except StatusError as error:
             return self._failed(call, error)
         except TimeoutError:
@@ -242,10 +253,13 @@ class Pipeline:
         if not endpoint.counted:
             return
         seconds = self._admission.now() - call.started
-        metrics.ended(call.model, code)
+        # Callers choose the names of models: only those that there are may become labels.
+        has_model = self._admission.has_model(call.model, answered=code is grpc.StatusCode.OK)
+        model = call.model if has_model else OVERFLOW
+        metrics.ended(model, code)
         if endpoint.limited and code is grpc.StatusCode.OK:
-            metrics.request_latency.observe(seconds * 1e6, call.model, endpoint.api, endpoint.entrypoint)
-            metrics.request_bytes.add(call.model, endpoint.entrypoint, amount=call.size)
+            metrics.request_latency.observe(seconds * 1e6, model, endpoint.api, endpoint.entrypoint)
+            metrics.request_bytes.add(model, endpoint.entrypoint, amount=call.size)
         if access.log.isEnabledFor(logging.INFO):
             access.note(call.caller.peer(), call.name, call.model, code, seconds, call.size)
 

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+import grpc
 import numpy as np
 
 from serval_serving.models.manager import ServableHandle
 from serval_serving.server.binding import bind_inputs, by_alias, find_signature, select_outputs
 from serval_serving.server.inference import Deadline, Inference, Target
 from serval_serving.wire import messages
+from serval_serving.wire.errors import TensorError
 from serval_serving.wire.predict_codec import Input, Request, write_response
+from serval_serving.wire.status import StatusError
 from serval_serving.wire.tensors import to_array
 
 
@@ -48,7 +51,8 @@ def predict(
     Raises
     ------
     StatusError
-        The request does not fit the signature, or what the engine says.
+        The request does not fit the signature, or what the engine says; UNIMPLEMENTED: an output is of a type
+        that cannot be sent.
     """
     wanted = request.model_spec.signature_name if request.model_spec is not None else ""
     signature = find_signature(handle.model.signatures, wanted)
@@ -60,7 +64,10 @@ def predict(
     results = dict(zip(aliases, inference.run(handle, signature, arrays, aliases, deadline), strict=True))
     spec = messages.ModelSpec(name=handle.name, signature_name=signature.name)
     spec.version.value = handle.version
-    return write_response(spec, ((key, results[alias]) for key, alias in outputs), typed=typed)
+    try:
+        return write_response(spec, ((key, results[alias]) for key, alias in outputs), typed=typed)
+    except TensorError as error:
+        raise StatusError(grpc.StatusCode.UNIMPLEMENTED, f"an output cannot be sent: {error}") from error
 
 
 def _array(given: Input) -> np.ndarray:

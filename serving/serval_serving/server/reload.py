@@ -20,6 +20,8 @@ ONLY_LISTS = (
     "Only ModelConfigList is currently supported"
 )
 
+NO_RELOAD = "This server does not change its models by request: --enable_config_reload is not set."
+
 _log = logging.getLogger(__name__)
 
 

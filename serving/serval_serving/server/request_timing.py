@@ -52,23 +52,38 @@ class WorkerPool(ThreadPoolExecutor):
         How many.
     name:
         What their names begin with.
+
+    Attributes
+    ----------
+    ended:
+        When a work ended last, in monotonic seconds.
     """
 
     def __init__(self, threads: int, name: str) -> None:
         super().__init__(threads, thread_name_prefix=name)
+        self.ended = time.monotonic()
+        self._since: dict[object, float] = {}
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         """Run a function in one of the threads."""
-        return super().submit(_run, time.monotonic(), fn, *args, **kwargs)
+        work = object()
+        self._since[work] = time.monotonic()
+        return super().submit(self._run, work, fn, *args, **kwargs)
+
+    def longest_wait(self, now: float) -> float:
+        """Seconds for which some work has waited for a thread; 0 if none waits."""
+        return max((now - since for since in list(self._since.values())), default=0.0)
+
+    def _run(self, work: object, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
+        """Note how long work waited, and do it."""
+        _here.waited = time.monotonic() - self._since.pop(work)
+        try:
+            return fn(*args, **kwargs)
+        finally:
+            self.ended = time.monotonic()
 
 
 def waited() -> float:
     """Say how many seconds the work of this thread had waited for it; 0 outside of a `WorkerPool`."""
     seconds: float = getattr(_here, "waited", 0.0)
     return seconds
-
-
-def _run(since: float, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Any:
-    """Note how long work waited, and do it."""
-    _here.waited = time.monotonic() - since
-    return fn(*args, **kwargs)

@@ -33,7 +33,9 @@ def predict(inference: Inference, target: Target, body: bytes, deadline: Deadlin
         )
         inference.check_method(signature)
         try:
-            given, rows = json_predict.read_inputs(document, signature)
+            given, rows = json_predict.read_inputs(
+                document, signature, lambda: inference.check_deadline(deadline)
+            )
         except RecursionError as error:
             raise invalid(TOO_DEEP) from error
         # As Python objects the numbers take eight times the memory of the arrays, and the run may be long.

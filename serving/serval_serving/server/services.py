@@ -5,10 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 import grpc
-from google.protobuf.message import DecodeError
 
 from serval_serving.models.served_models import ServedModels
 from serval_serving.server import examples, grpc_calls
@@ -18,15 +17,13 @@ from serval_serving.server.metadata import model_metadata, model_status
 from serval_serving.server.metrics import CLASSIFY, GRPC, MULTI_INFERENCE, PREDICT, REGRESS
 from serval_serving.server.pipeline import Call, Endpoint, Pipeline
 from serval_serving.server.predict import predict, read_target, target_of
-from serval_serving.server.reload import reload
+from serval_serving.server.reload import NO_RELOAD, reload
 from serval_serving.server.request_timing import waited
 from serval_serving.wire import messages, rpc
+from serval_serving.wire.field_budget import parse
 from serval_serving.wire.predict_codec import Request, read_request
 from serval_serving.wire.status import StatusError
 from serval_serving.wire.timing import REPLY_HEADER
-
-UNREADABLE: Final = "Exception deserializing request!"
-"""What grpcio answers to a message that cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,24 +64,32 @@ class Services:
         Takes the calls through the common steps.
     typed:
         Whether outputs of Predict come in typed fields (`float_val`), or as `tensor_content`.
+    reloads:
+        Whether callers may change which models are served.
     """
 
     def __init__(
-        self, inference: Inference, served: ServedModels, pipeline: Pipeline, *, typed: bool = True
+        self,
+        inference: Inference,
+        served: ServedModels,
+        pipeline: Pipeline,
+        *,
+        typed: bool = True,
+        reloads: bool = False,
     ) -> None:
         self._inference = inference
         self._pipeline = pipeline
         self._served = served
         self._typed = typed
+        self._reloads = reloads
 
     def handlers(self) -> list[grpc.GenericRpcHandler]:
         """Make the handlers for a gRPC server. Methods that are not in the table answer UNIMPLEMENTED."""
-        table = self.rpcs()
-        return rpc.handlers(
-            {entry.method: partial(self._answer, entry) for entry in table},
-            # The pipeline reads the bytes of a request, after it has checked the key.
-            {entry.method: bytes for entry in table},
-        )
+        services: dict[str, dict[str, Any]] = {}
+        for entry in self.rpcs():
+            handler = grpc_calls.unary_handler(self._pipeline, partial(self._answer, entry))
+            services.setdefault(entry.method.service, {})[entry.method.name] = handler
+        return [grpc.method_handlers_generic_handler(name, found) for name, found in services.items()]
 
     def rpcs(self) -> Sequence[Rpc]:
         """List the RPCs that are answered."""
@@ -103,16 +108,22 @@ class Services:
             Rpc(
                 rpc.GET_MODEL_STATUS, control(rpc.GET_MODEL_STATUS.name, open=True), self._status, _spec_name
             ),
-            Rpc(rpc.HANDLE_RELOAD_CONFIG, control(rpc.HANDLE_RELOAD_CONFIG.name), self._reload, _no_name),
+            Rpc(
+                rpc.HANDLE_RELOAD_CONFIG,
+                control(rpc.HANDLE_RELOAD_CONFIG.name),
+                self._reload if self._reloads else _no_reload,
+                _no_name,
+            ),
         )
 
-    def _answer(self, entry: Rpc, data: bytes, context: Any) -> bytes:
+    def _answer(self, entry: Rpc, receive: grpc_calls.Receive, context: Any) -> bytes:
         """Answer a call of one RPC."""
 
         def steps(call: Call) -> bytes:
-            request = _read(entry, data)
-            call.model = entry.model(request)
+            data = receive()
             call.received(len(data), waited())
+            request = grpc_calls.read_message(entry.read or partial(parse, entry.method.request), data)
+            call.model = entry.model(request)
             reply = call.run(lambda: _written(entry.answer(request, call, context)))
             if call.times:
                 context.set_trailing_metadata(((REPLY_HEADER, call.times),))
@@ -176,20 +187,6 @@ class Services:
         return messages.MultiInferenceResponse(results=map(_inference_result, scored))
 
 
-def _read(entry: Rpc, data: bytes) -> Any:
-    """Read a request.
-
-    Raises
-    ------
-    StatusError
-        INTERNAL with the text of grpcio: these bytes are no such message.
-    """
-    try:
-        return (entry.read or entry.method.request.FromString)(data)
-    except DecodeError as error:
-        raise StatusError(grpc.StatusCode.INTERNAL, UNREADABLE) from error
-
-
 def _written(reply: Any) -> bytes:
     """Return the bytes of a reply."""
     data: bytes = reply if isinstance(reply, bytes) else reply.SerializeToString()
@@ -205,6 +202,17 @@ def _spec_name(request: Any) -> str:
 def _first_name(request: messages.MultiInferenceRequest) -> str:
     """Return the name in the model spec of the first task; empty if there is none."""
     return request.tasks[0].model_spec.name if request.tasks else ""
+
+
+def _no_reload(_request: Any, _call: Call, _context: Any) -> Any:
+    """Refuse to change the models.
+
+    Raises
+    ------
+    StatusError
+        PERMISSION_DENIED.
+    """
+    raise StatusError(grpc.StatusCode.PERMISSION_DENIED, NO_RELOAD)
 
 
 def _no_name(_request: Any) -> str:

@@ -62,7 +62,11 @@ class Settings:
 
     port: int = _shared(PORT_GRPC, values.port, "TCP port of gRPC; 0 for none")
     grpc_socket_path: str = _shared("", str, "Unix socket on which gRPC listens too")
-    grpc_max_threads: int = _shared(0, values.natural, "threads that handle RPCs; 0 for four per CPU")
+    grpc_max_threads: int = _shared(
+        0,
+        values.natural,
+        "RPCs that are handled at once; 0 for 64, and with batching for enough to fill the batches",
+    )
     grpc_channel_arguments: tuple[tuple[str, int | str], ...] = _shared(
         (), values.channel_arguments, "further arguments of the gRPC server, as `key=value,key=value`"
     )
@@ -71,7 +75,9 @@ class Settings:
     )
     rest_api_port: int = _shared(0, values.port, "TCP port of HTTP; 0 for none")
     rest_api_num_threads: int = _shared(
-        0, values.natural, "threads that run HTTP requests; 0 for four per CPU"
+        0,
+        values.natural,
+        "threads that run HTTP requests; 0 for four per CPU, with batching for enough to fill the batches",
     )
     rest_api_timeout_in_ms: int = _shared(
         30000, values.natural, "time after which an HTTP request is answered with 504; 0 for no limit"
@@ -175,6 +181,23 @@ class Settings:
     enable_scoring: bool = _own(True, values.boolean, "whether `/score` answers; if not, 404")
     scoring_output: str = _own(
         "", str, "the output of `/score`; empty for the second in alphabetical order, or the only one"
+    )
+    grpc_max_message_bytes: int = _own(
+        128 * 1024 * 1024,
+        values.message_bytes,
+        "largest request over gRPC; larger ones get RESOURCE_EXHAUSTED; 0 for no limit",
+    )
+    memory_limit_bytes: int = _own(
+        0,
+        values.natural,
+        "memory that the server may use: when it is short, requests that take long to arrive are refused with"
+        " RESOURCE_EXHAUSTED (429); 0 for the limit of the container",
+    )
+    enable_config_reload: bool = _own(
+        False,
+        values.boolean,
+        "whether `HandleReloadConfigRequest` is answered; anybody who reaches the port can then replace the"
+        " models, unless keys are required",
     )
     rest_api_max_body_bytes: int = _own(128 * 1024 * 1024, values.natural, "largest HTTP body")
     auth_keys: Path | None = _own(None, values.path, "file or folder of keys; callers must send one of them")

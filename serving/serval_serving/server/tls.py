@@ -53,12 +53,18 @@ class Tls:
 
     def grpc_credentials(self) -> Any:
         """Make the credentials of a gRPC server."""
+        given = self._material
 
         def fetch() -> Any:
-            return None if not self._refresh() else _certificates(self._material)
+            nonlocal given
+            self._refresh()
+            # HTTP may have noticed the change first.
+            if given is self._material:
+                return None
+            given = self._material
+            return _certificates(given)
 
-        verify = self._material.verify
-        return grpc.dynamic_ssl_server_credentials(_certificates(self._material), fetch, verify)
+        return grpc.dynamic_ssl_server_credentials(_certificates(given), fetch, given.verify)
 
     def http_context(self) -> ssl.SSLContext:
         """Make the context of an HTTP server."""
@@ -72,23 +78,22 @@ class Tls:
         context.sni_callback = newest
         return context
 
-    def _refresh(self) -> bool:
+    def _refresh(self) -> None:
         """Read the files again if they changed; what cannot be used leaves the old ones in place."""
         with self._lock:
             stamp = self._stamps()
             if stamp == self._stamp:
-                return False
+                return
             self._stamp = stamp
             try:
                 material = self._read()
                 context = _context(material)
             except FlagError as error:
                 _log.warning("new certificates cannot be used, the old ones stay: %s", error)
-                return False
+                return
             self._stamp = self._stamps()
             self._material, self._context = material, context
             _log.info("the certificates changed")
-            return True
 
     def _stamps(self) -> tuple[tuple[int, int] | None, ...]:
         """Say which state the files are in."""

@@ -19,6 +19,7 @@ import numpy as np
 from serval_serving.wire import messages
 from serval_serving.wire.dtypes import DataType, codec_of, dtype_of, numpy_dtype
 from serval_serving.wire.errors import TensorError
+from serval_serving.wire.field_budget import parse
 from serval_serving.wire.tensors import packed_values, string_values, varint
 
 Input = np.ndarray | messages.TensorProto
@@ -29,6 +30,10 @@ _FIXED64: Final = 1
 _BYTES: Final = 2
 _FIXED32: Final = 5
 _MAX_DIMENSIONS: Final = 16
+_LONGEST_DIMENSION: Final = 256
+"""Bytes of one dimension, which may have a name."""
+_MAX_FIELDS: Final = 1000
+"""Fields of a request that are read here, one by one. The library is quicker for more."""
 _CONTENT: Final = 4
 _CONTENT_TAG: Final = _CONTENT << 3 | _BYTES
 _DTYPE: Final = 1
@@ -70,11 +75,13 @@ def read_request(data: bytes) -> Request:
     ------
     google.protobuf.message.DecodeError
         They are none.
+    StatusError
+        INVALID_ARGUMENT: they have too many fields.
     """
     try:
         return _read(data)
     except (_UnusualError, IndexError, UnicodeDecodeError):
-        return request_of(messages.PredictRequest.FromString(data))
+        return request_of(parse(messages.PredictRequest, data))
 
 
 def request_of(message: messages.PredictRequest) -> Request:
@@ -174,8 +181,10 @@ def _read(data: bytes) -> Request:
     spec: messages.ModelSpec | None = None
     inputs: dict[str, Input] = {}
     wanted: list[str] = []
-    for number, kind, value, end in _fields(data, 0, len(data)):
-        if number > 3:
+    for count, (number, kind, value, end) in enumerate(_fields(data, 0, len(data))):
+        if number > 3 or count > _MAX_FIELDS:
+            if count > _MAX_FIELDS:
+                raise _UnusualError
             continue
         if kind != _BYTES:
             raise _UnusualError
@@ -214,7 +223,7 @@ def _entry(data: bytes, start: int, end: int) -> tuple[str, Input]:
     if name is None or place is None:
         raise _UnusualError
     array = _array(data, *place)
-    return name, messages.TensorProto.FromString(data[slice(*place)]) if array is None else array
+    return name, parse(messages.TensorProto, data[slice(*place)]) if array is None else array
 
 
 def _array(data: bytes, start: int, end: int) -> np.ndarray | None:
@@ -272,12 +281,12 @@ def _shape(data: bytes, start: int, end: int) -> list[int]:
         if number != _SHAPE or kind != _BYTES:
             raise _UnusualError
         size = 0
+        if stop - value > _LONGEST_DIMENSION or len(sizes) >= _MAX_DIMENSIONS:
+            raise _UnusualError
         for inner, inner_kind, inner_value, _ in _fields(data, value, stop):
             if inner == 1 and inner_kind == _VARINT:
                 size = inner_value
         sizes.append(size)
-    if len(sizes) > _MAX_DIMENSIONS:
-        raise _UnusualError
     return sizes
 
 

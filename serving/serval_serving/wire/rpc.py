@@ -50,10 +50,7 @@ HANDLE_RELOAD_CONFIG = Method(
 )
 
 
-def handlers(
-    behaviors: Mapping[Method, Callable[..., Any]],
-    readers: Mapping[Method, Callable[[bytes], Any]] | None = None,
-) -> list[grpc.GenericRpcHandler]:
+def handlers(behaviors: Mapping[Method, Callable[..., Any]]) -> list[grpc.GenericRpcHandler]:
     """Make the handlers of a server.
 
     Methods of a service that are not named answer UNIMPLEMENTED, as gRPC does by itself.
@@ -62,16 +59,13 @@ def handlers(
     ----------
     behaviors:
         Each takes a request and a `grpc.ServicerContext`, and returns the reply.
-    readers:
-        What reads the requests of some methods in place of their class; the replies of these are bytes.
     """
-    own = readers or {}
     services: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
     for method, behavior in behaviors.items():
         services.setdefault(method.service, {})[method.name] = grpc.unary_unary_rpc_method_handler(
             behavior,
-            request_deserializer=own.get(method, method.request.FromString),
-            response_serializer=None if method in own else method.response.SerializeToString,
+            request_deserializer=method.request.FromString,
+            response_serializer=method.response.SerializeToString,
         )
     return [grpc.method_handlers_generic_handler(name, found) for name, found in services.items()]
 

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 import math
 import sys
+import threading
+import weakref
 from typing import Any
 
 import numpy as np
@@ -22,13 +24,55 @@ MAX_RANK = 64
 """Dimensions that numpy can hold."""
 
 MAX_FILLED_BYTES = 256 * 1024 * 1024
-"""A tensor that repeats its last value may grow to this size; a few bytes must not allocate more."""
+"""Tensors that repeat their last value may grow to this size, all that exist at a time together: a few bytes
+must not allocate more."""
 
+STRING_BYTES = 256
+"""What an element of a tensor of strings takes beside its bytes, in Python and in an engine; 340 at the peak
+with ONNX Runtime."""
+
+MAX_STRINGS = 1_000_000
+"""Strings of one tensor whose lengths do not come as fields, which have a limit of their own."""
+
+_SMALL_FILL = 1 << 20
 _LENGTH_DELIMITED = 2
 _VARINT_BITS = 7
 _VARINT_BYTES = 10
 _VARINT_CHUNK = 65536
 _ONE_BYTE = tuple(bytes((value,)) for value in range(0x80))
+
+
+class _Filled:
+    """Counts the bytes of tensors that repeat their last value, for as long as these exist."""
+
+    def __init__(self) -> None:
+        self._held = 0
+        # Reentrant: an array may be collected at any point.
+        self._lock = threading.RLock()
+
+    def hold(self, array: np.ndarray, size: int) -> None:
+        """Count an array.
+
+        Raises
+        ------
+        BadShapeError
+            Together they would be too large.
+        """
+        if size < _SMALL_FILL:
+            return
+        with self._lock:
+            if self._held + size > MAX_FILLED_BYTES:
+                raise BadShapeError(f"filled tensors take more than {MAX_FILLED_BYTES} bytes at the moment")
+            self._held += size
+        weakref.finalize(array, self._give, size).atexit = False
+
+    def _give(self, size: int) -> None:
+        """Count an array no more."""
+        with self._lock:
+            self._held -= size
+
+
+_FILLED = _Filled()
 
 
 def to_array(proto: messages.TensorProto, *, max_filled_bytes: int = MAX_FILLED_BYTES) -> np.ndarray:
@@ -155,11 +199,15 @@ def _filled(values: np.ndarray, count: int, default: Any, max_bytes: int) -> np.
     """Repeat the last value (or the default) until there are `count`."""
     if len(values) == count:
         return values
-    if count * values.dtype.itemsize > max_bytes:
+    size = values.dtype.itemsize
+    if values.dtype == object:
+        size += STRING_BYTES + (len(values[-1]) if len(values) else 0)
+    if count * size > max_bytes:
         raise BadShapeError(
             f"{len(values)} values for {count} elements: a tensor may be filled up to {max_bytes} bytes"
         )
     out = np.empty(count, dtype=values.dtype)
+    _FILLED.hold(out, count * size)
     out[: len(values)] = values
     out[len(values) :] = values[-1] if len(values) else default
     return out
@@ -183,6 +231,8 @@ def _string_list(content: bytes, count: int) -> list[bytes]:
     """Read `count` strings: their lengths as varints, then their bytes one after the other."""
     if count > len(content):
         raise SizeMismatchError(f"tensor_content has {len(content)} bytes, too few for {count} strings")
+    if count > MAX_STRINGS:
+        raise BadShapeError(f"{count} strings are more than {MAX_STRINGS}")
     sizes = []
     position = 0
     for _ in range(count):

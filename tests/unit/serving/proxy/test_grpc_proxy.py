@@ -282,19 +282,26 @@ def test_the_access_log_names_model_and_status(front: Server, channel: grpc.Chan
 
 
 SENT_OFF = "Stream removed (recvmsg:Connection reset by peer (104) (GOAWAY received; Debug Text: max_age))"
+HALF_SENT = "Stream removed (sendmsg: Broken pipe (32))"
 
 
 @pytest.mark.parametrize(
-    ("words", "failures", "tries"),
+    ("path", "words", "failures", "tries"),
     [
-        (SENT_OFF, 1, 2),  # the server never took it
-        (SENT_OFF, 2, 2),  # but once more is enough
-        ("Stream removed", 1, 1),  # perhaps the server took it
-        ("GOAWAY received", 1, 1),  # its own words
+        (UNKNOWN, SENT_OFF, 1, 2),  # the server never took it
+        (UNKNOWN, SENT_OFF, 2, 3),
+        (UNKNOWN, SENT_OFF, 3, 3),  # but that is enough
+        (UNKNOWN, "Stream removed", 1, 1),  # perhaps the server took it
+        (UNKNOWN, "GOAWAY received", 1, 1),  # its own words
+        (UNKNOWN, HALF_SENT, 1, 1),  # it may do harm to run it twice
+        (rpc.PREDICT.path, HALF_SENT, 1, 2),
+        (rpc.PREDICT.path, "Stream removed (recvmsg:Connection reset by peer (104))", 1, 2),
+        (rpc.PREDICT.path, "Stream removed (Socket closed)", 1, 1),  # the server died of it, perhaps
+        (rpc.HANDLE_RELOAD_CONFIG.path, HALF_SENT, 1, 1),
     ],
 )
 def test_a_call_that_was_never_taken_is_sent_once_more(
-    recorder: Recorder, channel: grpc.Channel, words: str, failures: int, tries: int
+    recorder: Recorder, start: Callable[..., Server], path: str, words: str, failures: int, tries: int
 ) -> None:
     tried = 0
 
@@ -305,12 +312,13 @@ def test_a_call_that_was_never_taken_is_sent_once_more(
             context.abort(grpc.StatusCode.UNAVAILABLE, words)
         return b"answered"
 
-    recorder.answers[UNKNOWN] = answer
-    predict = channel.unary_unary(UNKNOWN)
-    if tries > failures:
-        assert predict(b"", timeout=LIMIT) == b"answered"
-    else:
-        with pytest.raises(grpc.RpcError) as caught:
-            predict(b"", timeout=LIMIT)
-        assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+    recorder.answers[path] = answer
+    front = start(f"--upstream={recorder.address}", "--enable_config_reload").wait_ready()
+    with front.channel() as channel:
+        method = channel.unary_unary(path)
+        if tries > failures:
+            assert method(b"", timeout=LIMIT) == b"answered"
+        else:
+            code, _ = refused(lambda: method(b"", timeout=LIMIT))
+            assert code is grpc.StatusCode.UNAVAILABLE
     assert tried == tries

@@ -379,3 +379,53 @@ def test_flags_that_end_the_start(tmp_path: Path, flags: tuple[str, ...], words:
     with running(Server(FAKE, tmp_path / "log", f"--model_base_path={tmp_path}", *flags)) as server:
         assert server.wait(60) == 255
         assert words in server.log.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("error", "own"),
+    [
+        (StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "OOM when allocating"), "OOM when allocating"),
+        (StatusError(grpc.StatusCode.INTERNAL, "a kernel failed"), "a kernel failed"),
+        (RuntimeError("boom"), "boom"),
+    ],
+)
+def test_the_fault_of_one_request_fails_no_other(
+    handle: ServableHandle, metrics: Metrics, error: Exception, own: str
+) -> None:
+    engine = Engine()
+
+    def run(*arguments: Any) -> list[np.ndarray]:
+        outputs = engine.run(*arguments)
+        if (arguments[2]["x"] == 7).any():
+            raise error
+        return outputs
+
+    caller = Caller(BatchScheduler(BatchSettings(), run, metrics), handle)
+    held = hold(caller, engine)
+    sent = [caller.send(floats(value)) for value in (1, 7, 3)]
+    queued(metrics, 3)
+    engine.open.set()
+    assert held.result(LIMIT)[0].tolist() == [0]
+    assert [sent[index].result(LIMIT)[0].tolist() for index in (0, 2)] == [[2], [6]]
+    with pytest.raises(type(error), match=own):
+        sent[1].result(LIMIT)
+
+
+def test_a_batch_that_is_too_large_for_memory_is_run_in_its_parts(
+    handle: ServableHandle, metrics: Metrics
+) -> None:
+    engine = Engine()
+
+    def run(*arguments: Any) -> list[np.ndarray]:
+        outputs = engine.run(*arguments)
+        if len(arguments[2]["x"]) > 1:
+            raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, "OOM when allocating")
+        return outputs
+
+    caller = Caller(BatchScheduler(BatchSettings(), run, metrics), handle)
+    held = hold(caller, engine)
+    sent = [caller.send(floats(value)) for value in (1, 2)]
+    queued(metrics, 2)
+    engine.open.set()
+    held.result(LIMIT)
+    assert [future.result(LIMIT)[0].tolist() for future in sent] == [[2], [4]]

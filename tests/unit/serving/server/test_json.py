@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from serval_serving.engines.base import Signature, TensorSpec
-from serval_serving.server import json_predict, json_values
+from serval_serving.server import json_predict, json_tensors, json_values
 from serval_serving.wire.dtypes import DataType
 from serval_serving.wire.status import StatusError
 
@@ -66,14 +66,14 @@ def test_any_bytes_are_an_object_or_refused(body: bytes) -> None:
 
 @given(
     value=numbers,
-    dtype=st.sampled_from(sorted(json_values._FLOATS.keys() - {14}) + sorted(json_values._LIMITS)),
+    dtype=st.sampled_from(sorted(json_tensors._FLOATS.keys() - {14}) + sorted(json_tensors._LIMITS)),
 )
 @settings(max_examples=600, deadline=None)
 def test_reading_at_once_is_reading_one_by_one(value: Any, dtype: int) -> None:
-    quick = json_values._numbers(value, dtype)
+    quick = json_tensors._numbers(value, dtype)
     if quick is None:
         return
-    slow = json_values._walked(value, dtype)
+    slow = json_tensors._walked(value, dtype)
     assert quick.dtype == slow.dtype
     assert quick.shape == slow.shape
     assert quick.tobytes() == slow.tobytes()

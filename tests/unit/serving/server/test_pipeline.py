@@ -14,7 +14,7 @@ import grpc
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import TestClient, TestServer
-from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from grpc_health.v1 import health, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.reflection import enable_server_reflection
 
@@ -127,7 +127,7 @@ def test_the_steps_have_one_order_and_are_counted_once(keys: Path, caplog: pytes
     steps = Steps(keys)
     with caplog.at_level(logging.INFO, LOGGER):
         assert steps.answer(CLOSED, Asking(authorization=KEY), lambda _: "reply") == "reply"
-    assert steps.done == ["message", "admitted", "run"]
+    assert steps.done == ["admitted", "message", "run"]
     assert steps.counted() == [
         ':tensorflow:serving:request_count{model_name="m",status="OK"} 1',
         ':tensorflow:serving:request_latency_sum{model_name="m",API="Predict",entrypoint="GRPC"} 2000000',
@@ -159,10 +159,10 @@ def test_an_open_endpoint_needs_no_key_and_no_place(keys: Path) -> None:
             grpc.StatusCode.RESOURCE_EXHAUSTED,
             "Too many concurrent requests: the limit is 1.",
         )
-    assert steps.done == ["admitted", "message", "run", "message"]
+    assert steps.done == ["admitted", "message", "run"], "the message of a refused request is not received"
     assert steps.counted() == [
         ':tensorflow:serving:request_count{model_name="m",status="OK"} 1',
-        ':tensorflow:serving:request_count{model_name="m",status="RESOURCE_EXHAUSTED"} 1',
+        ':tensorflow:serving:request_count{model_name="",status="RESOURCE_EXHAUSTED"} 1',
     ]
 
 
@@ -250,7 +250,8 @@ async def test_requests_of_an_event_loop_take_the_same_steps(keys: Path) -> None
     assert status(refused)[0] is UNAUTHENTICATED
     timed_out = await pipeline.answer_async(pipeline.call(CLOSED, caller), late)
     assert status(timed_out)[0] is grpc.StatusCode.DEADLINE_EXCEEDED
-    assert steps.done == ["admitted"]
+    assert steps.done == ["admitted", "admitted"]
+    assert steps.metrics.in_flight() == 0
     assert [line for line in steps.counted() if "request_count{" in line] == [
         f':tensorflow:serving:request_count{{model_name="",status="{code}"}} 1'
         for code in ("OK", "UNAUTHENTICATED", "DEADLINE_EXCEEDED")
@@ -286,7 +287,7 @@ def is_open(handler: Any) -> bool:
     """Whether a call without a key passes the check of keys; its bytes are no message, so it fails later."""
     context = Context()
     try:
-        handler.unary_unary(b"\xff", context)
+        handler.stream_unary(iter([b"\xff"]), context)
     except RuntimeError:
         return context.code is not UNAUTHENTICATED
     raise AssertionError("a call with these bytes was answered")
@@ -318,7 +319,8 @@ def test_a_proxy_opens_no_other_rpc(keys: Path) -> None:
 
 def library_services(keys: Path, endpoints: Mapping[str, Endpoint] = ENDPOINTS) -> LibraryServices:
     """Return the services of gRPC's libraries, as a server registers them."""
-    services = LibraryServices(Pipeline(Admission(RequestMetrics()), Keys(keys)), endpoints)
+    pipeline = Pipeline(Admission(RequestMetrics()), Keys(keys))
+    services = LibraryServices(pipeline, ThreadPoolExecutor(1), endpoints)
     health_pb2_grpc.add_HealthServicer_to_server(health.HealthServicer(), services)
     enable_server_reflection([health.SERVICE_NAME], services)
     return services
@@ -328,11 +330,12 @@ def test_health_checks_and_reflection_are_open(keys: Path) -> None:
     services = library_services(keys)
     assert all(services.service(Details(path)) for path in ENDPOINTS)
     check = services.service(Details("/grpc.health.v1.Health/Check"))
-    assert check.unary_unary(health_pb2.HealthCheckRequest(), Context()).status == 1
+    assert check.stream_unary(iter([b""]), Context()).status == 1
     reflect = services.service(Details("/grpc.reflection.v1alpha.ServerReflection/ServerReflectionInfo"))
-    (reply,) = reflect.stream_stream([reflection_pb2.ServerReflectionRequest(list_services="")], Context())
+    asked = reflection_pb2.ServerReflectionRequest(list_services="").SerializeToString()
+    (reply,) = reflect.stream_stream(iter([asked]), Context())
     assert [service.name for service in reply.list_services_response.service] == [health.SERVICE_NAME]
-    assert services.service(Details("/grpc.health.v1.Health/Watch")).unary_stream.experimental_non_blocking
+    assert services.service(Details("/grpc.health.v1.Health/Watch")).stream_stream.experimental_non_blocking
 
 
 def test_what_a_library_adds_is_refused_until_it_is_listed(keys: Path) -> None:
@@ -344,7 +347,7 @@ def test_what_a_library_adds_is_refused_until_it_is_listed(keys: Path) -> None:
 @pytest.mark.parametrize("path", ENDPOINTS)
 def test_a_method_of_a_library_requires_a_key_unless_it_is_listed_as_open(keys: Path, path: str) -> None:
     handler = library_services(keys, {path: Endpoint("New", GRPC)}).service(Details(path))
-    (behavior,) = filter(None, (handler.unary_unary, handler.unary_stream, handler.stream_stream))
+    (behavior,) = filter(None, (handler.stream_unary, handler.stream_stream))
     context = Context()
     with pytest.raises(RuntimeError):
         behavior(None, context)

@@ -12,12 +12,17 @@ import grpc
 import pytest
 from google.protobuf import text_format
 
+from serval_serving.models.config import ModelConfig
+from serval_serving.models.manager import ModelManager
+from serval_serving.models.served_models import ServedModels
+from serval_serving.wire.status import StatusError
 from unit.serving.server.fake_engine import write_version
 from unit.serving.server.grpc_calls import Predict, floats, predictor, refused
 from unit.serving.server.processes import FAKE, Server, running, wait_until
 from unit.serving.wire.official import stubs
 
 LIMIT = 30.0
+RELOADS = "--enable_config_reload"
 INVALID = grpc.StatusCode.INVALID_ARGUMENT
 
 
@@ -113,7 +118,10 @@ def test_several_models_policies_and_labels(tmp_path: Path) -> None:
 def test_reload(tmp_path: Path) -> None:
     for name in ("a", "b"):
         write_version(tmp_path / name, 1)
-    with serving(tmp_path, listed(entry(tmp_path, "a"))) as server, client(server.wait_ready()) as calls:
+    with (
+        serving(tmp_path, listed(entry(tmp_path, "a")), RELOADS) as server,
+        client(server.wait_ready()) as calls,
+    ):
         reply = calls.reload(listed(entry(tmp_path, "a", labels(stable=1)), entry(tmp_path, "b")))
         assert reply.status.error_code == 0
         assert (calls.y("a", label="stable"), calls.y("b")) == (1, 1)
@@ -134,7 +142,7 @@ def test_reload(tmp_path: Path) -> None:
 def calls(tmp_path: Path) -> Iterator[Client]:
     """A server of one model, configured by flags."""
     write_version(tmp_path / "a", 1)
-    flags = ("--model_name=a", f"--model_base_path={tmp_path / 'a'}")
+    flags = ("--model_name=a", f"--model_base_path={tmp_path / 'a'}", RELOADS)
     with running(Server(FAKE, tmp_path / "log", *flags)) as server, client(server.wait_ready()) as found:
         yield found
 
@@ -200,6 +208,30 @@ def test_a_reload_whose_caller_left_holds_no_thread(calls: Client, tmp_path: Pat
     assert code is grpc.StatusCode.DEADLINE_EXCEEDED
     calls.reload(listed(entry(tmp_path, "a")))
     assert calls.y("a") == 1
+
+
+def test_no_request_changes_the_models_unless_a_flag_allows_it(tmp_path: Path) -> None:
+    write_version(tmp_path / "a", 1)
+    with serving(tmp_path, listed(entry(tmp_path, "a"))) as server, client(server.wait_ready()) as calls:
+        assert refused(lambda: calls.reload("model_config_list { }")) == (
+            grpc.StatusCode.PERMISSION_DENIED,
+            "This server does not change its models by request: --enable_config_reload is not set.",
+        )
+        assert calls.y("a") == 1
+
+
+def test_a_caller_who_left_before_his_turn_changes_nothing(tmp_path: Path) -> None:
+    made: list[ModelConfig] = []
+
+    def make(config: ModelConfig) -> ModelManager:
+        made.append(config)
+        raise AssertionError
+
+    served = ServedModels(make)
+    with pytest.raises(StatusError) as caught:
+        served.reload([ModelConfig("a", tmp_path)], lambda: True)
+    assert caught.value.code is grpc.StatusCode.CANCELLED
+    assert (made, len(served)) == ([], 0)
 
 
 def test_the_file_is_read_again(tmp_path: Path) -> None:

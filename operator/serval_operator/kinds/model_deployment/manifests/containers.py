@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 from serval_contract import server_flags as flags
 from serval_contract.paths import MODELS_DIR
+from serval_contract.quantity import parse_whole
 from serval_operator.api.blocks.endpoint import Endpoint
 from serval_operator.api.blocks.names import DISABLED
 
@@ -15,6 +17,12 @@ CONTAINER_SECURITY: Final[dict[str, Any]] = {
     "runAsNonRoot": True,
     "capabilities": {"drop": ["ALL"]},
 }
+
+_MESSAGES: Final = 8
+"""Messages of the largest size that a container's memory holds."""
+_SMALLEST_LIMIT: Final = 4 * 1024**2
+"""What gRPC allows by itself."""
+_LARGEST_MESSAGE: Final = 2**31 - 1
 
 PRE_STOP_SECONDS: Final = 5
 PRE_STOP: Final[dict[str, Any]] = {"preStop": {"sleep": {"seconds": PRE_STOP_SECONDS}}}
@@ -47,6 +55,17 @@ def endpoint_flags(endpoint: Endpoint, *, limits: bool, scores: bool) -> list[st
     if scores and endpoint.raw_bytes == DISABLED:
         arguments.append(flags.ENABLE_SCORING(False))
     return arguments
+
+
+def message_limit(limits: Mapping[str, Any]) -> list[str]:
+    """The flag for the largest gRPC message of our own server, of the limits of its container.
+
+    A request takes about four times its message: as received, as the engine's input, and its reply. So two of
+    the largest fill the memory. Without a limit of the memory the server's default holds.
+    """
+    memory = parse_whole(str(limits.get("memory", "")))
+    size = min(max(memory // _MESSAGES, _SMALLEST_LIMIT), _LARGEST_MESSAGE)
+    return [flags.GRPC_MAX_MESSAGE_BYTES(size)] if memory else []
 
 
 def literal(text: str) -> str:

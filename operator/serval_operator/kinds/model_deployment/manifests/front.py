@@ -18,6 +18,7 @@ from serval_operator.kinds.model_deployment.manifests.containers import (
     CONTAINER_SECURITY,
     endpoint_flags,
     literal,
+    message_limit,
 )
 from serval_operator.kinds.model_deployment.manifests.probes import facing
 
@@ -36,7 +37,7 @@ def front_container(resolved: EffectiveSpec, front: FrontSettings) -> dict[str, 
         "name": CONTAINER_FRONT,
         "image": front.image,
         "imagePullPolicy": front.image_pull_policy,
-        "args": _arguments(resolved),
+        "args": _arguments(resolved, front),
         "resources": dict(front.resources),
         **facing(resolved),
         "securityContext": CONTAINER_SECURITY,
@@ -44,7 +45,7 @@ def front_container(resolved: EffectiveSpec, front: FrontSettings) -> dict[str, 
     }
 
 
-def _arguments(resolved: EffectiveSpec) -> list[str]:
+def _arguments(resolved: EffectiveSpec, front: FrontSettings) -> list[str]:
     arguments = [
         flags.PORT(PORT_GRPC),
         flags.REST_API_PORT(PORT_HTTP),
@@ -53,5 +54,6 @@ def _arguments(resolved: EffectiveSpec) -> list[str]:
         flags.UPSTREAM_REST(f"127.0.0.1:{PORT_BEHIND_HTTP}"),
         flags.DRAIN_SECONDS(resolved.runtime.grace_seconds),
     ]
+    arguments += message_limit(front.resources.get("limits") or {})
     arguments += endpoint_flags(resolved.spec.endpoint, limits=True, scores=True)
     return [*arguments, *(literal(arg) for arg in resolved.spec.runtime.args if arg.startswith(OWN_FLAGS))]

@@ -14,7 +14,7 @@ from serval_contract.paths import BATCHING_FILE, IMAGE_DIR, MODELS_DIR
 from serval_contract.ports import PORT_BEHIND_GRPC, PORT_BEHIND_HTTP, PORT_GRPC, PORT_HTTP
 from serval_operator.api.blocks.names import DISABLED
 from serval_operator.api.blocks.scheduling import REQUIRED
-from serval_operator.api.capabilities import RAW_SCORE
+from serval_operator.api.capabilities import CONCURRENCY_LIMIT, RAW_SCORE
 from serval_operator.api.naming import Key, selector
 from serval_operator.constants import CONTAINER_SERVER, LABEL_ARCH, LABEL_HOSTNAME, LABEL_REVISION, LABEL_ZONE
 from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
@@ -25,6 +25,7 @@ from serval_operator.kinds.model_deployment.manifests.containers import (
     container_ports,
     endpoint_flags,
     literal,
+    message_limit,
     mount,
 )
 from serval_operator.kinds.model_deployment.manifests.fetch import (
@@ -183,6 +184,8 @@ def _server_args(resolved: EffectiveSpec) -> list[str]:
     ]
     if spec.runtime.batching:
         args += [flags.ENABLE_BATCHING(True), flags.BATCHING_PARAMETERS_FILE(f"{MODELS_DIR}/{BATCHING_FILE}")]
+    if CONCURRENCY_LIMIT.name in runtime.capabilities:
+        args += message_limit(spec.resources.limits)
     args += endpoint_flags(spec.endpoint, limits=not fronted, scores=RAW_SCORE.name in runtime.capabilities)
     kept_back = OWN_FLAGS if fronted else ()
     return [*args, *(literal(arg) for arg in spec.runtime.args if not arg.startswith(kept_back))]

@@ -14,7 +14,7 @@ from serval_operator.api.blocks.rollout import Rollout
 from serval_operator.api.naming import digest, headless_name, pin_name
 from serval_operator.api.snapshots import parse_owner
 from serval_operator.constants import MAX_NAME
-from serval_operator.kinds.model_deployment.manifests.containers import literal
+from serval_operator.kinds.model_deployment.manifests.containers import literal, message_limit
 from serval_operator.kinds.model_deployment.manifests.deployment import (
     NO_DEADLINE_SECONDS,
     deployment,
@@ -593,3 +593,12 @@ class TestRawBytes:
         ):
             server = containers(built(spec))[1]
             assert not any("scoring" in arg for arg in server["args"])
+
+
+@pytest.mark.parametrize(
+    ("memory", "expected"),
+    [("1Gi", 128 * 2**20), ("8Mi", 4 * 2**20), ("64Gi", 2**31 - 1), (None, None)],
+)
+def test_the_largest_message_follows_from_the_memory(memory: str | None, expected: int | None) -> None:
+    limits = {} if memory is None else {"memory": memory}
+    assert message_limit(limits) == ([f"--grpc_max_message_bytes={expected}"] if expected else [])

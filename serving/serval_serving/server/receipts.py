@@ -1,0 +1,170 @@
+"""Messages that are arriving: how many at once, for how long, and what happens when memory runs out.
+
+A request whose message is not complete costs a place and memory. So the number of these is limited, and the
+sender who was silent for longest is cut off when another request needs the place.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Final
+
+import grpc
+
+from serval_serving.server.memory import MemoryGuard
+from serval_serving.wire.status import StatusError
+
+TOO_MANY: Final = "Too many requests are being received: the limit is %d."
+NO_MEMORY: Final = "The server has too little free memory to receive this request."
+LATE: Final = "The message of the request did not arrive in time."
+
+ROOMS: Final = 256
+"""Messages that arrive at once. Each gRPC call among them has a thread, which costs about 100 KB."""
+PATIENCE_SECONDS: Final = 2.0
+"""A sender who is silent for longer loses his place to another who needs it. Clients send a message with its
+call, so only one that is large or comes over a slow network takes as long."""
+LONGEST_SECONDS: Final = 60.0
+"""A gRPC message must be complete after this time: 128 MiB at 18 Mbit/s."""
+STEP_SECONDS: Final = 0.1
+
+_LEFT_OVER: Final = 3
+"""Long messages that may go on arriving while memory is short: a server whose model needs nearly all of its
+memory must still answer."""
+
+
+@dataclass(slots=True, eq=False)
+class Receipt:
+    """A message that is arriving.
+
+    Attributes
+    ----------
+    began:
+        When it began, in the clock's seconds.
+    heard:
+        When its sender was last heard.
+    end:
+        Cuts it off. It is called in any thread, and returns at once.
+    """
+
+    began: float
+    heard: float
+    end: Callable[[], None]
+
+
+class Receipts:
+    """The messages that are arriving at a server, over all protocols.
+
+    Parameters
+    ----------
+    memory:
+        Knows whether memory is short.
+    rooms:
+        Messages at once.
+    clock:
+        Monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        memory: MemoryGuard | None = None,
+        rooms: int = ROOMS,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._memory = memory or MemoryGuard(0)
+        self._rooms = rooms
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._longest = LONGEST_SECONDS
+        self._stopped = threading.Event()
+        # The one who was silent for longest comes first.
+        self._arriving: dict[Receipt, None] = {}
+
+    def start(self) -> None:
+        """Look after the messages in a thread, until `stop`."""
+        threading.Thread(target=self._watch, name="receipts", daemon=True).start()
+
+    def stop(self) -> None:
+        """End the thread."""
+        self._stopped.set()
+
+    def drain(self) -> None:
+        """Wait no longer for silent senders, since the server ends."""
+        self._longest = PATIENCE_SECONDS
+
+    @contextmanager
+    def receiving(self, end: Callable[[], None]) -> Iterator[Receipt]:
+        """Count a message as arriving.
+
+        Parameters
+        ----------
+        end:
+            Cuts it off, see `Receipt.end`.
+
+        Raises
+        ------
+        StatusError
+            RESOURCE_EXHAUSTED: too many are arriving, or memory is short.
+        """
+        now = self._clock()
+        receipt = Receipt(now, now, end)
+        short = self._memory.short()
+        with self._lock:
+            if short and len(self._long(now)) >= _LEFT_OVER:
+                raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, NO_MEMORY)
+            full = len(self._arriving) >= self._rooms
+            if not full:
+                self._arriving[receipt] = None
+        if full:
+            self.make_room()
+            raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_MANY % self._rooms)
+        try:
+            yield receipt
+        finally:
+            with self._lock:
+                self._arriving.pop(receipt, None)
+
+    def heard(self, receipt: Receipt) -> None:
+        """Note that a part of a message came."""
+        receipt.heard = self._clock()
+        with self._lock:
+            if receipt in self._arriving:
+                del self._arriving[receipt]
+                self._arriving[receipt] = None
+
+    def make_room(self) -> bool:
+        """Cut off the sender who was silent for longest, if that is long; whether there was one."""
+        now = self._clock()
+        with self._lock:
+            receipt = next(iter(self._arriving), None)
+            if receipt is None or now - receipt.heard < PATIENCE_SECONDS:
+                return False
+            del self._arriving[receipt]
+        receipt.end()
+        return True
+
+    def look(self) -> None:
+        """Cut off messages that take too long, and the newest ones while memory is short."""
+        now = self._clock()
+        short = self._memory.short()
+        with self._lock:
+            late = [one for one in self._arriving if now - one.began > self._longest]
+            cut = dict.fromkeys((*late, *(self._long(now)[_LEFT_OVER:] if short else ())))
+            for one in cut:
+                del self._arriving[one]
+        for one in cut:
+            one.end()
+
+    def _long(self, now: float) -> list[Receipt]:
+        """List the messages that are not small, since they take a while, the oldest first."""
+        return sorted(
+            (one for one in self._arriving if now - one.began > STEP_SECONDS), key=lambda one: one.began
+        )
+
+    def _watch(self) -> None:
+        """Look until stopped."""
+        while not self._stopped.wait(STEP_SECONDS):
+            self.look()

@@ -1,0 +1,103 @@
+"""A limit on the fields of a message, checked before the protobuf library reads it.
+
+The library makes an object of each string and each message. Two bytes of a request become up to 100 bytes of
+memory so, and no other thread runs meanwhile. A message of many fields is looked through here first, in steps
+between which other threads run.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from google.protobuf.descriptor import Descriptor
+
+from serval_serving.wire.status import invalid
+
+MAX_FIELDS: Final = 1_000_000
+"""Fields of a message and of all messages in it. The numbers of a packed field count as one."""
+SMALL_BYTES: Final = 1 << 20
+"""A smaller message is not looked through: it cannot have many fields."""
+TOO_MANY: Final = "The request has more than %d fields."
+
+_VARINT: Final = 0
+_FIXED64: Final = 1
+_BYTES: Final = 2
+_FIXED32: Final = 5
+_DEPTH: Final = 100
+
+
+def parse(kind: Any, data: bytes) -> Any:
+    """Read a message of a class of protobuf.
+
+    Raises
+    ------
+    StatusError
+        INVALID_ARGUMENT: it has too many fields.
+    google.protobuf.message.DecodeError
+        The bytes are no such message.
+    """
+    if len(data) > SMALL_BYTES:
+        check_fields(data, kind.DESCRIPTOR)
+    return kind.FromString(data)
+
+
+def check_fields(data: bytes, descriptor: Descriptor, most: int = MAX_FIELDS) -> None:
+    """Refuse a message of too many fields. Malformed ones are left for the library to refuse.
+
+    Raises
+    ------
+    StatusError
+        INVALID_ARGUMENT: it has too many.
+    """
+    left = most
+    nested: dict[Descriptor, dict[int, Descriptor]] = {}
+    open_messages = [(0, len(data), descriptor)]
+    while open_messages:
+        position, end, kind = open_messages.pop()
+        inner = nested.get(kind)
+        if inner is None:
+            inner = nested[kind] = _messages(kind)
+        while position < end:
+            left -= 1
+            if left < 0:
+                raise invalid(TOO_MANY % most)
+            try:
+                tag, position = _number(data, position)
+                wire_type = tag & 7
+                if wire_type == _BYTES:
+                    size, position = _number(data, position)
+                    found = inner.get(tag >> 3)
+                    if found is not None and len(open_messages) < _DEPTH:
+                        # The rest of this message comes after the one in it.
+                        open_messages.append((position + size, end, kind))
+                        open_messages.append((position, min(position + size, end), found))
+                        break
+                    position += size
+                elif wire_type == _VARINT:
+                    _, position = _number(data, position)
+                elif wire_type in {_FIXED64, _FIXED32}:
+                    position += 8 if wire_type == _FIXED64 else 4
+                else:
+                    return
+            except IndexError:
+                return
+
+
+def _messages(kind: Descriptor) -> dict[int, Descriptor]:
+    """List the fields of a message that hold messages, by number."""
+    return {field.number: field.message_type for field in kind.fields if field.message_type is not None}
+
+
+def _number(data: bytes, position: int) -> tuple[int, int]:
+    """Read a varint; the answer is its value and the position behind it."""
+    byte = data[position]
+    if byte < 0x80:
+        return byte, position + 1
+    value = byte & 0x7F
+    for shift in range(7, 70, 7):
+        position += 1
+        byte = data[position]
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, position + 1
+    raise IndexError

@@ -1,0 +1,112 @@
+"""Messages that are arriving: their number, their time, and what happens while memory is short."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import grpc
+import pytest
+
+from serval_serving.server.memory import MemoryGuard
+from serval_serving.server.receipts import LONGEST_SECONDS, PATIENCE_SECONDS, STEP_SECONDS, Receipts
+from serval_serving.wire.status import StatusError
+from support.clock import FakeClock
+
+
+class Arriving:
+    """Messages that arrive at a server with little room."""
+
+    def __init__(self, rooms: int = 2) -> None:
+        self.clock = FakeClock()
+        self.used = 0
+        self.ended: list[str] = []
+        guard = MemoryGuard(1000, lambda: self.used, lambda: False, self.clock)
+        self.receipts = Receipts(guard, rooms, self.clock)
+
+    def begin(self, stack: ExitStack, name: str) -> object:
+        return stack.enter_context(self.receipts.receiving(lambda: self.ended.append(name)))
+
+
+def code(stack: ExitStack, arriving: Arriving) -> grpc.StatusCode:
+    with pytest.raises(StatusError) as caught:
+        arriving.begin(stack, "late")
+    return caught.value.code
+
+
+def test_there_are_so_many_rooms_and_each_is_free_again() -> None:
+    arriving = Arriving()
+    with ExitStack() as stack:
+        for name in "ab":
+            arriving.begin(stack, name)
+        assert code(stack, arriving) is grpc.StatusCode.RESOURCE_EXHAUSTED
+    with ExitStack() as stack:
+        for name in "cd":
+            arriving.begin(stack, name)
+    assert arriving.ended == []
+
+
+def test_who_is_silent_for_long_loses_his_room_to_the_next() -> None:
+    arriving = Arriving()
+    with ExitStack() as stack:
+        first = arriving.begin(stack, "first")
+        arriving.begin(stack, "second")
+        arriving.clock.now += PATIENCE_SECONDS
+        arriving.receipts.heard(first)  # type: ignore[arg-type]
+        code(stack, arriving)
+        assert arriving.ended == ["second"], "the first was heard a moment ago"
+        arriving.begin(stack, "third")
+        code(stack, arriving)
+    assert arriving.ended == ["second"], "nobody was silent for long"
+
+
+def test_nobody_is_cut_off_while_there_is_room() -> None:
+    arriving = Arriving()
+    with ExitStack() as stack:
+        arriving.begin(stack, "a")
+        arriving.clock.now += LONGEST_SECONDS
+        arriving.receipts.look()
+        assert arriving.ended == []
+        arriving.clock.now += 1
+        arriving.receipts.look()
+        assert arriving.ended == ["a"], "a message must be complete at some time"
+
+
+def test_a_server_that_drains_has_less_patience() -> None:
+    arriving = Arriving()
+    with ExitStack() as stack:
+        arriving.begin(stack, "a")
+        arriving.clock.now += PATIENCE_SECONDS + 1
+        arriving.receipts.look()
+        assert arriving.ended == []
+        arriving.receipts.drain()
+        arriving.receipts.look()
+    assert arriving.ended == ["a"]
+
+
+def test_long_messages_wait_for_memory() -> None:
+    arriving = Arriving(rooms=10)
+    with ExitStack() as stack:
+        for name in "abcde":
+            arriving.begin(stack, name)
+            arriving.clock.now += 0.01
+        arriving.clock.now += STEP_SECONDS
+        arriving.receipts.look()
+        assert arriving.ended == []
+        arriving.used = 900
+        arriving.clock.now += STEP_SECONDS
+        arriving.receipts.look()
+        assert arriving.ended == ["d", "e"], "the newest ones, and three may go on"
+        assert code(stack, arriving) is grpc.StatusCode.RESOURCE_EXHAUSTED
+        arriving.used = 500
+        arriving.clock.now += STEP_SECONDS
+        arriving.begin(stack, "f")
+
+
+def test_short_messages_do_not_wait_for_memory() -> None:
+    arriving = Arriving(rooms=10)
+    arriving.used = 900
+    with ExitStack() as stack:
+        for name in "abcdef":
+            arriving.begin(stack, name)
+        arriving.receipts.look()
+    assert arriving.ended == []
