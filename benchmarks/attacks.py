@@ -1,17 +1,17 @@
-"""Unfriendly clients of a model server: ``python benchmarks/attacks.py NAME GRPC HTTP SECONDS``.
+"""Unfriendly clients of a model server: ``python -m benchmarks.attacks NAME GRPC HTTP SECONDS``.
 
 Each attack runs in a process of its own, with the lowest priority, so that its CPU time is not taken for the
-server's. It goes to this machine alone, and ends by itself.
+server's. It goes to this machine alone, says on its output when it begins, and ends by itself.
 """
 
 from __future__ import annotations
 
-import gzip
 import os
 import socket
 import sys
 import threading
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
 from typing import Final
@@ -38,12 +38,19 @@ class Target:
     def __init__(self, grpc_port: int, http_port: int, seconds: float) -> None:
         self.address = f"127.0.0.1:{grpc_port}"
         self.http_port = http_port
-        self.end = time.monotonic() + seconds
+        self._seconds = seconds
+        self._end = 0.0
+
+    def begin(self) -> None:
+        """Say that the attack begins."""
+        self._end = time.monotonic() + self._seconds
+        sys.stdout.write("begins\n")
+        sys.stdout.flush()
 
     @property
     def left(self) -> float:
         """Seconds that are left."""
-        return max(0.0, self.end - time.monotonic())
+        return max(0.0, self._end - time.monotonic())
 
     def channel(self) -> grpc.Channel:
         """Connect anew."""
@@ -80,6 +87,8 @@ class Target:
 def silent_calls(target: Target) -> None:
     """100 calls that send no message, on one connection."""
 
+    target.begin()
+
     def nothing() -> Iterator[bytes]:
         time.sleep(target.left)
         yield from ()
@@ -94,6 +103,7 @@ def silent_calls(target: Target) -> None:
 def many_fields(target: Target) -> None:
     """One message of 10 million empty fields after the other, of 20 MB each."""
     message = b"\x1a\x00" * 10_000_000
+    target.begin()
     with target.channel() as channel:
         call = channel.unary_unary(PREDICT)
         target.together(1, lambda: call(message, timeout=target.left + 0.1))
@@ -101,7 +111,18 @@ def many_fields(target: Target) -> None:
 
 def large_messages(target: Target) -> None:
     """8 messages of 100 MiB at a time."""
-    message = b"\x12" + _varint(100 * MIB) + bytes(100 * MIB)
+    _large(target, 100 * MIB)
+
+
+def largest_messages(target: Target) -> None:
+    """8 messages at a time of nearly the largest size that a pod with 1 GiB takes."""
+    _large(target, 60 * MIB)
+
+
+def _large(target: Target, size: int) -> None:
+    """Send 8 messages of some size at a time."""
+    message = b"\x12" + _varint(size) + bytes(size)
+    target.begin()
 
     def once() -> None:
         with target.channel() as channel:
@@ -112,7 +133,8 @@ def large_messages(target: Target) -> None:
 
 def gzip_bombs(target: Target) -> None:
     """4 bodies at a time of 1 MB, which are 1 GiB unpacked."""
-    body = gzip.compress(bytes(1 << 30), 1)
+    body = _bomb()
+    target.begin()
 
     def once() -> None:
         with target.post(body, None, "Content-Encoding: gzip") as client:
@@ -123,7 +145,8 @@ def gzip_bombs(target: Target) -> None:
 
 def lying_bombs(target: Target) -> None:
     """The same, but they say that they are small."""
-    body = gzip.compress(bytes(1 << 30), 1)[:-4] + (100 * MIB).to_bytes(4, "little")
+    body = _bomb()[:-4] + (100 * MIB).to_bytes(4, "little")
+    target.begin()
 
     def once() -> None:
         with target.post(body, None, "Content-Encoding: gzip") as client:
@@ -134,6 +157,7 @@ def lying_bombs(target: Target) -> None:
 
 def halves_of_bodies(target: Target) -> None:
     """8 bodies of 100 MB of which 80 MB come."""
+    target.begin()
     with ExitStack() as stack:
         for _ in range(8):
             stack.enter_context(target.post(b" " * 80_000_000, 100_000_000))
@@ -143,6 +167,7 @@ def halves_of_bodies(target: Target) -> None:
 def wrong_json(target: Target) -> None:
     """4 bodies of 4 MB at a time, of which the last value is wrong."""
     body = b'{"instances":[' + b"0," * 2_000_000 + b'"x"]}'
+    target.begin()
 
     def once() -> None:
         with target.post(body) as client:
@@ -155,6 +180,7 @@ def long_names(target: Target) -> None:
     """Requests for models with names of 100 KB, each another."""
     counter = iter(range(1 << 30))
     lock = threading.Lock()
+    target.begin()
     with target.channel() as channel:
         call = channel.unary_unary(PREDICT)
 
@@ -179,6 +205,7 @@ def filled_numbers(target: Target) -> None:
 
 def idle_connections(target: Target) -> None:
     """300 connections on which half of a request's head comes."""
+    target.begin()
     with ExitStack() as stack:
         for _ in range(300):
             client = stack.enter_context(target.connect())
@@ -192,6 +219,7 @@ ATTACKS: Final[dict[str, Callable[[Target], None]]] = {
         silent_calls,
         many_fields,
         large_messages,
+        largest_messages,
         gzip_bombs,
         lying_bombs,
         halves_of_bodies,
@@ -212,9 +240,17 @@ def _filled(target: Target, dtype: bytes, count: int, value: bytes) -> None:
     tensor = dtype + b"\x12" + _varint(len(shape)) + shape + value
     entry = b"\x0a\x01x\x12" + _varint(len(tensor)) + tensor
     message = b"\x0a\x03\x0a\x01m\x12" + _varint(len(entry)) + entry
+    target.begin()
     with target.channel() as channel:
         call = channel.unary_unary(PREDICT)
         target.together(16, lambda: call(message, timeout=target.left + 0.1))
+
+
+def _bomb() -> bytes:
+    """Pack 1 GiB of zeros, a MiB at a time."""
+    packer = zlib.compressobj(9, wbits=16 + zlib.MAX_WBITS)
+    piece = bytes(MIB)
+    return b"".join([*(packer.compress(piece) for _ in range(1024)), packer.flush()])
 
 
 def _varint(value: int) -> bytes:

@@ -118,7 +118,7 @@ def measured(name: str, seconds: float, tree: Path) -> str:
     with tempfile.TemporaryDirectory() as folder, serving(Path(folder), tree) as served:
         asked(served, 1.0)
         calm = asked(served, seconds)
-        with attacking(name, served, seconds):
+        with attacking(name, served, seconds * 2):
             attacked = asked(served, seconds)
         peak = served.peak_mib()
     return (
@@ -142,7 +142,7 @@ def serving(folder: Path, tree: Path) -> Iterator[Served]:
         f"--model_base_path={folder / 'm'}",
         f"--memory_limit_bytes={MEMORY_MIB * MIB}",
         # As the operator sets it for this memory.
-        f"--grpc_max_message_bytes={MEMORY_MIB * MIB // 8}",
+        f"--grpc_max_message_bytes={MEMORY_MIB * MIB // 16}",
     ]
     path = os.pathsep.join(str(tree / part) for part in ("serving", "contract"))
     process = subprocess.Popen(
@@ -161,8 +161,12 @@ def serving(folder: Path, tree: Path) -> Iterator[Served]:
 def attacking(name: str, served: Served, seconds: float) -> Iterator[None]:
     """Run an attack beside."""
     told = [name, str(served.grpc_port), str(served.http_port), str(seconds)]
-    process = subprocess.Popen([sys.executable, str(ROOT / "benchmarks" / "attacks.py"), *told])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "benchmarks.attacks", *told], cwd=ROOT, stdout=subprocess.PIPE
+    )
     try:
+        if process.stdout is None or not process.stdout.readline():
+            raise SystemExit(f"the attack {name} did not begin")
         yield
     finally:
         process.kill()

@@ -221,9 +221,11 @@ class HttpApp(ABC):
                 await body.read(self._pipeline.receipts)
                 call.received(body.size)
                 loop = asyncio.get_running_loop()
-                reply = await loop.run_in_executor(
-                    self._pool, call.run, lambda: work(body.content(), call.deadline)
-                )
+
+                def answer() -> bytes:
+                    return work(body.content(call.deadline.left(self._pipeline.now())), call.deadline)
+
+                reply = await loop.run_in_executor(self._pool, call.run, answer)
         return replied(reply, call)
 
     async def _before_reply(self, request: web.Request, response: web.StreamResponse) -> None:

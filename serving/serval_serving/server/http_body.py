@@ -15,6 +15,7 @@ from aiohttp import hdrs, web
 from serval_serving.engines.base import TIMED_OUT
 from serval_serving.server.http_errors import BodyTooLargeError
 from serval_serving.server.receipts import LATE, Receipts
+from serval_serving.wire.heavy_work import heavy_work
 from serval_serving.wire.status import StatusError, invalid
 
 UNKNOWN_CODING: Final = "Content-Encoding %s is not supported; gzip is."
@@ -137,18 +138,21 @@ class Body:
                     raise
                 raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, LATE) from error
 
-    def content(self) -> bytes:
-        """Return it, unpacked. It blocks.
+    def content(self, seconds: float | None = None) -> bytes:
+        """Return it, unpacked, within some seconds; None for any time. It blocks.
 
         Raises
         ------
         StatusError
             INVALID_ARGUMENT: it cannot be unpacked, or is too large then; RESOURCE_EXHAUSTED: there is no
-            room for it.
+            room for it; DEADLINE_EXCEEDED.
         """
         data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
         self._pieces = [data]
-        return self._unpacked(data) if self._packed else data
+        if not self._packed:
+            return data
+        with heavy_work(self._limit, seconds):
+            return self._unpacked(data)
 
     def free(self) -> None:
         """Hold no bytes of the budget any more."""

@@ -13,7 +13,7 @@ from typing import Final
 KEPT_BYTES: Final = 128 * 1024 * 1024
 """What may be free in each of the two arenas before it is given back."""
 CGROUP_LIMIT: Final = Path("/sys/fs/cgroup/memory.max")
-SHORT: Final = 0.8
+SHORT: Final = 0.6
 """Part of the limit from which memory is short: a message is copied once more when it is used."""
 
 _M_TRIM_THRESHOLD: Final = -1
@@ -23,7 +23,7 @@ _ARENAS: Final = 2
 _LARGEST_MMAP_THRESHOLD: Final = 32 * 1024 * 1024
 _STATM: Final = Path("/proc/self/statm")
 _PAGE_BYTES: Final = os.sysconf("SC_PAGE_SIZE")
-_LOOK_SECONDS: Final = 0.02
+_LOOK_SECONDS: Final = 0.01
 _GIVE_SECONDS: Final = 1.0
 _IDLE_STEP_SECONDS: Final = 2.0
 

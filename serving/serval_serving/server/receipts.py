@@ -30,6 +30,7 @@ call, so only one that is large or comes over a slow network takes as long."""
 LONGEST_SECONDS: Final = 60.0
 """A gRPC message must be complete after this time: 128 MiB at 18 Mbit/s."""
 STEP_SECONDS: Final = 0.1
+_BUSY_STEP_SECONDS: Final = 0.02
 
 _LEFT_OVER: Final = 3
 """Long messages that may go on arriving while memory is short: a server whose model needs nearly all of its
@@ -165,6 +166,8 @@ class Receipts:
         )
 
     def _watch(self) -> None:
-        """Look until stopped."""
-        while not self._stopped.wait(STEP_SECONDS):
+        """Look until stopped, more often while many messages are arriving."""
+        while not self._stopped.wait(
+            _BUSY_STEP_SECONDS if len(self._arriving) > _LEFT_OVER else STEP_SECONDS
+        ):
             self.look()

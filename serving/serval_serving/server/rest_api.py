@@ -13,6 +13,7 @@ from serval_serving.server.binding import bind_inputs
 from serval_serving.server.inference import Deadline, Inference, Target
 from serval_serving.server.metadata import SIGNATURE_DEF
 from serval_serving.wire import messages
+from serval_serving.wire.heavy_work import heavy_work
 from serval_serving.wire.status import invalid
 
 TOO_DEEP = "JSON Parse error: lists or objects are nested too deeply"
@@ -26,20 +27,21 @@ def predict(inference: Inference, target: Target, body: bytes, deadline: Deadlin
     StatusError
         As Predict does.
     """
-    document = json_values.parse(body)
     with inference.acquire(target) as handle:
-        signature = json_predict.find_signature(
-            handle.model.signatures, json_predict.signature_name(document)
-        )
-        inference.check_method(signature)
-        try:
-            given, rows = json_predict.read_inputs(
-                document, signature, lambda: inference.check_deadline(deadline)
+        with heavy_work(len(body), deadline.left(inference.now())):
+            document = json_values.parse(body)
+            signature = json_predict.find_signature(
+                handle.model.signatures, json_predict.signature_name(document)
             )
-        except RecursionError as error:
-            raise invalid(TOO_DEEP) from error
-        # As Python objects the numbers take eight times the memory of the arrays, and the run may be long.
-        del document
+            inference.check_method(signature)
+            try:
+                given, rows = json_predict.read_inputs(
+                    document, signature, lambda: inference.check_deadline(deadline)
+                )
+            except RecursionError as error:
+                raise invalid(TOO_DEEP) from error
+            # As Python objects the numbers take eight times the memory of the arrays, and runs may be long.
+            del document
         arrays = bind_inputs(signature, given, lambda array: array)
         aliases = list(signature.outputs)
         results = inference.run(handle, signature, arrays, aliases, deadline)
@@ -54,7 +56,8 @@ def classify(inference: Inference, target: Target, body: bytes, deadline: Deadli
     StatusError
         As Classify does.
     """
-    target, given = _examples(target, body)
+    with heavy_work(len(body), deadline.left(inference.now())):
+        target, given = _examples(target, body)
     return json_examples.write_classes(examples.classify(inference, target, given, deadline).result)
 
 
@@ -66,7 +69,8 @@ def regress(inference: Inference, target: Target, body: bytes, deadline: Deadlin
     StatusError
         As Regress does.
     """
-    target, given = _examples(target, body)
+    with heavy_work(len(body), deadline.left(inference.now())):
+        target, given = _examples(target, body)
     return json_examples.write_values(examples.regress(inference, target, given, deadline).result)
 
 

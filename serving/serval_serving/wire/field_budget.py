@@ -11,6 +11,7 @@ from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor
 
+from serval_serving.wire.heavy_work import heavy_work
 from serval_serving.wire.status import invalid
 
 MAX_FIELDS: Final = 1_000_000
@@ -36,9 +37,10 @@ def parse(kind: Any, data: bytes) -> Any:
     google.protobuf.message.DecodeError
         The bytes are no such message.
     """
-    if len(data) > SMALL_BYTES:
-        check_fields(data, kind.DESCRIPTOR)
-    return kind.FromString(data)
+    with heavy_work(len(data)):
+        if len(data) > SMALL_BYTES:
+            check_fields(data, kind.DESCRIPTOR)
+        return kind.FromString(data)
 
 
 def check_fields(data: bytes, descriptor: Descriptor, most: int = MAX_FIELDS) -> None:

@@ -19,7 +19,8 @@ import numpy as np
 from serval_serving.wire import messages
 from serval_serving.wire.dtypes import DataType, codec_of, dtype_of, numpy_dtype
 from serval_serving.wire.errors import TensorError
-from serval_serving.wire.field_budget import parse
+from serval_serving.wire.field_budget import TOO_MANY, parse
+from serval_serving.wire.status import invalid
 from serval_serving.wire.tensors import packed_values, string_values, varint
 
 Input = np.ndarray | messages.TensorProto
@@ -32,8 +33,8 @@ _FIXED32: Final = 5
 _MAX_DIMENSIONS: Final = 16
 _LONGEST_DIMENSION: Final = 256
 """Bytes of one dimension, which may have a name."""
-_MAX_FIELDS: Final = 1000
-"""Fields of a request that are read here, one by one. The library is quicker for more."""
+_MAX_FIELDS: Final = 10_000
+"""Fields of a request beside those of its tensors: inputs and names of outputs."""
 _CONTENT: Final = 4
 _CONTENT_TAG: Final = _CONTENT << 3 | _BYTES
 _DTYPE: Final = 1
@@ -182,9 +183,9 @@ def _read(data: bytes) -> Request:
     inputs: dict[str, Input] = {}
     wanted: list[str] = []
     for count, (number, kind, value, end) in enumerate(_fields(data, 0, len(data))):
-        if number > 3 or count > _MAX_FIELDS:
-            if count > _MAX_FIELDS:
-                raise _UnusualError
+        if count >= _MAX_FIELDS:
+            raise invalid(TOO_MANY % _MAX_FIELDS)
+        if number > 3:
             continue
         if kind != _BYTES:
             raise _UnusualError

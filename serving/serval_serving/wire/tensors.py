@@ -23,9 +23,9 @@ from serval_serving.wire.errors import BadShapeError, SizeMismatchError, TensorE
 MAX_RANK = 64
 """Dimensions that numpy can hold."""
 
-MAX_FILLED_BYTES = 256 * 1024 * 1024
+MAX_FILLED_BYTES = 64 * 1024 * 1024
 """Tensors that repeat their last value may grow to this size, all that exist at a time together: a few bytes
-must not allocate more."""
+must not allocate more. Outputs of the same size may be computed from them, and the reply be written."""
 
 STRING_BYTES = 256
 """What an element of a tensor of strings takes beside its bytes, in Python and in an engine; 340 at the peak

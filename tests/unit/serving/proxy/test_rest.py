@@ -184,7 +184,7 @@ def test_metrics_are_counted_by_model_and_status(rest: Server) -> None:
     page = rest.get(METRICS).data.decode()
     count = ':tensorflow:serving:request_count{{model_name="{}",status="{}"}} 1'
     assert count.format("m", "OK") in page
-    assert count.format("counted", "NOT_FOUND") in page
+    assert count.format("(other)", "NOT_FOUND") in page
     assert f'serval_request_bytes_total{{model_name="m",entrypoint="REST"}} {len(BODY)}' in page
 
 

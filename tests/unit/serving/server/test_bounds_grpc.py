@@ -129,9 +129,10 @@ def test_a_message_of_too_many_fields_is_refused(
 ) -> None:
     write_version(tmp_path / "m", 1)
     code, words = send(start_fake().wait_ready(), b"\x1a\x00" * 1_100_000, method.path)
+    most = 10_000 if method is rpc.PREDICT else 1_000_000
     assert (code, words) == (
         grpc.StatusCode.INVALID_ARGUMENT,
-        "The request has more than 1000000 fields.",
+        f"The request has more than {most} fields.",
     )
 
 

@@ -104,7 +104,7 @@ def test_freed_memory_is_kept_within_a_limit_for_all_threads_together() -> None:
 
 
 def test_memory_is_short_above_a_part_of_the_limit() -> None:
-    clock, used = FakeClock(), [700]
+    clock, used = FakeClock(), [500]
     given: list[int] = []
 
     def give() -> bool:

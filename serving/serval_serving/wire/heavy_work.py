@@ -1,0 +1,49 @@
+"""One lane for work on large messages that keeps the interpreter busy.
+
+Only one thread at a time runs Python code, so several of these gain nothing from running beside each other.
+They would only delay all small requests, each of which waits for its turn behind every one of them.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Final
+
+import grpc
+
+from serval_serving.wire.status import StatusError
+
+HEAVY_BYTES: Final = 256 * 1024
+"""Messages from this size on use the lane."""
+LATE: Final = "Timed out waiting for larger requests"
+
+_lane = threading.Lock()
+
+
+@contextmanager
+def heavy_work(size: int, seconds: float | None = None) -> Iterator[None]:
+    """Do work on a message of some size, after other work of this kind.
+
+    Parameters
+    ----------
+    size:
+        Bytes of the message.
+    seconds:
+        Longest time to wait; None for any.
+
+    Raises
+    ------
+    StatusError
+        DEADLINE_EXCEEDED: the lane was not free in time.
+    """
+    if size < HEAVY_BYTES:
+        yield
+        return
+    if not _lane.acquire(timeout=-1 if seconds is None else max(0.0, seconds)):
+        raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, LATE)
+    try:
+        yield
+    finally:
+        _lane.release()
