@@ -6,25 +6,29 @@ import asyncio
 import gzip
 import json
 import socket
+import tracemalloc
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import grpc
 import pytest
 
-from serval_serving.server import json_tensors
+from serval_serving.models.manager import ServableHandle
+from serval_serving.server import json_tensors, rest_api
 from serval_serving.server.flags import FlagError
 from serval_serving.server.http_body import Body, BodyBudget
 from serval_serving.server.http_errors import BodyTooLargeError
+from serval_serving.server.inference import Deadline, Inference, Target
 from serval_serving.server.json_predict import read_inputs
 from serval_serving.server.keys import Keys
+from serval_serving.server.metrics import Metrics
 from serval_serving.server.receipts import Receipts
 from serval_serving.wire.dtypes import DataType
 from serval_serving.wire.status import StatusError
 from support.clock import FakeClock
-from unit.serving.server.fake_engine import write_version
+from unit.serving.server.fake_engine import FakeModel, write_version
 from unit.serving.server.grpc_calls import in_flight
 from unit.serving.server.processes import Server, wait_until
 from unit.serving.server.rest_calls import METRICS
@@ -172,9 +176,14 @@ def test_a_lie_about_the_size_is_found_where_it_ends() -> None:
     request: Any = Request(gzip.compress(b"\0" * 50_000_000)[:-4] + b"\x10\0\0\0")
     body = Body(request, budget, 1 << 30)
     asyncio.run(body.read(Receipts()))
-    with pytest.raises(StatusError, match="one complete gzip member"):
-        body.content()
-    assert budget.held == body.size + 16, "no more than it said"
+    tracemalloc.start()
+    try:
+        with pytest.raises(StatusError, match="one complete gzip member"):
+            body.content()
+        assert tracemalloc.get_traced_memory()[1] < 1_000_000, "no more than it said"
+    finally:
+        tracemalloc.stop()
+    assert budget.held == body.size + 16
 
 
 def test_preflight_reaches_every_path(start_fake: Start, tmp_path: Path) -> None:
@@ -289,6 +298,22 @@ def test_reading_stops_at_the_deadline(value: Any, dtype: int) -> None:
 
     with pytest.raises(StatusError, match="late"):
         read_inputs({"instances": value}, signature(dtype), check)
+
+
+class Alone(Inference):
+    """One model that is always there."""
+
+    def acquire(self, target: Target) -> AbstractContextManager[ServableHandle]:
+        return nullcontext(ServableHandle(target.name or "m", 1, FakeModel({"factor": 1})))
+
+
+def test_a_request_whose_time_is_over_is_not_read_to_its_end() -> None:
+    wrong = json.dumps({"instances": [0] * 10 + ["x"]}).encode()
+    inference = Alone({}, Metrics(), clock=FakeClock(100.0))
+    for at, code in ((101.0, "INVALID_ARGUMENT"), (99.0, "DEADLINE_EXCEEDED")):
+        with pytest.raises(StatusError) as caught:
+            rest_api.predict(inference, Target("m"), wrong, Deadline(at))
+        assert caught.value.code.name == code
 
 
 def test_large_arrays_are_joined_from_steps() -> None:
