@@ -69,7 +69,7 @@ class Fetcher:
                 context.compare(content.sha256, "the files")
             if pin is not None:
                 compare(pin, digest)
-            folder.publish(located.folder, settings.name, located.version)
+            folder.publish(located.folder, settings.name, located.version, digest)
         seconds = clock() - started
         _LOG.info("%s version %d: %s in %.1f s", settings.name, located.version, human(content.size), seconds)
         return report_of(

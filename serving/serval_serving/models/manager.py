@@ -18,6 +18,7 @@ from pathlib import Path
 import grpc
 
 from serval_serving.engines.base import LoadedModel, Loader, ModelLoadError
+from serval_serving.models.recorded_digest import recorded_digest
 from serval_serving.models.states import State, StateMonitor, VersionStatus
 from serval_serving.models.versions import Latest, VersionPolicy, scan
 from serval_serving.wire.status import StatusError, invalid
@@ -87,6 +88,8 @@ class ServableHandle:
         Identify and hold the loaded version.
     path:
         The version's folder.
+    digest:
+        Digest of its files, if the fetcher recorded it; else empty.
     references:
         The holder of a handle may enter this again, for work that may last longer than the handle.
     """
@@ -95,6 +98,7 @@ class ServableHandle:
     version: int
     model: LoadedModel
     path: Path = field(default_factory=Path)
+    digest: str = ""
     references: RefCount = field(default_factory=RefCount)
 
 
@@ -330,7 +334,7 @@ class ModelManager:
 
     def _loaded_and_ready(self, version: int, path: Path) -> ServableHandle:
         """Load a version and make it ready to serve."""
-        handle = ServableHandle(self.name, version, self._loader.load(path), path)
+        handle = ServableHandle(self.name, version, self._loader.load(path), path, recorded_digest(path))
         if self._prepare is None:
             return handle
         try:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from functools import partial
 from typing import Any, Final
 
 import grpc
 
+from serval_serving.proxy.message_split import UNREADABLE, read, spec_of
 from serval_serving.proxy.request_rewriter import Request, RequestRewriter
 from serval_serving.proxy.tensor_names import restore
 from serval_serving.proxy.upstream import Upstream
@@ -20,6 +21,7 @@ from serval_serving.server.request_timing import waited
 from serval_serving.wire import rpc
 from serval_serving.wire.services import METHODS
 from serval_serving.wire.status import StatusError
+from serval_serving.wire.tracing import CLIENT_REQUEST_ID, MODEL_VERSION, REQUEST_ID
 
 STREAMED: Final = "{path} answers no single message, and this front passes on nothing else."
 
@@ -45,7 +47,13 @@ _ENDPOINTS: Final = {
 }
 """Predictions, and calls that need no key. All others need a key, and are not counted."""
 
+_VERSIONED: Final = frozenset({rpc.PREDICT.path, rpc.CLASSIFY.path, rpc.REGRESS.path})
+_REPLY_SPEC: Final = 2
+"""Number of the field `model_spec` in the replies of these."""
+
 _HOP: Final = frozenset({"user-agent", "content-type", "te", "connection", "host"})
+_ANSWERED: Final = _HOP | {REQUEST_ID, CLIENT_REQUEST_ID}
+"""The ids are those of this front, in both directions: it makes one where the caller has none."""
 _RESERVED: Final = "grpc-"
 _STATUS_DETAILS: Final = "grpc-status-details-bin"
 """The one reserved name that servers, not gRPC, fill: the details of an error."""
@@ -74,7 +82,7 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
         self._pipeline = pipeline
         self._reloads = reloads
         # The key is not forwarded by the server that checks it.
-        self._dropped = _HOP | {HEADER} if pipeline.has_keys else _HOP
+        self._dropped = _ANSWERED | {HEADER} if pipeline.has_keys else _ANSWERED
         self._known = {method.path: self._handler(method.path) for method in METHODS}
 
     def service(self, handler_call_details: Any) -> Any:
@@ -95,7 +103,7 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
         def forward(call: Call, data: bytes) -> bytes:
             request = self._requests.prepared(path, data, time_left(context))
             call.model = request.model
-            return self._forward(path, request, context)
+            return self._forward(path, request, call, context)
 
         def steps(call: Call) -> bytes:
             if path.startswith(_CONTROL) and not self._reloads:
@@ -107,7 +115,7 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
         name = self._requests.name
         return answer(self._pipeline, endpoint, context, steps, model=name, cut=False)
 
-    def _forward(self, path: str, request: Request, context: Any) -> bytes:
+    def _forward(self, path: str, request: Request, asked: Call, context: Any) -> bytes:
         """Make the call and return its reply.
 
         Raises
@@ -115,7 +123,7 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
         StatusError
             The status of the call.
         """
-        metadata = _passed(context.invocation_metadata(), self._dropped)
+        metadata = [*_passed(context.invocation_metadata(), self._dropped), *asked.trace.ids()]
 
         def cancel_with_caller(call: Any) -> None:
             if not context.add_callback(call.cancel):
@@ -125,17 +133,27 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
             path, request.data, time_left(context), metadata, cancel_with_caller
         )
         code, details = call.code(), call.details() or ""
-        begun = _passed(call.initial_metadata() or (), _HOP)
+        begun = _passed(call.initial_metadata() or (), _ANSWERED)
         if begun:
             context.send_initial_metadata(begun)
-        ending = _passed(call.trailing_metadata() or (), _HOP)
-        if ending:
-            context.set_trailing_metadata(ending)
+        asked.ending = _passed(call.trailing_metadata() or (), _ANSWERED)
         if code is not grpc.StatusCode.OK:
             raise StatusError(code, self._upstream.told(code, details))
         if len(replies) != 1:
             raise StatusError(grpc.StatusCode.UNIMPLEMENTED, STREAMED.format(path=path))
+        asked.trace.version = _version(path, replies[0], asked.ending)
         return restore(replies[0], request.outputs)
+
+
+def _version(path: str, reply: bytes, ending: Sequence[tuple[str, str | bytes]]) -> int | None:
+    """Read which version answered, if the server behind did not say so in its metadata."""
+    if path not in _VERSIONED or any(key == MODEL_VERSION for key, _ in ending):
+        return None
+    try:
+        spec = spec_of(reply, read(reply), _REPLY_SPEC)
+    except UNREADABLE:
+        return None
+    return spec.version.value if spec is not None and spec.HasField("version") else None
 
 
 def _passed(

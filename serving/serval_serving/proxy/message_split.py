@@ -78,15 +78,17 @@ def read(data: bytes, entries: int = 0, texts: int = 0) -> list[Part]:
     return parts
 
 
-def spec_of(data: bytes, parts: Iterable[Part]) -> messages.ModelSpec | None:
+def spec_of(data: bytes, parts: Iterable[Part], number: int = SPEC) -> messages.ModelSpec | None:
     """Read the model spec; None where there is none. One that stands in pieces is merged.
+
+    `number` is that of its field.
 
     Raises
     ------
     DecodeError
         It is none.
     """
-    pieces = [data[part.place.start : part.place.end] for part in parts if part.number == SPEC]
+    pieces = [data[part.place.start : part.place.end] for part in parts if part.number == number]
     return messages.ModelSpec.FromString(b"".join(pieces)) if pieces else None
 
 

@@ -15,7 +15,7 @@ from serval_serving.proxy.remote_engine import RemoteInference
 from serval_serving.proxy.signature_cache import spec_of
 from serval_serving.proxy.upstream import Upstream
 from serval_serving.proxy.upstream_health import ASK_SECONDS
-from serval_serving.server import rest_api
+from serval_serving.server import rest_api, tracing
 from serval_serving.server.http_app import HttpOptions
 from serval_serving.server.inference import Target
 from serval_serving.server.model_app import ModelApp
@@ -69,7 +69,9 @@ class ProxyApp(ModelApp):
 
     def metadata(self, target: Target) -> bytes:
         """Ask the upstream server for the signatures of a version."""
-        return rest_api.write_metadata(self._upstream.metadata(spec_of(target, target.version), ASK_SECONDS))
+        reply, digest = self._upstream.metadata(spec_of(target, target.version), ASK_SECONDS)
+        tracing.note(reply.model_spec.version.value, digest)
+        return rest_api.write_metadata(reply)
 
     async def look(self, call: Call, work: Callable[[], bytes]) -> bytes:
         """Ask in a thread outside of the pool, so that probes do not wait for predictions."""

@@ -20,6 +20,7 @@ from serval_serving.models.manager import ServableHandle
 from serval_serving.proxy.signature_cache import Described, SignatureCache
 from serval_serving.proxy.upstream import Upstream
 from serval_serving.proxy.upstream_health import ASK_SECONDS, UpstreamHealth
+from serval_serving.server import tracing
 from serval_serving.server.inference import Inference, Target
 from serval_serving.server.metrics import Metrics
 from serval_serving.server.receipts import Receipts
@@ -95,7 +96,9 @@ class RemoteModel:
         except StatusError as error:
             if self._newest is None or error.code is not grpc.StatusCode.NOT_FOUND:
                 raise
-        return self._run(self._newest().version, signature, inputs, outputs, timeout)
+        described = self._newest()
+        tracing.note(described.version, described.digest)
+        return self._run(described.version, signature, inputs, outputs, timeout)
 
     def close(self) -> None:
         """Free nothing: the upstream server holds the model."""
@@ -111,7 +114,9 @@ class RemoteModel:
         """Run a signature of one version."""
         spec = messages.ModelSpec(name=self._name, signature_name=signature)
         spec.version.value = version
-        reply = self._upstream.predict(write_request(spec, inputs, outputs), timeout)
+        trace = tracing.current()
+        metadata = trace.forwarded() if trace is not None else []
+        reply = self._upstream.predict(write_request(spec, inputs, outputs), timeout, metadata)
         try:
             found = read_response(reply)
         except DecodeError:
@@ -168,7 +173,7 @@ class RemoteInference(Inference):
         """Return the name of the model that a request is for."""
         return target.name or self._name
 
-    def acquire(self, target: Target) -> AbstractContextManager[ServableHandle]:
+    def find(self, target: Target) -> AbstractContextManager[ServableHandle]:
         """Find the version that a request is for. The upstream server may unload it at any time.
 
         Raises
@@ -186,4 +191,4 @@ class RemoteInference(Inference):
 
         pinned = target.version is not None or target.label
         model = RemoteModel(self._upstream, name, described, None if pinned else newest)
-        return nullcontext(ServableHandle(name, described.version, model))
+        return nullcontext(ServableHandle(name, described.version, model, digest=described.digest))

@@ -35,11 +35,14 @@ class Described(NamedTuple):
         Its signatures by name.
     definitions:
         The same as the server sends them.
+    digest:
+        Digest of its files; empty if the server does not say it.
     """
 
     version: int
     signatures: Mapping[str, Signature]
     definitions: messages.SignatureDefMap
+    digest: str = ""
 
 
 class SignatureCache:
@@ -82,14 +85,14 @@ class SignatureCache:
     def _ask(self, target: Target, version: int | None, seconds: float | None) -> Described:
         """Ask the server, and keep the answer."""
         spec = spec_of(target, version)
-        reply = self._upstream.metadata(spec, seconds)
+        reply, digest = self._upstream.metadata(spec, seconds)
         try:
             definitions = messages.SignatureDefMap.FromString(reply.metadata[SIGNATURE_DEF].value)
             found = definitions.signature_def
             signatures = {name: signature_of(name, found[name]) for name in sorted(found)}
         except (DecodeError, TensorError) as error:
             raise StatusError(grpc.StatusCode.INTERNAL, UNREADABLE.format(name=spec.name)) from error
-        described = Described(reply.model_spec.version.value, signatures, definitions)
+        described = Described(reply.model_spec.version.value, signatures, definitions, digest)
         with self._lock:
             self._kept[spec.name, described.version] = described
             while len(self._kept) > _KEPT:

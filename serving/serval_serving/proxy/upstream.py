@@ -14,6 +14,7 @@ from serval_serving.server.metadata import SIGNATURE_DEF
 from serval_serving.wire import messages, rpc
 from serval_serving.wire.services import METHODS
 from serval_serving.wire.status import StatusError
+from serval_serving.wire.tracing import MODEL_DIGEST
 
 Metadata = Sequence[tuple[str, str | bytes]]
 
@@ -69,6 +70,21 @@ class Ended(NamedTuple):
 
     call: Any
     replies: list[bytes]
+
+
+class Signatures(NamedTuple):
+    """The signatures of a version.
+
+    Attributes
+    ----------
+    reply:
+        What GetModelMetadata answered.
+    digest:
+        Digest of the version's files; empty unless the server says it.
+    """
+
+    reply: messages.GetModelMetadataResponse
+    digest: str
 
 
 class Upstream:
@@ -136,18 +152,19 @@ class Upstream:
             The answer of the server, or UNAVAILABLE if it cannot be reached.
         """
         request = messages.GetModelStatusRequest(model_spec=spec)
-        reply = self._reply(rpc.GET_MODEL_STATUS, request.SerializeToString(), seconds)
+        reply, _ = self._answer(rpc.GET_MODEL_STATUS, request.SerializeToString(), seconds)
         return messages.GetModelStatusResponse.FromString(reply)
 
-    def metadata(self, spec: messages.ModelSpec, seconds: float | None) -> messages.GetModelMetadataResponse:
+    def metadata(self, spec: messages.ModelSpec, seconds: float | None) -> Signatures:
         """Ask for the signatures of a version. Raises as `status`."""
         request = messages.GetModelMetadataRequest(model_spec=spec, metadata_field=[SIGNATURE_DEF])
-        reply = self._reply(rpc.GET_MODEL_METADATA, request.SerializeToString(), seconds)
-        return messages.GetModelMetadataResponse.FromString(reply)
+        reply, call = self._answer(rpc.GET_MODEL_METADATA, request.SerializeToString(), seconds)
+        digests = [str(value) for name, value in call.trailing_metadata() or () if name == MODEL_DIGEST]
+        return Signatures(messages.GetModelMetadataResponse.FromString(reply), digests[0] if digests else "")
 
-    def predict(self, request: bytes, seconds: float | None) -> bytes:
+    def predict(self, request: bytes, seconds: float | None, metadata: Metadata = ()) -> bytes:
         """Predict, from the bytes of a request to those of a reply. Raises as `status`."""
-        return self._reply(rpc.PREDICT, request, seconds)
+        return self._answer(rpc.PREDICT, request, seconds, metadata)[0]
 
     def told(self, code: grpc.StatusCode, details: str) -> str:
         """Give the text of a failure: that of the server, or that it does not answer."""
@@ -159,16 +176,18 @@ class Upstream:
         """Close the connection; calls in progress are cancelled."""
         self._channel.close()
 
-    def _reply(self, method: rpc.Method, request: bytes, seconds: float | None) -> bytes:
-        """Make a call of the proxy's own and return the bytes of its reply.
+    def _answer(
+        self, method: rpc.Method, request: bytes, seconds: float | None, metadata: Metadata = ()
+    ) -> tuple[bytes, Any]:
+        """Make a call of the proxy's own and return the bytes of its reply, and the call.
 
         It needs no cancellation from another thread, so it is a plain unary call, which takes less CPU time.
         """
-        call: Callable[..., bytes] = self._own[method]
+        send: Callable[..., tuple[bytes, Any]] = self._own[method].with_call
         left = _time_left(seconds)
         for attempt in range(1, _ATTEMPTS + 1):
             try:
-                return call(request, timeout=left())
+                return send(request, timeout=left(), metadata=metadata)
             except grpc.RpcError as error:
                 if attempt == _ATTEMPTS or not _never_taken(error, method.path):
                     code = error.code()

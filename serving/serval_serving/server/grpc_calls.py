@@ -7,7 +7,7 @@ before a byte of his message is read, and a message that never comes can be give
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, TypeVar
 
 import grpc
@@ -16,6 +16,7 @@ from google.protobuf.message import DecodeError
 from serval_serving.server.pipeline import Call, Endpoint, Pipeline
 from serval_serving.server.receipts import LATE
 from serval_serving.wire.status import StatusError, cut_message
+from serval_serving.wire.timing import REPLY_HEADER
 
 _T = TypeVar("_T")
 Receive = Callable[[], bytes]
@@ -39,10 +40,11 @@ class GrpcCaller:
         The call's `grpc.ServicerContext`.
     """
 
-    __slots__ = ("_context",)
+    __slots__ = ("_context", "_headers")
 
     def __init__(self, context: Any) -> None:
         self._context = context
+        self._headers: dict[str, str] = dict(context.invocation_metadata())
 
     def peer(self) -> str | None:
         """Return the address, as gRPC writes it."""
@@ -51,11 +53,7 @@ class GrpcCaller:
 
     def header(self, name: str) -> str | None:
         """Return the last value of a key of the metadata; None if it is absent."""
-        found: str | None = None
-        for key, value in self._context.invocation_metadata():
-            if key == name:
-                found = value
-        return found
+        return self._headers.get(name)
 
 
 def unary_handler(pipeline: Pipeline, behavior: Callable[[Receive, Any], bytes]) -> Any:
@@ -142,10 +140,19 @@ def answer(
     call = pipeline.call(endpoint, GrpcCaller(context), time_left(context))
     call.model = model
     reply = pipeline.answer(call, steps)
+    context.set_trailing_metadata(_ending(call))
     if isinstance(reply, StatusError):
         context.abort(reply.code, cut_message(reply.message) if cut else reply.message)
         raise reply  # `abort` does not return.
     return reply
+
+
+def _ending(call: Call) -> Sequence[tuple[str, str | bytes]]:
+    """Return the metadata that follow a reply, or an error."""
+    ending: list[tuple[str, str | bytes]] = [*call.trace.reply_headers(), *call.ending]
+    if call.times:
+        ending.append((REPLY_HEADER, call.times))
+    return ending
 
 
 def time_left(context: Any) -> float | None:

@@ -202,7 +202,10 @@ class HttpApp(ABC):
         async def handle(request: web.Request) -> web.StreamResponse:
             call = self._pipeline.call(endpoint, HttpCaller(request), seconds)
             response = await self._pipeline.answer_async(call, lambda call: route.answer(request, call))
-            return _failed(response, call) if isinstance(response, StatusError) else response
+            if isinstance(response, StatusError):
+                response = _failed(response, call)
+            response.headers.extend(call.trace.reply_headers())
+            return response
 
         return handle
 

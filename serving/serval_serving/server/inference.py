@@ -18,6 +18,7 @@ from serval_serving.engines.base import (
     Signature,
 )
 from serval_serving.models.manager import NO_LABEL, ModelManager, ServableHandle
+from serval_serving.server import tracing
 from serval_serving.server.batching import Batching
 from serval_serving.server.metrics import PREDICT, Metrics, RequestMetrics
 from serval_serving.server.receipts import Receipts
@@ -234,7 +235,11 @@ class Inference(Admission):
         raise invalid(NO_SPEC if target.name is None else NO_NAME)
 
     def acquire(self, target: Target) -> AbstractContextManager[ServableHandle]:
-        """Hold the version that a request is for.
+        """Hold the version that a request is for; the reply names it. Raises as `find`."""
+        return tracing.noted(self.find(target))
+
+    def find(self, target: Target) -> AbstractContextManager[ServableHandle]:
+        """Return what holds the version that a request is for.
 
         Raises
         ------

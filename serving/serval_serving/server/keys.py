@@ -6,7 +6,7 @@ import hmac
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
@@ -52,8 +52,12 @@ class Keys:
             raise FlagError(f"--auth_keys: {path} holds no key")
         self._looked = clock()
 
-    def check(self, authorization: str | None) -> None:
+    def check(self, authorization: str | None) -> str:
         """Check what a caller shows: `Bearer <key>`, in any letter case, or the key alone.
+
+        Returns
+        -------
+        The name of the key: that of its file, and the number of its line if that is not the first.
 
         Raises
         ------
@@ -65,10 +69,12 @@ class Keys:
         if not shown:
             raise StatusError(grpc.StatusCode.UNAUTHENTICATED, MISSING)
         # All are compared, each in constant time, so that the time says nothing.
-        if not sum(hmac.compare_digest(shown, key) for key in self._current()):
+        names = [name for key, name in self._current().items() if hmac.compare_digest(shown, key)]
+        if not names:
             raise StatusError(grpc.StatusCode.UNAUTHENTICATED, WRONG)
+        return names[0]
 
-    def _current(self) -> frozenset[bytes]:
+    def _current(self) -> Mapping[bytes, str]:
         """Give the keys, and read them again once in a while; what cannot be read leaves them as they were.
 
         Files that hold no key refuse all: who empties them wants the old keys to be of no use.
@@ -94,11 +100,15 @@ def _key(authorization: str) -> str:
     return rest.strip() if scheme.lower() == _SCHEME else authorization.strip()
 
 
-def _read(path: Path) -> frozenset[bytes]:
-    """Read all keys. What begins with two dots in a mounted Secret is the machinery behind its links."""
-    if path.is_dir():
-        files = [file for file in path.iterdir() if file.is_file() and not file.name.startswith("..")]
-    else:
-        files = [path]
-    texts = [file.read_text(encoding="utf-8") for file in files]
-    return frozenset(line.strip().encode() for text in texts for line in text.splitlines() if line.strip())
+def _read(path: Path) -> Mapping[bytes, str]:
+    """Read the names of all keys, by key.
+
+    What begins with two dots in a mounted Secret is the machinery behind its links.
+    """
+    files = [file for file in path.iterdir() if not file.name.startswith("..")] if path.is_dir() else [path]
+    keys: dict[bytes, str] = {}
+    for file in sorted(file for file in files if file.is_file()):
+        lines = file.read_text(encoding="utf-8").splitlines()
+        for number, key in enumerate(filter(None, (line.strip() for line in lines)), start=1):
+            keys.setdefault(key.encode(), file.name if number == 1 else f"{file.name}:{number}")
+    return keys

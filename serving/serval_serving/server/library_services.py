@@ -85,8 +85,10 @@ class LibraryServices(grpc.GenericRpcHandler):  # type: ignore[misc]
         # gRPC reads attributes of the behavior: whether it blocks, and which threads it has.
         @wraps(behavior)
         def checked(arriving: Iterator[bytes], context: Any, *more: Any) -> Any:
+            call = self._pipeline.call(endpoint, GrpcCaller(context))
+            context.set_trailing_metadata(call.trace.reply_headers())
             try:
-                self._pipeline.check_key(self._pipeline.call(endpoint, GrpcCaller(context)))
+                self._pipeline.check_key(call)
                 if several:
                     return behavior(self._messages(arriving, context, read), context, *more)
                 request = read_message(read, receive(self._pipeline, arriving, context))

@@ -1,4 +1,4 @@
-"""The one way of every request: key, admission, message, run, metrics, access log.
+"""The one way of every request: id, key, admission, message, run, metrics, access log.
 
 Nothing of a message is read before the key was checked and the request was admitted, so what arrives before
 that costs neither memory nor CPU time.
@@ -10,7 +10,7 @@ endpoint are the strict ones: it requires a key, is limited and is counted, unle
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final, Protocol, TypeVar
@@ -18,7 +18,7 @@ from typing import Final, Protocol, TypeVar
 import grpc
 
 from serval_serving.engines.base import TIMED_OUT
-from serval_serving.server import access
+from serval_serving.server import access, tracing
 from serval_serving.server.inference import Admission, Deadline
 from serval_serving.server.keys import HEADER, Keys
 from serval_serving.server.metrics import GRPC
@@ -88,6 +88,12 @@ class Call:
         Bytes of the message.
     deadline:
         When its answer is late.
+    trace:
+        Its id, and what answers it.
+    key:
+        Name of the key that it showed; empty where none is required.
+    ending:
+        Trailing metadata that a server behind this one sent.
     times:
         Value of the header `server-timing`; empty unless the caller asked for it and the request was run.
     code:
@@ -100,12 +106,15 @@ class Call:
         "caller",
         "code",
         "deadline",
+        "ending",
         "endpoint",
+        "key",
         "model",
         "name",
         "size",
         "started",
         "times",
+        "trace",
     )
 
     def __init__(
@@ -117,6 +126,9 @@ class Call:
         self.name = endpoint.name
         self.size = 0
         self.times = ""
+        self.trace = tracing.Trace(caller)
+        self.key = ""
+        self.ending: Sequence[tuple[str, str | bytes]] = ()
         self.code = grpc.StatusCode.OK
         self.started = self._ready = admission.now()
         self._admission = admission
@@ -150,11 +162,12 @@ class Call:
         if timing is not None:
             timing.add(self._admission.now() - self._ready)
         try:
-            return work()
+            with tracing.working(self.trace):
+                return work()
         except StatusError:
             raise
         except Exception as error:
-            raise _unforeseen(error) from error
+            raise _unforeseen(error, self) from error
         finally:
             if timing is not None:
                 self.times = timing.header(self._admission.now() - self._ready)
@@ -209,7 +222,7 @@ class Pipeline:
         except StatusError as error:
             return self._failed(call, error)
         except Exception as error:  # noqa: BLE001  every failure must get a status
-            return self._failed(call, _unforeseen(error))
+            return self._failed(call, _unforeseen(error, call))
         self._note(call)
         return reply
 
@@ -239,7 +252,7 @@ class Pipeline:
             UNAUTHENTICATED.
         """
         if self._keys is not None and not call.endpoint.open:
-            self._keys.check(call.caller.header(HEADER))
+            call.key = self._keys.check(call.caller.header(HEADER))
 
     def _failed(self, call: Call, error: StatusError) -> StatusError:
         """Count a request that failed, and return its status."""
@@ -261,10 +274,19 @@ class Pipeline:
             metrics.request_latency.observe(seconds * 1e6, model, endpoint.api, endpoint.entrypoint)
             metrics.request_bytes.add(model, endpoint.entrypoint, amount=call.size)
         if access.log.isEnabledFor(logging.INFO):
-            access.note(call.caller.peer(), call.name, call.model, code, seconds, call.size)
+            access.note(
+                call.caller.peer(),
+                call.name,
+                call.model,
+                code,
+                seconds,
+                call.size,
+                request_id=call.trace.id,
+                key=call.key,
+            )
 
 
-def _unforeseen(error: Exception) -> StatusError:
+def _unforeseen(error: Exception, call: Call) -> StatusError:
     """Write an error to the log, and return what the caller is told of it."""
-    _log.error("a request failed unexpectedly", exc_info=error)
+    _log.error("a request failed unexpectedly: id=%s", call.trace.id, exc_info=error)
     return StatusError(grpc.StatusCode.INTERNAL, INTERNAL)

@@ -23,7 +23,6 @@ from serval_serving.wire import messages, rpc
 from serval_serving.wire.field_budget import parse
 from serval_serving.wire.predict_codec import Request, read_request
 from serval_serving.wire.status import StatusError
-from serval_serving.wire.timing import REPLY_HEADER
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +123,7 @@ class Services:
             call.received(len(data), waited())
             request = grpc_calls.read_message(entry.read or partial(parse, entry.method.request), data)
             call.model = entry.model(request)
-            reply = call.run(lambda: _written(entry.answer(request, call, context)))
-            if call.times:
-                context.set_trailing_metadata(((REPLY_HEADER, call.times),))
-            return reply
+            return call.run(lambda: _written(entry.answer(request, call, context)))
 
         return grpc_calls.answer(self._pipeline, entry.endpoint, context, steps)
 

@@ -212,7 +212,8 @@ class Settings:
     access_log: bool = _own(
         False,
         values.boolean,
-        "one line per request: caller, method, model, status, milliseconds, bytes; never the content",
+        "one line per request: caller, method, model, status, milliseconds, bytes, id, pod, name of the key;"
+        " never the content",
     )
 
 

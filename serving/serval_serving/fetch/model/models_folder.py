@@ -11,6 +11,7 @@ from typing import Final
 
 from serval_contract.metrics import METRICS_PATH
 from serval_contract.paths import BATCHING_FILE, MONITORING_FILE
+from serval_serving.models.recorded_digest import record_digest
 
 STAGING: Final = ".staging"
 MONITORING_TEXT: Final = f'prometheus_config {{ enable: true path: "{METRICS_PATH}" }}\n'
@@ -71,14 +72,16 @@ class ModelsFolder:
         finally:
             self._clear()
 
-    def publish(self, staged: Path, name: str, version: int) -> None:
+    def publish(self, staged: Path, name: str, version: int, digest: str) -> None:
         """Make `staged`, a folder inside the staging folder, the only version of the model `name`.
 
-        The server's configuration files are written beside it.
+        The server's configuration files are written beside it. `digest` is that of its files; the server
+        names it in replies.
         """
         complete = self._staging / "complete"
         complete.mkdir()
         staged.rename(complete / str(version))
+        record_digest(complete / str(version), digest)
         _make_readable(complete)
         target = self.path / name
         if target.exists():

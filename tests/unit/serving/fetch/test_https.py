@@ -56,7 +56,9 @@ def test_archive_becomes_the_one_version(
     fetched = Fetcher(made, environment).run()
 
     files = {p.relative_to(made.dest).as_posix(): p for p in made.dest.rglob("*") if p.is_file()}
+    assert files["digits/3.sha256"].read_text() == f"{fetched.digest}\n"
     assert set(files) == {
+        "digits/3.sha256",
         "digits/3/saved_model.pb",
         "digits/3/variables/variables.data-00000-of-00001",
         "monitoring.config",
@@ -78,7 +80,7 @@ def test_bare_model_takes_the_wanted_number(site: Site, settings: Settings, envi
     assert Fetcher(settings(uri), environment).run().version == 1
     made = settings(uri, version=7)
     assert Fetcher(made, environment).run().version == 7
-    assert [p.name for p in (made.dest / "digits").iterdir()] == ["7"]
+    assert sorted(p.name for p in (made.dest / "digits").iterdir()) == ["7", "7.sha256"]
 
 
 @pytest.mark.parametrize(

@@ -42,8 +42,9 @@ def fails(settings: FetchSettings, environment: Environment) -> FetchError:
 
 
 def files(settings: FetchSettings) -> dict[str, bytes]:
+    """Read the files of the versions."""
     model = settings.dest / "digits"
-    return {p.relative_to(model).as_posix(): p.read_bytes() for p in model.rglob("*") if p.is_file()}
+    return {p.relative_to(model).as_posix(): p.read_bytes() for p in model.rglob("*/*") if p.is_file()}
 
 
 def pull_secret(folder: Path, host: str, user: str = "robot", password: str = "pass:word") -> Path:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -130,8 +131,9 @@ def test_the_access_log(tmp_path: Path) -> None:
 
 def test_words_of_callers_stay_one_word(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, access.LOGGER):
-        access.note("p", "c", "a b\r", grpc.StatusCode.OK, 0.001, 3)
-    assert caplog.messages == [r"peer=p call=c model='a\x20b\r' status=OK ms=1.000 bytes=3"]
+        access.note("p", "c", "a b\r", grpc.StatusCode.OK, 0.001, 3, request_id="i", key="a b:2")
+    rest = rf"id=i pod={platform.node()} key='a\x20b:2'"
+    assert caplog.messages == [rf"peer=p call=c model='a\x20b\r' status=OK ms=1.000 bytes=3 {rest}"]
 
 
 def test_the_metrics_say_what_runs_on_what(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import platform
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ from serval_serving.server.services import Services
 from serval_serving.wire.status import StatusError, invalid
 
 KEY = "Bearer secret"
+POD = platform.node()
 CLOSED = Endpoint(PREDICT, GRPC)
 LOOK = Endpoint("Look", REST, open=True, limited=False)
 SILENT = Endpoint("Reload", GRPC, limited=False, counted=False)
@@ -126,7 +128,8 @@ def status(reply: object) -> tuple[grpc.StatusCode, str]:
 def test_the_steps_have_one_order_and_are_counted_once(keys: Path, caplog: pytest.LogCaptureFixture) -> None:
     steps = Steps(keys)
     with caplog.at_level(logging.INFO, LOGGER):
-        assert steps.answer(CLOSED, Asking(authorization=KEY), lambda _: "reply") == "reply"
+        caller = Asking(authorization=KEY, x_request_id="chosen")
+        assert steps.answer(CLOSED, caller, lambda _: "reply") == "reply"
     assert steps.done == ["admitted", "message", "run"]
     assert steps.counted() == [
         ':tensorflow:serving:request_count{model_name="m",status="OK"} 1',
@@ -135,11 +138,13 @@ def test_the_steps_have_one_order_and_are_counted_once(keys: Path, caplog: pytes
         'serval_request_bytes_total{model_name="m",entrypoint="GRPC"} 7',
     ]
     assert [record.getMessage() for record in caplog.records] == [
-        "peer=here call=Predict model=m status=OK ms=2000.000 bytes=7"
+        f"peer=here call=Predict model=m status=OK ms=2000.000 bytes=7 id=chosen pod={POD} key=keys"
     ]
 
 
-@pytest.mark.parametrize("caller", [Asking(), Asking(authorization="Bearer wrong")])
+@pytest.mark.parametrize(
+    "caller", [Asking(x_request_id="i"), Asking(authorization="Bearer wrong", x_request_id="i")]
+)
 def test_without_a_key_no_step_is_taken(keys: Path, caller: Asking, caplog: pytest.LogCaptureFixture) -> None:
     steps = Steps(keys)
     with caplog.at_level(logging.INFO, LOGGER):
@@ -147,7 +152,7 @@ def test_without_a_key_no_step_is_taken(keys: Path, caller: Asking, caplog: pyte
     assert steps.done == []
     assert steps.counted() == [':tensorflow:serving:request_count{model_name="",status="UNAUTHENTICATED"} 1']
     assert [record.getMessage() for record in caplog.records] == [
-        "peer=here call=Predict model= status=UNAUTHENTICATED ms=0.000 bytes=0"
+        f"peer=here call=Predict model= status=UNAUTHENTICATED ms=0.000 bytes=0 id=i pod={POD} key="
     ]
 
 
@@ -272,6 +277,9 @@ class Context:
 
     def peer(self) -> str:
         return "here"
+
+    def set_trailing_metadata(self, _metadata: object) -> None:
+        pass
 
     def abort(self, code: grpc.StatusCode, _details: str) -> None:
         self.code = code
