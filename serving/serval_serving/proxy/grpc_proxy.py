@@ -18,6 +18,7 @@ from serval_serving.server.metrics import GRPC
 from serval_serving.server.pipeline import Call, Endpoint, Pipeline
 from serval_serving.server.reload import NO_RELOAD
 from serval_serving.server.request_timing import waited
+from serval_serving.server.sampling import Sampler
 from serval_serving.wire import rpc
 from serval_serving.wire.services import METHODS
 from serval_serving.wire.status import StatusError
@@ -48,6 +49,8 @@ _ENDPOINTS: Final = {
 """Predictions, and calls that need no key. All others need a key, and are not counted."""
 
 _VERSIONED: Final = frozenset({rpc.PREDICT.path, rpc.CLASSIFY.path, rpc.REGRESS.path})
+_MOST_DIGITS: Final = 19
+"""Versions are numbers of 63 bits."""
 _REPLY_SPEC: Final = 2
 """Number of the field `model_spec` in the replies of these."""
 
@@ -70,17 +73,26 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
         Makes requests ready for it.
     pipeline:
         Takes the calls through the common steps.
+    sampler:
+        Takes samples of predictions; None for none.
     reloads:
         Whether callers may change which models the upstream server has, and profile it.
     """
 
     def __init__(
-        self, upstream: Upstream, requests: RequestRewriter, pipeline: Pipeline, *, reloads: bool = False
+        self,
+        upstream: Upstream,
+        requests: RequestRewriter,
+        pipeline: Pipeline,
+        sampler: Sampler | None = None,
+        *,
+        reloads: bool = False,
     ) -> None:
         self._upstream = upstream
         self._requests = requests
         self._pipeline = pipeline
         self._reloads = reloads
+        self._sampler = sampler
         # The key is not forwarded by the server that checks it.
         self._dropped = _ANSWERED | {HEADER} if pipeline.has_keys else _ANSWERED
         self._known = {method.path: self._handler(method.path) for method in METHODS}
@@ -142,6 +154,9 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
         if len(replies) != 1:
             raise StatusError(grpc.StatusCode.UNIMPLEMENTED, STREAMED.format(path=path))
         asked.trace.version = _version(path, replies[0], asked.ending)
+        if self._sampler is not None:
+            version = asked.trace.version or _told_version(asked.ending)
+            self._sampler.take_call(path, request.model, version, request.data, replies[0])
         return restore(replies[0], request.outputs)
 
 
@@ -154,6 +169,12 @@ def _version(path: str, reply: bytes, ending: Sequence[tuple[str, str | bytes]])
     except UNREADABLE:
         return None
     return spec.version.value if spec is not None and spec.HasField("version") else None
+
+
+def _told_version(ending: Sequence[tuple[str, str | bytes]]) -> int:
+    """Read which version the server behind says has answered; 0 if it says none."""
+    told = next((str(value) for key, value in ending if key == MODEL_VERSION), "")
+    return int(told) if told.isascii() and told.isdecimal() and len(told) < _MOST_DIGITS else 0
 
 
 def _passed(

@@ -16,6 +16,7 @@ from serval_serving.server.keys import Keys
 from serval_serving.server.memory import Trimmer
 from serval_serving.server.pipeline import Pipeline
 from serval_serving.server.ports import Ports, receipts
+from serval_serving.server.sampling import sampler_of
 from serval_serving.server.settings import Settings
 
 THREADS = 64
@@ -49,6 +50,9 @@ class ProxyServer:
             name, upstream, health, signatures, settings.max_concurrent_requests, receipts(settings, 0)
         )
         self._trimmer = Trimmer(inference.metrics.in_flight)
+        self._sampler = sampler_of(settings, inference.metrics)
+        if self._sampler is not None:
+            inference.use_samples(self._sampler.take_run)
         keys = Keys(settings.auth_keys) if settings.auth_keys else None
         pipeline = Pipeline(inference, keys)
         self._ports = Ports(
@@ -60,6 +64,7 @@ class ProxyServer:
                     upstream,
                     RequestRewriter(name, signatures),
                     pipeline,
+                    self._sampler,
                     reloads=settings.enable_config_reload,
                 )
             ],
@@ -83,6 +88,8 @@ class ProxyServer:
         """
         _log.info("waiting for the server behind at %s", self._upstream.address)
         if self._health.wait(self._stopped):
+            if self._sampler is not None:
+                self._sampler.start()
             self._ports.open()
             self._health.start()
             self._trimmer.start()
@@ -90,6 +97,8 @@ class ProxyServer:
             self._trimmer.stop()
             seconds = self._ports.drain()
             self._health.stop()
+            if self._sampler is not None:
+                self._sampler.stop()
             _log.info("drained seconds=%.3f", seconds)
         self._upstream.close()
 

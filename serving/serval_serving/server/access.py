@@ -18,7 +18,7 @@ log = logging.getLogger(LOGGER)
 
 POD_VARIABLE: Final = "POD_NAME"
 """Names the pod, where its host has another name, as on the network of the node."""
-_POD: Final = os.environ.get(POD_VARIABLE) or platform.node()
+POD: Final = os.environ.get(POD_VARIABLE) or platform.node()
 
 
 def note(
@@ -54,7 +54,7 @@ def note(
     log.info(
         "peer=%s call=%s model=%s status=%s ms=%.3f bytes=%d id=%s pod=%s key=%s",
         peer, _one_word(call), _one_word(model), code.name, seconds * 1000, size,
-        request_id, _POD, _one_word(key),
+        request_id, POD, _one_word(key),
     )  # fmt: skip
 
 

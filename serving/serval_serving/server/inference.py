@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import grpc
 import numpy as np
@@ -69,6 +70,26 @@ class Deadline:
     def left(self, now: float) -> float | None:
         """Seconds left, which may be negative; None where there is no deadline."""
         return None if self.at is None else self.at - now
+
+
+class Run(NamedTuple):
+    """A run of a model for a request.
+
+    Attributes
+    ----------
+    handle, signature:
+        What ran.
+    inputs:
+        Its inputs by alias.
+    aliases, outputs:
+        Its outputs, in the order of their aliases.
+    """
+
+    handle: ServableHandle
+    signature: Signature
+    inputs: Mapping[str, np.ndarray]
+    aliases: Sequence[str]
+    outputs: Sequence[np.ndarray]
 
 
 class Admission:
@@ -193,6 +214,7 @@ class Inference(Admission):
         self._models = models
         self.checks_methods = checks_methods
         self._batching: Batching | None = None
+        self._sample: Callable[[Run], None] | None = None
 
     @property
     def metrics(self) -> Metrics:
@@ -202,6 +224,10 @@ class Inference(Admission):
     def use_batches(self, batching: Batching) -> None:
         """Run requests in batches from now on."""
         self._batching = batching
+
+    def use_samples(self, sample: Callable[[Run], None]) -> None:
+        """Show each run of a request that succeeded from now on."""
+        self._sample = sample
 
     def check_method(self, signature: Signature) -> None:
         """Refuse to predict with a signature that is for something else, where method names are looked at.
@@ -275,6 +301,22 @@ class Inference(Admission):
         StatusError
             DEADLINE_EXCEEDED, or what the engine answers.
         """
+        outputs = self._run(handle, signature, inputs, aliases, deadline, api)
+        # A warm-up is no request.
+        if self._sample is not None and tracing.current() is not None:
+            self._sample(Run(handle, signature, inputs, aliases, outputs))
+        return outputs
+
+    def _run(
+        self,
+        handle: ServableHandle,
+        signature: Signature,
+        inputs: Mapping[str, np.ndarray],
+        aliases: Sequence[str],
+        deadline: Deadline,
+        api: str,
+    ) -> list[np.ndarray]:
+        """Run a model in a batch, or once its engine has a free slot."""
         if self._batching is not None:
             scheduler = self._batching.scheduler(handle)
             return scheduler.run(handle, signature, inputs, aliases, deadline.at, deadline.timing)

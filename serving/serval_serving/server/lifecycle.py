@@ -20,6 +20,7 @@ from serval_serving.server.model_app import ModelApp
 from serval_serving.server.pipeline import Pipeline
 from serval_serving.server.ports import Ports, batch_threads, receipts
 from serval_serving.server.reload import ConfigFileWatch, read_file
+from serval_serving.server.sampling import sampler_of
 from serval_serving.server.services import Services
 from serval_serving.server.settings import Settings
 from serval_serving.server.warmup import WarmUp
@@ -62,6 +63,9 @@ class ModelServer:
             receipts=receipts(settings, for_batches),
         )
         self._batching = _batching(settings, batches, inference, cpus)
+        self._sampler = sampler_of(settings, inference.metrics)
+        if self._sampler is not None:
+            inference.use_samples(self._sampler.take_run)
         self._warm_up = WarmUp(inference, settings.num_request_iterations_for_warmup)
         typed = not settings.enable_serialization_as_tensor_content
         keys = Keys(settings.auth_keys) if settings.auth_keys else None
@@ -94,6 +98,8 @@ class ModelServer:
         self._served.start(self._models, self._stopped.is_set)
         if self._stopped.is_set():
             return
+        if self._sampler is not None:
+            self._sampler.start()
         self._ports.open()
         for name, manager in self._served.items():
             _log.info("serving model=%s versions=%s", name, manager.available())
@@ -106,6 +112,8 @@ class ModelServer:
         if watch is not None:
             watch.stop()
         seconds = self._ports.drain()
+        if self._sampler is not None:
+            self._sampler.stop()
         self._served.stop()
         _log.info("drained seconds=%.3f", seconds)
 

@@ -70,7 +70,8 @@ class RequestMetrics:
             "Bytes of request messages and bodies.",
             ("model_name", "entrypoint"),
         )
-        return self.requests, self.request_latency, self.request_bytes
+        self.samples = Counter("serval_samples_total", "Requests that were chosen as samples.", ("outcome",))
+        return self.requests, self.request_latency, self.request_bytes, self.samples
 
     def _of_the_process(self) -> tuple[Metric, ...]:
         """Make those that are read when they are asked for."""

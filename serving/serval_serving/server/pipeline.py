@@ -161,14 +161,15 @@ class Call:
         timing = self.deadline.timing
         if timing is not None:
             timing.add(self._admission.now() - self._ready)
+        tracing.begin(self.trace)
         try:
-            with tracing.working(self.trace):
-                return work()
+            return work()
         except StatusError:
             raise
         except Exception as error:
             raise _unforeseen(error, self) from error
         finally:
+            tracing.end()
             if timing is not None:
                 self.times = timing.header(self._admission.now() - self._ready)
 

@@ -215,6 +215,18 @@ class Settings:
         "one line per request: caller, method, model, status, milliseconds, bytes, id, pod, name of the key;"
         " never the content",
     )
+    sample_folder: Path | None = _own(
+        None,
+        values.path,
+        "folder for a sample of the requests and replies, with their content; without it, none is taken",
+    )
+    sample_rate: float = _own(0.01, values.fraction, "part of the predictions that are sampled")
+    sample_max_per_second: int = _own(10, values.positive, "largest number of samples per second")
+    sample_max_bytes: int = _own(
+        64 * 1024 * 1024,
+        values.positive,
+        "bytes of the samples that this pod keeps in the folder; the oldest give way to new ones",
+    )
 
 
 FLAGS: Final[Mapping[str, Flag]] = MappingProxyType(

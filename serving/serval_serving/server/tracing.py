@@ -87,19 +87,14 @@ class Trace:
         return self.ids() + trace_context(header(TRACEPARENT), header(TRACESTATE))
 
 
-class working:  # noqa: N801  it is used like a function
-    """Keeps the trace of a request while this thread works on it."""
+def begin(trace: Trace) -> None:
+    """Keep the trace of the request that this thread begins to work on."""
+    _here.trace = trace
 
-    __slots__ = ("_trace",)
 
-    def __init__(self, trace: Trace) -> None:
-        self._trace = trace
-
-    def __enter__(self) -> None:
-        _here.trace = self._trace
-
-    def __exit__(self, *_: object) -> None:
-        _here.trace = None
+def end() -> None:
+    """Forget the request that this thread worked on; it may hold a large body."""
+    _here.trace = None
 
 
 def current() -> Trace | None:

@@ -1,19 +1,15 @@
 """Warm-up: requests that come with a version are run before it serves.
 
-They lie in `assets.extra/tf_serving_warmup_requests`, a TFRecord file of PredictionLogs. A record is its
-length (8 bytes), a checksum of that (4), the data, and a checksum of those (4). Checksums are not compared: a
-file that was cut or damaged shows in lengths and messages, and computing CRC-32C in Python takes longer than
-the warm-up.
+They lie in `assets.extra/tf_serving_warmup_requests`, a TFRecord file of PredictionLogs. Files of samples
+(`serval_serving.server.sample_files`) are of this form.
 """
 
 from __future__ import annotations
 
 import logging
-import struct
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import Final
 
 import grpc
 from google.protobuf.message import DecodeError
@@ -25,14 +21,12 @@ from serval_serving.server.predict import predict, target_of
 from serval_serving.wire import messages
 from serval_serving.wire.predict_codec import request_of
 from serval_serving.wire.status import StatusError, invalid, status_text
+from serval_serving.wire.tfrecord import read_records
 
 FOLDER: Final = "assets.extra"
 FILE: Final = "tf_serving_warmup_requests"
 MAX_RECORDS: Final = 1000
-NOT_RECORDS: Final = "{what} in {path}. Please verify your warmup data is in TFRecord format."
 
-_HEADER: Final = struct.Struct("<QI")
-_FOOTER_BYTES: Final = 4
 _log = logging.getLogger(__name__)
 
 
@@ -115,21 +109,3 @@ class WarmUp:
         """Count the warm-up."""
         microseconds = (time.monotonic() - started) * 1e6
         self._inference.metrics.warm_up_latency.observe(microseconds, str(path), status)
-
-
-def read_records(stream: BinaryIO, path: Path) -> Iterator[bytes]:
-    """Yield the data of each record of a TFRecord file.
-
-    Raises
-    ------
-    StatusError
-        DATA_LOSS: the file ends within a record.
-    """
-    size = path.stat().st_size
-    while header := stream.read(_HEADER.size):
-        length = _HEADER.unpack(header)[0] if len(header) == _HEADER.size else size
-        if stream.tell() + length + _FOOTER_BYTES > size:
-            what = NOT_RECORDS.format(what=f"a record is cut at byte {stream.tell()}", path=path)
-            raise StatusError(grpc.StatusCode.DATA_LOSS, what)
-        yield stream.read(length)
-        stream.read(_FOOTER_BYTES)
