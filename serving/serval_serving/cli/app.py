@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from serval_serving.cli import inspect, predict, protoset, status
+from serval_serving.cli import inspect, predict, protoset, replay, status
 from serval_serving.cli.errors import INTERRUPTED, NOT_FOUND, REFUSED, UNREACHABLE, CliError
 from serval_serving.client.errors import (
     DeadlineExceededError,
@@ -47,6 +47,9 @@ def _parser() -> argparse.ArgumentParser:
     cluster = _cluster_options()
     _add_predict(commands.add_parser("predict", parents=[cluster], help="score files with a served model"))
     _add_status(commands.add_parser("status", parents=[cluster], help="say how a ModelDeployment is"))
+    _add_replay(
+        commands.add_parser("replay", parents=[cluster], help="compare two models on recorded requests")
+    )
     _add_inspect(commands.add_parser("inspect", help="say what a model takes and gives"))
     _add_protoset(commands.add_parser("protoset", help="write the API's descriptors, for grpcurl"))
     return parser
@@ -85,6 +88,37 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--json", action="store_true", help="print JSON with all outputs and times")
     parser.set_defaults(run=predict.run)
+
+
+def _add_replay(parser: argparse.ArgumentParser) -> None:
+    parser.description = (
+        "Send recorded requests (PredictionLog records, as --sample_folder of the server writes them) to two"
+        " models by gRPC, and compare outputs and latency. With one target, its outputs are compared with the"
+        " recorded ones. The exit status is 5 if they differ."
+    )
+    parser.add_argument(
+        "targets",
+        nargs="+",
+        metavar="TARGET",
+        help="host:port[/model[/version]], or a ModelDeployment's name[/version]; one or two",
+    )
+    parser.add_argument(
+        "--records", nargs="+", required=True, type=Path, metavar="PATH", help="files, or folders with files"
+    )
+    parser.add_argument(
+        "--limit", type=int, default=1000, help="most requests to send to each (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--max-seconds", type=float, default=300.0, help="time after which no more are sent (default: 300)"
+    )
+    parser.add_argument(
+        "--tolerance", type=float, default=0.0, help="largest difference that counts as none (default: 0)"
+    )
+    parser.add_argument(
+        "--timeout", type=float, default=10.0, help="seconds per request (default: %(default)g)"
+    )
+    parser.add_argument("--json", action="store_true", help="print JSON")
+    parser.set_defaults(run=replay.run)
 
 
 def _add_status(parser: argparse.ArgumentParser) -> None:

@@ -13,6 +13,8 @@ UNREACHABLE: Final = 3
 """No server or no cluster answered."""
 NOT_FOUND: Final = 4
 """There is no such file, model or ModelDeployment."""
+DIFFERENT: Final = 5
+"""Two models that were compared do not answer the same."""
 INTERRUPTED: Final = 130
 
 

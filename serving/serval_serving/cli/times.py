@@ -34,12 +34,23 @@ def as_table(timings: Sequence[Timing]) -> str:
     return table(("MILLISECONDS", *(part.upper() for part in PARTS)), rows)
 
 
+def percentile(seconds: Sequence[float], percent: int) -> float | None:
+    """Return the milliseconds that so many percent of all do not exceed; None of none."""
+    ordered = sorted(seconds)
+    return round(ordered[_rank(len(ordered), percent)] * 1000, 3) if ordered else None
+
+
+def _rank(count: int, percent: int) -> int:
+    """Return the index of a percentile among so many sorted values."""
+    return math.ceil(count * percent / 100) - 1
+
+
 def _percentile(values: Sequence[float | None], percent: int) -> str:
     """Return the least value that so many percent of all do not exceed."""
     known = sorted(value for value in values if value is not None)
     if len(known) < len(values):
         return UNKNOWN
-    return _milliseconds(known[math.ceil(len(known) * percent / 100) - 1])
+    return _milliseconds(known[_rank(len(known), percent)])
 
 
 def _milliseconds(seconds: float | None) -> str:

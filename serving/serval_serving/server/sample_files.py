@@ -1,7 +1,7 @@
 """The folder of samples: files that may serve as warm-up requests, the oldest of which give way to new ones.
 
 `FOLDER/MODEL/VERSION/POD-TIME-NUMBER.tfrecord` has records of one version of one model. So a file may become
-the `assets.extra/tf_serving_warmup_requests` of a version as it is.
+the `assets.extra/tf_serving_warmup_requests` of a version without changes.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ _LARGE: Final = 16 * _LANE
 
 
 def read_records(stream: BinaryIO, path: Path) -> Iterator[bytes]:
-    """Yield the data of each record of a TFRecord file.
+    """Yield the data of each record of a TFRecord file. What is added to it meanwhile is left alone.
 
     Checksums are not compared: a file that was cut or damaged shows in lengths and messages, and computing
     them in Python takes longer than using the records.
@@ -42,7 +42,7 @@ def read_records(stream: BinaryIO, path: Path) -> Iterator[bytes]:
         DATA_LOSS: the file ends within a record.
     """
     size = path.stat().st_size
-    while header := stream.read(_HEADER.size):
+    while stream.tell() < size and (header := stream.read(_HEADER.size)):
         length = _HEADER.unpack(header)[0] if len(header) == _HEADER.size else size
         if stream.tell() + length + _SUM.size > size:
             what = NOT_RECORDS.format(what=f"a record is cut at byte {stream.tell()}", path=path)

@@ -39,3 +39,14 @@ def test_a_record_is_framed_as_tensorflow_does_it(tmp_path: Path) -> None:
     file.write_bytes(framed * 2 + tfrecord.record(b""))
     with file.open("rb") as stream:
         assert list(tfrecord.read_records(stream, file)) == [b"abc", b"abc", b""]
+
+
+def test_a_file_may_grow_while_it_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "records"
+    file.write_bytes(tfrecord.record(b"abc") * 2)
+    found = []
+    with file.open("rb", buffering=0) as stream, file.open("ab", buffering=0) as more:
+        for data in tfrecord.read_records(stream, file):
+            found.append(data)
+            more.write(tfrecord.record(b"more"))
+    assert found == [b"abc", b"abc"]
