@@ -127,7 +127,8 @@ class LoadedModel(Protocol):
         signature:
             A key of `signatures`.
         inputs:
-            Every input of the signature by alias. Their types, ranks and dimensions were checked.
+            Every input of the signature by alias. Their types were checked; their shapes are the engine's
+            to check, since what differs from the signature need not be wrong.
         outputs:
             Aliases, each at most once; the answer is in this order.
         timeout:

@@ -19,7 +19,13 @@ from typing import Any
 import grpc
 import numpy as np
 
-from serval_serving.engines.base import DEFAULT_SIGNATURE, TIMED_OUT, ModelLoadError, Signature, signature_of
+from serval_serving.engines.base import (
+    DEFAULT_SIGNATURE,
+    TIMED_OUT,
+    ModelLoadError,
+    Signature,
+    signature_of,
+)
 from serval_serving.engines.deadlines import DeadlineWatch
 from serval_serving.engines.providers import (
     BY_ITSELF,
@@ -234,6 +240,8 @@ class OnnxSessionModel:
             for alias, tensor in tensors.items():
                 _define(infos[alias], tensor)
         self._signatures = {DEFAULT_SIGNATURE: signature_of(DEFAULT_SIGNATURE, definition)}
+        inputs = self._signatures[DEFAULT_SIGNATURE].inputs
+        self._scalars = tuple(alias for alias, spec in inputs.items() if spec.shape == ())
 
     @property
     def signatures(self) -> Mapping[str, Signature]:
@@ -252,8 +260,15 @@ class OnnxSessionModel:
         outputs: Sequence[str],
         timeout: float | None = None,
     ) -> list[np.ndarray]:
-        """Run the model in the calling thread; see `LoadedModel.run`. A late run ends after an operator."""
+        """Run the model in the calling thread; see `LoadedModel.run`. A late run ends after an operator.
+
+        The ranks and sizes that the file declares are part of an ONNX model, and ONNX Runtime refuses others.
+        It does not compare scalars, because it cannot tell them from an open rank; they are compared here.
+        """
         specs = self._signatures[signature].inputs
+        for alias in self._scalars:
+            if rank := inputs[alias].ndim:
+                raise invalid(f"Invalid rank for input: {alias} Got: {rank} Expected: 0")
         feeds = {alias: _fed(alias, inputs[alias]) for alias in specs}
         options = self._runtime.RunOptions()
         # A refused request would leave lines of the runtime's own in the log.

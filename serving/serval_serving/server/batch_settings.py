@@ -9,7 +9,7 @@ from typing import Final
 
 from google.protobuf import text_format
 
-from serval_serving.server.flags import FlagError
+from serval_serving.server.flags import FlagError, parsing_error
 from serval_serving.wire import messages
 
 PER_MODEL_FILE: Final = "batching_params.pbtxt"
@@ -72,7 +72,7 @@ def read_settings(file: Path | None, cpus: int) -> BatchSettings:
         except (OSError, UnicodeDecodeError) as error:
             raise FlagError(f"batching parameters cannot be read: {error}") from error
         except text_format.ParseError as error:
-            raise FlagError(f"Error parsing text-format {file}: {error}") from error
+            raise parsing_error(parameters, file, error) from error
     return _settings(parameters, cpus)
 
 

@@ -1,8 +1,7 @@
 """Binds a request to a signature: which inputs go where, whether they fit, which outputs come back.
 
 Pure functions. The order of the checks and the texts are TensorFlow Serving's (`predict_util.cc` and
-`saved_model/util.cc`). It leaves types and shapes to the engine; TensorFlow, however, may end the process on
-a tensor of the wrong rank, so they are checked here.
+`saved_model/util.cc`). Shapes are left to the engine, as there: what differs from the signature may be fine.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ from typing import NamedTuple, TypeVar
 import grpc
 import numpy as np
 
-from serval_serving.engines.base import DEFAULT_SIGNATURE, Shape, Signature, TensorSpec
+from serval_serving.engines.base import DEFAULT_SIGNATURE, Signature, TensorSpec
 from serval_serving.wire.dtypes import DataType, dtype_name, dtype_of
 from serval_serving.wire.errors import TensorError
 from serval_serving.wire.status import StatusError, invalid
@@ -103,12 +102,12 @@ def bind_inputs(
             f"request input: {_joined(given)}"
         )
     for alias, array in arrays.items():
-        check_tensor(alias, signature.inputs[alias], array)
+        check_type(alias, signature.inputs[alias], array)
     return arrays
 
 
-def check_tensor(alias: str, spec: TensorSpec, array: np.ndarray) -> None:
-    """Check that an array has the type, the rank and the dimensions of an input.
+def check_type(alias: str, spec: TensorSpec, array: np.ndarray) -> None:
+    """Check that an array has the type of an input.
 
     Raises
     ------
@@ -120,18 +119,6 @@ def check_tensor(alias: str, spec: TensorSpec, array: np.ndarray) -> None:
         raise invalid(
             f"Type mismatch: actual {dtype_name(actual)} vs. expect {dtype_name(spec.dtype)} "
             f"for input: {alias}"
-        )
-    if spec.shape is None:
-        return
-    if len(spec.shape) != array.ndim:
-        raise invalid(
-            f"Invalid rank for input: {alias} Got: {array.ndim} Expected: {len(spec.shape)} "
-            f"(shape {list(array.shape)}, expected {_spelled(spec.shape)})"
-        )
-    if any(want not in {None, size} for want, size in zip(spec.shape, array.shape, strict=True)):
-        raise invalid(
-            f"Got invalid dimensions for input: {alias} Got: {list(array.shape)} "
-            f"Expected: {_spelled(spec.shape)}"
         )
 
 
@@ -190,8 +177,3 @@ def _check_count(signature: Signature, given: Mapping[str, object]) -> None:
 
 def _joined(names: Iterable[str]) -> str:
     return ",".join(sorted(names))
-
-
-def _spelled(shape: Shape) -> str:
-    """Spell a signature's shape, with -1 for what may be any."""
-    return "?" if shape is None else str([-1 if size is None else size for size in shape])

@@ -16,7 +16,7 @@ import numpy as np
 from serval_serving.engines.base import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD, Signature
 from serval_serving.models.manager import ServableHandle
 from serval_serving.server import metrics
-from serval_serving.server.binding import check_tensor
+from serval_serving.server.binding import check_type
 from serval_serving.server.inference import NO_NAME, Deadline, Inference, Target
 from serval_serving.wire import messages
 from serval_serving.wire.dtypes import DataType, dtype_of
@@ -157,7 +157,7 @@ def multi_inference(
     Raises
     ------
     StatusError
-        As `classify`; or the tasks are for several models, take different inputs or repeat a signature.
+        As `classify`; or the tasks are for several models or repeat a signature.
     """
     if not tasks or not tasks[0][0].name:
         raise invalid(NO_NAME)
@@ -232,8 +232,6 @@ def _plans(handle: ServableHandle, tasks: Sequence[tuple[Target, str]]) -> list[
             message = f"Unsupported signature method_name: {method}"
             raise StatusError(grpc.StatusCode.UNIMPLEMENTED, message)
         plans.append(_plan(handle, signature, kind))
-        if signature.inputs[INPUTS].name != plans[0].signature.inputs[INPUTS].name:
-            raise invalid("Input tensor must be the same for all Signatures.")
     return plans
 
 
@@ -256,7 +254,7 @@ def _run(
     api: str,
 ) -> Scored:
     """Run one signature on the examples."""
-    check_tensor(INPUTS, plan.signature.inputs[INPUTS], examples)
+    check_type(INPUTS, plan.signature.inputs[INPUTS], examples)
     arrays = inference.run(handle, plan.signature, {INPUTS: examples}, plan.aliases, deadline, api)
     result = plan.kind.read(dict(zip(plan.aliases, arrays, strict=True)), len(examples))
     return Scored(handle.name, handle.version, plan.signature.name, result)

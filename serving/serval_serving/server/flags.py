@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
@@ -17,6 +18,11 @@ from serval_serving.server.settings import DEFAULTS, FLAGS, Settings
 
 class FlagError(ValueError):
     """A flag has a value that cannot be used, or asks for what this server cannot do."""
+
+
+def parsing_error(message: Any, path: Path, error: Exception) -> FlagError:
+    """Make the error for a file that is not a text proto of a message, in the words of protobuf in C++."""
+    return FlagError(f"Error parsing text-format {message.DESCRIPTOR.full_name}: {path}: {error}")
 
 
 @dataclass(frozen=True, slots=True)

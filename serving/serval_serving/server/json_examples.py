@@ -8,9 +8,10 @@ from typing import Any, Final
 
 import numpy as np
 
-from serval_serving.server import json_values
+from serval_serving.server import json_tensors, json_values
 from serval_serving.server.examples import Classified
 from serval_serving.wire import messages
+from serval_serving.wire.dtypes import DataType
 from serval_serving.wire.status import StatusError, invalid
 
 CONTEXT: Final = "context"
@@ -18,7 +19,7 @@ EXAMPLES: Final = "examples"
 RESULTS: Final = "results"
 
 _INT64: Final = np.iinfo(np.int64)
-_LARGEST_FLOAT: Final = float(np.finfo(np.float32).max)
+_UINT64_MAX: Final = 2**64 - 1
 _KIND_NAMES: Final = {
     "bytes_list": "bytes",
     "float_list": "float",
@@ -110,17 +111,16 @@ def _typed(name: str, item: Any) -> tuple[str, bytes | float | int]:
     if isinstance(item, bool):
         return "int64_list", int(item)
     if isinstance(item, str):
-        return "bytes_list", item.encode(errors="surrogatepass")
+        return "bytes_list", json_values.text_bytes(item)
     if json_values.is_b64(item):
         return "bytes_list", json_values.decoded(item)
-    if isinstance(item, float):
-        if np.isfinite(item) and abs(item) > _LARGEST_FLOAT:
-            raise json_values.lossy(item, "float")
-        return "float_list", item
-    if isinstance(item, int):
-        if not _INT64.min <= item <= _INT64.max:
-            raise invalid(f"Feature: {name} has uint64 element. Only int64 is supported.")
+    if isinstance(item, int) and _INT64.min <= item <= _INT64.max:
         return "int64_list", item
+    if isinstance(item, int) and 0 <= item <= _UINT64_MAX:
+        raise invalid(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
+    if isinstance(item, (float, int)):
+        # Integers of more than 64 bits are floating numbers for the parser of TensorFlow Serving.
+        return "float_list", float(json_tensors.to_array(item, DataType.DT_FLOAT))
     raise _unexpected(name, item)
 
 

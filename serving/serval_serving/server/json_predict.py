@@ -138,7 +138,7 @@ def _rows(
     rows = document[INSTANCES]
     if not isinstance(rows, list):
         quoted = json_values.quoted(document)
-        raise invalid(f"JSON Value: {quoted} Excepting '{INSTANCES}' to be an list/array")
+        raise invalid(f"JSON Value: {quoted} Expecting '{INSTANCES}' to be an list/array")
     if not rows:
         raise invalid(f"JSON Value: {json_values.quoted(document)} No values in '{INSTANCES}' array")
     if not isinstance(rows[0], dict) and len(specs) > 1:
@@ -169,10 +169,20 @@ def _check_row(index: int, row: Any, specs: Mapping[str, TensorSpec], *, objects
     if not objects and _is_object(row):
         raise invalid(f"Expecting value/list but got object at item {index} of input list")
     if objects and row.keys() != specs.keys():
-        raise invalid(
-            f"Failed to process element: {index} of '{INSTANCES}' list. JSON object: "
-            f"{json_values.quoted(row)} keys must be equal to: {','.join(specs)}"
-        )
+        raise _keys_error(index, row, specs)
+
+
+def _keys_error(index: int, row: Mapping[str, Any], specs: Mapping[str, TensorSpec]) -> StatusError:
+    """Make the error for a row that does not name exactly the inputs of the signature."""
+    where = f"Failed to process element: {index}"
+    for name in row:
+        if name not in specs:
+            unknown = invalid(f"JSON object: does not have named input: {name}")
+            return invalid(f"{where} key: {name} of '{INSTANCES}' list. Error: {unknown}")
+    return invalid(
+        f"{where} of '{INSTANCES}' list. JSON object: {json_values.quoted(row)} keys must be equal to: "
+        f"{','.join(specs)}"
+    )
 
 
 def _stack(values: Sequence[Any], alias: str, spec: TensorSpec, check: Check) -> np.ndarray:

@@ -13,7 +13,8 @@ from typing import Any, Final
 import grpc
 import numpy as np
 
-from serval_serving.server.json_values import decoded, lossy, quoted, type_name
+from serval_serving.server.json_values import decoded, quoted, text_bytes, type_name
+from serval_serving.server.lenient_json import PARSE_ERROR
 from serval_serving.wire.dtypes import DataType, dtype_name, numpy_dtype
 from serval_serving.wire.status import StatusError, invalid
 from serval_serving.wire.tensors import MAX_RANK, MAX_STRINGS
@@ -35,13 +36,7 @@ _LIMITS: dict[int, tuple[int, int]] = {
     DataType.DT_UINT32: (0, 2**32 - 1),
     DataType.DT_UINT64: (0, 2**64 - 1),
 }
-_FLOATS: dict[int, tuple[str, int]] = {
-    # The name in error texts, and the largest integer that the type holds exactly.
-    DataType.DT_FLOAT: ("float", 2**24 - 1),
-    DataType.DT_DOUBLE: ("double", 2**53 - 1),
-    DataType.DT_HALF: ("half", 2**11 - 1),
-    DataType.DT_BFLOAT16: ("bfloat16", 2**8 - 1),
-}
+_FLOATS = frozenset({DataType.DT_FLOAT, DataType.DT_DOUBLE, DataType.DT_HALF, DataType.DT_BFLOAT16})
 _NUMBERS: Final = frozenset({int, float})
 _TYPES: dict[int, frozenset[type]] = {
     DataType.DT_STRING: frozenset({str, dict}),
@@ -154,16 +149,12 @@ def _joined(value: Any, check: Check) -> np.ndarray:
 
 
 def _as_float(array: np.ndarray, dtype: int) -> np.ndarray | None:
-    """Convert to a floating type, unless a value does not fit."""
+    """Convert to a floating type."""
     if array.dtype.kind not in "iuf":
         return None
-    # Among floats numpy has made integers floats; one that is too large must still be found.
-    suspects = array[np.isfinite(array)] if array.dtype.kind == "f" else array
-    largest = _FLOATS[dtype][1]
-    if suspects.size and (suspects.max() > largest or suspects.min() < -largest):
-        return None
+    # Through double precision, as everywhere else: rounding twice is not rounding once.
     with np.errstate(over="ignore"):
-        return array.astype(numpy_dtype(dtype))
+        return array.astype(np.float64).astype(numpy_dtype(dtype))
 
 
 def _walked(value: Any, dtype: int, check: Check = never) -> np.ndarray:
@@ -296,15 +287,21 @@ def _converted(values: list[Any], dtype: int) -> tuple[np.ndarray, int | None]:
 
 def _floats(values: list[Any], dtype: int) -> tuple[np.ndarray, int | None]:
     """Convert numbers to a floating type."""
-    largest = _FLOATS[dtype][1]
-    for index, value in enumerate(values):
-        if type(value) is int and not -largest <= value <= largest:
-            return np.empty(0), index
-    wide = np.array(values, dtype=np.float64)
+    try:
+        wide = np.array(values, dtype=np.float64)
+    except OverflowError:
+        return np.empty(0), next(index for index, value in enumerate(values) if not _is_double(value))
     with np.errstate(over="ignore"):
-        array = wide.astype(numpy_dtype(dtype))
-    lost = np.isinf(array.astype(np.float64)) & np.isfinite(wide)
-    return array, int(lost.argmax()) if lost.any() else None
+        return wide.astype(numpy_dtype(dtype)), None
+
+
+def _is_double(value: float) -> bool:
+    """Whether double precision holds a number; integers may be longer than any floating type."""
+    try:
+        float(value)
+    except OverflowError:
+        return False
+    return True
 
 
 def _objects(values: list[Any], dtype: int) -> tuple[np.ndarray, int | None]:
@@ -332,9 +329,9 @@ def _scalar(value: Any, dtype: int) -> Any:
             f"{dtype_name(dtype)}"
         )
     if dtype == DataType.DT_STRING:
-        return decoded(value) if isinstance(value, dict) else value.encode("utf-8", "surrogatepass")
-    if dtype in _FLOATS and _floats([value], dtype)[1] is not None:
-        raise lossy(value, _FLOATS[dtype][0])
+        return decoded(value) if isinstance(value, dict) else text_bytes(value)
+    if dtype in _FLOATS and not _is_double(value):
+        raise invalid(f"{PARSE_ERROR}: Number too big to be stored in double.")
     if dtype in _LIMITS and not _LIMITS[dtype][0] <= value <= _LIMITS[dtype][1]:
         raise invalid(
             f"JSON Value: {quoted(value)} Type: {type_name(value)} is not of expected type: "

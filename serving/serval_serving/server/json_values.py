@@ -6,6 +6,7 @@ import base64
 import binascii
 import json
 import math
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,8 @@ import grpc
 import numpy as np
 import orjson
 
+from serval_serving.server import lenient_json
+from serval_serving.server.lenient_json import PARSE_ERROR
 from serval_serving.wire.status import StatusError, invalid
 
 B64 = "b64"
@@ -20,10 +23,13 @@ BYTES_SUFFIX = "_bytes"
 """Outputs whose names end so hold bytes, which travel as base64."""
 
 _MAX_QUOTED = 200
+_BASE64 = re.compile(r"([A-Za-z0-9+/]*)([=.]*)")
+_IMPOSSIBLE = 3
+"""No bytes have a number of base64 digits that needs so much padding."""
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """Read a request's body, which must be a JSON object. NaN and Infinity are numbers.
+    """Read a body, which must be an object, as TensorFlow Serving's parser reads it.
 
     Raises
     ------
@@ -31,11 +37,11 @@ def parse(body: bytes) -> dict[str, Any]:
         INVALID_ARGUMENT: it is no JSON, or no object.
     """
     if not body:
-        raise invalid("JSON Parse error: The document is empty")
+        raise invalid(f"{PARSE_ERROR}: The document is empty")
     try:
         document = orjson.loads(body)
     except orjson.JSONDecodeError as error:
-        document = _parse_with_nan(body, error)
+        document = lenient_json.read(body, error)
     if not isinstance(document, dict):
         raise invalid(f"JSON Value: {quoted(document)} Is not object")
     return document
@@ -114,23 +120,22 @@ def plain(values: Any) -> Any:
     return values.tolist()
 
 
-def _parse_with_nan(body: bytes, error: orjson.JSONDecodeError) -> Any:
-    """Read a body that the strict parser refused: it may hold NaN or Infinity."""
-    if b"NaN" not in body and b"Infinity" not in body:
-        raise invalid(f"JSON Parse error: {error.msg} at offset: {error.pos}") from error
+def text_bytes(value: str) -> bytes:
+    """Give the bytes of a string, also of one that is no UTF-8 in the body.
+
+    Raises
+    ------
+    StatusError
+        INVALID_ARGUMENT: it has half of a surrogate pair.
+    """
     try:
-        return json.loads(body)
-    except (ValueError, RecursionError) as second:
-        raise invalid(f"JSON Parse error: {second}") from second
-
-
-def lossy(value: float, name: str) -> StatusError:
-    """Make the error for a number that a floating type does not hold."""
-    return invalid(f"Cannot convert JSON value: {quoted(value)} to {name} without loss of precision.")
+        return value.encode("utf-8", "surrogateescape")
+    except UnicodeEncodeError:
+        raise invalid(f"{PARSE_ERROR}: The surrogate pair in string is invalid.") from None
 
 
 def decoded(value: Mapping[str, Any]) -> bytes:
-    """Decode bytes that came as base64; padding may be missing.
+    """Decode bytes that came as base64, with white space anywhere and without padding, or with all of it.
 
     Raises
     ------
@@ -139,11 +144,17 @@ def decoded(value: Mapping[str, Any]) -> bytes:
     """
     if not is_b64(value):
         raise invalid(f"JSON Value: {quoted(value)} not formatted correctly for base64 data")
-    text = value[B64].strip()
+    text = value[B64]
     try:
-        return base64.b64decode(text + "=" * (-len(text) % 4), validate=True)
+        return base64.b64decode(text, validate=True)
     except (binascii.Error, ValueError):
-        raise invalid("Unable to base64 decode") from None
+        pass
+    found = _BASE64.fullmatch("".join(text.split()))
+    digits, padding = found.groups() if found else ("", "?")
+    missing = -len(digits) % 4
+    if missing == _IMPOSSIBLE or len(padding) not in {0, missing}:
+        raise invalid("Unable to base64 decode")
+    return base64.b64decode(digits + "=" * missing)
 
 
 def _strings(array: np.ndarray, *, as_bytes: bool) -> Any:

@@ -7,7 +7,7 @@ from pathlib import Path
 from google.protobuf import text_format
 
 from serval_contract.metrics import METRICS_PATH
-from serval_serving.server.flags import FlagError
+from serval_serving.server.flags import FlagError, parsing_error
 from serval_serving.wire import messages
 
 
@@ -28,7 +28,7 @@ def metrics_path(config_file: Path | None) -> str:
     except (OSError, UnicodeDecodeError) as error:
         raise FlagError(f"--monitoring_config_file cannot be read: {error}") from error
     except text_format.ParseError as error:
-        raise FlagError(f"Error parsing text-format {config_file}: {error}") from error
+        raise parsing_error(config, config_file, error) from error
     prometheus = config.prometheus_config
     if not prometheus.enable:
         return ""

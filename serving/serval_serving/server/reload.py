@@ -11,7 +11,7 @@ from google.protobuf import text_format
 
 from serval_serving.models.config import ModelConfig, parse_config, read_models
 from serval_serving.models.served_models import ServedModels
-from serval_serving.server.flags import FlagError
+from serval_serving.server.flags import FlagError, parsing_error
 from serval_serving.wire import messages
 from serval_serving.wire.status import StatusError, invalid
 
@@ -56,7 +56,7 @@ def read_file(path: Path) -> tuple[ModelConfig, ...]:
     except (OSError, UnicodeDecodeError) as error:
         raise FlagError(f"--model_config_file cannot be read: {error}") from error
     except text_format.ParseError as error:
-        raise FlagError(f"Error parsing text-format {path}: {error}") from error
+        raise parsing_error(messages.ModelServerConfig(), path, error) from error
     if not config.HasField("model_config_list"):
         raise FlagError(f"{path} holds no model_config_list")
     return read_models(config.model_config_list.config)

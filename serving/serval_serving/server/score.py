@@ -17,7 +17,7 @@ import numpy as np
 
 from serval_serving.engines.base import DEFAULT_SIGNATURE, Signature, TensorSpec
 from serval_serving.server import json_values
-from serval_serving.server.binding import check_tensor, find_signature
+from serval_serving.server.binding import check_type, find_signature
 from serval_serving.server.inference import Deadline, Inference, Target
 from serval_serving.wire.dtypes import DataType, dtype_name
 from serval_serving.wire.status import invalid
@@ -71,7 +71,7 @@ def _asked(signature: Signature, output: str, body: bytes) -> tuple[str, np.ndar
     alias = _the_input(signature)
     wanted = _the_output(signature.outputs, output)
     array = _the_array(alias, signature.inputs[alias], body)
-    check_tensor(alias, signature.inputs[alias], array)
+    check_type(alias, signature.inputs[alias], array)
     return alias, array, wanted
 
 

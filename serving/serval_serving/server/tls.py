@@ -13,7 +13,7 @@ from typing import Any
 import grpc
 from google.protobuf import text_format
 
-from serval_serving.server.flags import FlagError
+from serval_serving.server.flags import FlagError, parsing_error
 from serval_serving.wire import messages
 
 _log = logging.getLogger(__name__)
@@ -110,7 +110,7 @@ class Tls:
         except (OSError, UnicodeDecodeError) as error:
             raise FlagError(f"--ssl_config_file cannot be read: {error}") from error
         except text_format.ParseError as error:
-            raise FlagError(f"Error parsing text-format {self._path}: {error}") from error
+            raise parsing_error(config, self._path, error) from error
         if not key or not certificate:
             raise FlagError(f"{self._path} must have server_key and server_cert")
         if config.client_verify and not authority:

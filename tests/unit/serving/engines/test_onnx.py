@@ -107,6 +107,25 @@ def test_rank_unknown_scalar_and_empty(load: Load) -> None:
         assert y.shape == given.shape
 
 
+@pytest.mark.parametrize(
+    ("declared", "shape", "words"),
+    [
+        ((), (1,), "Invalid rank for input: x Got: 1 Expected: 0"),
+        (("N",), (), "Invalid rank for input: x Got: 0 Expected: 1"),
+        (("N", 2), (2,), "Invalid rank for input: x Got: 1 Expected: 2"),
+        (("N", 2), (1, 3), "Got invalid dimensions for input: x"),
+    ],
+)
+def test_the_shapes_that_the_file_declares_are_required(
+    load: Load, declared: tuple[int | str, ...], shape: tuple[int, ...], words: str
+) -> None:
+    model = load(onnx_models.echo(TensorProto.FLOAT, declared))
+    with pytest.raises(StatusError) as caught:
+        run(model, "y", x=np.zeros(shape, np.float32))
+    assert caught.value.code is grpc.StatusCode.INVALID_ARGUMENT
+    assert caught.value.message.startswith(words)
+
+
 def test_strings_are_text_inside_and_bytes_outside(load: Load) -> None:
     model = load(onnx_models.echo(TensorProto.STRING))
     given = np.array([["grün".encode(), b""]], dtype=object)

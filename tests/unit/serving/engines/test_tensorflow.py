@@ -34,13 +34,23 @@ found["after a slow run"] = straight._seconds["serving_default"] <= INLINE_SECON
 for _ in range(100):
     straight._note("serving_default", 0.0001)
 found["after many quick ones"] = straight._seconds["serving_default"] <= INLINE_SECONDS
+asked = []
+looping._verdicts.check = lambda question, seconds: asked.append([list(one.shape) for one in question.feeds])
+for signature, inputs, alias in (
+    ("half_plus_two", {"x": np.ones(7, np.float32)}, "y"),
+    ("half_plus_two", {"x": np.ones((2, 3), np.float32)}, "y"),
+    ("echo_float", {"x": np.ones((2, 3), np.float32)}, "y"),
+    ("add", {"a": np.ones(2, np.float32), "b": np.ones((), np.float32)}, "sum"),
+):
+    last(looping, signature, inputs, alias, 1)
+found["asked"] = asked
 for model in (straight, looping):
     model.close()
 print(json.dumps(found))
 """
 
 
-def test_quick_graphs_without_loops_are_run_in_the_calling_thread(models: Path) -> None:
+def test_quick_graphs_run_in_the_calling_thread_and_shapes_that_fit_ask_for_no_verdict(models: Path) -> None:
     environment = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(models)],
@@ -59,4 +69,6 @@ def test_quick_graphs_without_loops_are_run_in_the_calling_thread(models: Path) 
         "seconds": True,
         "after a slow run": False,
         "after many quick ones": True,
+        # Not the shape that fits; the rank alone where the signature leaves it open; all inputs of a request.
+        "asked": [[[2, 3]], [[None, None]], [[2], []]],
     }

@@ -121,6 +121,13 @@ def half_plus_three(path: Path) -> None:
         builder.save()
 
 
+def _of_examples(serialized: Any) -> Any:
+    """Scores of Examples that do not come by the input of the other signatures: 2x and 3x."""
+    features = {"x": tf.io.FixedLenFeature([1], tf.float32, 1.0)}
+    x = tf.compat.v1.io.parse_example(serialized, features)["x"]
+    return tf.concat([2 * x, 3 * x], 1)
+
+
 def examples(path: Path) -> None:
     """Signatures that take Examples, good and bad ones; y = 2x of the float feature `x`, default 1."""
     tf1 = tf.compat.v1
@@ -137,6 +144,7 @@ def examples(path: Path) -> None:
             "column": 2 * x,
             "values": tf.reshape(2 * x, [-1]),
             "one row": tf.ones([1, 2]),
+            "other scores": _of_examples(other),
             "one value": tf.ones([1]),
             "double values": tf.cast(tf.reshape(x, [-1]), tf.float64),
         }
@@ -158,12 +166,64 @@ def examples(path: Path) -> None:
         builder.save()
 
 
+def half_plus_two(path: Path) -> None:
+    """y = x / 2 + 2 by TensorFlow 1: predict takes numbers amid the graph, the others Examples."""
+    tf1 = tf.compat.v1
+    with tf.Graph().as_default(), tf1.Session() as session:
+        serialized = tf1.placeholder(tf.string, name="tf_example")
+        parsed = tf1.io.parse_example(serialized, {"x": tf.io.FixedLenFeature([1], tf.float32)})
+        x = tf.reshape(parsed["x"], [-1, 1], name="x")
+        y = tf.add(x * 0.5, 2.0, name="y")
+        info = tf1.saved_model.build_tensor_info
+        made = {
+            "serving_default": tf1.saved_model.predict_signature_def({"x": x}, {"y": y}),
+            "classify_x_to_y": tf1.saved_model.build_signature_def(
+                {"inputs": info(serialized)}, {"scores": info(y)}, C
+            ),
+            "regress_x_to_y": tf1.saved_model.build_signature_def(
+                {"inputs": info(serialized)}, {"outputs": info(y)}, R
+            ),
+        }
+        builder = tf1.saved_model.builder.SavedModelBuilder(str(path))
+        builder.add_meta_graph_and_variables(session, ["serve"], made)
+        builder.save()
+
+
+class HalfPlusTwo(tf.Module):
+    """The same by TensorFlow 2: each signature has an input tensor of its own."""
+
+    def of_examples(self, inputs: Any) -> Any:
+        x = tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([1], tf.float32)})["x"]
+        return x * 0.5 + 2.0
+
+    def signatures(self) -> dict[str, Any]:
+        examples, numbers = spec([None], tf.string, "inputs"), spec([None, 1], tf.float32, "x")
+        made = {
+            "serving_default": tf.function(lambda x: {"y": x * 0.5 + 2.0}, [numbers]),
+            "classify_x_to_y": tf.function(lambda inputs: {"scores": self.of_examples(inputs)}, [examples]),
+            "regress_x_to_y": tf.function(lambda inputs: {"outputs": self.of_examples(inputs)}, [examples]),
+        }
+        return {name: function.get_concrete_function() for name, function in made.items()}
+
+
+class AnyRank(tf.Module):
+    """Two signatures that say nothing of the rank."""
+
+    def signatures(self) -> dict[str, Any]:
+        numbers = spec(None, tf.float32, "x")
+        made = {
+            "serving_default": tf.function(lambda x: {"y": x * 6.0}, [numbers]),
+            "constant": tf.function(lambda x: {"y": 0.0 * tf.reduce_sum(x) + 2.0}, [numbers]),
+        }
+        return {name: function.get_concrete_function() for name, function in made.items()}
+
+
 C, R = "tensorflow/serving/classify", "tensorflow/serving/regress"
 EXAMPLE_SIGNATURES: dict[str, tuple[str, str, dict[str, str]]] = {
     "serving_default": (C, "inputs", {"classes": "labels", "scores": "scores"}),
     "classes": (C, "inputs", {"classes": "labels"}),
     "scores": (C, "inputs", {"scores": "scores"}),
-    "other_input": (C, "inputs", {"scores": "one row"}),
+    "other_input": (C, "inputs", {"scores": "other scores"}),
     "class_alias": (C, "images", {"scores": "scores"}),
     "class_outputs": (C, "inputs", {"a": "scores"}),
     "class_three": (C, "inputs", {"scores": "scores", "classes": "labels", "c": "scores"}),
@@ -214,6 +274,9 @@ def main() -> None:
     pair = Pair()
     tf.saved_model.save(pair, str(base / "pair" / "1"), signatures=pair.add)
     half_plus_three(base / "tf1" / "1")
+    half_plus_two(base / "half_plus_two" / "00000123")
+    for name, module in (("half_plus_two_2", HalfPlusTwo()), ("any_rank", AnyRank())):
+        tf.saved_model.save(module, str(base / name / "00000123"), signatures=module.signatures())
     (base / "zoo" / "not-a-version").mkdir()
     (base / "broken" / "1").mkdir(parents=True)
     (base / "broken" / "1" / "saved_model.pb").write_bytes(b"this is no protocol buffer")

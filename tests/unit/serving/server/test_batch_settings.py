@@ -31,7 +31,7 @@ def test_every_parameter(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("max_batch_size {", "Error parsing text-format"),
+        ("max_batch_size {", "Error parsing text-format tensorflow.serving.BatchingParameters: "),
         ("max_batch_size { value: 0 }", "max_batch_size must be at least 1; was 0"),
         (
             "max_batch_size { value: 8 } allowed_batch_sizes: 4",

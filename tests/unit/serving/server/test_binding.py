@@ -7,11 +7,11 @@ import numpy as np
 import pytest
 
 from serval_serving.engines.base import Signature, TensorSpec, merge_shapes, signature_of
+from serval_serving.engines.tensorflow import fits
 from serval_serving.server.binding import (
     Output,
     bind_inputs,
     by_alias,
-    check_tensor,
     find_signature,
     select_outputs,
 )
@@ -97,10 +97,23 @@ def test_shapes_are_merged(first: Any, second: Any, merged: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "array", [np.zeros((3, 4), np.float32), np.float32(1), np.zeros((0, 0, 0), np.float32)]
+    ("shape", "actual", "fitting"),
+    [
+        ((None, 2), (5, 2), True),
+        ((None, 2), (5, 3), False),
+        ((None, 2), (2,), False),
+        ((), (), True),
+        ((), (1,), False),
+        (None, (), False),
+    ],
 )
-def test_any_rank_may_be_allowed(array: np.ndarray) -> None:
-    check_tensor("x", TensorSpec("x:0", FLOAT, None), array)
+def test_which_tensors_fit_a_shape(shape: Any, actual: tuple[int, ...], fitting: bool) -> None:
+    assert fits(shape, actual) is fitting
+
+
+def test_shapes_are_left_to_the_engine() -> None:
+    given = {"a": np.zeros((), np.float32), "b": np.zeros((5, 5, 5), np.float32)}
+    assert bind(given, signature()) == given
 
 
 def test_inputs_named_by_tensor() -> None:

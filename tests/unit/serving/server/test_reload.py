@@ -269,7 +269,10 @@ def test_the_file_is_read_again(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("config", "words"),
     [
-        ("model_config_list { config { nmae: 'a' } }", "Error parsing text-format"),
+        (
+            "model_config_list { config { nmae: 'a' } }",
+            "Error parsing text-format tensorflow.serving.ModelServerConfig: ",
+        ),
         ("", "holds no model_config_list"),
         (
             "model_config_list { config { name: 'a' base_path: '/a' } }",

@@ -23,6 +23,21 @@ def test_columns_of_one_input_and_one_output(zoo: Server) -> None:
     assert ask(zoo, half(inputs={"x": [1, 2]})) == (200, {"outputs": [2.5, 3.0]})
 
 
+def test_shapes_that_the_graph_takes_need_not_be_those_of_the_signature(zoo: Server) -> None:
+    assert ask(zoo, half(instances=[[1.0, 2.0], [5.0, 7.0]])) == (
+        200,
+        {"predictions": [[2.5, 3.0], [4.5, 5.5]]},
+    )
+    assert ask(zoo, half(inputs=1.0)) == (200, {"outputs": 2.5})
+    assert ask(zoo, {"signature_name": "scalar", "instances": [1.0]}) == (200, {"predictions": [2.0]})
+
+
+def test_bodies_that_are_no_json_proper(zoo: Server) -> None:
+    body = b'\xef\xbb\xbf{"signature_name":"half_plus_two","instances":[1, Inf, -Infinity]} and more'
+    reply = zoo.post(PREDICT, body)
+    assert (reply.status, reply.data) == (200, b'{"predictions":[2.5,Infinity,-Infinity]}')
+
+
 def test_rows_of_named_inputs_and_outputs(zoo: Server) -> None:
     document = {"signature_name": "add", "instances": [{"a": 3, "b": 1}, {"b": 2.5, "a": 1}]}
     expected = [{"difference": 2.0, "sum": 4.0}, {"difference": -1.5, "sum": 3.5}]

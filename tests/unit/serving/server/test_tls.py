@@ -147,7 +147,7 @@ def test_new_certificates_are_taken_and_bad_ones_are_not(tmp_path: Path, pki: Pk
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("server_key {", "Error parsing text-format"),
+        ("server_key {", "Error parsing text-format tensorflow.serving.SSLConfig: "),
         ('server_key: "x"', "must have server_key and server_cert"),
         ('server_key: "x" server_cert: "y" client_verify: true', "must have custom_ca to verify clients"),
         ('server_key: "x" server_cert: "y"', "the key or the certificate cannot be used"),
