@@ -104,19 +104,22 @@ class Cluster:
         for line in answer.iter_lines():
             yield json.loads(line)
 
-    def create(self, manifest: Mapping[str, Any]) -> Object:
+    def create(self, manifest: Mapping[str, Any], manager: str = FIELD_MANAGER) -> Object:
         """Create an object."""
         place = _at(manifest["kind"], manifest["metadata"].get("namespace"))
-        return _body(self._api.post(**place, data=json.dumps(manifest)))
+        params = {"fieldManager": manager}
+        return _body(self._api.post(**place, data=json.dumps(manifest), params=params))
 
-    def apply(self, manifest: Mapping[str, Any]) -> Object:
+    def apply(
+        self, manifest: Mapping[str, Any], manager: str = FIELD_MANAGER, subresource: str = ""
+    ) -> Object:
         """Server-side apply, as `kubectl apply --server-side --force-conflicts`."""
         metadata = manifest["metadata"]
         return self._patch(
-            _at(manifest["kind"], metadata.get("namespace"), metadata["name"]),
+            _at(manifest["kind"], metadata.get("namespace"), metadata["name"], subresource),
             manifest,
             "application/apply-patch+yaml",
-            {"fieldManager": FIELD_MANAGER, "force": "true"},
+            {"fieldManager": manager, "force": "true"},
         )
 
     def patch(self, kind: str, namespace: str | None, name: str, body: Any, subresource: str = "") -> Object:
