@@ -31,7 +31,7 @@ def test_what_a_release_leaves(stand: Stand) -> None:
         stand.serving(name)
     stand.patch("many", podMetadata={"annotations": {"example.com/roll": "1"}})
     stand.serving("many")
-    stand.cluster.until_condition(stand.namespace, "suspended", "Ready", "False", "Suspended")
+    stand.cluster.until_condition(stand.namespace, "suspended", "Ready", "True", "Suspended")
     stand.failing("absent", "ModelNotFound")
     (configuration,) = (
         one["data"]["config.yaml"]
