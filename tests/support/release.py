@@ -1,7 +1,8 @@
 """What an operator of a release left in a cluster: written to files once, and put back under later operators.
 
 Putting back goes through the API server, field manager by field manager, so that every object has the owners
-of fields that it had: server-side apply removes what its manager owned and no longer sends.
+of fields that it had: server-side apply removes what its manager owned and no longer sends. Only the UIDs of
+the custom resources are written into etcd, since the pods' labels hold them.
 """
 
 from __future__ import annotations
@@ -14,6 +15,7 @@ from typing import Any
 
 import yaml
 
+from serval_lab.etcd import PREFIX, Etcd
 from serval_operator.constants import FIELD_MANAGER
 from support.cluster import API_VERSIONS, Cluster, Object
 
@@ -53,8 +55,13 @@ class Release:
         return namespace
 
     def pods_of(self, model: str) -> list[Object]:
-        """Pods that a ModelDeployment had."""
-        return [pod for pod in self.pods if pod["metadata"]["labels"].get("serval.dev/name") == model]
+        """Pods that a ModelDeployment had, without those that were being deleted."""
+        return [
+            pod
+            for pod in self.pods
+            if pod["metadata"]["labels"]["serval.dev/name"] == model
+            and "deletionTimestamp" not in pod["metadata"]
+        ]
 
     def save(self, folder: Path) -> None:
         """Write it as YAML."""
@@ -80,26 +87,35 @@ def dump(cluster: Cluster, namespace: str, configuration: str) -> Release:
     return Release(models, children, pods, configuration)
 
 
-def put_back(cluster: Cluster, release: Release) -> None:
-    """Create everything but pods again, with the owners of fields that it had.
+def put_back(cluster: Cluster, store: Etcd, release: Release) -> None:
+    """Create everything but pods again, with the owners of fields and the UIDs of owners that it had.
 
-    Controllers of Kubernetes make ReplicaSets and pods anew. UIDs are new; wherever an old one of a
-    ModelDeployment stands in a child, the new one is put.
+    Controllers of Kubernetes make ReplicaSets and pods.
+
+    Parameters
+    ----------
+    store:
+        Where the API server keeps its objects.
     """
-    uids: dict[str, str] = {}
     for model in release.models:
-        created = cluster.create(_bare(model))
-        uids[model["metadata"]["uid"]] = created["metadata"]["uid"]
+        _give_uid(store, cluster.create(_bare(model)), model["metadata"]["uid"])
         for entry in _entries(model, "status"):
             cluster.apply(_owned_object(model, entry), FIELD_MANAGER, "status")
     for child in release.children:
-        renamed = _replaced(child, uids)
-        for entry in _entries(renamed, ""):
-            manifest = _owned_object(renamed, entry)
+        for entry in _entries(child, ""):
+            manifest = _owned_object(child, entry)
             if entry["operation"] == "Apply":
                 cluster.apply(manifest, FIELD_MANAGER)
             else:
                 cluster.create(manifest, FIELD_MANAGER)
+
+
+def _give_uid(store: Etcd, model: Object, uid: str) -> None:
+    """Let a custom resource, which is stored as JSON, have the UID that another one had."""
+    metadata = model["metadata"]
+    key = f"{PREFIX}serval.dev/modeldeployments/{metadata['namespace']}/{metadata['name']}"
+    (stored,) = store.values(key).values()
+    store.put({key: stored.replace(metadata["uid"].encode(), uid.encode())})
 
 
 def state_of(pod: Object) -> Object:
@@ -135,14 +151,6 @@ def _entries(obj: Object, subresource: str) -> list[Object]:
         if one["manager"] == FIELD_MANAGER and one.get("subresource", "") == subresource
     ]
     return sorted(entries, key=lambda one: bool(one["operation"] == "Apply"))
-
-
-def _replaced(obj: Object, uids: Mapping[str, str]) -> Object:
-    text = json.dumps(obj)
-    for old, new in uids.items():
-        text = text.replace(old, new)
-    replaced: Object = json.loads(text)
-    return replaced
 
 
 def _owned_object(obj: Object, entry: Object) -> Object:
