@@ -94,6 +94,14 @@ def _same_verdict(model: Object) -> Callable[[Object], Any]:
 
 
 def _verdict(model: Object) -> set[tuple[str, str, str]]:
-    """Return the conditions, without the one for which the operator asks a server that does not run here."""
-    conditions = (one for one in model["status"]["conditions"] if one["type"] != "AcceleratorInUse")
+    """Return the conditions that must not change.
+
+    A later operator may render other pods and say so (`UpdateAvailable`). For `AcceleratorInUse` it asks a
+    server that does not run here.
+    """
+    conditions = (
+        one
+        for one in model["status"]["conditions"]
+        if one["type"] not in {"UpdateAvailable", "AcceleratorInUse"}
+    )
     return {(one["type"], one["status"], one["reason"]) for one in conditions}
