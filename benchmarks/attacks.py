@@ -116,7 +116,7 @@ def large_messages(target: Target) -> None:
 
 def largest_messages(target: Target) -> None:
     """8 messages at a time of nearly the largest size that a pod with 1 GiB takes."""
-    _large(target, 60 * MIB)
+    _large(target, 31 * MIB)
 
 
 def _large(target: Target, size: int) -> None:

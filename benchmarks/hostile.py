@@ -142,7 +142,7 @@ def serving(folder: Path, tree: Path) -> Iterator[Served]:
         f"--model_base_path={folder / 'm'}",
         f"--memory_limit_bytes={MEMORY_MIB * MIB}",
         # As the operator sets it for this memory.
-        f"--grpc_max_message_bytes={MEMORY_MIB * MIB // 16}",
+        f"--grpc_max_message_bytes={MEMORY_MIB * MIB // 32}",
     ]
     path = os.pathsep.join(str(tree / part) for part in ("serving", "contract"))
     process = subprocess.Popen(

@@ -122,7 +122,8 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
                 raise StatusError(grpc.StatusCode.PERMISSION_DENIED, NO_RELOAD)
             data = receive()
             call.received(len(data), waited())
-            return call.run(lambda: forward(call, data))
+            with self._pipeline.receipts.holding(len(data)):
+                return call.run(lambda: forward(call, data))
 
         name = self._requests.name
         return answer(self._pipeline, endpoint, context, steps, model=name, cut=False)

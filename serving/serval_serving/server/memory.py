@@ -95,6 +95,7 @@ class MemoryGuard:
         give: Callable[[], bool] = give_back,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self.limit = limit
         self._most = int(limit * SHORT)
         self._resident = resident
         self._give = give

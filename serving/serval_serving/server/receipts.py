@@ -32,6 +32,8 @@ LONGEST_SECONDS: Final = 60.0
 STEP_SECONDS: Final = 0.1
 _BUSY_STEP_SECONDS: Final = 0.02
 
+_SMALL_BYTES: Final = 1 << 20
+_PARTS: Final = 4
 _LEFT_OVER: Final = 3
 """Long messages that may go on arriving while memory is short: a server whose model needs nearly all of its
 memory must still answer."""
@@ -80,6 +82,7 @@ class Receipts:
         self._clock = clock
         self._lock = threading.Lock()
         self._longest = LONGEST_SECONDS
+        self._held = 0
         self._stopped = threading.Event()
         # The one who was silent for longest comes first.
         self._arriving: dict[Receipt, None] = {}
@@ -108,14 +111,11 @@ class Receipts:
         Raises
         ------
         StatusError
-            RESOURCE_EXHAUSTED: too many are arriving, or memory is short.
+            RESOURCE_EXHAUSTED: too many are arriving.
         """
         now = self._clock()
         receipt = Receipt(now, now, end)
-        short = self._memory.short()
         with self._lock:
-            if short and len(self._long(now)) >= _LEFT_OVER:
-                raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, NO_MEMORY)
             full = len(self._arriving) >= self._rooms
             if not full:
                 self._arriving[receipt] = None
@@ -127,6 +127,28 @@ class Receipts:
         finally:
             with self._lock:
                 self._arriving.pop(receipt, None)
+
+    @contextmanager
+    def holding(self, size: int) -> Iterator[None]:
+        """Count the bytes of a message that is complete, while its request is in progress.
+
+        Raises
+        ------
+        StatusError
+            RESOURCE_EXHAUSTED: together they would take more than a quarter of the memory.
+        """
+        if size < _SMALL_BYTES or not self._memory.limit:
+            yield
+            return
+        with self._lock:
+            if self._held and (self._held + size) * _PARTS > self._memory.limit:
+                raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, NO_MEMORY)
+            self._held += size
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._held -= size
 
     def heard(self, receipt: Receipt) -> None:
         """Note that a part of a message came."""

@@ -121,9 +121,10 @@ class Services:
         def steps(call: Call) -> bytes:
             data = receive()
             call.received(len(data), waited())
-            request = grpc_calls.read_message(entry.read or partial(parse, entry.method.request), data)
-            call.model = entry.model(request)
-            return call.run(lambda: _written(entry.answer(request, call, context)))
+            with self._pipeline.receipts.holding(len(data)):
+                request = grpc_calls.read_message(entry.read or partial(parse, entry.method.request), data)
+                call.model = entry.model(request)
+                return call.run(lambda: _written(entry.answer(request, call, context)))
 
         return grpc_calls.answer(self._pipeline, entry.endpoint, context, steps)
 

@@ -96,10 +96,24 @@ def test_long_messages_wait_for_memory() -> None:
         arriving.clock.now += STEP_SECONDS
         arriving.receipts.look()
         assert arriving.ended == ["d", "e"], "the newest ones, and three may go on"
-        assert code(stack, arriving) is grpc.StatusCode.RESOURCE_EXHAUSTED
-        arriving.used = 500
-        arriving.clock.now += STEP_SECONDS
         arriving.begin(stack, "f")
+        arriving.receipts.look()
+        assert arriving.ended == ["d", "e"], "a message that has just begun may be a small one"
+
+
+def test_complete_messages_take_a_quarter_of_the_memory() -> None:
+    receipts = Receipts(MemoryGuard(40 << 20, lambda: 0))
+    with receipts.holding(6 << 20):
+        with pytest.raises(StatusError) as caught, receipts.holding(5 << 20):
+            raise AssertionError
+        assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
+        with receipts.holding(1000), receipts.holding(4 << 20):
+            pass
+    with receipts.holding(30 << 20):
+        pass
+    unlimited = Receipts(MemoryGuard(0))
+    with unlimited.holding(1 << 40), unlimited.holding(1 << 40):
+        pass
 
 
 def test_short_messages_do_not_wait_for_memory() -> None:

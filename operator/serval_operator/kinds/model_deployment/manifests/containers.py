@@ -18,7 +18,7 @@ CONTAINER_SECURITY: Final[dict[str, Any]] = {
     "capabilities": {"drop": ["ALL"]},
 }
 
-_MESSAGES: Final = 16
+_MESSAGES: Final = 32
 """Messages of the largest size that a container's memory holds."""
 _SMALLEST_LIMIT: Final = 4 * 1024**2
 """What gRPC allows by itself."""
@@ -61,7 +61,7 @@ def message_limit(limits: Mapping[str, Any]) -> list[str]:
     """The flag for the largest gRPC message of our own server, of the limits of its container.
 
     A request takes about four times its message: as received, as the engine's input, and its reply. So the
-    memory holds four of the largest. Without a limit of the memory the server's default holds.
+    memory holds eight of the largest. Without a limit of the memory the server's default holds.
     """
     memory = parse_whole(str(limits.get("memory", "")))
     size = min(max(memory // _MESSAGES, _SMALLEST_LIMIT), _LARGEST_MESSAGE)

@@ -597,7 +597,7 @@ class TestRawBytes:
 
 @pytest.mark.parametrize(
     ("memory", "expected"),
-    [("1Gi", 64 * 2**20), ("8Mi", 4 * 2**20), ("64Gi", 2**31 - 1), (None, None)],
+    [("1Gi", 32 * 2**20), ("8Mi", 4 * 2**20), ("64Gi", 2**31 - 1), (None, None)],
 )
 def test_the_largest_message_follows_from_the_memory(memory: str | None, expected: int | None) -> None:
     limits = {} if memory is None else {"memory": memory}
