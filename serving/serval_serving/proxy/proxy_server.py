@@ -18,6 +18,7 @@ from serval_serving.server.pipeline import Pipeline
 from serval_serving.server.ports import Ports, receipts
 from serval_serving.server.sampling import sampler_of
 from serval_serving.server.settings import Settings
+from serval_serving.server.stop_signal import wait_for
 
 THREADS = 64
 """Calls that pass through at once, for each protocol. Each waits in a thread for the upstream server, which
@@ -93,7 +94,7 @@ class ProxyServer:
             self._ports.open()
             self._health.start()
             self._trimmer.start()
-            self._stopped.wait()
+            wait_for(self._stopped)
             self._trimmer.stop()
             seconds = self._ports.drain()
             self._health.stop()

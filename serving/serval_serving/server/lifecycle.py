@@ -23,6 +23,7 @@ from serval_serving.server.reload import ConfigFileWatch, read_file
 from serval_serving.server.sampling import sampler_of
 from serval_serving.server.services import Services
 from serval_serving.server.settings import Settings
+from serval_serving.server.stop_signal import wait_for
 from serval_serving.server.warmup import WarmUp
 
 _THREADS_PER_CPU = 4
@@ -107,7 +108,7 @@ class ModelServer:
         if watch is not None:
             watch.start()
         self._trimmer.start()
-        self._stopped.wait()
+        wait_for(self._stopped)
         self._trimmer.stop()
         if watch is not None:
             watch.stop()
