@@ -252,7 +252,7 @@ def test_keys_that_cannot_be_read_stay(tmp_path: Path) -> None:
     ("document", "dtype", "words"),
     [
         ({"instances": [0] * 200_000 + ["x"]}, DataType.DT_FLOAT, "element: 200000 of"),
-        ({"instances": [0] * 200_000 + [2**40]}, DataType.DT_FLOAT, "element: 200000 of"),
+        ({"instances": [0] * 200_000 + [10**400]}, DataType.DT_FLOAT, "element: 200000 of"),
         ({"instances": [0] * 200_000 + [2**40]}, DataType.DT_INT32, "element: 200000 of"),
         ({"instances": [0] * 200_000 + [True]}, DataType.DT_INT32, "element: 200000 of"),
         ({"instances": [[0] * 20] * 10_000 + [[0]]}, DataType.DT_FLOAT, "element: 10000 of"),

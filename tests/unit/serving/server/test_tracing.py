@@ -162,8 +162,8 @@ def test_every_reply_says_what_answered(tmp_path: Path, way: str) -> None:
         assert ended(check, b"", x_request_id="h") == {REQUEST_ID: "h"}
         for path, body, status, answered in (
             (PATH, BODY, 200, True),
-            (PATH, '{"instances": [[1.0]]}', 400, True),
-            (PATH, "{", 400, False),
+            (PATH, '{"instances": ["x"]}', 400, True),
+            (PATH, "{", 400, True),
             ("/v1/models/other:predict", BODY, 404, False),
             ("/nowhere", BODY, 404, False),
         ):
