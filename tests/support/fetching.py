@@ -75,6 +75,6 @@ class Fetch:
         return caught.value
 
     def files(self) -> dict[str, bytes]:
-        """Return what was fetched, by path below the model's folder."""
+        """Return the files of versions, by path below the model's folder; their digests stand beside them."""
         model = self.folder / "models" / "digits"
-        return {p.relative_to(model).as_posix(): p.read_bytes() for p in model.rglob("*") if p.is_file()}
+        return {p.relative_to(model).as_posix(): p.read_bytes() for p in model.glob("*/**/*") if p.is_file()}
