@@ -92,7 +92,8 @@ def _numbers(value: Any, dtype: int, check: Check = never) -> np.ndarray | None:
         return None
     try:
         array = _joined(value, check)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, IndexError):
+        # numpy has an error of its own for a dimension too many.
         return None
     if array.size == 0:
         return array.astype(numpy_dtype(dtype))

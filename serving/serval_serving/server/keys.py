@@ -103,11 +103,19 @@ def _key(authorization: str) -> str:
 def _read(path: Path) -> Mapping[bytes, str]:
     """Read the names of all keys, by key.
 
-    What begins with two dots in a mounted Secret is the machinery behind its links.
+    What begins with two dots in a mounted Secret is the machinery behind its links. While that changes, a
+    link may lead nowhere for a moment: then reading it fails, so that its key does not seem to be gone.
+
+    Raises
+    ------
+    OSError
+        A file cannot be read, or there is nothing at the path.
+    UnicodeDecodeError
+        A file is no text.
     """
     files = [file for file in path.iterdir() if not file.name.startswith("..")] if path.is_dir() else [path]
     keys: dict[bytes, str] = {}
-    for file in sorted(file for file in files if file.is_file()):
+    for file in sorted(file for file in files if file.is_file() or not file.exists()):
         lines = file.read_text(encoding="utf-8").splitlines()
         for number, key in enumerate(filter(None, (line.strip() for line in lines)), start=1):
             keys.setdefault(key.encode(), file.name if number == 1 else f"{file.name}:{number}")

@@ -21,8 +21,9 @@ _MARK: Final = b"\xef\xbb\xbf"
 _SPACE: Final = " \t\r\n"
 _BEHIND: Final = "unexpected content after document"
 _DECODER: Final = json.JSONDecoder()
-# Strings are matched so that nothing in them is replaced.
-_SHORT: Final = re.compile(r'"(?:[^"\\]|\\.)*"|-NaN|Inf(?!inity)', re.S)
+# Strings are matched so that nothing in them is replaced. One that never ends matches too, and no part is
+# tried twice: else the time would grow with the square of the size.
+_SHORT: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|-NaN|Inf(?!inity)', re.S)
 _LONG: Final = {"-NaN": "NaN", "Inf": "Infinity"}
 
 

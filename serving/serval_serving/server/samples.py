@@ -46,13 +46,20 @@ class Sample(NamedTuple):
     write: Callable[[], bytes]
 
 
-def of_run(run: Run) -> Sample:
+def of_run(run: Run, most: int) -> Sample:
     """Make a sample of a run of a model, whatever protocol asked for it.
+
+    Arrays that are parts of larger ones, such as a batch or a message, are copied unless the sample has more
+    than `most` bytes: it keeps no more memory than its size says.
 
     It becomes a Predict call of this signature, which has the same inputs and outputs as a call of Classify
     or Regress had.
     """
     handle, signature, inputs, aliases, outputs = run
+    size = sum(map(_size, (*inputs.values(), *outputs)))
+    if size <= most:
+        inputs = {alias: _own(array) for alias, array in inputs.items()}
+        outputs = [_own(array) for array in outputs]
 
     def write() -> bytes:
         spec = messages.ModelSpec(name=handle.name, signature_name=signature.name)
@@ -61,7 +68,6 @@ def of_run(run: Run) -> Sample:
         reply = write_response(spec, zip(aliases, outputs, strict=True))
         return _log(LOGS[rpc.PREDICT.path], spec, request, reply)
 
-    size = sum(map(_size, (*inputs.values(), *outputs)))
     return Sample(handle.name, handle.version, size, write)
 
 
@@ -88,6 +94,11 @@ def _log(number: int, spec: messages.ModelSpec, request: bytes, reply: bytes) ->
 def _field(number: int, data: bytes) -> bytes:
     """Write a field that holds a message."""
     return b"".join((varint(number << 3 | _BYTES), varint(len(data)), data))
+
+
+def _own(array: np.ndarray) -> np.ndarray:
+    """Return an array that keeps no other one in memory."""
+    return array if array.base is None else array.copy()
 
 
 def _size(array: np.ndarray) -> int:

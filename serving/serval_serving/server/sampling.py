@@ -139,7 +139,7 @@ class Sampler:
     def take_run(self, run: Run) -> None:
         """Take a run of a model, if it is chosen."""
         if self.chooses():
-            self.offer(of_run(run))
+            self.offer(of_run(run, MAX_SAMPLE_BYTES))
 
     def take_call(self, path: str, model: str, version: int, request: bytes, reply: bytes) -> None:
         """Take a call that another server answered, if it is a prediction and is chosen."""
@@ -170,6 +170,8 @@ class Sampler:
             self._metrics.samples.add(self._written(sample))
             with self._lock:
                 self._pending -= sample.size
+            # While this waits for the next one it keeps none in memory.
+            del sample
 
     def _written(self, sample: Sample) -> str:
         """Write a sample, and say what became of it."""

@@ -24,6 +24,9 @@ _VARINT: Final = 0
 _FIXED64: Final = 1
 _BYTES: Final = 2
 _FIXED32: Final = 5
+_FIXED_BYTES: Final = {_FIXED64: 8, _FIXED32: 4}
+_GROUPS: Final = {3: 1, 4: -1}
+"""The wire types that begin and end a group, and how many more groups are open behind them."""
 _DEPTH: Final = 100
 
 
@@ -59,6 +62,7 @@ def check_fields(data: bytes, descriptor: Descriptor, most: int = MAX_FIELDS) ->
         inner = nested.get(kind)
         if inner is None:
             inner = nested[kind] = _messages(kind)
+        groups = 0
         while position < end:
             left -= 1
             if left < 0:
@@ -69,18 +73,17 @@ def check_fields(data: bytes, descriptor: Descriptor, most: int = MAX_FIELDS) ->
                 if wire_type == _BYTES:
                     size, position = _number(data, position)
                     found = inner.get(tag >> 3)
-                    if found is not None and len(open_messages) < _DEPTH:
+                    # The library skips what a group holds, so it is no message there.
+                    if found is not None and not groups and len(open_messages) < _DEPTH:
                         # The rest of this message comes after the one in it.
                         open_messages.append((position + size, end, kind))
                         open_messages.append((position, min(position + size, end), found))
                         break
                     position += size
-                elif wire_type == _VARINT:
-                    _, position = _number(data, position)
-                elif wire_type in {_FIXED64, _FIXED32}:
-                    position += 8 if wire_type == _FIXED64 else 4
+                elif wire_type in _GROUPS:
+                    groups += _GROUPS[wire_type]
                 else:
-                    return
+                    position = _behind(data, position, wire_type)
             except IndexError:
                 return
 
@@ -88,6 +91,15 @@ def check_fields(data: bytes, descriptor: Descriptor, most: int = MAX_FIELDS) ->
 def _messages(kind: Descriptor) -> dict[int, Descriptor]:
     """List the fields of a message that hold messages, by number."""
     return {field.number: field.message_type for field in kind.fields if field.message_type is not None}
+
+
+def _behind(data: bytes, position: int, wire_type: int) -> int:
+    """Return the position behind a number. IndexError: there is none of this wire type."""
+    if wire_type == _VARINT:
+        return _number(data, position)[1]
+    if wire_type not in _FIXED_BYTES:
+        raise IndexError
+    return position + _FIXED_BYTES[wire_type]
 
 
 def _number(data: bytes, position: int) -> tuple[int, int]:

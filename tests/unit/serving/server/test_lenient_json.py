@@ -64,6 +64,12 @@ def test_refused(body: bytes, words: str) -> None:
     assert words in caught.value.message
 
 
+def test_a_string_that_never_ends_is_looked_at_once() -> None:
+    # 128 KB: the square of that takes longer than a test may.
+    with pytest.raises(StatusError, match="JSON Parse error"):
+        parse(b'{"a": Inf, "b": ' + b'"\\' * (1 << 17))
+
+
 def test_half_of_a_surrogate_pair_is_refused() -> None:
     document = parse(b'{"a": "\\ud800", "b": NaN}')
     with pytest.raises(StatusError, match="The surrogate pair in string is invalid"):
@@ -102,6 +108,14 @@ def test_numbers_are_rounded_to_the_type_of_the_input(value: Any, dtype: int, ex
     array = json_tensors.to_array(value, dtype)
     assert array.dtype == expected.dtype
     assert array.tolist() == expected.tolist()
+
+
+def test_more_lists_in_lists_than_dimensions() -> None:
+    value: Any = [0.0] * 70_000
+    for _ in range(64):
+        value = [value]
+    with pytest.raises(StatusError, match="unexpected level: 65 expected < 64"):
+        json_tensors.to_array(value, DataType.DT_FLOAT)
 
 
 def test_a_number_that_no_type_holds() -> None:

@@ -6,6 +6,7 @@ import errno
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -229,7 +230,7 @@ def test_a_warm_up_is_no_sample(tmp_path: Path) -> None:
 def test_a_run_becomes_a_log_of_predict(array: np.ndarray) -> None:
     model = FakeModel({"factor": 2})
     handle = ServableHandle("m", 7, model)
-    sample = of_run(Run(handle, model.signatures["serving_default"], {"x": array}, ["y"], [array]))
+    sample = of_run(Run(handle, model.signatures["serving_default"], {"x": array}, ["y"], [array]), 100)
     log = messages.PredictionLog.FromString(sample.write())
     request, reply = log.predict_log.request, log.predict_log.response
     assert to_array(request.inputs["x"]).tolist() == to_array(reply.outputs["y"]).tolist() == array.tolist()
@@ -238,6 +239,29 @@ def test_a_run_becomes_a_log_of_predict(array: np.ndarray) -> None:
     assert (reply.model_spec.version.value, log.log_metadata.model_spec.version.value) == (7, 7)
     assert list(request.output_filter) == ["y"]
     assert sample.size == 2 * (array.nbytes if array.dtype != object else 3)
+
+
+def test_a_run_keeps_nothing_larger_than_its_size() -> None:
+    batch = np.zeros((100, 2), np.float32)
+    whole = weakref.ref(batch)
+    model = FakeModel({"factor": 2})
+    run = Run(ServableHandle("m", 7, model), model.signatures["serving_default"], {"x": batch[:1]}, ["y"], [])
+    sample = of_run(run, 8)
+    del batch, run
+    assert whole() is None
+    assert sample.size == 8
+
+
+def test_a_sample_that_was_written_is_kept_no_longer(tmp_path: Path) -> None:
+    made = Made(tmp_path)
+    made.go.set()
+    made.sampler.start()
+    held = np.zeros(1)
+    kept = weakref.ref(held)
+    made.sampler.offer(Sample("m", 1, 3, lambda held=held: bytes(held)))
+    del held
+    wait_until("it is gone", lambda: kept() is None)
+    assert made.finish() == {"written": 1}
 
 
 def test_a_folder_that_cannot_be_used_ends_the_start(tmp_path: Path) -> None:

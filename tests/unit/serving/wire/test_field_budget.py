@@ -49,8 +49,21 @@ def test_fields_are_counted_in_all_messages() -> None:
         b"\x98\x06\x01" * 100,
         b"\x9d\x06\x01\x02\x03\x04" * 100,
         b"\x99\x06" + b"\x01" * 8 + b"\x1a\x00" * 100,
+        b"\x7b\x7c" + b"\x1a\x00" * 100,
+        b"\x7b" + b"\x1a\x00" * 100 + b"\x7c",
+        b"\x7b" + held(2, b"\x07") + b"\x7c" + b"\x1a\x00" * 100,
     ],
-    ids=["strings", "strings of a tensor", "dimensions", "unknown numbers", "fixed numbers", "mixed"],
+    ids=[
+        "strings",
+        "strings of a tensor",
+        "dimensions",
+        "unknown numbers",
+        "fixed numbers",
+        "mixed",
+        "behind a group",
+        "in a group",
+        "behind a group of bytes that are no message",
+    ],
 )
 def test_every_kind_of_field_counts(data: bytes) -> None:
     assert refused(data, 90)
@@ -66,8 +79,11 @@ def test_a_large_message_is_looked_through() -> None:
     many = b"\x1a\x00" * 600_000
     with pytest.raises(StatusError, match="more than 10000 fields"):
         read_request(many)
+    for begin in (b"", b"\x7b\x7c"):
+        with pytest.raises(StatusError, match="more than 1000000 fields"):
+            parse(messages.PredictRequest, begin + many * 2)
     with pytest.raises(StatusError, match="more than 1000000 fields"):
-        parse(messages.PredictRequest, many * 2)
+        read_request(b"\x7b\x7c" + many * 2)
     tensor = held(2, held(1, b"x") + held(2, b"\x08\x07" + b"\x42\x00" * 1_100_000))
     with pytest.raises(StatusError, match="more than 1000000 fields"):
         read_request(tensor)
