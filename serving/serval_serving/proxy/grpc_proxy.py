@@ -107,7 +107,7 @@ class GrpcProxy(grpc.GenericRpcHandler):  # type: ignore[misc]
     def _handler(self, path: str) -> Any:
         """Make what handles a method."""
         endpoint = _ENDPOINTS.get(path) or Endpoint(path, GRPC, limited=False, counted=False)
-        return unary_handler(self._pipeline, partial(self._answer, path, endpoint))
+        return unary_handler(self._pipeline, partial(self._answer, path, endpoint), keyless=endpoint.open)
 
     def _answer(self, path: str, endpoint: Endpoint, receive: Receive, context: Any) -> bytes:
         """Answer a call."""

@@ -25,6 +25,9 @@ Receive = Callable[[], bytes]
 UNREADABLE: Final = "Exception deserializing request!"
 """What grpcio answers to a message that cannot be read."""
 GONE: Final = "The call ended before its message was complete."
+MAX_KEYLESS_BYTES: Final = 64 * 1024
+"""A call that needs no key has a message of a few hundred bytes."""
+TOO_LARGE: Final = f"Calls that need no key have messages of at most {MAX_KEYLESS_BYTES} bytes."
 NO_MESSAGE: Final = "This call requires exactly one request message."
 
 LONGEST_DEADLINE_SECONDS: Final = 86_400.0
@@ -56,7 +59,9 @@ class GrpcCaller:
         return self._headers.get(name)
 
 
-def unary_handler(pipeline: Pipeline, behavior: Callable[[Receive, Any], bytes]) -> Any:
+def unary_handler(
+    pipeline: Pipeline, behavior: Callable[[Receive, Any], bytes], *, keyless: bool = False
+) -> Any:
     """Make the handler of a method with one message and one reply, both bytes.
 
     Parameters
@@ -65,22 +70,24 @@ def unary_handler(pipeline: Pipeline, behavior: Callable[[Receive, Any], bytes])
         Knows the messages that are arriving.
     behavior:
         Makes the reply of what waits for the message, and the call's `grpc.ServicerContext`.
+    keyless:
+        Whether its calls need no key.
     """
 
     def begun(arriving: Iterator[bytes], context: Any) -> bytes:
-        return behavior(lambda: receive(pipeline, arriving, context), context)
+        return behavior(lambda: receive(pipeline, arriving, context, keyless=keyless), context)
 
     return grpc.stream_unary_rpc_method_handler(begun)
 
 
-def receive(pipeline: Pipeline, arriving: Iterator[bytes], context: Any) -> bytes:
-    """Wait for a message of a call.
+def receive(pipeline: Pipeline, arriving: Iterator[bytes], context: Any, *, keyless: bool = False) -> bytes:
+    """Wait for a message of a call. `keyless`: the call needs no key, so its message must be small.
 
     Raises
     ------
     StatusError
         UNIMPLEMENTED: the caller sent none; CANCELLED: the call ended before; RESOURCE_EXHAUSTED: there is no
-        room for it; DEADLINE_EXCEEDED: it took too long.
+        room for it, or it is too large; DEADLINE_EXCEEDED: it took too long.
     """
     cut = False
 
@@ -89,14 +96,17 @@ def receive(pipeline: Pipeline, arriving: Iterator[bytes], context: Any) -> byte
         cut = True
         context.cancel()
 
-    with pipeline.receipts.receiving(end):
+    with pipeline.receipts.receiving(end, keyless=keyless):
         try:
-            return next(arriving)
+            data = next(arriving)
         except StopIteration:
             raise StatusError(grpc.StatusCode.UNIMPLEMENTED, NO_MESSAGE) from None
         except grpc.RpcError as error:
             code = grpc.StatusCode.DEADLINE_EXCEEDED if cut else grpc.StatusCode.CANCELLED
             raise StatusError(code, LATE if cut else GONE) from error
+    if keyless and len(data) > MAX_KEYLESS_BYTES:
+        raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_LARGE)
+    return data
 
 
 def read_message(read: Callable[[bytes], _T], data: bytes) -> _T:
@@ -149,10 +159,11 @@ def answer(
 
 def _ending(call: Call) -> Sequence[tuple[str, str | bytes]]:
     """Return the metadata that follow a reply, or an error."""
-    ending: list[tuple[str, str | bytes]] = [*call.trace.reply_headers(), *call.ending]
-    if call.times:
-        ending.append((REPLY_HEADER, call.times))
-    return ending
+    ending: list[tuple[str, str | bytes]] = [*call.trace.reply_headers()]
+    if not call.times:
+        return [*ending, *call.ending]
+    # The server behind a proxy tells its own times; the client gets one answer, that of the whole way.
+    return [*ending, *(one for one in call.ending if one[0] != REPLY_HEADER), (REPLY_HEADER, call.times)]
 
 
 def time_left(context: Any) -> float | None:

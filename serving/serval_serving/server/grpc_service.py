@@ -108,7 +108,6 @@ class GrpcServer:
         # grpcio keeps a thread for every call that has begun, also while its message is arriving.
         threads = options.threads + options.rooms
         self._pool = WorkerPool(threads, "grpc")
-        self._receipts = pipeline.receipts
         self._server = grpc.server(
             self._pool, options=_arguments(options), maximum_concurrent_rpcs=threads + _QUEUED_CALLS
         )
@@ -184,7 +183,6 @@ class GrpcServer:
         self._watch.stop()
         if self._channel is not None:
             self._channel.close()
-        self._receipts.drain()
         self._health.enter_graceful_shutdown()
         if self._options.port:
             close_port(self._options.port)

@@ -144,7 +144,7 @@ class HttpApp(ABC):
         self._pipeline = pipeline
         self._options = options
         self._pool = pool
-        self._budget = BodyBudget(_BODIES * options.max_body_bytes)
+        self._budget = BodyBudget(_most_bytes(options.max_body_bytes, pipeline.receipts.most_held))
         self._draining = False
         self._since: weakref.WeakKeyDictionary[asyncio.BaseTransport, float] = weakref.WeakKeyDictionary()
 
@@ -228,7 +228,8 @@ class HttpApp(ABC):
                 def answer() -> bytes:
                     return work(body.content(call.deadline.left(self._pipeline.now())), call.deadline)
 
-                reply = await loop.run_in_executor(self._pool, call.run, answer)
+                with self._pipeline.receipts.holding(body.size):
+                    reply = await loop.run_in_executor(self._pool, call.run, answer)
         return replied(reply, call)
 
     async def _before_reply(self, request: web.Request, response: web.StreamResponse) -> None:
@@ -295,6 +296,12 @@ def target_of(request: web.Request, call: Call) -> Target:
         # The access log shows the whole path of a question about a model.
         call.name = f"{request.method}{request.rel_url.raw_path}"
     return rest_paths.target_of(request.match_info)
+
+
+def _most_bytes(largest: int, most_held: int | None) -> int:
+    """Return how many bytes all bodies may have together; the largest one is always possible."""
+    several = _BODIES * largest
+    return several if most_held is None else min(several, max(largest, most_held))
 
 
 def replied(body: bytes, call: Call) -> web.Response:

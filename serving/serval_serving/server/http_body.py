@@ -127,7 +127,7 @@ class Body:
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(_expire, cut_off)
 
-        with receipts.receiving(end) as receipt:
+        with receipts.receiving(end, parts=True) as receipt:
             try:
                 async with cut_off:
                     while piece := await self._request.content.readany():

@@ -90,8 +90,9 @@ class LibraryServices(grpc.GenericRpcHandler):  # type: ignore[misc]
             try:
                 self._pipeline.check_key(call)
                 if several:
-                    return behavior(self._messages(arriving, context, read), context, *more)
-                request = read_message(read, receive(self._pipeline, arriving, context))
+                    return behavior(self._messages(endpoint, arriving, context, read), context, *more)
+                data = receive(self._pipeline, arriving, context, keyless=endpoint.open)
+                request = read_message(read, data)
             except StatusError as error:
                 context.abort(error.code, error.message)
                 raise  # `abort` does not return.
@@ -101,11 +102,12 @@ class LibraryServices(grpc.GenericRpcHandler):  # type: ignore[misc]
         return checked
 
     def _messages(
-        self, arriving: Iterator[bytes], context: Any, read: Callable[[bytes], Any]
+        self, endpoint: Endpoint, arriving: Iterator[bytes], context: Any, read: Callable[[bytes], Any]
     ) -> Iterator[Any]:
         """Yield the messages of a call until its caller sends no more, or is silent for too long."""
         while True:
             try:
-                yield read_message(read, receive(self._pipeline, arriving, context))
+                data = receive(self._pipeline, arriving, context, keyless=endpoint.open)
+                yield read_message(read, data)
             except StatusError:
                 return

@@ -99,6 +99,7 @@ class Ports:
         """Take no more requests and let those in progress end; the answer is how many seconds that took."""
         _log.info("draining for up to %g seconds", self._settings.drain_seconds)
         started = time.monotonic()
+        self._receipts.drain(self._settings.drain_seconds)
         waits: list[Callable[[], None]] = [
             server.drain() for server in (self._grpc, self._http) if server is not None
         ]

@@ -1,7 +1,8 @@
 """Messages that are arriving: how many at once, for how long, and what happens when memory runs out.
 
 A request whose message is not complete costs a place and memory. So the number of these is limited, and the
-sender who was silent for longest is cut off when another request needs the place.
+sender who was silent for longest is cut off when another request needs the place. Calls that need no key have
+half of the places, so that they cannot shut out those who have one.
 """
 
 from __future__ import annotations
@@ -29,6 +30,9 @@ PATIENCE_SECONDS: Final = 2.0
 call, so only one that is large or comes over a slow network takes as long."""
 LONGEST_SECONDS: Final = 60.0
 """A gRPC message must be complete after this time: 128 MiB at 18 Mbit/s."""
+DRAIN_PARTS: Final = 3
+"""Messages must be complete after this part of the time that a draining server has. The rest is for answers,
+and silent senders do not hold up the end."""
 STEP_SECONDS: Final = 0.1
 _BUSY_STEP_SECONDS: Final = 0.02
 
@@ -51,11 +55,17 @@ class Receipt:
         When its sender was last heard.
     end:
         Cuts it off. It is called in any thread, and returns at once.
+    keyless:
+        Whether its call needs no key.
+    parts:
+        Whether its sender is heard with each part of it, not only when it begins.
     """
 
     began: float
     heard: float
     end: Callable[[], None]
+    keyless: bool = False
+    parts: bool = False
 
 
 class Receipts:
@@ -81,7 +91,7 @@ class Receipts:
         self._rooms = rooms
         self._clock = clock
         self._lock = threading.Lock()
-        self._longest = LONGEST_SECONDS
+        self._ends: float | None = None
         self._held = 0
         self._stopped = threading.Event()
         # The one who was silent for longest comes first.
@@ -95,18 +105,25 @@ class Receipts:
         """End the thread."""
         self._stopped.set()
 
-    def drain(self) -> None:
-        """Wait no longer for silent senders, since the server ends."""
-        self._longest = PATIENCE_SECONDS
+    def drain(self, seconds: float) -> None:
+        """Wait no longer for silent senders, and for nobody longer than a part of the seconds until the end.
+
+        A message that is not heard in parts may be on its way, so its sender has that part of the time too.
+        """
+        self._ends = self._clock() + max(PATIENCE_SECONDS, seconds / DRAIN_PARTS)
 
     @contextmanager
-    def receiving(self, end: Callable[[], None]) -> Iterator[Receipt]:
+    def receiving(
+        self, end: Callable[[], None], *, keyless: bool = False, parts: bool = False
+    ) -> Iterator[Receipt]:
         """Count a message as arriving.
 
         Parameters
         ----------
         end:
             Cuts it off, see `Receipt.end`.
+        keyless, parts:
+            See `Receipt`.
 
         Raises
         ------
@@ -114,19 +131,26 @@ class Receipts:
             RESOURCE_EXHAUSTED: too many are arriving.
         """
         now = self._clock()
-        receipt = Receipt(now, now, end)
+        receipt = Receipt(now, now, end, keyless, parts)
         with self._lock:
-            full = len(self._arriving) >= self._rooms
+            keyless_full = keyless and sum(one.keyless for one in self._arriving) >= self._rooms // 2
+            full = keyless_full or len(self._arriving) >= self._rooms
             if not full:
                 self._arriving[receipt] = None
         if full:
-            self.make_room()
-            raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_MANY % self._rooms)
+            self.make_room(keyless=keyless_full)
+            most = self._rooms // 2 if keyless_full else self._rooms
+            raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_MANY % most)
         try:
             yield receipt
         finally:
             with self._lock:
                 self._arriving.pop(receipt, None)
+
+    @property
+    def most_held(self) -> int | None:
+        """Bytes that complete messages may have together, if one is not larger alone; None for any number."""
+        return self._memory.limit // _PARTS if self._memory.limit else None
 
     @contextmanager
     def holding(self, size: int) -> Iterator[None]:
@@ -158,11 +182,14 @@ class Receipts:
                 del self._arriving[receipt]
                 self._arriving[receipt] = None
 
-    def make_room(self) -> bool:
-        """Cut off the sender who was silent for longest, if that is long; whether there was one."""
+    def make_room(self, *, keyless: bool = False) -> bool:
+        """Cut off the sender who was silent for longest, if that is long; whether there was one.
+
+        `keyless`: one whose call needs no key.
+        """
         now = self._clock()
         with self._lock:
-            receipt = next(iter(self._arriving), None)
+            receipt = next((one for one in self._arriving if one.keyless or not keyless), None)
             if receipt is None or now - receipt.heard < PATIENCE_SECONDS:
                 return False
             del self._arriving[receipt]
@@ -174,12 +201,20 @@ class Receipts:
         now = self._clock()
         short = self._memory.short()
         with self._lock:
-            late = [one for one in self._arriving if now - one.began > self._longest]
+            late = [one for one in self._arriving if self._is_late(one, now)]
             cut = dict.fromkeys((*late, *(self._long(now)[_LEFT_OVER:] if short else ())))
             for one in cut:
                 del self._arriving[one]
         for one in cut:
             one.end()
+
+    def _is_late(self, one: Receipt, now: float) -> bool:
+        """Whether a message takes too long."""
+        if now - one.began > LONGEST_SECONDS:
+            return True
+        if self._ends is None:
+            return False
+        return now >= self._ends or (one.parts and now - one.heard > PATIENCE_SECONDS)
 
     def _long(self, now: float) -> list[Receipt]:
         """List the messages that are not small, since they take a while, the oldest first."""

@@ -20,7 +20,7 @@ from serval_serving.server.predict import predict, read_target, target_of
 from serval_serving.server.reload import NO_RELOAD, reload
 from serval_serving.server.request_timing import waited
 from serval_serving.wire import messages, rpc
-from serval_serving.wire.field_budget import parse
+from serval_serving.wire.field_budget import Left, parse
 from serval_serving.wire.predict_codec import Request, read_request
 from serval_serving.wire.status import StatusError
 
@@ -40,14 +40,14 @@ class Rpc:
     model:
         Reads the model's name from a request.
     read:
-        Reads a request, in place of its class.
+        Reads a request, in place of its class. The second argument tells the seconds that are left.
     """
 
     method: rpc.Method
     endpoint: Endpoint
     answer: Callable[[Any, Call, Any], Any]
     model: Callable[[Any], str]
-    read: Callable[[bytes], Any] | None = None
+    read: Callable[[bytes, Left], Any] | None = None
 
 
 class Services:
@@ -86,7 +86,8 @@ class Services:
         """Make the handlers for a gRPC server. Methods that are not in the table answer UNIMPLEMENTED."""
         services: dict[str, dict[str, Any]] = {}
         for entry in self.rpcs():
-            handler = grpc_calls.unary_handler(self._pipeline, partial(self._answer, entry))
+            behavior = partial(self._answer, entry)
+            handler = grpc_calls.unary_handler(self._pipeline, behavior, keyless=entry.endpoint.open)
             services.setdefault(entry.method.service, {})[entry.method.name] = handler
         return [grpc.method_handlers_generic_handler(name, found) for name, found in services.items()]
 
@@ -117,12 +118,16 @@ class Services:
 
     def _answer(self, entry: Rpc, receive: grpc_calls.Receive, context: Any) -> bytes:
         """Answer a call of one RPC."""
+        read = entry.read or partial(parse, entry.method.request)
+
+        def left(call: Call) -> float | None:
+            return call.deadline.left(self._pipeline.now())
 
         def steps(call: Call) -> bytes:
             data = receive()
             call.received(len(data), waited())
             with self._pipeline.receipts.holding(len(data)):
-                request = grpc_calls.read_message(entry.read or partial(parse, entry.method.request), data)
+                request = grpc_calls.read_message(lambda data: read(data, partial(left, call)), data)
                 call.model = entry.model(request)
                 return call.run(lambda: _written(entry.answer(request, call, context)))
 

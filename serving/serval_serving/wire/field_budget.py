@@ -7,12 +7,16 @@ between which other threads run.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, Final
 
 from google.protobuf.descriptor import Descriptor
 
 from serval_serving.wire.heavy_work import heavy_work
 from serval_serving.wire.status import invalid
+
+Left = Callable[[], "float | None"]
+"""Tells the seconds that are left for a request; None for any time."""
 
 MAX_FIELDS: Final = 1_000_000
 """Fields of a message and of all messages in it. The numbers of a packed field count as one."""
@@ -30,17 +34,22 @@ _GROUPS: Final = {3: 1, 4: -1}
 _DEPTH: Final = 100
 
 
-def parse(kind: Any, data: bytes) -> Any:
-    """Read a message of a class of protobuf.
+def any_time() -> float | None:
+    """Tell that there is no deadline."""
+    return None
+
+
+def parse(kind: Any, data: bytes, left: Left = any_time) -> Any:
+    """Read a message of a class of protobuf, after other large ones.
 
     Raises
     ------
     StatusError
-        INVALID_ARGUMENT: it has too many fields.
+        INVALID_ARGUMENT: it has too many fields; DEADLINE_EXCEEDED: its turn did not come in time.
     google.protobuf.message.DecodeError
         The bytes are no such message.
     """
-    with heavy_work(len(data)):
+    with heavy_work(len(data), left()):
         if len(data) > SMALL_BYTES:
             check_fields(data, kind.DESCRIPTOR)
         return kind.FromString(data)

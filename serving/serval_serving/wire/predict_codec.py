@@ -19,7 +19,7 @@ import numpy as np
 from serval_serving.wire import messages
 from serval_serving.wire.dtypes import DataType, codec_of, dtype_of, numpy_dtype
 from serval_serving.wire.errors import TensorError
-from serval_serving.wire.field_budget import TOO_MANY, parse
+from serval_serving.wire.field_budget import TOO_MANY, Left, any_time, parse
 from serval_serving.wire.status import invalid
 from serval_serving.wire.tensors import packed_values, string_values, varint
 
@@ -69,20 +69,20 @@ class _UnusualError(Exception):
     """Bytes that the library must read, or refuse."""
 
 
-def read_request(data: bytes) -> Request:
-    """Read the bytes of a PredictRequest.
+def read_request(data: bytes, left: Left = any_time) -> Request:
+    """Read the bytes of a PredictRequest; what the library must read waits for its turn.
 
     Raises
     ------
     google.protobuf.message.DecodeError
         They are none.
     StatusError
-        INVALID_ARGUMENT: they have too many fields.
+        INVALID_ARGUMENT: they have too many fields; DEADLINE_EXCEEDED: the turn did not come in time.
     """
     try:
-        return _read(data)
+        return _read(data, left)
     except (_UnusualError, IndexError, UnicodeDecodeError):
-        return request_of(parse(messages.PredictRequest, data))
+        return request_of(parse(messages.PredictRequest, data, left))
 
 
 def request_of(message: messages.PredictRequest) -> Request:
@@ -177,7 +177,7 @@ def _tensor(array: np.ndarray, *, typed: bool) -> list[bytes | memoryview]:
     return parts
 
 
-def _read(data: bytes) -> Request:
+def _read(data: bytes, left: Left) -> Request:
     """Read an ordinary request."""
     spec: messages.ModelSpec | None = None
     inputs: dict[str, Input] = {}
@@ -194,7 +194,7 @@ def _read(data: bytes) -> Request:
                 raise _UnusualError
             spec = messages.ModelSpec.FromString(data[value:end])
         elif number == 2:
-            name, tensor = _entry(data, value, end)
+            name, tensor = _entry(data, value, end, left)
             inputs[name] = tensor
         else:
             wanted.append(data[value:end].decode())
@@ -210,7 +210,7 @@ def _outputs(data: bytes) -> Iterator[tuple[str, Input]]:
             yield _entry(data, value, end)
 
 
-def _entry(data: bytes, start: int, end: int) -> tuple[str, Input]:
+def _entry(data: bytes, start: int, end: int, left: Left = any_time) -> tuple[str, Input]:
     """Read one entry of a map of tensors; a later one of the same name takes its place, as in any map."""
     name: str | None = None
     place: tuple[int, int] | None = None
@@ -224,7 +224,9 @@ def _entry(data: bytes, start: int, end: int) -> tuple[str, Input]:
     if name is None or place is None:
         raise _UnusualError
     array = _array(data, *place)
-    return name, parse(messages.TensorProto, data[slice(*place)]) if array is None else array
+    if array is None:
+        return name, parse(messages.TensorProto, data[slice(*place)], left)
+    return name, array
 
 
 def _array(data: bytes, start: int, end: int) -> np.ndarray | None:

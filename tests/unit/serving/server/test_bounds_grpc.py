@@ -69,7 +69,8 @@ def arrived(server: Server, count: int) -> None:
 
 def test_calls_without_a_message_do_not_hold_a_server(start_fake: Start, tmp_path: Path) -> None:
     write_version(tmp_path / "m", 1, factor=3)
-    server = start_fake("--grpc_max_threads=2", "--max_connection_age_seconds=1").wait_ready()
+    flags = ("--grpc_max_threads=2", "--max_connection_age_seconds=1", "--drain_seconds=18")
+    server = start_fake(*flags).wait_ready()
     with silent(server, HELD):
         arrived(server, HELD)
         assert ask(server) == [3.0]
@@ -77,7 +78,7 @@ def test_calls_without_a_message_do_not_hold_a_server(start_fake: Start, tmp_pat
             check = health_pb2_grpc.HealthStub(channel).Check
             assert check(health_pb2.HealthCheckRequest(), timeout=5).status == 1
         server.terminate()
-        assert server.wait(15) == 0, "they do not hold up the end either, for which there are 30 s"
+        assert server.wait(15) == 0, "they do not hold up the end either, for which there are 18 s"
 
 
 def test_calls_without_a_message_do_not_hold_a_front(start_fake: Start, tmp_path: Path) -> None:

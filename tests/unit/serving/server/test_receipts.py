@@ -8,7 +8,13 @@ import grpc
 import pytest
 
 from serval_serving.server.memory import MemoryGuard
-from serval_serving.server.receipts import LONGEST_SECONDS, PATIENCE_SECONDS, STEP_SECONDS, Receipts
+from serval_serving.server.receipts import (
+    DRAIN_PARTS,
+    LONGEST_SECONDS,
+    PATIENCE_SECONDS,
+    STEP_SECONDS,
+    Receipts,
+)
 from serval_serving.wire.status import StatusError
 from support.clock import FakeClock
 
@@ -23,8 +29,8 @@ class Arriving:
         guard = MemoryGuard(1000, lambda: self.used, lambda: False, self.clock)
         self.receipts = Receipts(guard, rooms, self.clock)
 
-    def begin(self, stack: ExitStack, name: str) -> object:
-        return stack.enter_context(self.receipts.receiving(lambda: self.ended.append(name)))
+    def begin(self, stack: ExitStack, name: str, **more: bool) -> object:
+        return stack.enter_context(self.receipts.receiving(lambda: self.ended.append(name), **more))
 
 
 def code(stack: ExitStack, arriving: Arriving) -> grpc.StatusCode:
@@ -71,16 +77,38 @@ def test_nobody_is_cut_off_while_there_is_room() -> None:
         assert arriving.ended == ["a"], "a message must be complete at some time"
 
 
-def test_a_server_that_drains_has_less_patience() -> None:
-    arriving = Arriving()
+def test_who_needs_no_key_gives_way_to_others_without_one() -> None:
+    arriving = Arriving(rooms=4)
     with ExitStack() as stack:
-        arriving.begin(stack, "a")
+        arriving.begin(stack, "with a key")
+        for name in "ab":
+            arriving.begin(stack, name, keyless=True)
+        arriving.clock.now += PATIENCE_SECONDS
+        with pytest.raises(StatusError, match="limit is 2"):
+            arriving.begin(stack, "c", keyless=True)
+        assert arriving.ended == ["a"], "the first of all has a key"
+        arriving.begin(stack, "d", keyless=True)
+        arriving.begin(stack, "another with a key")
+        assert code(stack, arriving) is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_server_that_drains_waits_for_those_who_are_sending() -> None:
+    arriving = Arriving(rooms=4)
+    with ExitStack() as stack:
+        sending = arriving.begin(stack, "sending", parts=True)
+        arriving.begin(stack, "silent", parts=True)
+        arriving.begin(stack, "whole")
         arriving.clock.now += PATIENCE_SECONDS + 1
+        arriving.receipts.heard(sending)  # type: ignore[arg-type]
         arriving.receipts.look()
         assert arriving.ended == []
-        arriving.receipts.drain()
+        arriving.receipts.drain(3.0 * DRAIN_PARTS)
         arriving.receipts.look()
-    assert arriving.ended == ["a"]
+        assert arriving.ended == ["silent"]
+        arriving.clock.now += 3.0
+        arriving.receipts.heard(sending)  # type: ignore[arg-type]
+        arriving.receipts.look()
+    assert set(arriving.ended) == {"silent", "sending", "whole"}
 
 
 def test_long_messages_wait_for_memory() -> None:
