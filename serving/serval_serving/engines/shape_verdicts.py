@@ -149,6 +149,7 @@ class ShapeVerdicts:
         self._budget = budget
         self._size = size
         self._lock = threading.Lock()
+        self._deciding: dict[Question, threading.Event] = {}
         self._known: OrderedDict[Question, str] = OrderedDict()
 
     def check(self, question: Question, seconds: float | None = None) -> None:
@@ -167,7 +168,26 @@ class ShapeVerdicts:
             raise invalid(refusal)
 
     def _decide(self, question: Question, seconds: float | None) -> str:
-        """Infer a verdict, unless another thread does so first."""
+        """Infer a verdict, or wait for that of the thread that asks the same already."""
+        until = None if seconds is None else time.monotonic() + seconds
+        decided = threading.Event()
+        with self._lock:
+            first = self._deciding.setdefault(question, decided)
+        if first is decided:
+            try:
+                return self._inferred(question, seconds)
+            finally:
+                with self._lock:
+                    del self._deciding[question]
+                decided.set()
+        first.wait(seconds)
+        refusal = self._find(question)
+        if refusal is not None:
+            return refusal
+        return self._inferred(question, None if until is None else until - time.monotonic())
+
+    def _inferred(self, question: Question, seconds: float | None) -> str:
+        """Infer a verdict once no other question is asked, unless another thread does so first."""
         with self._budget.turn(seconds):
             refusal = self._find(question)
             if refusal is None:

@@ -229,11 +229,12 @@ class TensorFlowModel:
         inline = self._may_be_inline and self._seconds.get(signature, math.inf) <= INLINE_SECONDS
         trace = self._native.TF_NewBuffer() if self._watch.wants(signature) else None
         options = self._inline_options if inline else self._run_options(timeout, traced=trace is not None)
-        started = time.perf_counter()
         try:
             feeds = {self._endpoint(spec.name): inputs[alias] for alias, spec in specs.inputs.items()}
             if not all(fits(spec.shape, inputs[alias].shape) for alias, spec in specs.inputs.items()):
                 self._check_shapes(specs.inputs, inputs, fetches, timeout)
+            # The verdict comes once for many runs, and is no part of any.
+            started = time.perf_counter()
             results = self._session._call_tf_sessionrun(  # noqa: SLF001  see above
                 options, feeds, [self._endpoint(name) for name in fetches], [], trace
             )

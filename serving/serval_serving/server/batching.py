@@ -270,7 +270,8 @@ class BatchScheduler:
         try:
             self._run_together(batch, tasks, now)
         except StatusError as error:
-            if error.code not in _OF_ONE:
+            # Some models take one row alone, whatever they declare.
+            if error.code not in _OF_ONE and error.message != BAD_OUTPUT:
                 for task in tasks:
                     task.end(error=error)
                 return

@@ -20,15 +20,26 @@ from serval_serving.server.inference import Deadline, Target
 from serval_serving.server.metrics import PREDICT, REST, SCORE
 from serval_serving.server.pipeline import Call, Endpoint, Pipeline
 from serval_serving.wire.status import StatusError
-from serval_serving.wire.timing import REPLY_HEADER
+from serval_serving.wire.timing import REPLY_HEADER, REQUEST_HEADER
+from serval_serving.wire.tracing import (
+    CLIENT_REQUEST_ID,
+    MODEL_DIGEST,
+    MODEL_VERSION,
+    REQUEST_ID,
+    TRACEPARENT,
+    TRACESTATE,
+)
 
 HEALTH_PATH: Final = "/healthz"
 ANY_PATH: Final = "/{_path:.*}"
 
+_ASKED: Final = (REQUEST_ID, CLIENT_REQUEST_ID, TRACEPARENT, TRACESTATE, REQUEST_HEADER)
+_TOLD: Final = (REQUEST_ID, CLIENT_REQUEST_ID, MODEL_VERSION, MODEL_DIGEST, REPLY_HEADER)
 CORS_HEADERS: Final = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",
-    "Access-Control-Allow-Headers": "Content-Type, Authorization",
+    "Access-Control-Allow-Headers": ", ".join(("Content-Type", "Authorization", *_ASKED)),
+    "Access-Control-Expose-Headers": ", ".join(_TOLD),
 }
 
 _BODIES: Final = 2

@@ -130,6 +130,8 @@ class SampleFiles:
         if self._open.get(file.path.parent) is file:
             del self._open[file.path.parent]
         self._total -= file.size
+        # The next record may be written to it all the same.
+        file.size = file.records = 0
         file.path.unlink(missing_ok=True)
         with suppress(OSError):  # another file is in it
             file.path.parent.rmdir()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 import pytest
 
+from serval_serving.engines import shape_verdicts
 from serval_serving.engines.shape_verdicts import Feed, InferenceBudget, Question, ShapeVerdicts
 from serval_serving.wire.dtypes import DataType
 from serval_serving.wire.status import MAX_GRPC_MESSAGE, StatusError
@@ -125,6 +127,32 @@ def test_requests_of_one_shape_wait_for_one_verdict() -> None:
     for thread in threads:
         thread.join(LIMIT)
     assert calls == [question(2)]
+
+
+def test_who_asks_the_same_waits_longer_than_for_other_questions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shape_verdicts, "MAX_WAIT_SECONDS", 0.0)
+    asking, go = threading.Semaphore(0), threading.Event()
+
+    class Watched(ShapeVerdicts):
+        def _find(self, question: Question) -> str | None:
+            asking.release()
+            return super()._find(question)
+
+    def infer(_question: Question) -> str:
+        assert go.wait(LIMIT)
+        return ""
+
+    verdicts = Watched(infer, InferenceBudget())
+    with ThreadPoolExecutor(4) as pool:
+        checks = [pool.submit(verdicts.check, question(2), LIMIT) for _ in range(4)]
+        try:
+            # Each looks once when it comes, and the first one again in its turn.
+            for _ in range(5):
+                assert asking.acquire(timeout=LIMIT)
+        finally:
+            go.set()
+        for check in checks:
+            check.result(LIMIT)
 
 
 def test_an_inference_that_fails_leaves_the_turn_to_others() -> None:

@@ -293,6 +293,21 @@ def test_an_output_without_rows(make: Make) -> None:
     assert words.startswith("Batched output tensor's 0th dimension does not equal")
 
 
+def test_a_model_that_answers_one_row_alone_runs_apart(handle: ServableHandle, metrics: Metrics) -> None:
+    def first_row(*arguments: Any) -> list[np.ndarray]:
+        return [arguments[2]["x"][:1] * 2]
+
+    settings = BatchSettings(max_batch_size=2, max_execution_size=2, timeout_seconds=LIMIT)
+    scheduler = BatchScheduler(settings, first_row, metrics)
+    until = time.monotonic() + LIMIT
+    with ThreadPoolExecutor(2) as pool:
+        sent = [
+            pool.submit(scheduler.run, handle, SIGNATURE, {"x": floats(value)}, ["y"], until)
+            for value in range(2)
+        ]
+        assert [future.result(LIMIT)[0].tolist() for future in sent] == [[0.0], [2.0]]
+
+
 def test_a_crash_of_the_engine_reaches_the_callers_and_ends_no_thread(
     handle: ServableHandle, metrics: Metrics
 ) -> None:

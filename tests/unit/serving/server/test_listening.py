@@ -95,6 +95,13 @@ def test_cors(tmp_path: Path) -> None:
             assert reply.headers["Access-Control-Allow-Origin"] == "*"
             assert "POST" in reply.headers["Access-Control-Allow-Methods"]
             assert "Content-Type" in reply.headers["Access-Control-Allow-Headers"]
+            assert "x-request-id" in reply.headers["Access-Control-Allow-Headers"]
+        reply = server.post("/v1/models/m:predict", BODY, **{"serval-timing": "1"})
+        told = {
+            name.lower() for name in reply.headers if name.lower().startswith(("serval-", "x-", "server-"))
+        }
+        assert told >= {"x-request-id", "serval-model-version", "server-timing"}
+        assert told <= set(reply.headers["Access-Control-Expose-Headers"].split(", "))
 
 
 def test_without_the_flag_there_is_neither_cors_nor_an_access_log(tmp_path: Path) -> None:

@@ -70,6 +70,16 @@ class TestFiles:
         assert {path.name for path in tmp_path.iterdir()} >= {"m9"}
         assert not list((tmp_path / "m0").iterdir())
 
+    def test_a_file_that_gives_way_to_its_own_next_record_begins_again(self, tmp_path: Path) -> None:
+        files = SampleFiles(tmp_path, "pod", 800)
+        assert files.add("first", 1, bytes(50))
+        for number in range(15):
+            assert files.add(f"m{number}", 1, bytes(50))
+        assert files.add("first", 1, bytes(50))
+        for number in range(20):
+            assert files.add(f"n{number}", 1, bytes(50))
+            assert sum(path.stat().st_size for path in files_of(tmp_path)) <= 800
+
     def test_a_record_that_is_too_large_takes_nothing_away(self, tmp_path: Path) -> None:
         files = SampleFiles(tmp_path, "pod", 800)
         assert files.add("m", 1, bytes(100))
