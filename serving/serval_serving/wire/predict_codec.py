@@ -42,6 +42,8 @@ _SHAPE: Final = 2
 _ALIGNMENT: Final = 64
 _SMALL: Final = 4096
 _LARGEST_NUMBER: Final = (1 << 29) - 1
+_OTHERS: Final = frozenset(one.number for one in messages.PredictRequest.DESCRIPTOR.fields) - {1, 2, 3}
+"""Fields of a PredictRequest that mean nothing here, but must be right."""
 
 
 class Request(NamedTuple):
@@ -185,9 +187,9 @@ def _read(data: bytes, left: Left) -> Request:
     for count, (number, kind, value, end) in enumerate(_fields(data, 0, len(data))):
         if count >= _MAX_FIELDS:
             raise invalid(TOO_MANY % _MAX_FIELDS)
-        if number > 3:
+        if number > 3 and number not in _OTHERS:
             continue
-        if kind != _BYTES:
+        if kind != _BYTES or number in _OTHERS:
             raise _UnusualError
         if number == 1:
             if spec is not None:

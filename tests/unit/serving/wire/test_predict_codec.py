@@ -120,6 +120,13 @@ def test_what_is_no_message() -> None:
             read_request(data)
 
 
+def test_a_known_field_without_a_meaning_here_must_be_right() -> None:
+    data = request(x=np.ones(1, np.float32)).SerializeToString()
+    assert read_request(data + b"\x3a\x00").inputs.keys() == {"x"}
+    with pytest.raises(DecodeError):
+        read_request(data + b"\x3a\x01\x0f")
+
+
 @settings(max_examples=1500, deadline=None)
 @given(
     value=st.sampled_from(
