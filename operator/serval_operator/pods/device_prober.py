@@ -2,7 +2,8 @@
 
 A pod that became ready is asked by a task of its own; a reconcile never waits for it, and is called again
 when there is something new. A pod that does not answer, or does not know yet, as before the first run of its
-model, is asked again with growing pauses. Where no pod holds a device, or all are known, nothing is sent.
+model, is asked again with growing pauses; so is one that computes on the CPU, since a later signature may
+compute on the device. Where no pod holds a device, or all are known to use theirs, nothing is sent.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from serval_operator.runtime.pod_metrics import HttpProber
 
 FIRST_PAUSE = 5.0
 LONGEST_PAUSE = 600.0
-"""Bounds, in seconds, of the pause after a pod did not say. It doubles with each attempt."""
+"""Bounds, in seconds, of the pause until a pod is asked again. It doubles with each attempt."""
 
 
 class Devices:
@@ -69,7 +70,7 @@ class Devices:
             answer.asked, answer.report = True, report
             if news:
                 self._wake(key)
-            if report is not None and report.devices:
+            if report is not None and report.in_use:
                 return
             await self._sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

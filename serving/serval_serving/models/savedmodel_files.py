@@ -31,6 +31,8 @@ SAVED_MODEL_TEXT: Final = "saved_model.pbtxt"
 """A SavedModel in text form. TensorFlow reads it if there is no `SAVED_MODEL_FILE`."""
 MAX_FILE_BYTES: Final = 2**31 - 1
 """No protocol buffer can be longer."""
+MAX_TEXT_BYTES: Final = 256 * 1024**2
+"""Longest SavedModel in text form. Its graph has to be read too, token by token."""
 _TEXT_TENSOR: Final[Wanted] = {
     "name": None,
     "dtype": None,
@@ -61,7 +63,7 @@ def read_saved_model(
     tags:
         All tags of the graph that is wanted.
     max_bytes:
-        Longest file that is looked at.
+        Longest file that is looked at; of one in text form at most `MAX_TEXT_BYTES`.
 
     Raises
     ------
@@ -81,8 +83,9 @@ def read_saved_model(
         size = os.fstat(file.fileno()).st_size
         if size == 0:
             raise ModelInvalid(f"{path.name} is empty")
-        if size > max_bytes:
-            raise ModelInvalid(f"{path.name} has {size} bytes; at most {max_bytes} are read")
+        most = min(max_bytes, MAX_TEXT_BYTES) if is_text else max_bytes
+        if size > most:
+            raise ModelInvalid(f"{path.name} has {size} bytes; at most {most} are read")
         # Mapped, not read: the graph is stepped over, so its pages are never touched.
         data = stack.enter_context(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
         return parse_saved_model_text(data, tags) if is_text else parse_saved_model(data, tags)

@@ -1,7 +1,7 @@
 """A reader of protocol buffers in text form, for the few fields of a message that matter.
 
 Reference: the "Text Format Language Specification" of the Protocol Buffers documentation. Fields that are not
-asked for are stepped over.
+asked for are stepped over, and their texts are not unquoted.
 """
 
 from __future__ import annotations
@@ -20,9 +20,11 @@ Message = dict[str, list[Any]]
 
 MAX_DEPTH: Final = 100
 """Messages inside messages; the library's own limit."""
+MAX_TOKENS: Final = 2_000_000
+"""Names, values and marks looked at, so that no text keeps the reader busy for long."""
 _TOKEN: Final = re.compile(
     rb"""(?:\s|\#[^\n]*+)*+(?:
-    (?P<text>"(?:[^"\\\n]|\\.)*"|'(?:[^'\\\n]|\\.)*')
+    (?P<text>"[^"\\\n]*+(?:\\.[^"\\\n]*+)*+"|'[^'\\\n]*+(?:\\.[^'\\\n]*+)*+')
     |(?P<word>[\w.+-]+)
     |(?P<mark>[{}<>\[\]:,;/]))""",
     re.VERBOSE | re.DOTALL,
@@ -30,34 +32,37 @@ _TOKEN: Final = re.compile(
 _REST: Final = re.compile(rb"(?:\s|\#[^\n]*+)*+")
 _OPEN: Final = {b"{": b"}", b"<": b">"}
 _END: Final = b""
+_SKIPPED: Final[Wanted] = {}
+"""Nothing of a field is read."""
 
 
 class TextError(ValueError):
     """The text is no well-formed message."""
 
 
-def read_text(data: Buffer, wanted: Wanted) -> Message:
+def read_text(data: Buffer, wanted: Wanted, max_tokens: int = MAX_TOKENS) -> Message:
     """Read the fields `wanted` of the message `data`.
 
     Raises
     ------
     TextError
-        If it is damaged.
+        If it is damaged, or has more than `max_tokens` tokens.
     """
-    return _Reader(data).message(wanted, _END, 0)
+    return _Reader(data, max_tokens).message(wanted, _END, 0)
 
 
 class _Reader:
     """Reads one token after the other."""
 
-    def __init__(self, data: Buffer) -> None:
+    def __init__(self, data: Buffer, max_tokens: int) -> None:
         self._data = data
         self._position = 0
+        self._left = self._max_tokens = max_tokens
         self._token = _END
         self._is_text = False
         self._next()
 
-    def message(self, wanted: Wanted | None, end: bytes, depth: int) -> Message:
+    def message(self, wanted: Wanted, end: bytes, depth: int) -> Message:
         """Read fields up to the token `end`, and those of `wanted` into the result."""
         if depth > MAX_DEPTH:
             raise TextError(f"messages are nested more than {MAX_DEPTH} deep")
@@ -66,9 +71,8 @@ class _Reader:
             name = self._name()
             if self._token == b":" and not self._is_text:
                 self._next()
-            asked = wanted is not None and name in wanted
-            values = self._values(wanted[name] if wanted is not None and asked else None, depth)
-            if asked:
+            values = self._values(wanted.get(name, _SKIPPED), depth)
+            if name in wanted:
                 found.setdefault(name, []).extend(values)
             if self._token in (b",", b";") and not self._is_text:
                 self._next()
@@ -104,6 +108,8 @@ class _Reader:
     def _value(self, wanted: Wanted | None, depth: int) -> Any:
         token = self._token
         if not self._is_text and token in _OPEN:
+            if wanted is None:
+                raise TextError(f"a value is expected at byte {self._position}, not a message")
             self._next()
             return self.message(wanted, _OPEN[token], depth + 1)
         if not self._is_text:
@@ -111,14 +117,18 @@ class _Reader:
                 raise TextError(f"a value is expected at byte {self._position}")
             self._next()
             return token.decode("ascii", "replace")
-        text = b""
+        parts = []
         while self._is_text:
-            text += _unquoted(self._token)
+            if wanted is None:
+                parts.append(_unquoted(self._token))
             self._next()
-        return text.decode("utf-8", "replace")
+        return b"".join(parts).decode("utf-8", "replace")
 
     def _next(self) -> None:
         """Go to the next token; `_END` behind the last one."""
+        self._left -= 1
+        if self._left < 0:
+            raise TextError(f"it has more than {self._max_tokens} names, values and marks")
         match = _TOKEN.match(self._data, self._position)
         if match is None:
             rest = _REST.match(self._data, self._position)
@@ -132,6 +142,8 @@ class _Reader:
 
 def _unquoted(token: bytes) -> bytes:
     """Return the bytes of a quoted text. Its escapes are those of Python."""
+    if b"\\" not in token:
+        return token[1:-1]
     try:
         value = ast.literal_eval("b" + token.decode("latin-1")) if token.isascii() else token[1:-1]
     except (SyntaxError, ValueError) as error:

@@ -27,6 +27,8 @@ and until the cache took what the source gave.
 """
 LEAST_BYTES_PER_SECOND: Final = 1 << 20
 """A cache that sends less is slower than most sources."""
+_SHORTEST_SECONDS: Final = 0.001
+"""A timeout of zero would make a socket non-blocking."""
 _PIECE_BYTES: Final = 1 << 20
 _REPLY_BYTES: Final = 1 << 16
 _LOG: Final = logging.getLogger("serval.fetch")
@@ -104,6 +106,9 @@ class _Patience:
     def limit(self, connection: http.client.HTTPConnection, received: int = 0) -> None:
         """Let no operation on `connection` take longer than the time that is left.
 
+        However much came, one operation takes at most `HOLD_UP_SECONDS` and half of the fetch's own time:
+        credit for bytes is no time for a sender that falls silent.
+
         Raises
         ------
         TimeoutError
@@ -113,7 +118,8 @@ class _Patience:
         if left <= 0:
             raise TimeoutError("it takes too long")
         if connection.sock is not None:
-            connection.sock.settimeout(left)
+            half = max(self._remaining() / 2, _SHORTEST_SECONDS)
+            connection.sock.settimeout(min(left, HOLD_UP_SECONDS, half))
 
 
 def _taken(

@@ -398,6 +398,17 @@ class TestFetch:
         hurried = _Patience(FetchContext.begin(make("one", max_seconds=30.0), environment, None))
         assert hurried.left() == 15
 
+    @pytest.mark.parametrize(("seconds", "limit"), [(100_000.0, HOLD_UP_SECONDS), (40.0, 20.0)])
+    def test_bytes_that_came_buy_no_silence(
+        self, make: Settings, clock: Clock, seconds: float, limit: float
+    ) -> None:
+        environment = Environment(clock=clock, sleep=clock.sleep)
+        context = FetchContext.begin(make("one", max_seconds=seconds), environment, None)
+        connection = http.client.HTTPConnection("127.0.0.1")
+        with socket.socket() as connection.sock:
+            _Patience(context).limit(connection, received=10_000 * MEGABYTE)
+            assert connection.sock.gettimeout() == limit
+
     @pytest.mark.parametrize(
         "kind", ["absent", "silent", "nonsense", "full", "chunked", "slow", "verbose", "takes nothing"]
     )

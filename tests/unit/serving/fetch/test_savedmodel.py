@@ -13,7 +13,7 @@ from serval_serving.models.savedmodel import (
     TensorInfo,
     parse_saved_model,
 )
-from serval_serving.models.savedmodel_files import read_saved_model
+from serval_serving.models.savedmodel_files import MAX_TEXT_BYTES, read_saved_model
 from unit.serving.fetch.builders import DIGITS, chunk, number, saved_model, signature, tensor, varint
 from unit.serving.wire.official import stubs
 
@@ -111,6 +111,13 @@ def test_files(tmp_path: Path) -> None:
         read_saved_model(tmp_path, max_bytes=10)
     with pytest.raises(ModelInvalid, match="no file"):
         read_saved_model(path)
+
+
+def test_a_text_may_be_less_long(tmp_path: Path) -> None:
+    with (tmp_path / "saved_model.pbtxt").open("wb") as file:
+        file.truncate(MAX_TEXT_BYTES + 1)
+    with pytest.raises(ModelInvalid, match=f"at most {MAX_TEXT_BYTES} "):
+        read_saved_model(tmp_path)
 
 
 @settings(max_examples=400, deadline=None)

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 from contextlib import suppress
 
 import pytest
@@ -29,6 +31,7 @@ WANTED: Wanted = {"a": None, "m": {"b": None}}
         (b"m: < b: true > m { }", {"m": [{"b": ["true"]}, {}]}),
         (b"m [{ b: 1 }, { b: 2 }]", {"m": [{"b": ["1"]}, {"b": ["2"]}]}),
         (b"[type.example/x.Y] { a: 1 } a: 2", {"a": ["2"]}),
+        (rb"c: '\x1' d { e: '\xf' } a: 1", {"a": ["1"]}),
     ],
 )
 def test_texts(text: bytes, read: object) -> None:
@@ -39,12 +42,41 @@ def test_texts(text: bytes, read: object) -> None:
     "text",
     [
         b"a: 1 }", b"m { b: 1", b"m { b: 1 >", b"a:", b"a: [1", b": 1", b"a: 'x", b"a: '\\q\\x'", b"\xff",
-        b"[x", b"'a': 1", b"m {" * (MAX_DEPTH + 2),
+        b"[x", b"'a': 1", b"m {" * (MAX_DEPTH + 2), b"a { b: 1 }",
     ],
 )  # fmt: skip
 def test_damaged_texts(text: bytes) -> None:
     with pytest.raises(TextError):
         read_text(text, WANTED)
+
+
+@pytest.mark.parametrize(
+    "text", [b"a{}" * 101, b"[x]{}" * 61, b"b:" + b'"" ' * 300, b"a:" + b'"" ' * 300, b"a:[" + b"1," * 150]
+)
+def test_the_number_of_tokens_is_limited(text: bytes) -> None:
+    with pytest.raises(TextError, match="more than 300"):
+        read_text(text, {"a": None} if text.startswith(b"a:") else {"a": {}}, max_tokens=300)
+
+
+@pytest.mark.parametrize("value", [b"x" * 4_000_000, rb"\000" * 1_000_000], ids=["plain", "escaped"])
+def test_a_long_constant_takes_little_memory(value: bytes) -> None:
+    """The matcher keeps no state for each character. The process is measured: Python does not count it."""
+    program = (
+        "import resource, sys\n"
+        "from serval_serving.models.textproto import read_text\n"
+        "data = sys.stdin.buffer.read()\n"
+        "before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss\n"
+        "assert read_text(data, {}) == {}\n"
+        "print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)\n"
+    )
+    ran = subprocess.run(
+        [sys.executable, "-c", program],
+        input=b'c: "' + value + b'"',
+        capture_output=True,
+        check=True,
+        timeout=60,
+    )
+    assert int(ran.stdout) < 64 * 1024, "KiB"
 
 
 @settings(max_examples=300, deadline=None)

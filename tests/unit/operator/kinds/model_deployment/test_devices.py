@@ -1,4 +1,4 @@
-"""How the operator learns what pods run on: once from each, without waiting, and never in vain for long."""
+"""How the operator learns what pods run on: until they use a device, and without waiting."""
 
 from __future__ import annotations
 
@@ -122,6 +122,29 @@ async def test_one_that_does_not_know_yet_is_asked_again() -> None:
     assert world.pauses
 
 
+async def test_one_on_the_cpu_is_asked_again_with_growing_pauses() -> None:
+    """TensorFlow reports the signatures that ran; a later one may compute on the device."""
+    world = await made("10.0.0.1")
+    world.pages["10.0.0.1"] = page("CPU")
+    await world.reconcile()
+    await asyncio.sleep(0)
+    await world.reconcile()
+    assert world.told("AcceleratorInUse")[:2] == ("False", "EngineOnCpu")
+    assert world.pauses[:1] == [5.0]
+    world.pages["10.0.0.1"] = page("GPU")
+    await judged(world)
+    assert world.told("AcceleratorInUse")[:2] == ("True", "Done")
+
+
+async def test_one_that_stays_on_the_cpu_is_asked_rarely() -> None:
+    world = await made("10.0.0.1")
+    world.pages["10.0.0.1"] = page("CPU")
+    await judged(world)
+    assert world.pauses[:4] == [5.0, 10.0, 20.0, 40.0]
+    assert max(world.pauses) == 600.0
+    assert await world.calls() == [], "the same again is no news"
+
+
 async def test_one_that_answers_late() -> None:
     world = await made("10.0.0.1")
     await world.reconcile()
@@ -131,7 +154,7 @@ async def test_one_that_answers_late() -> None:
     assert world.told("AcceleratorInUse")[0] == "True"
 
 
-async def test_a_restart_of_the_operator_asks_once_and_writes_nothing() -> None:
+async def test_a_restart_of_the_operator_asks_again_and_writes_nothing() -> None:
     world = await made("10.0.0.1")
     world.pages["10.0.0.1"] = page("CPU")
     await judged(world)
@@ -141,7 +164,7 @@ async def test_a_restart_of_the_operator_asks_once_and_writes_nothing() -> None:
     await settled()
     assert world.woken == [KEY]
     assert await world.calls() == []
-    assert len(world.probed) == 1
+    assert set(world.probed) == {("10.0.0.1", 8501)}
     assert world.events.count(("Warning", "EngineOnCpu")) == 1
 
 
@@ -149,10 +172,10 @@ async def test_a_server_that_began_anew_is_asked_anew() -> None:
     world = await made("10.0.0.1")
     world.pages["10.0.0.1"] = page("GPU")
     await judged(world)
-    world.pages["10.0.0.1"] = page("CPU")
+    world.pages["10.0.0.1"] = page("CUDA")
     world.put_pod("digits-10.0.0.1", gen.ready(last=gen.ended(1, "x")), gen.at("10.0.0.1"))
     await judged(world)
-    assert world.told("AcceleratorInUse")[0] == "False"
+    assert world.told("AcceleratorInUse")[2] == "1 of 1 pods run the model on CUDA"
     assert len(world.probed) == 2
 
 
