@@ -14,6 +14,7 @@ from typing import Any, TypeVar
 
 import yaml
 
+from serval_contract.models import FRAMEWORKS
 from serval_contract.quantity import parse_quantity, parse_whole
 from serval_operator.api.capabilities import CAPABILITIES
 from serval_operator.constants import CONFIG_API_VERSION, CONFIG_KIND, SYSTEM_PRIORITY
@@ -102,7 +103,8 @@ class Runtime:
 
     def image(self, profile: str, framework: str) -> str:
         """Image for models of a framework under the name of a profile; empty where none is listed."""
-        listed = self.images.get(profile, "")
+        # A profile may have the name under which the default image is listed.
+        listed = self.images.get(profile, "") if profile != DEFAULT_IMAGE else ""
         return listed if isinstance(listed, str) else listed.get(framework, "")
 
 
@@ -266,7 +268,7 @@ def _runtime(node: _Node) -> Runtime:
     return Runtime(
         name=node.name(),
         frameworks=frameworks,
-        images=_images(node.child("images"), frameworks),
+        images=_images(node.child("images")),
         image_pull_policy=node.choice("imagePullPolicy", PULL_POLICIES, "IfNotPresent"),
         args=node.texts("args"),
         env=tuple(_variable(one) for one in node.items("env")),
@@ -277,8 +279,8 @@ def _runtime(node: _Node) -> Runtime:
     )
 
 
-def _images(node: _Node, frameworks: Sequence[str]) -> Mapping[str, str | Mapping[str, str]]:
-    """Images by profile, each one for all frameworks of the runtime or one for each."""
+def _images(node: _Node) -> Mapping[str, str | Mapping[str, str]]:
+    """Images by profile, each one for all frameworks or one for each, also those that the runtime lacks."""
     node.text(DEFAULT_IMAGE)
     images: dict[str, str | Mapping[str, str]] = {}
     for profile, value in node.whole().items():
@@ -286,8 +288,7 @@ def _images(node: _Node, frameworks: Sequence[str]) -> Mapping[str, str | Mappin
             images[str(profile)] = node.text(profile)
             continue
         child = node.child(profile)
-        if frameworks:
-            child.only(*frameworks)
+        child.only(*FRAMEWORKS)
         images[str(profile)] = {name: child.text(name) for name in child.whole()}
     return images
 

@@ -92,7 +92,7 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
     {{- if not (or (eq $profile "default") (hasKey $.Values.profiles $profile)) }}
       {{- fail (printf "runtimes.%s.images.%s: there is no profile of this name" $name $profile) }}
     {{- end }}
-    {{- $_ := set $images $profile (default $server $image) }}
+    {{- $_ := set $images $profile (ternary (default $server $image) $image (eq $profile "default")) }}
   {{- end }}
   {{- $policy := default $.Values.serverImage.pullPolicy $runtime.imagePullPolicy }}
   {{- $runtimes = append $runtimes (merge (dict "name" $name "images" $images "imagePullPolicy" $policy) $runtime) }}

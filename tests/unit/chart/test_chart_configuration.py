@@ -68,7 +68,7 @@ def test_configuration_follows_the_values(chart: Chart) -> None:
                     "serval": {
                         "images": {
                             "fpga": "mirror/serval-server:fpga",
-                            "nvidia-gpu": "",
+                            "nvidia-gpu": {"TensorFlow": "mirror/serval-server:gpu"},
                             "aks-nvidia-gpu": {"ONNX": "mirror/serval-server:onnx-gpu"},
                         },
                         "env": [{"name": "A", "value": "1"}],
@@ -90,7 +90,7 @@ def test_configuration_follows_the_values(chart: Chart) -> None:
     assert own.images == {
         "default": "mirror/serval-server:v3",
         "fpga": "mirror/serval-server:fpga",
-        "nvidia-gpu": "mirror/serval-server:v3",
+        "nvidia-gpu": {"TensorFlow": "mirror/serval-server:gpu"},
         "aks-nvidia-gpu": {"ONNX": "mirror/serval-server:onnx-gpu"},
     }
     assert (own.image_pull_policy, own.env, own.grace_seconds) == ("Never", (("A", "1"),), 5)
@@ -105,6 +105,12 @@ def test_configuration_follows_the_values(chart: Chart) -> None:
     assert read.fetch.image_pull_policy == "Always"
     assert read.fetch.cache_url == "http://serval-cache:8600"
     assert (read.fetch.max_bytes, read.fetch.max_entries) == (5_000_000_000, 1_000_000)
+
+
+def test_an_image_for_a_framework_that_the_runtime_lacks_is_not_used(chart: Chart) -> None:
+    images = {"default": "i", "nvidia-gpu": {"TensorFlow": "tf", "ONNX": "onnx"}}
+    read = configuration(chart.render({"runtimes": {"x": {"images": images, "frameworks": ["ONNX"]}}}))
+    assert read.runtimes["x"].images == images
 
 
 def test_a_front_of_ones_own(chart: Chart) -> None:
@@ -148,6 +154,7 @@ def test_no_front(chart: Chart, front: Manifest | None) -> None:
         ),
         ({"runtimes": {"x": {"images": {"default": {"ONNX": "i"}}}}}, "/runtimes/x/images/default"),
         ({"runtimes": {"x": {"images": {"default": "i", "cpu": {"Caffe": "i"}}}}}, "/runtimes/x/images/cpu"),
+        ({"runtimes": {"serval": {"images": {"nvidia-gpu": ""}}}}, "/runtimes/serval/images/nvidia-gpu"),
         ({"profiles": {"x": {"runtimeClassName": "NVIDIA"}}}, "/profiles/x/runtimeClassName"),
         ({"scheduling": {"allowedPriorityClasses": ["system-x"]}}, "/scheduling/allowedPriorityClasses/0"),
         ({"scheduling": {"priorityClasses": []}}, "additional properties 'priorityClasses' not allowed"),

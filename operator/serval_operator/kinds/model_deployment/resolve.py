@@ -9,7 +9,7 @@ from serval_operator.api.blocks.scheduling import Accelerator
 from serval_operator.api.capabilities import FRONT_NEEDS, Capability, asked_capabilities
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.placement import Placement
-from serval_operator.config import Configuration, FrontSettings, Profile, Runtime
+from serval_operator.config import DEFAULT_IMAGE, Configuration, FrontSettings, Profile, Runtime
 from serval_operator.errors import InvalidSpec
 from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
 from serval_operator.kinds.model_deployment.spec import ModelSpec
@@ -162,9 +162,10 @@ def _missing_image(profiles: Sequence[str], framework: str, configuration: Confi
     able = sorted(one.name for one in serving if _listed(one, profiles, framework))
     if able:
         return f"runtimes that have one: {', '.join(able)}"
-    if not profiles:
+    named = [name for name in profiles if name != DEFAULT_IMAGE]
+    if not named:
         return "an administrator must add a profile of that resource, and an image under its name"
-    return f"an administrator must add one under `images.{profiles[0]}` of the runtime"
+    return f"an administrator must add one under `images.{named[0]}` of the runtime"
 
 
 def _listed(runtime: Runtime, profiles: Iterable[str], framework: str) -> str:

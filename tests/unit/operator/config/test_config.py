@@ -141,7 +141,7 @@ class TestGood:
 
     @pytest.mark.parametrize(
         ("profile", "image"),
-        [("nvidia-gpu", "registry.example/serval-server:1-gpu"), ("cpu", ""), ("", ""), ("else", "")],
+        [("nvidia-gpu", "registry.example/serval-server:1-gpu"), ("cpu", ""), ("", ""), ("default", "")],
     )
     def test_image_by_profile(self, profile: str, image: str) -> None:
         """The default image is listed for no profile."""
@@ -150,7 +150,7 @@ class TestGood:
         assert runtime.default_image == "registry.example/serval-server:1"
 
     @pytest.mark.parametrize(("framework", "image"), [("TensorFlow", "tf"), ("ONNX", "onnx"), ("Other", "")])
-    @pytest.mark.parametrize("frameworks", [["TensorFlow", "ONNX"], []])
+    @pytest.mark.parametrize("frameworks", [["TensorFlow", "ONNX"], ["ONNX"], []])
     def test_image_by_framework(self, frameworks: list[str], framework: str, image: str) -> None:
         def change(one: Any) -> None:
             one["runtimes"][0]["frameworks"] = frameworks
@@ -305,8 +305,8 @@ BAD: list[tuple[Callable[[Any], None], str]] = [
         f"runtimes[0].images.nvidia-gpu.TensorFlow: {TEXT}",
     ),
     (
-        put(*RUNTIME, "images", "nvidia-gpu", value={"ONNX": "x"}),
-        "runtimes[0].images.nvidia-gpu.ONNX: unknown field; known are TensorFlow",
+        put(*RUNTIME, "images", "nvidia-gpu", value={"Caffe": "x"}),
+        "runtimes[0].images.nvidia-gpu.Caffe: unknown field; known are TensorFlow, ONNX",
     ),
     (put(*RUNTIME, "images", "default", value=None), f"runtimes[0].images.default: {TEXT}"),
     (put(*RUNTIME, "images", "moon", value="x"), "runtimes.serval.images: no such profile: moon"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 from serval_contract import server_flags as flags
@@ -57,15 +57,18 @@ def endpoint_flags(endpoint: Endpoint, *, limits: bool, scores: bool) -> list[st
     return arguments
 
 
-def message_limit(limits: Mapping[str, Any]) -> list[str]:
+def message_limit(limits: Mapping[str, Any], given: Sequence[str] = ()) -> list[str]:
     """The flag for the largest gRPC message of our own server, of the limits of its container.
+
+    None where the arguments `given`, those of the runtime, set it: the last one would win.
 
     A request takes about four times its message: as received, as the engine's input, and its reply. So the
     memory holds eight of the largest. Without a limit of the memory the server's default holds.
     """
     memory = parse_whole(str(limits.get("memory", "")))
     size = min(max(memory // _MESSAGES, _SMALLEST_LIMIT), _LARGEST_MESSAGE)
-    return [flags.GRPC_MAX_MESSAGE_BYTES(size)] if memory else []
+    is_set = any(arg.startswith(flags.GRPC_MAX_MESSAGE_BYTES.prefix) for arg in given)
+    return [flags.GRPC_MAX_MESSAGE_BYTES(size)] if memory and not is_set else []
 
 
 def literal(text: str) -> str:

@@ -11,7 +11,8 @@ from typing import Any
 
 from serval_contract import server_flags as flags
 from serval_contract.ports import PORT_BEHIND_GRPC, PORT_BEHIND_HTTP, PORT_GRPC, PORT_HTTP
-from serval_operator.config import FrontSettings
+from serval_operator.api.capabilities import CONCURRENCY_LIMIT
+from serval_operator.config import FrontSettings, Runtime
 from serval_operator.constants import CONTAINER_FRONT
 from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
 from serval_operator.kinds.model_deployment.manifests.containers import (
@@ -22,10 +23,19 @@ from serval_operator.kinds.model_deployment.manifests.containers import (
 )
 from serval_operator.kinds.model_deployment.manifests.probes import facing
 
-OWN_FLAGS = (flags.SCORING_OUTPUT.prefix,)
+_OWN_FLAGS = (flags.SCORING_OUTPUT.prefix, flags.GRPC_MAX_MESSAGE_BYTES.prefix)
 """Flags that a user gives the server, and that mean what the front does."""
 LAST_SECONDS = 5
 """What is left for the server behind, which has no request any more once its front has ended."""
+
+
+def kept_back(runtime: Runtime) -> tuple[str, ...]:
+    """What arguments of a user start with that a server behind a front does not get.
+
+    The size of messages is limited by the front and also by a server that knows the flag.
+    """
+    knows_size = CONCURRENCY_LIMIT.name in runtime.capabilities
+    return tuple(one for one in _OWN_FLAGS if not knows_size or one != flags.GRPC_MAX_MESSAGE_BYTES.prefix)
 
 
 def front_container(resolved: EffectiveSpec, front: FrontSettings) -> dict[str, Any]:
@@ -56,4 +66,4 @@ def _arguments(resolved: EffectiveSpec, front: FrontSettings) -> list[str]:
     ]
     arguments += message_limit(front.resources.get("limits") or {})
     arguments += endpoint_flags(resolved.spec.endpoint, limits=True, scores=True)
-    return [*arguments, *(literal(arg) for arg in resolved.spec.runtime.args if arg.startswith(OWN_FLAGS))]
+    return [*arguments, *(literal(arg) for arg in resolved.spec.runtime.args if arg.startswith(_OWN_FLAGS))]

@@ -34,7 +34,7 @@ from serval_operator.kinds.model_deployment.manifests.fetch import (
     fetch_container,
     sources,
 )
-from serval_operator.kinds.model_deployment.manifests.front import LAST_SECONDS, OWN_FLAGS, front_container
+from serval_operator.kinds.model_deployment.manifests.front import LAST_SECONDS, front_container, kept_back
 from serval_operator.kinds.model_deployment.manifests.probes import facing, liveness, startup
 
 USER_ID = 65532
@@ -185,10 +185,10 @@ def _server_args(resolved: EffectiveSpec) -> list[str]:
     if spec.runtime.batching:
         args += [flags.ENABLE_BATCHING(True), flags.BATCHING_PARAMETERS_FILE(f"{MODELS_DIR}/{BATCHING_FILE}")]
     if CONCURRENCY_LIMIT.name in runtime.capabilities:
-        args += message_limit(spec.resources.limits)
+        args += message_limit(spec.resources.limits, runtime.args)
     args += endpoint_flags(spec.endpoint, limits=not fronted, scores=RAW_SCORE.name in runtime.capabilities)
-    kept_back = OWN_FLAGS if fronted else ()
-    return [*args, *(literal(arg) for arg in spec.runtime.args if not arg.startswith(kept_back))]
+    fronts = kept_back(runtime) if fronted else ()
+    return [*args, *(literal(arg) for arg in spec.runtime.args if not arg.startswith(fronts))]
 
 
 def _server_mounts(resolved: EffectiveSpec) -> list[dict[str, Any]]:

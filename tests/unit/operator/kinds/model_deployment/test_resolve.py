@@ -340,6 +340,17 @@ class TestImageOfADevice:
         what = f"runtime `a` has no image for ONNX on `{device}`, and would compute on the CPU"
         assert (caught.value.reason, caught.value.message) == ("UnsupportedSpec", f"{what}; {cure}")
 
+    def test_is_not_the_default_one_of_a_profile_of_that_name(self) -> None:
+        profile = replace(
+            CONFIGURATION.profiles["nvidia-gpu"], name="default", resource_name="example.com/rare"
+        )
+        listed = listing(a={})
+        configuration = replace(listed, profiles={**listed.profiles, "default": profile})
+        with pytest.raises(
+            InvalidSpec, match=f"{ADD} a profile of that resource, and an image under its name"
+        ):
+            resolve(asking({"profile": "default"}, "ONNX"), configuration)
+
 
 HAS = "the operator's configuration has"
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from copy import deepcopy
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import pytest
 from hypothesis import given
@@ -602,3 +604,38 @@ class TestRawBytes:
 def test_the_largest_message_follows_from_the_memory(memory: str | None, expected: int | None) -> None:
     limits = {} if memory is None else {"memory": memory}
     assert message_limit(limits) == ([f"--grpc_max_message_bytes={expected}"] if expected else [])
+
+
+SIZE = "--grpc_max_message_bytes="
+
+
+def sizes(args: Sequence[str]) -> list[str]:
+    """The largest messages that arguments set; the last one holds."""
+    return [arg.removeprefix(SIZE) for arg in args if arg.startswith(SIZE)]
+
+
+class TestLargestMessage:
+    SPEC: ClassVar[Manifest] = {"model": {"uri": HTTPS}, "resources": {"limits": {"memory": "1Gi"}}}
+
+    def test_of_an_administrator_holds(self) -> None:
+        resolved = come_to(parse_spec(gen.MODEL, self.SPEC))
+        runtime = replace(resolved.runtime, args=(f"{SIZE}5",))
+        server = containers(rendered(MODEL, replace(resolved, runtime=runtime)))[1]
+        assert sizes(server["args"]) == ["5"]
+
+    def test_of_a_user_holds(self) -> None:
+        server = containers(built({**self.SPEC, "runtime": {"args": [f"{SIZE}7"]}}))[1]
+        assert sizes(server["args"]) == [str(32 * 2**20), "7"]
+
+    @pytest.mark.parametrize(("knows", "behind"), [(False, []), (True, [str(32 * 2**20), "7"])])
+    def test_of_a_user_holds_for_a_front(self, knows: bool, behind: list[str]) -> None:
+        """The server behind it gets the flag only where it knows it."""
+        named = {"runtime": {"name": "tensorflow-serving", "args": [f"{SIZE}7"]}}
+        spec = {**self.SPEC, **named, "endpoint": {"rawBytes": "Enabled"}}
+        resolved = come_to(parse_spec(gen.MODEL, spec), front=True)
+        if knows:
+            known = resolved.runtime.capabilities | {"concurrency-limit"}
+            resolved = replace(resolved, runtime=replace(resolved.runtime, capabilities=known))
+        _, server, front = containers(rendered(MODEL, resolved))
+        assert sizes(front["args"])[-1] == "7"
+        assert sizes(server["args"]) == behind
