@@ -180,8 +180,8 @@ class TensorFlowModel:
             name: parse_signature(definition.SerializeToString())
             for name, definition in self._definitions.signature_def.items()
         }
-        check_signatures(declared)
-        self._obstacles = {name: one.obstacle for name, one in declared.items()}
+        check_signatures(declared, quantized=False)
+        self._declared = declared
         self._signatures = {
             name: self._signature(name, self._definitions.signature_def[name])
             for name in sorted(self._definitions.signature_def)
@@ -221,8 +221,8 @@ class TensorFlowModel:
         such a run itself. TensorFlow cannot stop these, so a graph with loops, which may take any time, is
         never run so, nor one that was slow of late, nor one on a GPU, where it was not tried.
         """
-        if self._obstacles[signature]:
-            words = f"{self._obstacles[signature]}, which the predict API cannot carry"
+        if obstacle := self._declared[signature].obstacle(outputs):
+            words = f"{obstacle}, which the predict API cannot carry"
             raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, f"signature {signature}: {words}")
         specs = self._signatures[signature]
         fetches = sorted({specs.outputs[alias].name for alias in outputs})

@@ -74,7 +74,8 @@ def _is_object(text: str) -> bool:
     )
 
 
-_ENDPOINT: Final = re.compile(r"https?://[^/?#]+(?:/[A-Za-z0-9._~!$&'()*+,;=:@/-]*)?", re.IGNORECASE)
+_IN_PATH: Final = r"(?:[A-Za-z0-9._~!$&'()*+,;=:@/-]|%[0-9A-Fa-f]{2})"
+_ENDPOINT: Final = re.compile(rf"https?://[^/?#]+(?:/{_IN_PATH}*)?", re.IGNORECASE)
 _OCTET: Final = r"(?:25[0-5]|2[0-4]\d|1?\d?\d)"
 _IPV4: Final = re.compile(rf"{_OCTET}(?:\.{_OCTET}){{3}}")
 ENDPOINT: Final = Form(
@@ -84,8 +85,8 @@ VISIBLE: Final = Form(
     lambda text: re.fullmatch("[!-~]+", text) is not None, "visible ASCII characters without spaces"
 )
 NAME: Final = Form(
-    lambda text: re.fullmatch("[A-Za-z0-9][A-Za-z0-9.-]*", text) is not None,
-    "letters, digits, '.' and '-'",
+    lambda text: re.fullmatch("[A-Za-z0-9][A-Za-z0-9._-]*", text) is not None,
+    "letters, digits, '.', '_' and '-'",
 )
 BASE64: Final = Form(
     lambda text: re.fullmatch("[A-Za-z0-9+/]+={0,2}", text) is not None and len(text) % 4 == 0,

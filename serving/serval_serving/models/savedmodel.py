@@ -13,7 +13,7 @@ of TensorFlow's published messages:
 from __future__ import annotations
 
 import mmap
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, TypeVar
@@ -64,7 +64,9 @@ NOT_CARRIED: Final = frozenset(
         "DT_VARIANT",
     }
 )  # fmt: skip
-"""Types that no tensor of a request or reply can have; nor can those without a name here."""
+"""Types that no tensor of a request to Serval's server or of its reply has; nor those without a name here."""
+QUANTIZED: Final = frozenset({"DT_QINT8", "DT_QUINT8", "DT_QINT32", "DT_QINT16", "DT_QUINT16"})
+"""Those of them that the predict API carries, and other servers, such as TensorFlow Serving, with it."""
 COMPOSITES: Final[Mapping[int, str]] = MappingProxyType({1: "sparse tensor", 3: "ragged tensor"})
 """Kinds of composite tensors that are known by name, by ``TypeSpecProto.TypeSpecClass``."""
 COMPOSITE: Final = "composite tensor"
@@ -98,12 +100,18 @@ class TensorInfo:
     shape: tuple[int, ...] | None
     composite: str = ""
 
-    @property
-    def obstacle(self) -> str:
-        """Why no request or reply can hold it, after "is"; empty if one can."""
+    def obstacle(self, *, quantized: bool) -> str:
+        """Say why no request or reply can hold it, after "is"; empty if one can.
+
+        Parameters
+        ----------
+        quantized:
+            Whether the server carries `QUANTIZED` types.
+        """
         if self.composite:
             return f"a {self.composite}"
-        carried = self.dtype in DTYPE_NAMES.values() and self.dtype not in NOT_CARRIED
+        refused = NOT_CARRIED - QUANTIZED if quantized else NOT_CARRIED
+        carried = self.dtype in DTYPE_NAMES.values() and self.dtype not in refused
         return "" if carried else f"of type {self.dtype}"
 
 
@@ -123,14 +131,27 @@ class Signature:
     inputs: Mapping[str, TensorInfo]
     outputs: Mapping[str, TensorInfo]
 
-    @property
-    def obstacle(self) -> str:
-        """Why it cannot be answered, such as "output y is a ragged tensor"; empty if it can."""
-        for role, tensors in (("input", self.inputs), ("output", self.outputs)):
+    def obstacle(self, outputs: Iterable[str], *, quantized: bool = False) -> str:
+        """Say why these outputs cannot be had, such as "output y is a ragged tensor"; empty if they can.
+
+        Parameters
+        ----------
+        outputs:
+            Aliases of the outputs that a request wants. Every request has all inputs.
+        quantized:
+            Whether the server carries `QUANTIZED` types.
+        """
+        wanted = {alias: self.outputs[alias] for alias in outputs}
+        for role, tensors in (("input", self.inputs), ("output", wanted)):
             for alias, tensor in tensors.items():
-                if tensor.obstacle:
-                    return f"{role} {alias} is {tensor.obstacle}"
+                if words := tensor.obstacle(quantized=quantized):
+                    return f"{role} {alias} is {words}"
         return ""
+
+    def closed(self, *, quantized: bool) -> str:
+        """Say why no request can be answered; empty if one can, which may want one output alone."""
+        reasons = [self.obstacle([alias], quantized=quantized) for alias in self.outputs]
+        return (reasons[0] if all(reasons) else "") if reasons else self.obstacle([], quantized=quantized)
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,8 +175,13 @@ def dtype_name(number: int) -> str:
     return DTYPE_NAMES.get(number, f"DT_{number}")
 
 
-def check_signatures(signatures: Mapping[str, Signature]) -> None:
+def check_signatures(signatures: Mapping[str, Signature], *, quantized: bool) -> None:
     """Check that requests can be answered by at least one of a model's signatures.
+
+    Parameters
+    ----------
+    quantized:
+        Whether the server carries `QUANTIZED` types; Serval's own does not.
 
     Raises
     ------
@@ -165,7 +191,7 @@ def check_signatures(signatures: Mapping[str, Signature]) -> None:
     callable_ = {name: one for name, one in signatures.items() if name != INIT_OP_SIGNATURE}
     if not callable_:
         raise ModelInvalid("the model has no signature; export it with one")
-    obstacles = {name: one.obstacle for name, one in callable_.items()}
+    obstacles = {name: one.closed(quantized=quantized) for name, one in callable_.items()}
     if all(obstacles.values()):
         name = DEFAULT_SIGNATURE if DEFAULT_SIGNATURE in obstacles else next(iter(obstacles))
         raise ModelInvalid(
@@ -227,7 +253,8 @@ def choose_graph(graphs: Sequence[SavedModel], tags: Sequence[str], file: str) -
         raise ModelInvalid(f"{file} holds no graph")
     for graph in graphs:
         if set(graph.tags) == set(tags):
-            check_signatures(graph.signatures)
+            # Which server will load it is not known here.
+            check_signatures(graph.signatures, quantized=True)
             return graph
     wanted = " and ".join(f"'{tag}'" for tag in tags)
     found = "; ".join(", ".join(f"'{tag}'" for tag in graph.tags) or "none" for graph in graphs)

@@ -222,6 +222,12 @@ MALFORMED: dict[str, tuple[str, dict[str, str], str, str]] = {
         "AWS_ENDPOINT_URL",
         ENDPOINT_FORM,
     ),
+    "s3 endpoint with a loose percent sign": (
+        "s3://models/m",
+        {"AWS_ENDPOINT_URL": "http://minio/%a"},
+        "AWS_ENDPOINT_URL",
+        "a URL with",
+    ),
     "s3 region": ("s3://models/m", {"AWS_REGION": "eu west 1"}, "AWS_REGION", "letters, digits"),
     "s3 key of two lines": (
         "s3://models/m",
@@ -336,10 +342,16 @@ def test_a_panic_of_the_library_is_a_refusal(
     [
         "http://minio:9000", "https://minio.models.svc", "HTTP://10.0.0.1:9000/", "http://[fd00::1]:9000", "http://[::ffff:10.0.0.1]/",
         "https://store.example/a/b_c~d", "http://minio_1", "https://a.b.",
+        "https://store.example/a%20b/%C3%A9",
     ],
 )  # fmt: skip
 def test_endpoints_that_stores_have(endpoint: str) -> None:
     check({"AWS_ENDPOINT_URL": endpoint}, S3BucketStore.secret_keys)
+
+
+@pytest.mark.parametrize("region", ["eu-west-1", "zone_a", "us.east"])
+def test_regions_that_stores_have(region: str) -> None:
+    check({"AWS_REGION": region}, S3BucketStore.secret_keys)
 
 
 def test_sas_token_says_until_when_it_is_valid() -> None:

@@ -72,8 +72,8 @@ def test_reader_agrees_with_the_protobuf_library() -> None:
             "output y is of type DT_VARIANT",
         ),
         (
-            saved_model(signatures={"s": signature({"x": tensor("x", 11, ())}, {})}),
-            "input x is of type DT_QINT8",
+            saved_model(signatures={"s": signature({"x": tensor("x", 21, ())}, {"y": tensor("y", 1, ())})}),
+            "input x is of type DT_VARIANT",
         ),
         (
             saved_model(signatures={"s": signature({"x": tensor("x", 99, ())}, {})}),
@@ -111,6 +111,16 @@ def test_files(tmp_path: Path) -> None:
         read_saved_model(tmp_path, max_bytes=10)
     with pytest.raises(ModelInvalid, match="no file"):
         read_saved_model(path)
+
+
+@pytest.mark.parametrize(
+    ("inputs", "outputs"),
+    [({"x": 12}, {"y": 1}), ({}, {"y": 11}), ({"x": 1}, {"y": 21, "z": 1}), ({"x": 1}, {})],
+    ids=["quantized input", "quantized output", "one output of two", "no output"],
+)
+def test_what_some_server_answers_is_taken(inputs: dict[str, int], outputs: dict[str, int]) -> None:
+    tensors = ({name: tensor(name, kind, ()) for name, kind in one.items()} for one in (inputs, outputs))
+    assert list(parse_saved_model(saved_model(signatures={"s": signature(*tensors)})).signatures) == ["s"]
 
 
 def test_a_text_may_be_less_long(tmp_path: Path) -> None:

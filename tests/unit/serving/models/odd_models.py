@@ -26,8 +26,14 @@ from serval_serving.wire.status import StatusError
 from support.fetching import Fetch
 from unit.serving.engines.onnx_models import echo, half_plus_two, model, with_data
 
-CALLED = "called"
-"""Under this name is what a call of the model with one ragged and one plain signature gets."""
+Call = tuple[str, list[str]]
+"""A signature, and the outputs that are wanted of it."""
+CALLED: Mapping[str, tuple[Call, Call]] = {
+    "ragged and plain outputs": (("serving_default", ["y"]), ("plain", ["y"])),
+    "a ragged and a plain output": (("serving_default", ["y", "z"]), ("serving_default", ["z"])),
+}
+"""Two calls of some models; what they get is under the name of the model with `CALLS` before it."""
+CALLS = "calls of "
 Make = Callable[[Path], object]
 """Writes the files of a version into its folder, which exists."""
 
@@ -56,7 +62,7 @@ def graphs(*tag_sets: list[str], as_text: bool = False, signed: bool = True) -> 
 
 
 def answering(*outputs: str) -> Make:
-    """A SavedModel with one signature for each kind of output; the first is the default one."""
+    """A SavedModel with a signature for each kind of output, or kinds joined by "+"; the default first."""
     kinds: Mapping[str, Callable[[Any], Any]] = {
         "plain": lambda x: x * 2.0,
         "sparse": tf.sparse.from_dense,
@@ -69,7 +75,13 @@ def answering(*outputs: str) -> Make:
         module = tf.Module()
         spec = [tf.TensorSpec([None, None], tf.float32, name="x")]
         made = {
-            kind: tf.function(lambda x, k=kind: {"y": kinds[k](x)}, input_signature=spec) for kind in outputs
+            kind: tf.function(
+                lambda x, k=kind: {
+                    alias: kinds[one](x) for alias, one in zip("yz", k.split("+"), strict=False)
+                },
+                input_signature=spec,
+            )
+            for kind in outputs
         }
         names = ["serving_default", *outputs[1:]]
         tf.saved_model.save(
@@ -168,6 +180,7 @@ TABLE: Mapping[str, tuple[str, Make]] = {
     "ragged input": (TENSORFLOW, taking("ragged")),
     "sparse input": (TENSORFLOW, taking("sparse")),
     "ragged and plain outputs": (TENSORFLOW, answering("ragged", "plain")),
+    "a ragged and a plain output": (TENSORFLOW, answering("ragged+plain")),
     "a SavedModel in a folder of its version": (TENSORFLOW, in_a_folder(graphs(["serve"]))),
     "ONNX in a SavedModel": (TENSORFLOW, both(graphs(["serve"]), onnx(half_plus_two()))),
     "TensorFlow Lite": (TENSORFLOW, files(model__tflite=b"\x1c\0\0\0TFL3")),
@@ -195,12 +208,12 @@ def fetched(folder: Path, name: str, framework: str) -> tuple[str, Path]:
     return "", fetch.folder / "models" / "digits" / str(report.version)
 
 
-def called(loaded: LoadedModel) -> tuple[str, str]:
-    """Return what a call of the default signature gets, and one of the other signature."""
+def called(loaded: LoadedModel, calls: tuple[Call, Call]) -> tuple[str, str]:
+    """Return what the calls get."""
     answers = []
-    for signature in ("serving_default", "plain"):
+    for signature, outputs in calls:
         try:
-            found = loaded.run(signature, {"x": np.ones((1, 2), np.float32)}, ["y"])
+            found = loaded.run(signature, {"x": np.ones((1, 2), np.float32)}, outputs)
             answers.append(str(found[0].tolist()))
         except StatusError as error:
             answers.append(error.message)
@@ -219,8 +232,8 @@ def main(folder: Path) -> None:
         try:
             loaded = loader.load(path)
             said[name] = (refused, "")
-            if name == "ragged and plain outputs":
-                said[CALLED] = called(loaded)
+            if name in CALLED:
+                said[CALLS + name] = called(loaded, CALLED[name])
             loaded.close()
         except ModelLoadError as error:
             said[name] = (refused, error.message)
