@@ -33,8 +33,11 @@ RUN --mount=type=bind,from=wheels,target=/wheels --mount=type=secret,id=pip,targ
     sh /build/install.sh operator.txt
 
 # engine-packages: TensorFlow and ONNX Runtime, and what they import. By far the largest layer, so it depends on
-# its requirements alone: no change of our own code or of another dependency builds, pushes or pulls it again.
+# its requirements and their checks alone: no change of our own code or of another dependency builds, pushes or
+# pulls it again. TENSORFLOW is an argument of earlier releases; without a check it would be ignored.
 FROM build AS engine-packages
+ARG TENSORFLOW=
+RUN test -z "${TENSORFLOW}" || { echo "TENSORFLOW is no build argument any more: use ENGINES=${TENSORFLOW}" >&2; exit 1; }
 ARG ENGINES
 COPY requirements/tensorflow-*.txt requirements/onnx-*.txt requirements/check_*.py /build/
 RUN --mount=type=bind,from=wheels,target=/wheels --mount=type=secret,id=pip,target=/etc/pip.conf \

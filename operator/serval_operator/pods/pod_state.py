@@ -30,6 +30,9 @@ from serval_operator.pods.pod_faults import (
 )
 from serval_operator.reasons import DONE, MODEL_LOAD_FAILED, NODE_NOT_READY, PROGRESSING
 
+_SIGNALS = range(129, 193)
+"""Exit codes of programs that a signal ended. TensorFlow Serving ends with 255 if it cannot load a model."""
+
 
 class Stage(IntEnum):
     """How far a pod is: the step that is not complete yet. Its values are in order of time."""
@@ -200,7 +203,8 @@ def _fetch_failed(pod: PodView, ended: Termination) -> Verdict:
 
 
 def _server_ended(pod: PodView, ended: Termination) -> Verdict:
-    words = _load_failure(ended.message)
+    # The log of a server that a signal ended may have such words, but they are not why it ended.
+    words = "" if ended.exit_code in _SIGNALS else _load_failure(ended.message)
     if words:
         return _ended(pod, Stage.LOAD, MODEL_LOAD_FAILED, words, ended)
     return _faulty(pod, Stage.LOAD, crashed("the model server", ended))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,7 +53,8 @@ class Recorded:
 def read(paths: Sequence[Path], limit: int) -> Iterator[Recorded]:
     """Yield the records of files, and of the files in folders, of at most `limit`.
 
-    Kinds of records that cannot be sent again are passed over.
+    Kinds of records that cannot be sent again are passed over. A file that is cut in a later record, as
+    that of a killed server, ends there with a warning.
 
     Raises
     ------
@@ -61,20 +63,11 @@ def read(paths: Sequence[Path], limit: int) -> Iterator[Recorded]:
     """
     count = 0
     for file in _files(paths):
-        try:
-            with file.open("rb") as stream:
-                for number, data in enumerate(read_records(stream, file), start=1):
-                    found = _recorded(f"{file.name}#{number}", data)
-                    if found is None:
-                        continue
-                    if count == limit:
-                        return
-                    count += 1
-                    yield found
-        except OSError as error:
-            raise CliError(f"{file} cannot be read: {error.strerror}", NOT_FOUND) from error
-        except (StatusError, DecodeError) as error:
-            raise CliError(f"{file} has no PredictionLog records: {error}", USAGE) from error
+        for found in _records_of(file):
+            if count == limit:
+                return
+            count += 1
+            yield found
 
 
 def outputs_of(method: rpc.Method, reply: Any) -> Outputs:
@@ -94,6 +87,23 @@ def outputs_of(method: rpc.Method, reply: Any) -> Outputs:
         "labels": np.array([one.label for row in rows for one in row], dtype=object),
         "scores": np.array([one.score for row in rows for one in row], np.float32),
     }
+
+
+def _records_of(file: Path) -> Iterator[Recorded]:
+    """Yield the records of a file, those that can be sent again."""
+    whole = 0
+    try:
+        with file.open("rb") as stream:
+            for whole, data in enumerate(read_records(stream, file), start=1):
+                found = _recorded(f"{file.name}#{whole}", data)
+                if found is not None:
+                    yield found
+    except OSError as error:
+        raise CliError(f"{file} cannot be read: {error.strerror}", NOT_FOUND) from error
+    except (StatusError, DecodeError) as error:
+        if isinstance(error, DecodeError) or not whole:
+            raise CliError(f"{file} has no PredictionLog records: {error}", USAGE) from error
+        print(f"serval: {file} is cut after {whole} records; the rest of it is left out", file=sys.stderr)
 
 
 def _recorded(name: str, data: bytes) -> Recorded | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import subprocess
 from fnmatch import fnmatch
 from pathlib import Path
 
@@ -110,6 +111,22 @@ def test_every_file_that_the_dockerfile_copies_is_in_a_tag() -> None:
     engines = re.search(r'^ARG ENGINES="(.*)"$', dockerfile, re.MULTILINE)
     assert engines
     assert tuple(f"requirements/{engine}.txt" for engine in engines[1].split()) == build.ENGINE_PINS
+
+
+@pytest.mark.parametrize(("value", "status"), [("tensorflow-gpu", 1), ("", 0)])
+def test_the_build_argument_of_earlier_releases_is_refused(value: str, status: int) -> None:
+    dockerfile = (build.PROJECT_ROOT / "Dockerfile").read_text()
+    (command,) = re.findall(r"^ARG TENSORFLOW=\nRUN (.*)$", dockerfile, re.MULTILINE)
+    ran = subprocess.run(
+        ["sh", "-c", command],
+        env={"TENSORFLOW": value},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=30,
+    )
+    assert ran.returncode == status
+    assert ("use ENGINES=tensorflow-gpu" in ran.stderr) == bool(status)
 
 
 def test_a_failing_program_shows_the_end_of_its_log(tmp_path: Path) -> None:

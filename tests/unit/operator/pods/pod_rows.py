@@ -518,6 +518,15 @@ LOAD = [
         when=30,
     ),
     Row(
+        "server is killed after it could not load a model",
+        (gen.server_crashed(139, f"{SERVABLE}\nSegmentation fault\n"),),
+        Stage.LOAD,
+        "CrashLoop",
+        f"{CRASHED} 139: Segmentation fault",
+        exit_code=139,
+        when=30,
+    ),
+    Row(
         "server just ended",
         (gen.server(gen.ended(0, "", "Completed")),),
         Stage.LOAD,

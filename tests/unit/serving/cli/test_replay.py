@@ -125,6 +125,17 @@ def test_requests_that_both_refuse_do_not_differ(
     assert (status, found["requests"], found["compared"], found["unlike"]) == (0, 2, 1, 0)
 
 
+def test_a_cut_file_ends_with_a_warning(targets: dict[str, str], tmp_path: Path, capsys: Capture) -> None:
+    """The records before the cut and the other files count."""
+    cut = Path(write(tmp_path / "a.tfrecord", predict_log(floats(1)), predict_log(floats(2))))
+    cut.write_bytes(cut.read_bytes()[:-5])
+    write(tmp_path / "b.tfrecord", predict_log(floats(3)))
+    assert main(["replay", targets["two"], targets["same"], "--records", str(tmp_path), "--json"]) == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["compared"] == 2
+    assert "a.tfrecord is cut after 1 records" in said.err
+
+
 def test_time_is_limited(targets: dict[str, str], tmp_path: Path, capsys: Capture) -> None:
     file = write(tmp_path / "a", predict_log(floats(1)))
     assert main(["replay", targets["two"], "--records", file, "--max-seconds", "0"]) == 4
