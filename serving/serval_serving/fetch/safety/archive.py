@@ -29,6 +29,10 @@ MAX_RATIO: Final = 200
 """Bytes out per byte in. Deflate reaches 1032 on zeros; trained weights hardly shrink."""
 RATIO_FLOOR_BYTES: Final = 64 << 20
 """The ratio is not judged below this size: a small model of zeros is harmless."""
+SKIPPED_RATIO: Final = 1100
+"""Bytes of skipped entries per byte in. Deflate cannot reach it: layers have sparse files as lastlog."""
+SKIPPED_FLOOR_BYTES: Final = 16 << 30
+"""That ratio is not judged below this size. To unpack it takes a minute or less."""
 MAX_HEADER_BYTES: Final = 1 << 20
 """Most bytes that the headers of one entry may have together. Parsed, they take up to 20 times the memory."""
 MAX_GLOBAL_BYTES: Final = 1 << 16
@@ -36,6 +40,8 @@ MAX_GLOBAL_BYTES: Final = 1 << 16
 ZIP_DIRECTORY_BYTES: Final = 256
 """Room in a zip's directory for each entry that is allowed, on average: 46 bytes and its name."""
 _COPY_BYTES: Final = 1 << 18
+_STEP_BYTES: Final = 64 << 20
+"""Bytes that are read over at once, between two looks at the deadline."""
 _GZIP_MAGIC: Final = b"\x1f\x8b"
 _ZSTD_MAGIC: Final = b"\x28\xb5\x2f\xfd"
 _ZSTD_OPTIONS: Final[Mapping[int, int]] = {zstd.DecompressionParameter.window_log_max: 27}
@@ -119,6 +125,7 @@ class Unpacker:
         self._progress = progress
         self._archive_bytes = 0
         self._bytes = 0
+        self._skipped = 0
 
     def unpack(self, archive: Path, to: Path) -> None:
         """Unpack `archive` into the folder `to`. What it is, its first bytes say, not its name.
@@ -130,7 +137,7 @@ class Unpacker:
             outside, has too many entries, or is too large once unpacked.
         """
         self._archive_bytes = archive.stat().st_size
-        self._bytes = 0
+        self._bytes = self._skipped = 0
         self._progress.start("unpacked", None)
         try:
             to.mkdir(parents=True, exist_ok=True)
@@ -160,14 +167,17 @@ class Unpacker:
             )
 
     def _tar(self, file: _Readable, to: Path) -> None:
-        guarded = _Guarded(file, MAX_HEADER_BYTES)
+        guarded = _Guarded(file, MAX_HEADER_BYTES, self._deadline)
         with tarfile.open(fileobj=guarded, mode="r:") as archive:
             while (member := archive.next()) is not None:
                 guarded.expect_data()
+                kept = self._bytes
                 self._member(archive, member, to)
+                if self._bytes == kept:
+                    self._skip(archive.offset - member.offset_data)
                 # The library keeps every entry, also those that a subclass steps over.
                 archive.members.clear()  # type: ignore[attr-defined]  # typeshed leaves it out
-                self._check_ratio(archive.offset)
+                self._check_ratio(archive.offset - self._skipped)
                 _check_global(archive.pax_headers)
                 guarded.expect_header()
             # A header that cannot be read ends the loop without a word; a true end is zeros or nothing.
@@ -189,7 +199,9 @@ class Unpacker:
                 self._file(source, path, to)
 
     def _zip(self, file: IO[bytes], to: Path) -> None:
-        guarded = _Guarded(file, max(MAX_HEADER_BYTES, self._budget.max_entries * ZIP_DIRECTORY_BYTES))
+        guarded = _Guarded(
+            file, max(MAX_HEADER_BYTES, self._budget.max_entries * ZIP_DIRECTORY_BYTES), self._deadline
+        )
         with zipfile.ZipFile(guarded) as archive:
             guarded.expect_data()
             for info in archive.infolist():
@@ -233,10 +245,19 @@ class Unpacker:
         self._check_ratio(self._bytes, 0 if over else RATIO_FLOOR_BYTES)
         self._budget.grow(count)
 
+    def _skip(self, count: int) -> None:
+        """Count the content of an entry that is not kept, before it is read over; raise if it is too much."""
+        # Early releases of Python 3.11 follow such an entry back to itself, for ever.
+        if count < 0:
+            raise rejected("the archive is damaged: an entry has less than no bytes")
+        self._skipped += count
+        if self._skipped > max(SKIPPED_FLOOR_BYTES, SKIPPED_RATIO * self._archive_bytes):
+            raise rejected(f"entries of the archive that are not kept have more than {human(self._skipped)}")
+
     def _check_ratio(self, unpacked: int, floor: int = RATIO_FLOOR_BYTES) -> None:
         """Raise if the archive is a bomb: more than `floor` bytes, and too many for its size, came out of it.
 
-        In a tar, entries that are not kept count too, and so do headers.
+        In a tar, headers count too.
         """
         if unpacked > max(floor, MAX_RATIO * self._archive_bytes):
             raise rejected(
@@ -256,10 +277,13 @@ class _Guarded(io.BufferedIOBase):
         The archive.
     limit:
         Most bytes between two calls of `expect_header`, without those after `expect_data`.
+    deadline:
+        When what is read over, which a packed file has to unpack, must be over.
     """
 
-    def __init__(self, file: _Readable, limit: int) -> None:
+    def __init__(self, file: _Readable, limit: int, deadline: Deadline) -> None:
         self._file = file
+        self._deadline = deadline
         self._limit = limit
         self._of_headers = 0
         self._in_data = False
@@ -282,6 +306,12 @@ class _Guarded(io.BufferedIOBase):
         return data
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        place = self._file.tell()
+        while whence == 0 and offset - place > _STEP_BYTES:
+            self._deadline.check()
+            before, place = place, self._file.seek(place + _STEP_BYTES)
+            if place <= before:
+                break
         return self._file.seek(offset, whence)
 
     def tell(self) -> int:

@@ -182,12 +182,44 @@ def test_entries_that_are_stepped_over_are_not_kept(tmp_path: Path) -> None:
     assert peak(layers, tmp_path / "archive") < 2 * MEGABYTE
 
 
-def test_entries_that_are_stepped_over_count_for_the_ratio(tmp_path: Path) -> None:
-    clock = Clock()
-    (tmp_path / "archive").write_bytes(tar({"usr/zeros": bytes(70 * MEGABYTE)}))
-    layers = LayerUnpacker(Budget(MEGABYTE, 10), Deadline(clock, 60), Progress(clock), IMAGE_FOLDER)
-    with pytest.raises(FetchError, match="200 times"):
+SPARSE = tar({"var/log/lastlog": bytes(70 * MEGABYTE), "models/1/a": b"a"})
+
+
+def stepping_over(tmp_path: Path, clock: Clock) -> LayerUnpacker:
+    (tmp_path / "archive").write_bytes(SPARSE)
+    return LayerUnpacker(Budget(MEGABYTE, 10), Deadline(clock, 60), Progress(clock), IMAGE_FOLDER)
+
+
+def test_entries_that_are_stepped_over_may_be_sparse(tmp_path: Path) -> None:
+    stepping_over(tmp_path, Clock()).unpack(tmp_path / "archive", tmp_path / "out")
+    assert [path.name for path in (tmp_path / "out").rglob("*") if path.is_file()] == ["a"]
+
+
+def test_entries_that_are_stepped_over_have_a_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("serval_serving.fetch.safety.archive.SKIPPED_FLOOR_BYTES", MEGABYTE)
+    monkeypatch.setattr("serval_serving.fetch.safety.archive.SKIPPED_RATIO", 500)
+    with pytest.raises(FetchError, match="not kept have more than"):
+        stepping_over(tmp_path, Clock()).unpack(tmp_path / "archive", tmp_path / "out")
+
+
+def test_no_entry_leads_back(tmp_path: Path) -> None:
+    info = tarfile.TarInfo("usr/x")
+    info.size = -tarfile.BLOCKSIZE
+    layers = stepping_over(tmp_path, Clock())
+    (tmp_path / "archive").write_bytes(info.tobuf(tarfile.GNU_FORMAT) + bytes(2 * tarfile.BLOCKSIZE))
+    with pytest.raises(FetchError, match="damaged"):
         layers.unpack(tmp_path / "archive", tmp_path / "out")
+    with pytest.raises(FetchError, match="less than no bytes"):
+        layers._skip(-tarfile.BLOCKSIZE)  # as where the library lets it pass
+
+
+def test_stepping_over_ends_at_the_deadline(tmp_path: Path) -> None:
+    clock = Clock()
+    layers = stepping_over(tmp_path, clock)
+    clock.now += 61
+    with pytest.raises(FetchError, match="60"):
+        layers.unpack(tmp_path / "archive", tmp_path / "out")
+    assert not (tmp_path / "out" / "models").exists(), "before the entry behind it"
 
 
 def test_headers_that_archives_have_are_fine(unpack: Unpack) -> None:
