@@ -230,6 +230,7 @@ def test_connections_that_grow_old_on_both_sides_lose_nothing(tmp_path: Path) ->
     assert load.failures == []
 
 
+@pytest.mark.timeout(1200)  # all 100,000 requests take four minutes on an idle machine
 def test_large_requests_survive_that_the_server_behind_asks_for_new_connections(
     tmp_path: Path, record_property: Callable[[str, object], None]
 ) -> None:
