@@ -80,14 +80,18 @@ def _add_predict(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--output", default="", help="output that holds the scores")
     parser.add_argument("--top", type=int, default=5, help="classes to print (default: %(default)s)")
     parser.add_argument("--labels", type=Path, help="file with the name of one class per line, from class 0")
-    parser.add_argument(
-        "--timeout", type=float, default=10.0, help="seconds per request (default: %(default)g)"
-    )
+    _add_timeout(parser)
     parser.add_argument(
         "--repeat", type=int, default=1, help="times to send each request, to see how long it takes"
     )
     parser.add_argument("--json", action="store_true", help="print JSON with all outputs and times")
     parser.set_defaults(run=predict.run)
+
+
+def _add_timeout(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--timeout", type=float, default=10.0, help="seconds per request (default: %(default)g)"
+    )
 
 
 def _add_replay(parser: argparse.ArgumentParser) -> None:
@@ -114,9 +118,7 @@ def _add_replay(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tolerance", type=float, default=0.0, help="largest difference that counts as none (default: 0)"
     )
-    parser.add_argument(
-        "--timeout", type=float, default=10.0, help="seconds per request (default: %(default)g)"
-    )
+    _add_timeout(parser)
     parser.add_argument("--json", action="store_true", help="print JSON")
     parser.set_defaults(run=replay.run)
 

@@ -14,6 +14,7 @@ from google.protobuf.descriptor import Descriptor
 
 from serval_serving.wire.heavy_work import heavy_work
 from serval_serving.wire.status import invalid
+from serval_serving.wire.wire_format import BYTES, FIXED_BYTES, VARINT, read_varint
 
 Left = Callable[[], "float | None"]
 """Tells the seconds that are left for a request; None for any time."""
@@ -24,11 +25,6 @@ SMALL_BYTES: Final = 1 << 20
 """A smaller message is not looked through: it cannot have many fields."""
 TOO_MANY: Final = "The request has more than %d fields."
 
-_VARINT: Final = 0
-_FIXED64: Final = 1
-_BYTES: Final = 2
-_FIXED32: Final = 5
-_FIXED_BYTES: Final = {_FIXED64: 8, _FIXED32: 4}
 _GROUPS: Final = {3: 1, 4: -1}
 """The wire types that begin and end a group, and how many more groups are open behind them."""
 _DEPTH: Final = 100
@@ -77,10 +73,10 @@ def check_fields(data: bytes, descriptor: Descriptor, most: int = MAX_FIELDS) ->
             if left < 0:
                 raise invalid(TOO_MANY % most)
             try:
-                tag, position = _number(data, position)
+                tag, position = read_varint(data, position)
                 wire_type = tag & 7
-                if wire_type == _BYTES:
-                    size, position = _number(data, position)
+                if wire_type == BYTES:
+                    size, position = read_varint(data, position)
                     found = inner.get(tag >> 3)
                     # The library skips what a group holds, so it is no message there.
                     if found is not None and not groups and len(open_messages) < _DEPTH:
@@ -104,23 +100,8 @@ def _messages(kind: Descriptor) -> dict[int, Descriptor]:
 
 def _behind(data: bytes, position: int, wire_type: int) -> int:
     """Return the position behind a number. IndexError: there is none of this wire type."""
-    if wire_type == _VARINT:
-        return _number(data, position)[1]
-    if wire_type not in _FIXED_BYTES:
+    if wire_type == VARINT:
+        return read_varint(data, position)[1]
+    if wire_type not in FIXED_BYTES:
         raise IndexError
-    return position + _FIXED_BYTES[wire_type]
-
-
-def _number(data: bytes, position: int) -> tuple[int, int]:
-    """Read a varint; the answer is its value and the position behind it."""
-    byte = data[position]
-    if byte < 0x80:
-        return byte, position + 1
-    value = byte & 0x7F
-    for shift in range(7, 70, 7):
-        position += 1
-        byte = data[position]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position + 1
-    raise IndexError
+    return position + FIXED_BYTES[wire_type]

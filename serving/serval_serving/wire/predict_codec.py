@@ -22,21 +22,20 @@ from serval_serving.wire.errors import TensorError
 from serval_serving.wire.field_budget import TOO_MANY, Left, any_time, parse
 from serval_serving.wire.status import invalid
 from serval_serving.wire.tensors import packed_values, string_values, varint
+from serval_serving.wire.wire_format import BYTES, FIXED_BYTES, VARINT, read_varint
 
 Input = np.ndarray | messages.TensorProto
 """A tensor of a message: its array, or the message where the library must read it."""
 
-_VARINT: Final = 0
-_FIXED64: Final = 1
-_BYTES: Final = 2
-_FIXED32: Final = 5
+_LONGEST_VARINT: Final = 9
+"""Bytes; a longer number, such as a negative one, is left to the library."""
 _MAX_DIMENSIONS: Final = 16
 _LONGEST_DIMENSION: Final = 256
 """Bytes of one dimension, which may have a name."""
 _MAX_FIELDS: Final = 10_000
 """Fields of a request beside those of its tensors: inputs and names of outputs."""
 _CONTENT: Final = 4
-_CONTENT_TAG: Final = _CONTENT << 3 | _BYTES
+_CONTENT_TAG: Final = _CONTENT << 3 | BYTES
 _DTYPE: Final = 1
 _SHAPE: Final = 2
 _ALIGNMENT: Final = 64
@@ -174,7 +173,7 @@ def _tensor(array: np.ndarray, *, typed: bool) -> list[bytes | memoryview]:
         return parts
     codec = codec_of(dtype)
     values = packed_values(raw, codec) if typed else raw.reshape(-1).view(np.uint8).data
-    tag = codec.number << 3 | _BYTES if typed else _CONTENT_TAG
+    tag = codec.number << 3 | BYTES if typed else _CONTENT_TAG
     parts += (varint(tag), varint(len(values)), values)
     return parts
 
@@ -189,7 +188,7 @@ def _read(data: bytes, left: Left) -> Request:
             raise invalid(TOO_MANY % _MAX_FIELDS)
         if number > 3 and number not in _OTHERS:
             continue
-        if kind != _BYTES or number in _OTHERS:
+        if kind != BYTES or number in _OTHERS:
             raise _UnusualError
         if number == 1:
             if spec is not None:
@@ -207,7 +206,7 @@ def _outputs(data: bytes) -> Iterator[tuple[str, Input]]:
     """Read the outputs of an ordinary response."""
     for number, kind, value, end in _fields(data, 0, len(data)):
         if number == 1:
-            if kind != _BYTES:
+            if kind != BYTES:
                 raise _UnusualError
             yield _entry(data, value, end)
 
@@ -217,7 +216,7 @@ def _entry(data: bytes, start: int, end: int, left: Left = any_time) -> tuple[st
     name: str | None = None
     place: tuple[int, int] | None = None
     for number, kind, value, stop in _fields(data, start, end):
-        if kind != _BYTES or number > 2 or (name if number == 1 else place) is not None:
+        if kind != BYTES or number > 2 or (name if number == 1 else place) is not None:
             raise _UnusualError
         if number == 1:
             name = data[value:stop].decode()
@@ -237,11 +236,11 @@ def _array(data: bytes, start: int, end: int) -> np.ndarray | None:
     shape: list[int] | None = None
     values: tuple[int, int, int] | None = None
     for number, kind, value, stop in _fields(data, start, end):
-        if number == _DTYPE and kind == _VARINT and dtype is None:
+        if number == _DTYPE and kind == VARINT and dtype is None:
             dtype = value
-        elif number == _SHAPE and kind == _BYTES and shape is None:
+        elif number == _SHAPE and kind == BYTES and shape is None:
             shape = _shape(data, value, stop)
-        elif kind == _BYTES and values is None:
+        elif kind == BYTES and values is None:
             values = (number, value, stop)
         else:
             return None
@@ -283,13 +282,13 @@ def _shape(data: bytes, start: int, end: int) -> list[int]:
     """Read a TensorShapeProto of which the rank is known and no dimension negative."""
     sizes: list[int] = []
     for number, kind, value, stop in _fields(data, start, end):
-        if number != _SHAPE or kind != _BYTES:
+        if number != _SHAPE or kind != BYTES:
             raise _UnusualError
         size = 0
         if stop - value > _LONGEST_DIMENSION or len(sizes) >= _MAX_DIMENSIONS:
             raise _UnusualError
         for inner, inner_kind, inner_value, _ in _fields(data, value, stop):
-            if inner == 1 and inner_kind == _VARINT:
+            if inner == 1 and inner_kind == VARINT:
                 size = inner_value
         sizes.append(size)
     return sizes
@@ -298,37 +297,20 @@ def _shape(data: bytes, start: int, end: int) -> list[int]:
 def _fields(data: bytes, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:
     """Yield number, wire type, value (a number, or where the bytes start) and end of each field."""
     while position < end:
-        tag, position = _number(data, position)
+        tag, position = read_varint(data, position, _LONGEST_VARINT)
         kind = tag & 7
         number = tag >> 3
         value, stop = position, position
-        if kind == _VARINT:
-            value, stop = _number(data, position)
-        elif kind == _BYTES:
-            size, value = _number(data, position)
+        if kind == VARINT:
+            value, stop = read_varint(data, position, _LONGEST_VARINT)
+        elif kind == BYTES:
+            size, value = read_varint(data, position, _LONGEST_VARINT)
             stop = value + size
-        elif kind == _FIXED64:
-            stop = position + 8
-        elif kind == _FIXED32:
-            stop = position + 4
+        elif kind in FIXED_BYTES:
+            stop = position + FIXED_BYTES[kind]
         else:
             raise _UnusualError
         if stop > end or not 0 < number <= _LARGEST_NUMBER:
             raise _UnusualError
         yield number, kind, value, stop
         position = stop
-
-
-def _number(data: bytes, position: int) -> tuple[int, int]:
-    """Read a varint of at most nine bytes; the answer is its value and the position behind it."""
-    byte = data[position]
-    if byte < 0x80:
-        return byte, position + 1
-    value = byte & 0x7F
-    for shift in range(7, 63, 7):
-        position += 1
-        byte = data[position]
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, position + 1
-    raise _UnusualError

@@ -13,7 +13,7 @@ import pytest
 
 from serval_lab.locks import lock
 from unit.serving.server.grpc_calls import Predict, predictor
-from unit.serving.server.processes import DIRECT, FAKE, FRONT, REAL, Server, front_of, running
+from unit.serving.server.processes import DIRECT, FAKE, FRONT, REAL, Server, reached, running
 from unit.serving.wire.official import stubs
 
 MAKE_SECONDS = 120
@@ -80,12 +80,10 @@ def zoo(
     request: pytest.FixtureRequest, zoo_itself: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """That server, or a front before it."""
-    if getattr(request, "param", DIRECT) == DIRECT:
-        yield zoo_itself
-        return
+    way = getattr(request, "param", DIRECT)
     log = tmp_path_factory.mktemp("front") / "log"
-    with running(front_of(zoo_itself, log, "--model_name=zoo", ZOO_TIMEOUT)) as server:
-        yield server.wait_ready()
+    with reached(way, zoo_itself, log, "--model_name=zoo", ZOO_TIMEOUT) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")

@@ -118,6 +118,16 @@ def running(server: Server) -> Iterator[Server]:
         server.process.wait(STOP_SECONDS)
 
 
+@contextmanager
+def reached(way: str, server: Server, log: Path, *flags: str) -> Iterator[Server]:
+    """Reach a server itself (`DIRECT`), or through a front before it, which has these flags."""
+    if way == DIRECT:
+        yield server
+        return
+    with running(front_of(server, log, *flags)) as front:
+        yield front.wait_ready()
+
+
 def _connects(port: int) -> bool:
     with socket.socket() as probe:
         probe.settimeout(2)

@@ -12,7 +12,7 @@ import grpc
 import pytest
 
 from unit.serving.server.grpc_calls import LIMIT, floats, predictor, refused
-from unit.serving.server.processes import DIRECT, FRONT, REAL, Server, front_of, running
+from unit.serving.server.processes import DIRECT, FRONT, REAL, Server, reached, running
 from unit.serving.server.rest_calls import METRICS, ask
 from unit.serving.wire.official import stubs
 
@@ -35,12 +35,9 @@ def server(
     request: pytest.FixtureRequest, itself: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """The server, or a front before it."""
-    if request.param == DIRECT:
-        yield itself
-        return
     log = tmp_path_factory.mktemp("front") / "log"
-    with running(front_of(itself, log, "--model_name=ex")) as found:
-        yield found.wait_ready()
+    with reached(request.param, itself, log, "--model_name=ex") as found:
+        yield found
 
 
 @pytest.fixture(scope="module")

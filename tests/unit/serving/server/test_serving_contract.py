@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from unit.serving.server.grpc_calls import LIMIT, floats, predictor, refused
-from unit.serving.server.processes import DIRECT, FRONT, REAL, Server, front_of, running
+from unit.serving.server.processes import DIRECT, FRONT, REAL, Server, reached, running
 from unit.serving.server.rest_calls import ask
 from unit.serving.wire.official import stubs
 
@@ -40,12 +40,9 @@ def server(
     request: pytest.FixtureRequest, itself: Server, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Server]:
     """The server, or a front before it, which leaves shapes to the server."""
-    if request.param == DIRECT:
-        yield itself
-        return
     log = tmp_path_factory.mktemp("front") / "log"
-    with running(front_of(itself, log, f"--model_name={TF1}")) as found:
-        yield found.wait_ready()
+    with reached(request.param, itself, log, f"--model_name={TF1}") as found:
+        yield found
 
 
 @pytest.fixture
