@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Generic, TypeVar
 
-Value = TypeVar("Value", str, int, bool)
+Value = TypeVar("Value", str, int, float, bool)
 
 
 @dataclass(frozen=True, slots=True)
