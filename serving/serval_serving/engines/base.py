@@ -113,6 +113,20 @@ class LoadedModel(Protocol):
     def signature_defs(self) -> messages.SignatureDefMap:
         """The same as the model's files declare them, for GetModelMetadata."""
 
+    def check(
+        self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str], timeout: float | None
+    ) -> None:
+        """Refuse inputs of shapes that the model does not take, if that is known without a run.
+
+        It takes no slot and may wait, for at most `timeout` seconds. `run` refuses the same shapes, so that
+        nothing depends on this call.
+
+        Raises
+        ------
+        StatusError
+            INVALID_ARGUMENT, or RESOURCE_EXHAUSTED if too many shapes are asked about.
+        """
+
     def run(
         self,
         signature: str,

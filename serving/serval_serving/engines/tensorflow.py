@@ -202,6 +202,21 @@ class TensorFlowModel:
         """The signatures as the SavedModel declares them."""
         return self._definitions
 
+    def check(
+        self, signature: str, inputs: Mapping[str, np.ndarray], outputs: Sequence[str], timeout: float | None
+    ) -> None:
+        """Ask shape inference about shapes that the signature does not describe; see `LoadedModel.check`."""
+        if obstacle := self._declared[signature].obstacle(outputs):
+            words = f"{obstacle}, which the predict API cannot carry"
+            raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, f"signature {signature}: {words}")
+        specs = self._signatures[signature].inputs
+        if all(fits(spec.shape, inputs[alias].shape) for alias, spec in specs.items()):
+            return
+        try:
+            self._check_shapes(specs, inputs, self._fetches(signature, outputs), timeout)
+        except (self._tf.errors.OpError, KeyError, TypeError, ValueError) as error:
+            raise self._refusal(error) from error
+
     def run(
         self,
         signature: str,
@@ -215,39 +230,28 @@ class TensorFlowModel:
         100 us for a model of two operations. The types of its feeds were checked already.
 
         Shapes that the signature does not describe must pass shape inference first, since some kernels end
-        the process on a tensor of the wrong rank.
+        the process on a tensor of the wrong rank. The verdict is known already if `check` was called.
 
         Runs that are quick are made in the calling thread: waking others costs 120 us of CPU, three times
         such a run itself. TensorFlow cannot stop these, so a graph with loops, which may take any time, is
         never run so, nor one that was slow of late, nor one on a GPU, where it was not tried.
         """
-        if obstacle := self._declared[signature].obstacle(outputs):
-            words = f"{obstacle}, which the predict API cannot carry"
-            raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, f"signature {signature}: {words}")
+        self.check(signature, inputs, outputs, timeout)
         specs = self._signatures[signature]
-        fetches = sorted({specs.outputs[alias].name for alias in outputs})
+        fetches = self._fetches(signature, outputs)
         inline = self._may_be_inline and self._seconds.get(signature, math.inf) <= INLINE_SECONDS
         trace = self._native.TF_NewBuffer() if self._watch.wants(signature) else None
         options = self._inline_options if inline else self._run_options(timeout, traced=trace is not None)
+        started = time.perf_counter()
         try:
             feeds = {self._endpoint(spec.name): inputs[alias] for alias, spec in specs.inputs.items()}
-            if not all(fits(spec.shape, inputs[alias].shape) for alias, spec in specs.inputs.items()):
-                self._check_shapes(specs.inputs, inputs, fetches, timeout)
-            # The verdict comes once for many runs, and is no part of any.
-            started = time.perf_counter()
             results = self._session._call_tf_sessionrun(  # noqa: SLF001  see above
                 options, feeds, [self._endpoint(name) for name in fetches], [], trace
             )
             if trace is not None:
                 self._read_trace(signature, trace)
-        except self._tf.errors.OpError as error:
-            raise StatusError(code_of(error.error_code), str(error.message)) from error
-        except UnicodeDecodeError as error:
-            # The words for a request at fault quote it, and that need not be text.
-            words = error.object.decode(errors="replace")
-            raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, words) from error
-        except (KeyError, TypeError, ValueError) as error:
-            raise StatusError(grpc.StatusCode.INVALID_ARGUMENT, str(error)) from error
+        except (self._tf.errors.OpError, KeyError, TypeError, ValueError) as error:
+            raise self._refusal(error) from error
         finally:
             if options is not None and not inline:
                 self._native.TF_DeleteBuffer(options)
@@ -261,6 +265,20 @@ class TensorFlowModel:
         """Close the session."""
         self._session.close()
         self._native.TF_DeleteBuffer(self._inline_options)
+
+    def _fetches(self, signature: str, outputs: Sequence[str]) -> list[str]:
+        """Name the tensors that outputs are, each once."""
+        specs = self._signatures[signature].outputs
+        return sorted({specs[alias].name for alias in outputs})
+
+    def _refusal(self, error: Exception) -> StatusError:
+        """Say what an error of TensorFlow means to the caller."""
+        if isinstance(error, self._tf.errors.OpError):
+            return StatusError(code_of(error.error_code), str(error.message))
+        # The words for a request at fault quote it, and that need not be text.
+        if isinstance(error, UnicodeDecodeError):
+            return StatusError(grpc.StatusCode.INVALID_ARGUMENT, error.object.decode(errors="replace"))
+        return StatusError(grpc.StatusCode.INVALID_ARGUMENT, str(error))
 
     def _check_shapes(
         self,

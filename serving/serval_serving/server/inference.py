@@ -77,15 +77,16 @@ class Run(NamedTuple):
 
     Attributes
     ----------
-    handle, signature:
-        What ran.
+    model, version, signature:
+        What ran. Behind a proxy this is not always the version that the request was read for.
     inputs:
         Its inputs by alias.
     aliases, outputs:
         Its outputs, in the order of their aliases.
     """
 
-    handle: ServableHandle
+    model: str
+    version: int
     signature: Signature
     inputs: Mapping[str, np.ndarray]
     aliases: Sequence[str]
@@ -302,9 +303,11 @@ class Inference(Admission):
             DEADLINE_EXCEEDED, or what the engine answers.
         """
         outputs = self._run(handle, signature, inputs, aliases, deadline, api)
+        trace = tracing.current()
         # A warm-up is no request.
-        if self._sample is not None and tracing.current() is not None:
-            self._sample(Run(handle, signature, inputs, aliases, outputs))
+        if self._sample is not None and trace is not None:
+            version = handle.version if trace.version is None else trace.version
+            self._sample(Run(handle.name, version, signature, inputs, aliases, outputs))
         return outputs
 
     def _run(
@@ -317,13 +320,17 @@ class Inference(Admission):
         api: str,
     ) -> list[np.ndarray]:
         """Run a model in a batch, or once its engine has a free slot."""
+        asked_from = self._clock()
+        left = deadline.left(asked_from)
+        if left is not None and left <= 0:
+            raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMED_OUT)
+        # This may wait, and others need neither the slot nor the batch meanwhile.
+        handle.model.check(signature.name, inputs, aliases, left)
         if self._batching is not None:
             scheduler = self._batching.scheduler(handle)
             return scheduler.run(handle, signature, inputs, aliases, deadline.at, deadline.timing)
         waited_from = self._clock()
         left = deadline.left(waited_from)
-        if left is not None and left <= 0:
-            raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMED_OUT)
         slots = handle.model.slots
         if not slots.acquire(timeout=left):
             raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMED_OUT)

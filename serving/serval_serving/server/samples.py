@@ -55,20 +55,20 @@ def of_run(run: Run, most: int) -> Sample:
     It becomes a Predict call of this signature, which has the same inputs and outputs as a call of Classify
     or Regress had.
     """
-    handle, signature, inputs, aliases, outputs = run
+    model, version, signature, inputs, aliases, outputs = run
     size = sum(map(_size, (*inputs.values(), *outputs)))
     if size <= most:
         inputs = {alias: _own(array) for alias, array in inputs.items()}
         outputs = [_own(array) for array in outputs]
 
     def write() -> bytes:
-        spec = messages.ModelSpec(name=handle.name, signature_name=signature.name)
+        spec = messages.ModelSpec(name=model, signature_name=signature.name)
         request = write_request(spec, inputs, aliases)
-        spec.version.value = handle.version
+        spec.version.value = version
         reply = write_response(spec, zip(aliases, outputs, strict=True))
         return _log(LOGS[rpc.PREDICT.path], spec, request, reply)
 
-    return Sample(handle.name, handle.version, size, write)
+    return Sample(model, version, size, write)
 
 
 def of_call(path: str, model: str, version: int, request: bytes, reply: bytes) -> Sample:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class FakeModel:
         self._behavior = behavior
         self.slots = slots or threading.Semaphore(1)
         self.closed = False
+        self.on_check: Callable[[], object] = lambda: None
         x = TensorSpec("x:0", DataType.DT_FLOAT, (None,))
         y = TensorSpec("y:0", DataType.DT_FLOAT, (None,))
         self._signatures = {"serving_default": Signature("serving_default", {"x": x}, {"y": y}, {})}
@@ -58,6 +59,15 @@ class FakeModel:
             tensor.name, tensor.dtype = name, DataType.DT_FLOAT
             tensor.tensor_shape.dim.add(size=-1)
         return definitions
+
+    def check(
+        self,
+        signature: str,  # noqa: ARG002
+        inputs: Mapping[str, np.ndarray],  # noqa: ARG002
+        outputs: Sequence[str],  # noqa: ARG002
+        timeout: float | None,  # noqa: ARG002
+    ) -> None:
+        self.on_check()
 
     def run(
         self,

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -9,12 +10,16 @@ import numpy as np
 import pytest
 
 from serval_serving.models.manager import LoadSettings, ModelManager
-from serval_serving.server.inference import Deadline, Inference, Target
+from serval_serving.server import tracing
+from serval_serving.server.batch_settings import BatchSettings
+from serval_serving.server.batching import Batching
+from serval_serving.server.inference import Deadline, Inference, Run, Target
 from serval_serving.server.metadata import model_metadata
 from serval_serving.server.metrics import Metrics
-from serval_serving.wire.status import StatusError
-from unit.serving.server.fake_engine import FakeEngine, write_version
+from serval_serving.wire.status import StatusError, invalid
+from unit.serving.server.fake_engine import FakeEngine, FakeModel, write_version
 
+LIMIT = 20.0
 X = {"x": np.ones(1, np.float32)}
 
 
@@ -125,3 +130,62 @@ def test_too_many_at_once_are_refused(managers: dict[str, ModelManager]) -> None
     assert caught.value.code is grpc.StatusCode.RESOURCE_EXHAUSTED
     with inference.admitted():
         pass
+
+
+def test_a_wait_for_a_verdict_on_shapes_holds_no_slot(managers: dict[str, ModelManager]) -> None:
+    inference = Inference({"one": managers["one"]}, Metrics())
+    asked, decided = threading.Event(), threading.Event()
+
+    def wait() -> None:
+        asked.set()
+        assert decided.wait(LIMIT)
+
+    with inference.acquire(Target("one")) as handle, ThreadPoolExecutor(1) as pool:
+        assert isinstance(handle.model, FakeModel)
+        signature = handle.model.signatures["serving_default"]
+        handle.model.on_check = wait
+        waiting = pool.submit(inference.run, handle, signature, X, ["y"], Deadline())
+        try:
+            assert asked.wait(LIMIT)
+            assert handle.model.slots.acquire(blocking=False), "the only slot is taken"
+            handle.model.slots.release()
+        finally:
+            decided.set()
+        assert waiting.result(LIMIT)[0].tolist() == [2.0]
+
+
+def test_shapes_are_refused_before_a_batch(managers: dict[str, ModelManager]) -> None:
+    def refuse() -> None:
+        raise invalid("shape")
+
+    inference = Inference({"one": managers["one"]}, Metrics())
+    # It would fail in another way if it were asked to run something.
+    inference.use_batches(Batching(BatchSettings(), lambda *_: [], Metrics()))
+    with inference.acquire(Target("one")) as handle:
+        assert isinstance(handle.model, FakeModel)
+        handle.model.on_check = refuse
+        signature = handle.model.signatures["serving_default"]
+        with pytest.raises(StatusError, match="shape"):
+            inference.run(handle, signature, X, ["y"], Deadline())
+
+
+def test_a_sample_has_the_version_that_the_reply_names(managers: dict[str, ModelManager]) -> None:
+    inference = Inference({"one": managers["one"]}, Metrics())
+    samples: list[Run] = []
+    inference.use_samples(samples.append)
+    tracing.begin(tracing.Trace(Nobody()))
+    try:
+        with inference.acquire(Target("one")) as handle:
+            signature = handle.model.signatures["serving_default"]
+            inference.run(handle, signature, X, ["y"], Deadline())
+            # The server behind a proxy may answer with a newer version than the one that was found.
+            handle.model.on_check = lambda: tracing.note(3, "")  # type: ignore[attr-defined]
+            inference.run(handle, signature, X, ["y"], Deadline())
+    finally:
+        tracing.end()
+    assert [(sample.model, sample.version) for sample in samples] == [("one", 2), ("one", 3)]
+
+
+class Nobody:
+    def header(self, _name: str) -> str | None:
+        return None

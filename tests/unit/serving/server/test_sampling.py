@@ -240,7 +240,10 @@ def test_a_warm_up_is_no_sample(tmp_path: Path) -> None:
 def test_a_run_becomes_a_log_of_predict(array: np.ndarray) -> None:
     model = FakeModel({"factor": 2})
     handle = ServableHandle("m", 7, model)
-    sample = of_run(Run(handle, model.signatures["serving_default"], {"x": array}, ["y"], [array]), 100)
+    sample = of_run(
+        Run(handle.name, handle.version, model.signatures["serving_default"], {"x": array}, ["y"], [array]),
+        100,
+    )
     log = messages.PredictionLog.FromString(sample.write())
     request, reply = log.predict_log.request, log.predict_log.response
     assert to_array(request.inputs["x"]).tolist() == to_array(reply.outputs["y"]).tolist() == array.tolist()
@@ -255,7 +258,7 @@ def test_a_run_keeps_nothing_larger_than_its_size() -> None:
     batch = np.zeros((100, 2), np.float32)
     whole = weakref.ref(batch)
     model = FakeModel({"factor": 2})
-    run = Run(ServableHandle("m", 7, model), model.signatures["serving_default"], {"x": batch[:1]}, ["y"], [])
+    run = Run("m", 7, model.signatures["serving_default"], {"x": batch[:1]}, ["y"], [])
     sample = of_run(run, 8)
     del batch, run
     assert whole() is None
