@@ -249,12 +249,19 @@ def _host(fields: Mapping[str, Any]) -> Host:
         kind=kind,
         inputs=_tensors(fields.get("inputs", ())),
         outputs=_tensors(fields.get("outputs", ())),
-        preprocessing=None if preprocessing is None else _preprocessing(preprocessing),
+        preprocessing=None if preprocessing is None else parse_preprocessing(preprocessing),
         sha256=str(fields.get("sha256", "")),
     )
 
 
-def _preprocessing(fields: Mapping[str, Any]) -> Preprocessing:
+def parse_preprocessing(fields: Mapping[str, Any]) -> Preprocessing:
+    """Read `Preprocessing` from JSON data.
+
+    Raises
+    ------
+    KeyError, TypeError, ValueError
+        It is not as `Preprocessing` says.
+    """
     return Preprocessing(
         height=_size(fields["height"]),
         width=_size(fields["width"]),

@@ -21,15 +21,15 @@ from serval_contract.schemes import PREFIXES
 from serval_serving.fetch.errors import FetchError, unavailable
 from serval_serving.fetch.failure_memo import FailureMemo
 from serval_serving.fetch.fetcher import Fetcher
-from serval_serving.fetch.model.digest import file_sha256
 from serval_serving.fetch.model.frameworks import FRAMEWORKS
 from serval_serving.fetch.model.models_folder import Batching
-from serval_serving.fetch.report import failure_of, write_termination_message
+from serval_serving.fetch.report import failure_of
 from serval_serving.fetch.settings import Environment, FetchSettings
+from serval_serving.models.folder_digest import file_sha256
 from serval_serving.models.savedmodel import SERVE_TAG
+from serval_serving.stages.termination import TERMINATION_LOG, write_termination_message
 
 DEFAULT_MAX_SECONDS: Final = 1800.0
-TERMINATION_LOG: Final = Path("/dev/termination-log")
 _ALARM_GRACE_SECONDS: Final = 2.0
 """The deadline is looked at between pieces of work; the alarm ends a piece that hangs."""
 _NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,252}")
@@ -82,7 +82,7 @@ def run(
             error = unavailable(f"cannot work in {settings.dest}: {failure.strerror or failure}", again=False)
         else:
             memo.forget()
-            write_termination_message(termination_log, report)
+            write_termination_message(termination_log, report.dump())
             return 0
         if error.permanent:
             with suppress(OSError):  # a full disk must not hide the failure itself
@@ -90,7 +90,7 @@ def run(
     else:
         _LOG.info("an earlier try failed for good; not trying again yet")
     _LOG.error("%s: %s", error.reason, error.message)
-    write_termination_message(termination_log, failure_of(error))
+    write_termination_message(termination_log, failure_of(error).dump())
     return 1
 
 

@@ -11,7 +11,6 @@ from serval_contract.reasons import MODEL_NOT_FOUND
 from serval_contract.report import FetchReport
 from serval_serving.fetch.acquire import Brought
 from serval_serving.fetch.errors import FetchError, invalid
-from serval_serving.fetch.model.digest import folder_content
 from serval_serving.fetch.model.models_folder import ModelsFolder
 from serval_serving.fetch.model.version_pin import compare, missed, read_pin
 from serval_serving.fetch.progress import human
@@ -20,6 +19,7 @@ from serval_serving.fetch.settings import Environment, FetchContext, FetchSettin
 from serval_serving.fetch.sources import public_uri
 from serval_serving.fetch.stores import store_of
 from serval_serving.fetch.stores.base import Store
+from serval_serving.models.folder_digest import folder_content
 from serval_serving.models.savedmodel import ModelInvalid, Signature
 
 _LOG: Final = logging.getLogger("serval.fetch")

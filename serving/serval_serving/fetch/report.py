@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Mapping
-from pathlib import Path
-from typing import Final
 
 from serval_contract.report import FetchFailure, FetchReport, Tensor
 from serval_serving.fetch.errors import FetchError
 from serval_serving.models.savedmodel import Signature, TensorInfo
-
-_LOG: Final = logging.getLogger("serval.fetch")
 
 
 def report_of(
@@ -49,16 +44,6 @@ def report_of(
 def failure_of(error: FetchError) -> FetchFailure:
     """Return the report of a failure."""
     return FetchFailure(error.reason, error.message, error.permanent)
-
-
-def write_termination_message(path: Path, report: FetchReport | FetchFailure) -> None:
-    """Write `report` into the file that the kubelet made for it; outside a pod there is none."""
-    try:
-        with path.open("r+", encoding="ascii") as file:
-            file.write(report.dump())
-            file.truncate()
-    except OSError as error:
-        _LOG.warning("no termination message at %s: %s", path, error.strerror)
 
 
 def _tensors(tensors: Mapping[str, TensorInfo]) -> tuple[Tensor, ...]:

@@ -44,6 +44,7 @@ def declared(*extras: str) -> list[Requirement]:
         (("server.txt", "tensorflow-cpu.txt"), ("serving",)),
         (("server.txt", "tensorflow-gpu.txt"), ("serving",)),
         (("server.txt", "onnx-cpu.txt"), ("serving", "onnx")),
+        (("server.txt", "tensorflow-cpu.txt", "onnx-cpu.txt", "converter.txt"), ("serving", "onnx", "accel")),
     ],
 )
 def test_every_declared_dependency_is_pinned_within_its_range(
@@ -53,13 +54,20 @@ def test_every_declared_dependency_is_pinned_within_its_range(
     for requirement in declared(*extras):
         if "operator" in extras and requirement.name in CLIENT_ONLY:
             continue
-        version = pinned.get(canonicalize_name(requirement.name))
+        package = canonicalize_name(requirement.name)
+        version = pinned.get(package) or pinned.get(f"{package}-cpu")
         assert version is not None, f"{requirement.name} is missing from {files}"
         assert requirement.specifier.contains(version), f"{requirement} is pinned to {version}"
 
 
 @pytest.mark.parametrize(
-    "files", [("operator.txt",), ("server.txt", "tensorflow-cpu.txt"), ("server.txt", "onnx-cpu.txt")]
+    "files",
+    [
+        ("operator.txt",),
+        ("server.txt", "tensorflow-cpu.txt"),
+        ("server.txt", "onnx-cpu.txt"),
+        ("server.txt", "tensorflow-cpu.txt", "onnx-cpu.txt", "converter.txt"),
+    ],
 )
 def test_pins_are_a_closure(files: tuple[str, ...]) -> None:
     pinned = {package: version for name in files for package, version in pins(name).items()}
@@ -77,7 +85,15 @@ def test_pins_are_a_closure(files: tuple[str, ...]) -> None:
 
 def test_layers_of_one_image_agree_on_versions() -> None:
     server, tensorflow, onnx = (pins(name) for name in ("server.txt", "tensorflow-cpu.txt", "onnx-cpu.txt"))
-    for first, second in ((server, tensorflow), (tensorflow, onnx), (server, pins("tensorflow-gpu.txt"))):
+    converter = pins("converter.txt")
+    pairs = (
+        (server, tensorflow),
+        (tensorflow, onnx),
+        (server, pins("tensorflow-gpu.txt")),
+        (tensorflow, converter),
+        (onnx, converter),
+    )
+    for first, second in pairs:
         shared = first.keys() & second.keys()
         assert shared
         assert {package: first[package] for package in shared} == {

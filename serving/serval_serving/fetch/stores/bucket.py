@@ -19,7 +19,6 @@ from serval_serving.fetch.acquire import SINGLE, Brought, from_file
 from serval_serving.fetch.cache.client import through_cache
 from serval_serving.fetch.credentials import Access, Forms, Values, check, read_secret
 from serval_serving.fetch.errors import FetchError, from_os_error, not_found, too_large, unavailable
-from serval_serving.fetch.model.digest import file_sha256
 from serval_serving.fetch.model.versions import Located, locate
 from serval_serving.fetch.objects import Objects, opened
 from serval_serving.fetch.progress import human
@@ -28,6 +27,7 @@ from serval_serving.fetch.safety.safe_paths import place
 from serval_serving.fetch.settings import FetchContext
 from serval_serving.fetch.sources import bare, path_parts
 from serval_serving.fetch.stores.base import Store
+from serval_serving.models.folder_digest import file_sha256
 
 if TYPE_CHECKING:
     from obstore import ObjectMeta

@@ -10,13 +10,13 @@ from serval_contract import schemes
 from serval_contract.reasons import MODEL_NOT_FOUND
 from serval_serving.fetch.acquire import SINGLE, Brought, from_file
 from serval_serving.fetch.errors import FetchError, not_found
-from serval_serving.fetch.model.digest import file_sha256
 from serval_serving.fetch.model.tree import BoundedTree, Copier
 from serval_serving.fetch.model.versions import Located, locate
 from serval_serving.fetch.safety.limits import Budget
 from serval_serving.fetch.settings import FetchContext
 from serval_serving.fetch.sources import bare, path_parts
 from serval_serving.fetch.stores.base import Store
+from serval_serving.models.folder_digest import file_sha256
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,8 +8,9 @@ import pytest
 
 from serval_contract.report import FetchFailure, FetchReport, Tensor
 from serval_serving.fetch.errors import rejected, unavailable
-from serval_serving.fetch.report import failure_of, report_of, write_termination_message
+from serval_serving.fetch.report import failure_of, report_of
 from serval_serving.models.savedmodel import Signature, parse_saved_model
+from serval_serving.stages.termination import write_termination_message
 from unit.serving.fetch.builders import saved_model
 
 DONE = FetchReport(3, "sha256:ab", 752_000, 0.81234)
@@ -42,11 +43,11 @@ def test_failure() -> None:
 def test_message_replaces_an_older_one(tmp_path: Path) -> None:
     log = tmp_path / "termination-log"
     log.write_text("a longer message of an earlier run" * 9)
-    write_termination_message(log, DONE)
+    write_termination_message(log, DONE.dump())
     assert log.read_text() == DONE.dump()
 
 
 def test_missing_file_is_not_made(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
-    write_termination_message(tmp_path / "termination-log", DONE)
+    write_termination_message(tmp_path / "termination-log", DONE.dump())
     assert not list(tmp_path.iterdir())
     assert "no termination message" in caplog.text

@@ -1,0 +1,1 @@
+"""What the programs of a Job's stages have in common: the report and the progress page."""
