@@ -247,7 +247,7 @@ def test_endpoint_at_a_refused_address(fetch: Fetch, scheme: str, host: str) -> 
     for uri, key in (("s3://models/m", "AWS_ENDPOINT_URL"), ("gs://models/m", "GOOGLE_ENDPOINT_URL")):
         error = fetch.fails(uri, {key: f"{scheme}://{host}"}, policy=AddressPolicy())
         assert (error.reason, error.permanent) == ("ModelAccessDenied", True)
-        assert "models are not fetched from such an address" in error.message
+        assert "Serval connects to no such address" in error.message
 
 
 def test_redirect_to_a_refused_address(fetch: Fetch) -> None:

@@ -21,13 +21,13 @@ _BAD_NAMES: Final = frozenset(
 )
 
 
-class FetchError(Exception):
-    """The fetch ends here.
+class Failure(Exception):
+    """Work ends here.
 
     Parameters
     ----------
     reason:
-        One of `serval_contract.reasons.FETCH_REASONS`.
+        One word that programs read.
     message:
         What happened, for the user. Holds neither user information nor the query of a URI.
     permanent:
@@ -42,6 +42,10 @@ class FetchError(Exception):
         self.message = message
         self.permanent = permanent
         self.again = again
+
+
+class FetchError(Failure):
+    """The fetch ends here. The reason is one of `serval_contract.reasons.FETCH_REASONS`."""
 
 
 def not_found(message: str) -> FetchError:

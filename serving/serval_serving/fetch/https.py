@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 from urllib.parse import urljoin
 
 import urllib3
@@ -23,6 +23,8 @@ _REDIRECTS: Final = frozenset({301, 302, 303, 307, 308})
 _GONE: Final = frozenset({404, 410})
 _DENIED: Final = frozenset({401, 403, 407})
 _PASSING: Final = frozenset({408, 425, 429, 500, 502, 503, 504})
+
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +102,47 @@ class Downloader:
             If the file cannot be had, is too long, or the time is up.
         """
         most = self._max_bytes if max_bytes is None else min(max_bytes, self._max_bytes)
-        return retrying(lambda: self._follow(source, to, headers or {}, most), self._deadline, self._sleep)
 
-    def _follow(self, source: HttpsSource, to: Path, headers: Mapping[str, str], max_bytes: int) -> Download:
-        """Ask once, following redirects."""
+        def save(reply: urllib3.BaseHTTPResponse) -> Download:
+            try:
+                with to.open("wb") as file:
+                    return self._copy(reply, file.write, most)
+            except OSError as error:
+                raise from_os_error(error, "the download", to.parent) from error
+
+        return self._again(source, headers, save)
+
+    def read(self, source: HttpsSource, *, headers: Mapping[str, str] | None = None, max_bytes: int) -> bytes:
+        """Return the bytes of a small file at `source`; the rest is as for `download`.
+
+        Raises
+        ------
+        FetchError
+            As `download` does.
+        """
+
+        def collect(reply: urllib3.BaseHTTPResponse) -> bytes:
+            data = bytearray()
+            self._copy(reply, data.extend, max_bytes)
+            return bytes(data)
+
+        return self._again(source, headers, collect)
+
+    def _again(
+        self,
+        source: HttpsSource,
+        headers: Mapping[str, str] | None,
+        consume: Callable[[urllib3.BaseHTTPResponse], _T],
+    ) -> _T:
+        return retrying(lambda: self._follow(source, headers or {}, consume), self._deadline, self._sleep)
+
+    def _follow(
+        self,
+        source: HttpsSource,
+        headers: Mapping[str, str],
+        consume: Callable[[urllib3.BaseHTTPResponse], _T],
+    ) -> _T:
+        """Ask once, following redirects; return what `consume` makes of the answer."""
         first = source
         for _ in range(MAX_REDIRECTS + 1):
             self._deadline.check()
@@ -111,13 +150,15 @@ class Downloader:
             with self._transport.get(source, headers if same else None) as reply:
                 if reply.status not in _REDIRECTS:
                     judge(reply.status, public_uri(source.uri))
-                    return self._save(reply, to, max_bytes)
+                    return consume(reply)
                 source = _redirect(reply, source)
         last = public_uri(source.uri)
         raise unavailable(f"more than {MAX_REDIRECTS} redirects, the last to {last}", again=False)
 
-    def _save(self, reply: urllib3.BaseHTTPResponse, to: Path, max_bytes: int) -> Download:
-        """Write the body to `to`, counting and hashing on the way."""
+    def _copy(
+        self, reply: urllib3.BaseHTTPResponse, write: Callable[[bytes], object], max_bytes: int
+    ) -> Download:
+        """Give the body to `write`, counting and hashing on the way."""
         length = reply.headers.get("Content-Length", "")
         expected = int(length) if length.isascii() and length.isdigit() else None
         if expected is not None and expected > max_bytes:
@@ -125,18 +166,14 @@ class Downloader:
         self._progress.start("downloaded", expected)
         digest = hashlib.sha256()
         size = 0
-        try:
-            with to.open("wb") as file:
-                while chunk := reply.read1(CHUNK_BYTES):
-                    self._deadline.check()
-                    size += len(chunk)
-                    if size > max_bytes:
-                        raise too_large(f"the file has more than the {human(max_bytes)} allowed")
-                    digest.update(chunk)
-                    file.write(chunk)
-                    self._progress.add(len(chunk))
-        except OSError as error:
-            raise from_os_error(error, "the download", to.parent) from error
+        while chunk := reply.read1(CHUNK_BYTES):
+            self._deadline.check()
+            size += len(chunk)
+            if size > max_bytes:
+                raise too_large(f"the file has more than the {human(max_bytes)} allowed")
+            digest.update(chunk)
+            write(chunk)
+            self._progress.add(len(chunk))
         return Download(size, digest.hexdigest())
 
 

@@ -25,11 +25,14 @@ class Deadline:
         Monotonic clock, seconds.
     seconds:
         How long the fetch may take from now on.
+    late:
+        What has not happened when the time is up, for the message.
     """
 
-    def __init__(self, clock: Clock, seconds: float) -> None:
+    def __init__(self, clock: Clock, seconds: float, late: str = "the model was not there") -> None:
         self._clock = clock
         self._seconds = seconds
+        self._late = late
         self._end = clock() + seconds
 
     def remaining(self) -> float:
@@ -39,7 +42,7 @@ class Deadline:
     def check(self) -> None:
         """Raise `FetchError` (``ModelSourceUnavailable``) when no time is left."""
         if self.remaining() <= 0:
-            raise unavailable(f"the model was not there after {self._seconds:g} s", again=False)
+            raise unavailable(f"{self._late} after {self._seconds:g} s", again=False)
 
 
 class Progress:

@@ -6,7 +6,7 @@ import logging
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from serval_serving.fetch.errors import FetchError
+from serval_serving.fetch.errors import Failure
 from serval_serving.fetch.progress import Deadline
 
 BACKOFF_SECONDS: Final = (1.0, 2.0, 4.0)
@@ -30,13 +30,13 @@ def retrying(action: Callable[[], _T], deadline: Deadline, sleep: Callable[[floa
 
     Raises
     ------
-    FetchError
+    Failure
         What the last try raised.
     """
     for pause in BACKOFF_SECONDS:
         try:
             return action()
-        except FetchError as error:
+        except Failure as error:
             if not error.again or deadline.remaining() <= pause:
                 raise
             _LOG.warning("%s; trying again in %g s", error.message, pause)

@@ -9,7 +9,8 @@ from serval_serving.fetch.errors import rejected, too_large
 from serval_serving.fetch.model.tree import BoundedTree
 from serval_serving.fetch.model.versions import IMAGE_FOLDER, MAX_WRAPPERS, locate
 from serval_serving.fetch.oci.layers import LayerUnpacker
-from serval_serving.fetch.oci.registry import ImageReference, Layer, Registry
+from serval_serving.fetch.oci.reference import ImageReference
+from serval_serving.fetch.oci.registry import Layer, Registry
 from serval_serving.fetch.progress import human
 from serval_serving.fetch.safety.archive import holds_files
 from serval_serving.fetch.safety.safe_paths import place, shown
@@ -24,7 +25,7 @@ def from_registry(context: FetchContext, image: ImageReference, staging: Path) -
     FetchError
         If they cannot be had, hold what is refused, or no such model.
     """
-    registry = Registry(context, image, staging)
+    registry = Registry(context, image)
     layers = registry.layers()
     total, most = sum(layer.size for layer in layers), context.settings.max_bytes
     if total > most:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Final
@@ -22,9 +22,15 @@ MAX_ADDRESSES: Final = 4
 """Addresses of one name that are tried, in the resolver's order."""
 USER_AGENT: Final = "serval-fetch"
 
+_NOT_BEGUN: Final = (http.NewConnectionError, http.ConnectTimeoutError)
+"""Failures before a byte of the request was sent."""
+
+Body = Callable[[], Iterable[bytes]]
+"""Makes the pieces of a request's body. It may be called once for each address that is tried."""
+
 
 class Transport:
-    """Sends GET requests, over TLS but where a source says otherwise.
+    """Sends requests, over TLS unless a source says otherwise.
 
     Parameters
     ----------
@@ -55,17 +61,33 @@ class Transport:
     def get(
         self, source: HttpsSource, headers: Mapping[str, str] | None = None
     ) -> Iterator[urllib3.BaseHTTPResponse]:
-        """Send the request and yield the reply, body unread; redirects are not followed.
+        """Send a GET request, as `send` does."""
+        with self.send("GET", source, headers) as reply:
+            yield reply
+
+    @contextmanager
+    def send(
+        self,
+        method: str,
+        source: HttpsSource,
+        headers: Mapping[str, str] | None = None,
+        body: Body | None = None,
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """Send a request and yield the reply, body unread; redirects are not followed.
 
         The name is resolved once, and the connection goes to the very address that passed the policy, so
         that a second, different answer of the name server changes nothing.
 
         Parameters
         ----------
+        method:
+            Of HTTP.
         source:
             What is asked for.
         headers:
-            More headers, such as credentials.
+            More headers, such as credentials, and ``Content-Length`` with a body.
+        body:
+            What is sent. A request with a body that was begun is not sent to a second address.
 
         Raises
         ------
@@ -76,8 +98,10 @@ class Transport:
         for address in allowed_addresses(source.host, source.port, self._resolve, self._policy):
             with self._pool(source, address) as pool:
                 try:
-                    reply = self._request(pool, source, headers or {})
+                    reply = self._request(pool, method, source, headers or {}, body)
                 except FetchError as error:
+                    if body is not None and not isinstance(error.__cause__, _NOT_BEGUN):
+                        raise
                     last = error
                     continue
                 try:
@@ -103,12 +127,17 @@ class Transport:
 
     @staticmethod
     def _request(
-        pool: urllib3.HTTPConnectionPool, source: HttpsSource, headers: Mapping[str, str]
+        pool: urllib3.HTTPConnectionPool,
+        method: str,
+        source: HttpsSource,
+        headers: Mapping[str, str],
+        body: Body | None,
     ) -> urllib3.BaseHTTPResponse:
         try:
             return pool.urlopen(
-                "GET",
+                method,
                 source.target,
+                body=None if body is None else body(),
                 # Bytes are counted and hashed as the file has them, so no coding of the transport's own.
                 headers={
                     **headers,
@@ -143,7 +172,7 @@ def allowed_addresses(host: str, port: int, resolve: Resolve, policy: AddressPol
     allowed = [address for address, refusal in refusals.items() if refusal is None]
     if found and not allowed:
         address, refusal = next(iter(refusals.items()))
-        raise denied(f"{host} is {address} ({refusal}); models are not fetched from such an address")
+        raise denied(f"{host} is {address} ({refusal}); Serval connects to no such address")
     return allowed[:MAX_ADDRESSES]
 
 

@@ -2,29 +2,24 @@
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Final, Self
 
 from serval_contract import schemes
-from serval_contract.models import DIGEST
 from serval_contract.reasons import MODEL_NOT_FOUND
 from serval_serving.fetch.acquire import Brought
 from serval_serving.fetch.credentials import ANY, Forms
-from serval_serving.fetch.errors import FetchError, not_found
+from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.model.tree import BoundedTree, Linker
 from serval_serving.fetch.model.versions import MAX_WRAPPERS, Located, locate
 from serval_serving.fetch.oci.image import from_registry
-from serval_serving.fetch.oci.registry import PULL_SECRET, ImageReference
+from serval_serving.fetch.oci.login import PULL_SECRET
+from serval_serving.fetch.oci.reference import ImageReference, parse_reference
 from serval_serving.fetch.settings import FetchContext
-from serval_serving.fetch.sources import AUTHORITY, bare
+from serval_serving.fetch.sources import bare
 from serval_serving.fetch.stores.base import Store
-
-DEFAULT_TAG: Final = "latest"
-_REPOSITORY: Final = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*")
-_TAG: Final = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]{0,127}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +40,7 @@ class ImageStore(Store):
     def parse(cls, uri: str) -> Self:
         """Read an address."""
         words = f"an image is written {cls.scheme.form}, with @sha256:... in addition or in the tag's place"
-        registry, _, rest = bare(uri, words).partition("/")
-        name, at, digest = rest.partition("@")
-        repository, colon, tag = name.partition(":")
-        sound = AUTHORITY.fullmatch(registry) and _REPOSITORY.fullmatch(repository) and len(repository) < 256
-        if not sound or (colon and not _TAG.fullmatch(tag)) or (at and not DIGEST.fullmatch(digest)):
-            raise not_found(words)
-        return cls(ImageReference(registry, repository, tag or ("" if digest else DEFAULT_TAG), digest))
+        return cls(parse_reference(bare(uri, words), words))
 
     def bring(self, context: FetchContext, staging: Path) -> Brought:
         """Link to the version in the mounted image; without a mount, download the layers."""

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serval_serving.fetch.errors import FetchError
-from serval_serving.fetch.oci.registry import ImageReference
+from serval_serving.fetch.oci.reference import ImageReference
 from serval_serving.fetch.sources import HttpsSource, parse_https, public_uri
 from serval_serving.fetch.stores import store_of
 from serval_serving.fetch.stores.azureblob import AzureBlobStore
