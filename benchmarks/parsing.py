@@ -5,8 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 
-from serval_operator.kinds.model_deployment.revision_key import revision_key
 from serval_operator.kinds.model_deployment.spec import parse_spec
+from serval_operator.workload.revision_key import revision_key
 from support import gen
 from unit.operator.kinds.model_deployment.manifests.cases import CASES, FULL
 

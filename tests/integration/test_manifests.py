@@ -14,7 +14,7 @@ from serval_operator.api.naming import Manifest
 from serval_operator.api.snapshots import OwnerView, parse_owner, parse_revision
 from serval_operator.kinds.model_deployment.manifests.autoscaler import autoscaler
 from serval_operator.kinds.model_deployment.manifests.pin import pin
-from serval_operator.kinds.model_deployment.manifests.revision import facts_of, revision_record
+from serval_operator.workload.manifests.revision import facts_of, revision_record
 from support import gen
 from support.cluster import Cluster, condition
 from support.models import model_deployment

@@ -273,7 +273,7 @@ class Field:
 
 
 def fields_of(block: type[Block]) -> tuple[Field, ...]:
-    """Return the fields of a block in their order.
+    """Return the fields of a block in their order; those that it inherits come last.
 
     Raises
     ------
@@ -287,7 +287,7 @@ def fields_of(block: type[Block]) -> tuple[Field, ...]:
 def _fields_of(block: Any) -> tuple[Field, ...]:
     hints = get_type_hints(block, include_extras=True)
     found = []
-    for one in dataclasses.fields(block):
+    for one in sorted(dataclasses.fields(block), key=lambda one: one.name not in block.__annotations__):
         about = next(
             (it for it in getattr(hints[one.name], "__metadata__", ()) if isinstance(it, Description)), None
         )

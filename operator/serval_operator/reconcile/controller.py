@@ -22,12 +22,12 @@ from serval_operator.pods.startup_latency import phases
 from serval_operator.reasons import CAPACITY_REASONS, UNSCHEDULABLE
 from serval_operator.reconcile.actor import Actor
 from serval_operator.reconcile.context import Context
+from serval_operator.reconcile.gatherer import Gatherer
 from serval_operator.reconcile.kind import Kind
 from serval_operator.reconcile.plan import Outcome, Plan, Situation
 from serval_operator.reconcile.planner import Planner
 from serval_operator.runtime.owner_check import OwnerCheck
 from serval_operator.runtime.publisher import Publisher
-from serval_operator.workload.gatherer import Gatherer
 
 RETRY_REFUSED = 10.0
 LONGEST_RETRY = 60.0

@@ -9,7 +9,7 @@ import yaml
 
 from serval_contract.ports import PORT_HTTP
 from serval_operator.api.naming import Key
-from serval_operator.kinds.model_deployment.manifests.metadata import labels
+from serval_operator.workload.manifests.metadata import labels
 from unit.chart.rendering import CHART, NAMESPACE, ROOT, Chart, Manifest, of_kind, only
 
 

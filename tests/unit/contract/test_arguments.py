@@ -11,7 +11,7 @@ from serval_contract import fetch_flags, server_flags
 from serval_contract.flags import Flag, Switch
 from serval_operator.api.snapshots import parse_owner
 from serval_operator.constants import CONTAINER_FETCH, CONTAINER_FRONT, CONTAINER_SERVER
-from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
+from serval_operator.workload.effective_spec import EffectiveSpec
 from serval_serving.fetch.__main__ import read_arguments
 from serval_serving.fetch.settings import FetchSettings
 from serval_serving.server.flags import CommandLine, parse
@@ -45,7 +45,7 @@ def of_the_user(case: EffectiveSpec, given: list[str]) -> list[str]:
 
 @ALL
 def test_the_fetcher_understands_what_it_is_told(case: EffectiveSpec) -> None:
-    model, credentials = case.spec.model, case.spec.model.credentials
+    model, credentials = case.model, case.model.credentials
     found, _log = read_arguments(arguments(case, CONTAINER_FETCH))
     assert (found.uri, found.name, found.version) == (model.uri, model.name, model.version)
     assert (found.sha256 or "", found.framework.format.framework) == (model.sha256, model.framework)
@@ -81,7 +81,7 @@ def test_the_server_and_the_front_know_every_flag(case: EffectiveSpec, container
     line = parse(given)
     assert set(line.unknown) <= set(of_the_user(case, given))
     assert line.ignored == ()
-    assert line.settings.model_name == case.spec.model.name
+    assert line.settings.model_name == case.model.name
     assert line.settings.enable_batching == (
         case.spec.runtime.batching is not None and container == CONTAINER_SERVER
     )

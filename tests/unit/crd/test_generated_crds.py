@@ -14,7 +14,7 @@ from serval_operator.api.parse import parse_block
 from serval_operator.api.schema import Block, Text, Whole, fields_of
 from serval_operator.errors import InvalidSpec
 from serval_operator.kinds.model_deployment.crd import MODEL_DEPLOYMENT_CRD
-from serval_operator.kinds.model_deployment.revision_key import shape
+from serval_operator.workload.revision_key import shape
 from support.toy.spec import TOY_CRD, ToySpec
 from unit.crd.schema import CRD_FILE, Schema, walk
 

@@ -103,6 +103,8 @@ def test_columns_in_their_order(version: dict[str, Any]) -> None:
 def test_spec_has_these_blocks(schema: Schema) -> None:
     assert list(schema["properties"]["spec"]["properties"]) == [
         "model",
+        "autoscaling",
+        "disruption",
         "runtime",
         "replicas",
         "resources",
@@ -112,8 +114,6 @@ def test_spec_has_these_blocks(schema: Schema) -> None:
         "probes",
         "suspend",
         "rollout",
-        "autoscaling",
-        "disruption",
         "imagePullSecrets",
         "podMetadata",
     ]

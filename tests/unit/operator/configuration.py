@@ -10,9 +10,9 @@ import yaml
 from serval_contract.schemes import OCI
 from serval_operator.api.capabilities import CAPABILITIES, DEVICE_REPORT
 from serval_operator.config import Configuration, FrontSettings, parse_configuration
-from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
-from serval_operator.kinds.model_deployment.resolve import resolve
+from serval_operator.kinds.model_deployment.desired import resolve
 from serval_operator.kinds.model_deployment.spec import ModelSpec, parse_spec
+from serval_operator.workload.effective_spec import EffectiveSpec
 
 DOCUMENT: dict[str, Any] = yaml.safe_load(
     """

@@ -5,9 +5,9 @@ from __future__ import annotations
 from serval_operator.api.blocks.rollout import IN_PLACE, SURGE
 from serval_operator.api.naming import Manifest
 from serval_operator.api.snapshots import OwnerView
-from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
-from serval_operator.kinds.model_deployment.manifests.deployment import deployment, pod_template
-from serval_operator.kinds.model_deployment.revision_key import revision_key
+from serval_operator.workload.effective_spec import EffectiveSpec
+from serval_operator.workload.manifests.deployment import deployment, pod_template
+from serval_operator.workload.revision_key import revision_key
 
 
 def rendered(model: OwnerView, resolved: EffectiveSpec) -> Manifest:

@@ -8,8 +8,8 @@ from serval_operator.api.resources import MODEL_DEPLOYMENTS
 from serval_operator.kinds.model_deployment.crd import MODEL_DEPLOYMENT_CRD
 from serval_operator.kinds.model_deployment.plan import plan
 from serval_operator.kinds.model_deployment.rights import APPLIES, OPTIONAL, RIGHTS, WATCHES
-from serval_operator.kinds.model_deployment.status import CONDITIONS
 from serval_operator.reconcile.kind import Kind
+from serval_operator.workload.status import CONDITIONS
 
 KIND: Final = Kind(
     resource=MODEL_DEPLOYMENTS,

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
+from serval_operator.api.blocks.served import NAME_RULE
+from serval_operator.api.blocks.serving_status import ServingStatus
 from serval_operator.api.crd import Column, Crd
-from serval_operator.api.schema import Rule
-from serval_operator.constants import MAX_NAME, MODEL_DEPLOYMENT
+from serval_operator.constants import MODEL_DEPLOYMENT
 from serval_operator.kinds.model_deployment.spec import ModelSpec
-from serval_operator.kinds.model_deployment.status_schema import Status
 
 MODEL_DEPLOYMENT_CRD: Final = Crd(
     kind=MODEL_DEPLOYMENT,
@@ -18,7 +18,7 @@ MODEL_DEPLOYMENT_CRD: Final = Crd(
     "TensorFlow Serving's predict API, over gRPC and HTTP, on accelerators or on CPU.",
     spec=ModelSpec,
     spec_description="What should be served, and where.",
-    status=Status,
+    status=ServingStatus,
     status_description="What the operator sees. Written by the operator alone.",
     # kstatus takes an object without observedGeneration for done; -1 equals no generation.
     status_default={"observedGeneration": -1},
@@ -27,15 +27,7 @@ MODEL_DEPLOYMENT_CRD: Final = Crd(
         "statusReplicasPath": ".status.replicas",
         "labelSelectorPath": ".status.selector",
     },
-    rules=(
-        Rule(
-            f"self.metadata.name.size() <= {MAX_NAME} && "
-            "self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",
-            "metadata.name must start with a letter, hold only lower-case letters, digits and hyphens, end "
-            f"with a letter or digit, and be at most {MAX_NAME} characters, because Services are named "
-            "after it",
-        ),
-    ),
+    rules=(NAME_RULE,),
     columns=(
         Column(
             "Available",

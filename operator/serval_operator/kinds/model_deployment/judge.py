@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-from serval_operator.api.conditions import Blocked, Condition, both
-from serval_operator.api.judgement import Judgement, Status
-from serval_operator.api.resources import CONTROLLER_REVISIONS
-from serval_operator.constants import ACCELERATOR_IN_USE, UPDATE_AVAILABLE
-from serval_operator.kinds.model_deployment.desired import Desired, outdated, reporting, running
-from serval_operator.kinds.model_deployment.status import build_status
+from serval_operator.api.blocks.source import ModelSource
+from serval_operator.api.capabilities import RAW_SCORE
+from serval_operator.api.conditions import Blocked
+from serval_operator.api.facts import Facts
+from serval_operator.api.judgement import Judgement
+from serval_operator.api.snapshots import OwnerView
 from serval_operator.kinds.model_deployment.version_pin import compare_replicas, is_pinned
-from serval_operator.pods.device_report import in_use_condition
 from serval_operator.pods.observation import Observed
-from serval_operator.pods.start_deadline import overdue
 from serval_operator.reconcile.plan import Outcome
-from serval_operator.workload.accelerator_status import accelerator_condition, accelerator_status
-from serval_operator.workload.readiness import Expected, Readiness, assess
+from serval_operator.workload.desired import Desired
+from serval_operator.workload.judge import judge_served
 from serval_operator.workload.rollout_decider import Decision
-
-TOLD = (ACCELERATOR_IN_USE, UPDATE_AVAILABLE)
-"""Types of conditions beside `Ready` of which Events tell."""
-
-
-def judge_unusable(unusable: Blocked, observed: Observed, outcome: Outcome) -> Judgement:
-    """Judge a ModelDeployment whose spec cannot be used, though it may still ask for a stop."""
-    blocked = both(unusable, outcome.blocked)
-    readiness = assess(observed, Expected(wanted=0, revision="", suspended=False, blocked=blocked))
-    return Judgement(build_status(observed, readiness, None, ""), readiness.conditions, told=TOLD)
+from serval_operator.workload.status import addresses, service_host
 
 
 def judge(
@@ -40,84 +27,22 @@ def judge(
     failure:
         Why the newest revision has failed for good, if the plan wrote that down.
     """
-    late, due = overdue(observed, desired.revision, desired.workload.deadline_seconds)
-    blocked = outcome.blocked or decision.rollout.blocked
-    skewed = compare_replicas(desired, observed).skewed
-    readiness = _readiness(desired, decision, observed, outcome, blocked=blocked, late=late, skewed=skewed)
-    status = _status(desired, decision, observed, outcome, readiness, skewed)
-    kept = observed.revision(desired.revision)
-    gave_up = failure is not None and kept is not None and outcome.did(CONTROLLER_REVISIONS, kept.name)
-    # What was given up is gone back from at once.
-    pauses = [decision.again, due, 0.0 if gave_up else None]
-    return Judgement(
-        status,
-        readiness.conditions,
-        told=TOLD,
-        volatile=("accelerator",) if (status.get("accelerator") or {}).get("holders") else (),
-        again=min((pause for pause in pauses if pause is not None), default=None),
-    )
-
-
-def _readiness(
-    desired: Desired,
-    decision: Decision,
-    observed: Observed,
-    outcome: Outcome,
-    *,
-    blocked: Blocked | None,
-    late: bool,
-    skewed: Mapping[str, str],
-) -> Readiness:
-    return assess(
+    newest = decision.rollout.revision == desired.revision
+    return judge_served(
+        desired,
+        decision,
+        failure,
         observed,
-        Expected(
-            wanted=desired.wanted,
-            revision=desired.revision,
-            suspended=desired.spec.suspend,
-            blocked=blocked,
-            in_place=decision.in_place,
-            accelerator=accelerator_condition(
-                observed,
-                desired.placement,
-                decision.verdict,
-                revision=desired.revision,
-                wanted=desired.wanted,
-            ),
-            deadline=desired.workload.deadline_seconds if late else None,
-            credentials=desired.credentials,
-            outdated=outdated(desired, observed.revision(desired.revision)),
-            unavailable=desired.unavailable,
-            skewed=skewed,
-            in_use=_in_use(desired, observed, outcome),
-        ),
+        outcome,
+        endpoints=lambda facts: endpoints(observed.model, desired.model, facts),
+        skewed=compare_replicas(desired, observed).skewed,
+        pinned=newest and is_pinned(observed.model, desired, outcome),
     )
 
 
-def _in_use(desired: Desired, observed: Observed, outcome: Outcome) -> Condition | None:
-    """Condition `AcceleratorInUse`, as far as pods said what they run on."""
-    pods = reporting(desired, observed)
-    ready = [pod for pod in pods if pod.ready and pod.uid in outcome.devices]
-    return in_use_condition(observed.model, ready, outcome.devices, desired.placement)
-
-
-def _status(
-    desired: Desired,
-    decision: Decision,
-    observed: Observed,
-    outcome: Outcome,
-    readiness: Readiness,
-    skewed: Mapping[str, str],
-) -> Status:
-    carried = decision.rollout.revision
-    return build_status(
-        observed,
-        readiness,
-        desired.spec,
-        desired.revision,
-        carried=carried,
-        facts=running(desired, observed.revision(carried)),
-        strategy=decision.rollout.strategy,
-        accelerator=accelerator_status(desired.placement, decision.verdict, lacking=decision.lacking),
-        pinned=carried == desired.revision and is_pinned(observed.model, desired, outcome),
-        skewed=skewed,
-    )
+def endpoints(owner: OwnerView, model: ModelSource, facts: Facts) -> dict[str, str]:
+    """`status.endpoints`, for pods of which these facts are known."""
+    found = addresses(owner, model)
+    if RAW_SCORE.name in facts.capabilities:
+        found["scoring"] = f"http://{service_host(owner)}/score"
+    return found

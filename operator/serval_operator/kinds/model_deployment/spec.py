@@ -2,32 +2,19 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
-from serval_operator.api.blocks.endpoint import Endpoint, Probes
-from serval_operator.api.blocks.rollout import (
-    CPU,
-    MAX_REPLICAS,
-    REQUESTS_IN_FLIGHT,
-    Autoscaling,
-    Disruption,
-    Rollout,
-)
-from serval_operator.api.blocks.runtime import PodMetadata, Resources, Runtime
-from serval_operator.api.blocks.scheduling import Accelerator, Scheduling
-from serval_operator.api.blocks.source import ModelSource, SecretRef
+from serval_operator.api.blocks.rollout import CPU, REQUESTS_IN_FLIGHT, Autoscaling, Disruption
+from serval_operator.api.blocks.served import ServedSpec, check_name
+from serval_operator.api.blocks.source import ModelSource
 from serval_operator.api.parse import invalid, parse_block
-from serval_operator.api.schema import Block, Flag, Items, Nested, Rule, Whole
-from serval_operator.constants import MAX_NAME
-
-_NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
+from serval_operator.api.schema import Nested, Rule
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ModelSpec(Block):
+class ModelSpec(ServedSpec):
     """A ModelDeployment's spec, checked."""
 
     RULES: ClassVar[tuple[Rule, ...]] = (
@@ -51,64 +38,6 @@ class ModelSpec(Block):
     )
 
     model: Annotated[ModelSource, Nested("What to serve and where its files are.", ModelSource)]
-    runtime: Annotated[
-        Runtime,
-        Nested("Model server that serves the model. When absent, the operator's default runtime.", Runtime),
-    ] = field(default_factory=Runtime)
-    replicas: Annotated[
-        int,
-        Whole(
-            "How many pods serve the model, each with its own accelerators. 0 stops them. "
-            "Omit this field from Git if an autoscaler (including `autoscaling`) sets it.",
-            0,
-            MAX_REPLICAS,
-            stored=True,
-            shapes_pods=False,
-        ),
-    ] = 1
-    resources: Annotated[
-        Resources,
-        Nested(
-            "CPU, memory and scratch space of one replica. Accelerators are asked for under `accelerator`.",
-            Resources,
-        ),
-    ] = field(default_factory=Resources)
-    accelerator: Annotated[
-        Accelerator | None,
-        Nested(
-            "Accelerators of each replica: those of a profile that the administrator configured, or a "
-            "resource by name. When absent, the model runs on CPU. `scheduling` selects the nodes.",
-            Accelerator,
-        ),
-    ] = None
-    scheduling: Annotated[
-        Scheduling,
-        Nested(
-            "Which nodes may take the pods, and how they are scheduled there, with or without accelerators.",
-            Scheduling,
-        ),
-    ] = field(default_factory=Scheduling)
-    endpoint: Annotated[Endpoint, Nested("How the model is called.", Endpoint)] = field(
-        default_factory=Endpoint
-    )
-    probes: Annotated[
-        Probes,
-        Nested(
-            "Numbers of the probes of the model server. What is asked is not configurable: startup "
-            "and readiness ask whether the model answers, liveness whether the server does.",
-            Probes,
-        ),
-    ] = field(default_factory=Probes)
-    suspend: Annotated[
-        bool,
-        Flag(
-            "Stops all replicas while true and keeps everything else, `replicas` included, as it is.",
-            shapes_pods=False,
-        ),
-    ] = False
-    rollout: Annotated[Rollout, Nested("How a change of this object goes out to the pods.", Rollout)] = field(
-        default_factory=Rollout
-    )
     autoscaling: Annotated[
         Autoscaling | None,
         Nested(
@@ -126,28 +55,6 @@ class ModelSpec(Block):
             shapes_pods=False,
         ),
     ] = None
-    image_pull_secrets: Annotated[
-        tuple[SecretRef, ...],
-        Items(
-            "Secrets of the same namespace that the nodes use to pull the pods' images.",
-            Nested("One Secret.", SecretRef),
-            max_items=8,
-            key="name",
-        ),
-    ] = ()
-    pod_metadata: Annotated[
-        PodMetadata,
-        Nested(
-            "Labels and annotations for the pods. Those that belong to Kubernetes, to Serval or to "
-            "deployment tools are refused.",
-            PodMetadata,
-        ),
-    ] = field(default_factory=PodMetadata)
-
-    @property
-    def wanted_replicas(self) -> int:
-        """Pods that should run: none while suspended."""
-        return 0 if self.suspend else self.replicas
 
     def check(self, path: str) -> None:
         """Check that there is what the metrics of the autoscaler are a share of."""
@@ -176,10 +83,7 @@ def parse_spec(name: str, spec: Mapping[str, Any]) -> ModelSpec:
     InvalidSpec
         The message names the field and says what must hold.
     """
-    if len(name) > MAX_NAME or not _NAME.fullmatch(name):
-        raise invalid(
-            f"`metadata.name` must be at most {MAX_NAME} of a-z, 0-9 and '-', starting with a letter"
-        )
+    check_name(name)
     model = spec.get("model")
     if isinstance(model, Mapping) and model and model.get("name") is None:
         # Set before parsing: `replace` on the frozen dataclasses would take as long as parsing.

@@ -17,11 +17,11 @@ from serval_operator.api.actions import Creation, Deletion
 from serval_operator.api.naming import pin_name
 from serval_operator.api.resources import CONFIG_MAPS, PODS
 from serval_operator.api.snapshots import OwnerView, PodView
-from serval_operator.kinds.model_deployment.desired import Desired
 from serval_operator.kinds.model_deployment.manifests.pin import pin
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.pod_state import fetch_result
 from serval_operator.reconcile.plan import Outcome
+from serval_operator.workload.desired import Desired
 
 SHOWN_DIGITS = 12
 """Hexadecimal digits of a digest that a message shows."""
@@ -93,7 +93,7 @@ def pin_creation(desired: Desired, observed: Observed, agreement: Agreement) -> 
     replaced for its sake.
     """
     record, found = observed.revision(desired.revision), agreement.model
-    if desired.spec.model.version is not None or record is None:
+    if desired.model.version is not None or record is None:
         return None
     if found is None or found.version is None:
         return None
@@ -124,7 +124,7 @@ def replaced(desired: Desired, observed: Observed, agreement: Agreement) -> tupl
 
 def is_pinned(model: OwnerView, desired: Desired, outcome: Outcome) -> bool:
     """Whether replicas to come are bound to one version and digest."""
-    if desired.spec.model.version is not None:
+    if desired.model.version is not None:
         return False
     name = pin_name(model.name, model.uid, desired.revision)
     return outcome.did(CONFIG_MAPS, name) or _pinned(model, desired) is not None

@@ -8,7 +8,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from serval_operator.api.conditions import Condition, ConditionStatus, find, format_time, merge
-from serval_operator.kinds.model_deployment.status import CONDITIONS
+from serval_operator.workload.status import CONDITIONS
 from support import gen
 
 pytestmark = pytest.mark.unit

@@ -11,8 +11,8 @@ from serval_operator.api.resources import EVENTS, JOBS, MODEL_DEPLOYMENTS, PODS
 from serval_operator.api.snapshots import parse_owner
 from serval_operator.pods.event_reader import EventReader
 from serval_operator.pods.observation import Observed
+from serval_operator.reconcile.gatherer import Gatherer
 from serval_operator.runtime.cache import Cache
-from serval_operator.workload.gatherer import Gatherer
 from support import gen
 from support.fakes import FakeKubeApi
 

@@ -9,8 +9,8 @@ from serval_operator.api.blocks.rollout import CPU, Metric
 from serval_operator.api.naming import Manifest
 from serval_operator.api.snapshots import OwnerView
 from serval_operator.constants import API_VERSION, CONTAINER_SERVER
-from serval_operator.kinds.model_deployment.manifests.metadata import child
 from serval_operator.kinds.model_deployment.spec import ModelSpec
+from serval_operator.workload.manifests.metadata import child
 
 BEHAVIOR: Final[dict[str, Any]] = {
     "scaleUp": {

@@ -6,9 +6,9 @@ from serval_operator.api.blocks.rollout import Disruption
 from serval_operator.api.naming import Manifest, selector
 from serval_operator.api.resources import DISRUPTION_BUDGETS
 from serval_operator.api.snapshots import DisruptionView, OwnerView
-from serval_operator.kinds.model_deployment.manifests.metadata import child
 from serval_operator.kinds.model_deployment.spec import ModelSpec
 from serval_operator.pods.observation import Observed
+from serval_operator.workload.manifests.metadata import child
 from serval_operator.workload.placeless import count_placeless
 
 

@@ -7,7 +7,7 @@ from typing import Final
 from serval_contract.pin import PIN_FILE, Pin
 from serval_operator.api.naming import Manifest, pin_name
 from serval_operator.api.snapshots import OwnerView, RevisionView
-from serval_operator.kinds.model_deployment.manifests.metadata import metadata
+from serval_operator.workload.manifests.metadata import metadata
 
 REVISION_API: Final = "apps/v1"
 REVISION_KIND: Final = "ControllerRevision"

@@ -9,8 +9,8 @@ import pytest
 from serval_operator.api.facts import Facts, parse_facts
 from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import parse_owner
-from serval_operator.kinds.model_deployment.manifests.deployment import pod_template
-from serval_operator.kinds.model_deployment.manifests.revision import facts_of
+from serval_operator.workload.manifests.deployment import pod_template
+from serval_operator.workload.manifests.revision import facts_of
 from support import gen
 from unit.operator.configuration import resolved
 from unit.operator.kinds.model_deployment.manifests.cases import FRONT_CASES

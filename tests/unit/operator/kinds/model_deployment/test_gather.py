@@ -14,7 +14,7 @@ from serval_operator.pods.event_reader import (
     READS_WHILE_FAILING,
     EventReader,
 )
-from serval_operator.workload.gatherer import OVERRUN
+from serval_operator.reconcile.gatherer import OVERRUN
 from serval_operator.workload.rollout_decider import WAITING_AGAIN
 from support import gen
 from support.fakes import FakeKubeApi

@@ -11,9 +11,9 @@ from serval_operator.api.blocks.source import ConfigMapKey
 from serval_operator.api.nodes import NodeView, parse_node
 from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import parse_owner, parse_revision
-from serval_operator.kinds.model_deployment.image_volumes import mounts_model
-from serval_operator.kinds.model_deployment.manifests.deployment import pod_template
-from serval_operator.kinds.model_deployment.manifests.revision import facts_of, revision_record
+from serval_operator.workload.image_volumes import mounts_model
+from serval_operator.workload.manifests.deployment import pod_template
+from serval_operator.workload.manifests.revision import facts_of, revision_record
 from support import gen
 from unit.operator.configuration import resolved
 
@@ -56,8 +56,7 @@ def test_every_node_that_may_take_the_pod_must_be_able(nodes: list[NodeView], mo
 
 def test_an_image_behind_an_authority_of_the_users_own_is_fetched() -> None:
     """The nodes would not trust it."""
-    source = replace(IMAGE.spec.model, ca_config_map_ref=ConfigMapKey(name="ca"))
-    own = replace(IMAGE, spec=replace(IMAGE.spec, model=source))
+    own = replace(IMAGE, model=replace(IMAGE.model, ca_config_map_ref=ConfigMapKey(name="ca")))
     assert not mounts_model(own, None, [node(ABLE)])
 
 

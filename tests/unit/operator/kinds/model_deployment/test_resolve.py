@@ -9,7 +9,7 @@ import pytest
 
 from serval_operator.config import Configuration
 from serval_operator.errors import InvalidSpec
-from serval_operator.kinds.model_deployment.resolve import resolve
+from serval_operator.kinds.model_deployment.desired import resolve
 from serval_operator.kinds.model_deployment.spec import ModelSpec, parse_spec
 from unit.operator.configuration import CONFIGURATION, FRONT, FRONTED, resolved
 

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from serval_operator.api.schema import Block, Items, Nested, fields_of
 from serval_operator.errors import InvalidSpec
-from serval_operator.kinds.model_deployment.revision_key import revision_key
 from serval_operator.kinds.model_deployment.spec import ModelSpec, parse_spec
+from serval_operator.workload.revision_key import revision_key
 from support import gen
 from unit.crd.schema import CRD_FILE, walk
 from unit.operator.kinds.model_deployment.manifests.cases import CASES, FULL, HTTPS, SPECS

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from serval_operator.api.conditions import Blocked
-from serval_operator.kinds.model_deployment.service_account_policy import judge_service_account
+from serval_operator.workload.service_account_policy import judge_service_account
 
 pytestmark = pytest.mark.unit
 

@@ -11,11 +11,12 @@ import yaml
 from serval_operator.api.blocks.rollout import IN_PLACE, SURGE
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.judgement import Judgement, Status
-from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
-from serval_operator.kinds.model_deployment.manifests.revision import facts_of
-from serval_operator.kinds.model_deployment.status import CONDITIONS, build_status
+from serval_operator.kinds.model_deployment.judge import endpoints
 from serval_operator.pods.observation import Observed
+from serval_operator.workload.effective_spec import EffectiveSpec
+from serval_operator.workload.manifests.revision import facts_of
 from serval_operator.workload.readiness import Expected, assess
+from serval_operator.workload.status import CONDITIONS, Served, build_status
 from support import gen
 from unit.crd.schema import CRD_FILE
 from unit.operator.configuration import resolved
@@ -52,8 +53,9 @@ def built(
             blocked=blocked,
         ),
     )
-    facts = None if blocked else more.pop("facts", facts_of(plan))
-    part = build_status(seen, readiness, spec, "" if blocked else revision, facts=facts, **more)
+    facts = more.pop("facts", facts_of(plan))
+    served = None if blocked else Served(plan.model, endpoints(seen.model, plan.model, facts), facts)
+    part = build_status(seen, readiness, spec, "" if blocked else revision, served=served, **more)
     return Judgement(part, readiness.conditions).stored(seen.model, CONDITIONS, seen.now)
 
 

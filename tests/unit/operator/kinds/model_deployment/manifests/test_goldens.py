@@ -18,8 +18,8 @@ from serval_operator.api.snapshots import parse_owner, parse_revision
 from serval_operator.kinds.model_deployment.manifests.autoscaler import autoscaler
 from serval_operator.kinds.model_deployment.manifests.disruption import disruption_budget
 from serval_operator.kinds.model_deployment.manifests.pin import pin
-from serval_operator.kinds.model_deployment.manifests.revision import facts_of, revision_record
-from serval_operator.kinds.model_deployment.manifests.service import headless_service, service
+from serval_operator.workload.manifests.revision import facts_of, revision_record
+from serval_operator.workload.manifests.service import headless_service, service
 from support import gen
 from unit.operator.configuration import resolved
 from unit.operator.kinds.model_deployment.manifests.cases import AUTOSCALERS, CASES, FRONT_CASES, IMAGE_CASES

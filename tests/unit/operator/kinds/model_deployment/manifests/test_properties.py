@@ -16,16 +16,16 @@ from serval_operator.api.blocks.rollout import Rollout
 from serval_operator.api.naming import digest, headless_name, pin_name
 from serval_operator.api.snapshots import parse_owner
 from serval_operator.constants import MAX_NAME
-from serval_operator.kinds.model_deployment.manifests.containers import literal, message_limit
-from serval_operator.kinds.model_deployment.manifests.deployment import (
+from serval_operator.kinds.model_deployment.desired import resolve
+from serval_operator.kinds.model_deployment.spec import parse_spec
+from serval_operator.workload.manifests.containers import literal, message_limit
+from serval_operator.workload.manifests.deployment import (
     NO_DEADLINE_SECONDS,
     deployment,
     pod_template,
 )
-from serval_operator.kinds.model_deployment.manifests.metadata import child
-from serval_operator.kinds.model_deployment.manifests.service import headless_service, service
-from serval_operator.kinds.model_deployment.resolve import resolve
-from serval_operator.kinds.model_deployment.spec import parse_spec
+from serval_operator.workload.manifests.metadata import child
+from serval_operator.workload.manifests.service import headless_service, service
 from support import gen
 from unit.operator.configuration import CONFIGURATION, come_to
 from unit.operator.kinds.model_deployment.manifests.cases import CASES, FRONT_CASES, HTTPS, SPECS

@@ -5,10 +5,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from serval_operator.api.blocks.names import DISABLED
+from serval_operator.api.blocks.served import ServedSpec
+from serval_operator.api.blocks.source import ModelSource
 from serval_operator.api.capabilities import RAW_SCORE
 from serval_operator.api.placement import Placement
 from serval_operator.config import FetchSettings, FrontSettings, Runtime
-from serval_operator.kinds.model_deployment.spec import ModelSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,6 +18,8 @@ class EffectiveSpec:
 
     Parameters
     ----------
+    model:
+        The model that the pods fetch and serve.
     placement:
         What one pod asks of a node.
     runtime_class:
@@ -27,7 +30,8 @@ class EffectiveSpec:
         What stands before the runtime's server, because the spec asks for what that lacks; else None.
     """
 
-    spec: ModelSpec
+    spec: ServedSpec
+    model: ModelSource
     runtime: Runtime
     fetch: FetchSettings
     image: str

@@ -1,6 +1,6 @@
-"""The status of a ModelDeployment: the source of its schema in the CRD and of its docs.
+"""The status of what serves a model: the source of its schema in the CRD and of its docs.
 
-The module `status` writes it, and nothing reads it into these classes. Bounds of
+The module `serval_operator.workload.status` writes it, and nothing reads it into these classes. Bounds of
 what a model's own files decide (versions, tensors) hold whatever fits the fetcher's report of 4096 bytes: an
 unusual model must not make every write of the status fail.
 """
@@ -141,8 +141,8 @@ class LastFailure(Block):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Status(Block):
-    """The status of a ModelDeployment."""
+class ServingStatus(Block):
+    """The status of an object that serves a model."""
 
     observed_generation: Annotated[
         int | None,

@@ -7,8 +7,8 @@ from typing import Any
 
 from serval_contract.ports import PORT_GRPC, PORT_HTTP
 from serval_operator.api.blocks.endpoint import Probe
-from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
-from serval_operator.kinds.model_deployment.manifests.containers import PRE_STOP, container_ports
+from serval_operator.workload.effective_spec import EffectiveSpec
+from serval_operator.workload.manifests.containers import PRE_STOP, container_ports
 
 STARTUP = Probe(period_seconds=1, timeout_seconds=2, failure_threshold=1800)
 """Asks every second, so that Ready comes as soon as the model answers, for half an hour."""
@@ -44,7 +44,7 @@ def liveness(resolved: EffectiveSpec, port: str) -> dict[str, Any]:
 
 def _asks_model(resolved: EffectiveSpec, port: str) -> dict[str, Any]:
     """Asks what answers 200 only once the wanted version serves (the status path answers before that)."""
-    model = resolved.spec.model
+    model = resolved.model
     version = f"/versions/{model.version}" if model.version is not None else ""
     path = f"/v1/models/{model.name}{version}/metadata"
     return {"httpGet": {"path": path, "port": port, "scheme": "HTTP"}}

@@ -1,14 +1,16 @@
-"""The status of a ModelDeployment beside its conditions, out of one observation."""
+"""The status of what serves a model, beside its conditions, out of one observation."""
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from serval_contract.ports import PORT_GRPC, PORT_HTTP
 from serval_contract.report import FetchReport
 from serval_operator.api.blocks.rollout import Strategy
-from serval_operator.api.capabilities import RAW_SCORE
+from serval_operator.api.blocks.served import ServedSpec
+from serval_operator.api.blocks.source import ModelSource
 from serval_operator.api.conditions import format_time
 from serval_operator.api.facts import Facts
 from serval_operator.api.judgement import Status
@@ -28,7 +30,6 @@ from serval_operator.constants import (
     STALLED,
     UPDATE_AVAILABLE,
 )
-from serval_operator.kinds.model_deployment.spec import ModelSpec
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.pod_state import Verdict, fetch_result
 from serval_operator.reasons import SERVING
@@ -47,19 +48,36 @@ CONDITIONS = (
     RECONCILING,
     STALLED,
 )
-"""Types of the conditions of a ModelDeployment, in their order."""
+"""Types of the conditions of an object that serves a model, in their order."""
 MOST_PLACES = 1000
 """Nodes that `placement` lists: as many as the CRD takes."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What the pods serve that the Deployment carries.
+
+    Parameters
+    ----------
+    endpoints:
+        Addresses of the model, by field of `status.endpoints`.
+    facts:
+        Facts about these pods.
+    """
+
+    model: ModelSource
+    endpoints: Mapping[str, str]
+    facts: Facts
 
 
 def build_status(
     observed: Observed,
     readiness: Readiness,
-    spec: ModelSpec | None,
+    spec: ServedSpec | None,
     revision: str,
     *,
+    served: Served | None = None,
     carried: str = "",
-    facts: Facts | None = None,
     strategy: Strategy | None = None,
     accelerator: Status | None = None,
     pinned: bool = False,
@@ -72,10 +90,10 @@ def build_status(
     spec, revision:
         The spec and its revision; None and empty when the spec cannot be used. What earlier generations left
         running is then still described as it was.
+    served:
+        What the pods serve that the Deployment carries; None when the spec cannot be used.
     carried:
         Revision that the Deployment carries where that is another one, because the newest failed.
-    facts:
-        Facts about the pods that the Deployment carries; None when the spec cannot be used.
     strategy:
         How a change goes out now.
     accelerator:
@@ -94,7 +112,7 @@ def build_status(
         "replicasSummary": f"{readiness.ready_replicas}/{wanted}",
         "selector": ",".join(f"{key}={value}" for key, value in sorted(selector(model.key).items())),
     }
-    status |= _description(observed, spec, carried or revision, facts, strategy, pinned=pinned, skewed=skewed)
+    status |= _description(observed, served, carried or revision, strategy, pinned=pinned, skewed=skewed)
     if spec:
         status["revision"] = revision
     optional = {
@@ -115,9 +133,8 @@ def _serving(model: OwnerView, readiness: Readiness, revision: str) -> str:
 
 def _description(
     observed: Observed,
-    spec: ModelSpec | None,
+    served: Served | None,
     revision: str,
-    facts: Facts | None,
     strategy: Strategy | None,
     *,
     pinned: bool,
@@ -125,17 +142,17 @@ def _description(
 ) -> Status:
     """What serves; if the spec cannot be used, the previous description."""
     model = observed.model
-    if spec is None or facts is None:
+    if served is None:
         kept = ("revision", "endpoints", "model", "modelSummary", "effective")
         return {field: model.status[field] for field in kept if field in model.status}
-    served = served_model(observed, spec, revision, skewed)
+    found = served_model(observed, served.model, revision, skewed)
     if pinned:
-        served["pinned"] = True
+        found["pinned"] = True
     return {
-        "endpoints": _endpoints(model, spec, facts),
-        "model": served,
-        "modelSummary": _summary(served),
-        "effective": _effective(facts, strategy),
+        "endpoints": dict(served.endpoints),
+        "model": found,
+        "modelSummary": _summary(found),
+        "effective": _effective(served.facts, strategy),
     }
 
 
@@ -151,22 +168,25 @@ def _placement(observed: Observed) -> list[dict[str, Any]]:
     return [nodes[node] for node in sorted(nodes)[:MOST_PLACES]]
 
 
-def _endpoints(model: OwnerView, spec: ModelSpec, facts: Facts) -> dict[str, str]:
-    host = f"{model.name}.{model.namespace}.svc"
-    endpoints = {
+def addresses(owner: OwnerView, model: ModelSource) -> dict[str, str]:
+    """Addresses of a model in the cluster, by field of `status.endpoints`; all servers have these."""
+    host = service_host(owner)
+    return {
         "grpc": f"{host}:{PORT_GRPC}",
-        "rest": f"http://{host}:{PORT_HTTP}/v1/models/{spec.model.name}",
+        "rest": f"http://{host}:{PORT_HTTP}/v1/models/{model.name}",
     }
-    if RAW_SCORE.name in facts.capabilities:
-        endpoints["scoring"] = f"http://{host}/score"
-    return endpoints
+
+
+def service_host(owner: OwnerView) -> str:
+    """Name of an object's Service in the cluster's DNS."""
+    return f"{owner.name}.{owner.namespace}.svc"
 
 
 def served_model(
-    observed: Observed, spec: ModelSpec, revision: str, skewed: Collection[str] = ()
+    observed: Observed, model: ModelSource, revision: str, skewed: Collection[str] = ()
 ) -> dict[str, Any]:
     """What the pods of the newest revision fetched; what was known of that revision while none tells."""
-    served: dict[str, Any] = {"name": spec.model.name}
+    served: dict[str, Any] = {"name": model.name}
     pods = [pod for pod in observed.living() if pod.revision == revision and pod.uid not in skewed]
     pods.sort(key=_ready_first)
     result = next((result for result in map(fetch_result, pods) if result), None)
@@ -179,8 +199,8 @@ def served_model(
     known = observed.model.status.get("model") or {}
     if observed.model.status.get("revision") == revision and known.get("name") == served["name"]:
         return dict(known)
-    if spec.model.version is not None:
-        served["version"] = spec.model.version
+    if model.version is not None:
+        served["version"] = model.version
     return served
 
 

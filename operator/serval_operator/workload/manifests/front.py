@@ -14,14 +14,14 @@ from serval_contract.ports import PORT_BEHIND_GRPC, PORT_BEHIND_HTTP, PORT_GRPC,
 from serval_operator.api.capabilities import CONCURRENCY_LIMIT
 from serval_operator.config import FrontSettings, Runtime
 from serval_operator.constants import CONTAINER_FRONT
-from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
-from serval_operator.kinds.model_deployment.manifests.containers import (
+from serval_operator.workload.effective_spec import EffectiveSpec
+from serval_operator.workload.manifests.containers import (
     CONTAINER_SECURITY,
     endpoint_flags,
     literal,
     message_limit,
 )
-from serval_operator.kinds.model_deployment.manifests.probes import facing
+from serval_operator.workload.manifests.probes import facing
 
 _OWN_FLAGS = (flags.SCORING_OUTPUT.prefix, flags.GRPC_MAX_MESSAGE_BYTES.prefix)
 """Flags that a user gives the server, and that mean what the front does."""
@@ -59,7 +59,7 @@ def _arguments(resolved: EffectiveSpec, front: FrontSettings) -> list[str]:
     arguments = [
         flags.PORT(PORT_GRPC),
         flags.REST_API_PORT(PORT_HTTP),
-        flags.MODEL_NAME(resolved.spec.model.name),
+        flags.MODEL_NAME(resolved.model.name),
         flags.UPSTREAM(f"127.0.0.1:{PORT_BEHIND_GRPC}"),
         flags.UPSTREAM_REST(f"127.0.0.1:{PORT_BEHIND_HTTP}"),
         flags.DRAIN_SECONDS(resolved.runtime.grace_seconds),

@@ -21,7 +21,6 @@ from serval_operator.api.blocks.runtime import EnvVar, Resources
 from serval_operator.api.blocks.source import ConfigMapKey, SecretRef
 from serval_operator.api.naming import digest
 from serval_operator.api.schema import Block, Field, Items, Nested, fields_of
-from serval_operator.kinds.model_deployment.spec import ModelSpec
 
 _FORMS: Mapping[type[Block], Callable[[Any], Any]] = {
     ConfigMapKey: lambda one: [one.name, one.key],
@@ -35,7 +34,7 @@ _SHAPERS: dict[type[Block], Callable[[Any], Any]] = {}
 """Functions that were made for the shapes of blocks."""
 
 
-def revision_key(spec: ModelSpec, *, fronted: bool = False) -> str:
+def revision_key(spec: Block, *, fronted: bool = False) -> str:
     """Key of a spec's revision: ten hexadecimal digits.
 
     Parameters

@@ -6,20 +6,26 @@ from collections.abc import Iterable, Sequence
 
 from serval_operator.api.blocks.names import AUTO
 from serval_operator.api.blocks.scheduling import Accelerator
+from serval_operator.api.blocks.served import ServedSpec
+from serval_operator.api.blocks.source import ModelSource
 from serval_operator.api.capabilities import FRONT_NEEDS, Capability, asked_capabilities
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.placement import Placement
 from serval_operator.config import DEFAULT_IMAGE, Configuration, FrontSettings, Profile, Runtime
 from serval_operator.errors import InvalidSpec
-from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
-from serval_operator.kinds.model_deployment.spec import ModelSpec
 from serval_operator.reasons import UNKNOWN_PROFILE, UNKNOWN_RUNTIME, UNSUPPORTED_SPEC
+from serval_operator.workload.effective_spec import EffectiveSpec
 
 _NO_PROFILE = Profile(name="", resource_name="", node_selector={}, tolerations=(), scalable=False)
 
 
-def resolve(spec: ModelSpec, configuration: Configuration) -> EffectiveSpec:
+def resolve(spec: ServedSpec, model: ModelSource, configuration: Configuration) -> EffectiveSpec:
     """Look up what the spec names.
+
+    Parameters
+    ----------
+    model:
+        The model that the pods serve.
 
     Raises
     ------
@@ -28,15 +34,16 @@ def resolve(spec: ModelSpec, configuration: Configuration) -> EffectiveSpec:
         accelerator, or it lacks what the spec asks for, and no front adds it.
     """
     _check_priority(spec, configuration)
-    runtime = _runtime(spec, configuration)
+    runtime = _runtime(spec, model.framework, configuration)
     accelerator, scheduling = spec.accelerator, spec.scheduling
     profile = _profile(accelerator, configuration)
     resource = (accelerator.resource_name if accelerator else "") or profile.resource_name
     return EffectiveSpec(
         spec=spec,
+        model=model,
         runtime=runtime,
         fetch=configuration.fetch,
-        image=_image(spec, runtime, profile, resource, configuration),
+        image=_image(model.framework, runtime, profile, resource, configuration),
         placement=Placement(
             resource_name=resource,
             count=accelerator.count if accelerator and resource else 0,
@@ -52,14 +59,14 @@ def resolve(spec: ModelSpec, configuration: Configuration) -> EffectiveSpec:
     )
 
 
-def is_scalable(spec: ModelSpec, configuration: Configuration) -> bool:
+def is_scalable(spec: ServedSpec, configuration: Configuration) -> bool:
     """Whether the profile says that nodes may be added for the pods. An unknown profile says no."""
     name = spec.accelerator.profile if spec.accelerator else ""
     profile = configuration.profiles.get(name)
     return profile is not None and profile.scalable
 
 
-def _front(spec: ModelSpec, runtime: Runtime, configuration: Configuration) -> FrontSettings | None:
+def _front(spec: ServedSpec, runtime: Runtime, configuration: Configuration) -> FrontSettings | None:
     """The front that adds what the runtime's server lacks; None if nothing is lacking."""
     lacking = [one for one in asked_capabilities(spec) if one.name not in runtime.capabilities]
     if not lacking:
@@ -71,7 +78,7 @@ def _front(spec: ModelSpec, runtime: Runtime, configuration: Configuration) -> F
     return front
 
 
-def _check_priority(spec: ModelSpec, configuration: Configuration) -> None:
+def _check_priority(spec: ServedSpec, configuration: Configuration) -> None:
     refused = refused_priority(spec.scheduling.priority_class_name, configuration)
     if refused:
         raise InvalidSpec(refused.reason, refused.message)
@@ -86,23 +93,24 @@ def refused_priority(name: str, configuration: Configuration) -> Blocked | None:
     return Blocked(UNSUPPORTED_SPEC, text)
 
 
-def _runtime(spec: ModelSpec, configuration: Configuration) -> Runtime:
-    return _named(spec, configuration) if spec.runtime.name else _chosen(spec, configuration)
+def _runtime(spec: ServedSpec, framework: str, configuration: Configuration) -> Runtime:
+    name = spec.runtime.name
+    return _named(name, framework, configuration) if name else _chosen(framework, configuration)
 
 
-def _named(spec: ModelSpec, configuration: Configuration) -> Runtime:
-    runtime = configuration.runtimes.get(spec.runtime.name)
+def _named(name: str, framework: str, configuration: Configuration) -> Runtime:
+    runtime = configuration.runtimes.get(name)
     if runtime is None:
         known = _known(configuration.runtimes)
-        raise InvalidSpec(UNKNOWN_RUNTIME, f"there is no runtime `{spec.runtime.name}`; {known}")
-    if not _serves(runtime, spec.model.framework):
-        raise _misfit(f"runtime `{runtime.name}`", runtime, spec.model.framework, configuration)
+        raise InvalidSpec(UNKNOWN_RUNTIME, f"there is no runtime `{name}`; {known}")
+    if not _serves(runtime, framework):
+        raise _misfit(f"runtime `{runtime.name}`", runtime, framework, configuration)
     return runtime
 
 
-def _chosen(spec: ModelSpec, configuration: Configuration) -> Runtime:
+def _chosen(framework: str, configuration: Configuration) -> Runtime:
     """The default runtime where it serves the framework, else the first by name that lists it."""
-    framework, default = spec.model.framework, configuration.runtimes[configuration.default_runtime]
+    default = configuration.runtimes[configuration.default_runtime]
     if _serves(default, framework):
         return default
     listing = [name for name, one in configuration.runtimes.items() if framework in one.frameworks]
@@ -135,7 +143,7 @@ def _profile(accelerator: Accelerator | None, configuration: Configuration) -> P
 
 
 def _image(
-    spec: ModelSpec, runtime: Runtime, profile: Profile, resource: str, configuration: Configuration
+    framework: str, runtime: Runtime, profile: Profile, resource: str, configuration: Configuration
 ) -> str:
     """Image of the model server.
 
@@ -146,7 +154,6 @@ def _image(
     profiles = configuration.profiles.values()
     kin = sorted(one.name for one in profiles if resource and one.resource_name == resource)
     fitting = (*filter(None, [profile.name]), *kin)
-    framework = spec.model.framework
     image = _listed(runtime, fitting, framework)
     if image or not resource:
         return image or runtime.default_image

@@ -1,4 +1,4 @@
-"""The Deployment of a ModelDeployment."""
+"""The Deployment of what serves a model."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ from serval_operator.constants import (
     LABEL_OWNER_UID,
     LABEL_REVISION,
 )
-from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
-from serval_operator.kinds.model_deployment.manifests.metadata import child, labels
-from serval_operator.kinds.model_deployment.manifests.pod import pod_spec
+from serval_operator.workload.effective_spec import EffectiveSpec
+from serval_operator.workload.manifests.metadata import child, labels
+from serval_operator.workload.manifests.pod import pod_spec
 
 NO_DEADLINE_SECONDS = 2**31 - 1
 """What Kubernetes takes for no deadline at all. Ours begins when a node has taken the pod; Kubernetes' would
@@ -42,7 +42,7 @@ def pod_template(model: OwnerView, resolved: EffectiveSpec, revision: str) -> di
     spec = resolved.spec
     metadata: dict[str, Any] = {"labels": {**spec.pod_metadata.labels, **labels(model.key)}}
     annotations = dict(spec.pod_metadata.annotations)
-    if spec.model.credentials and spec.model.credentials.service_account_name:
+    if resolved.model.credentials and resolved.model.credentials.service_account_name:
         # The identity is for fetching: what a model's code could do with it is nobody's wish.
         metadata["labels"][LABEL_AZURE_IDENTITY] = "true"
         annotations |= _kept_from(resolved)

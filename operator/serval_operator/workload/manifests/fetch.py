@@ -14,8 +14,8 @@ from serval_contract.schemes import PVC
 from serval_operator.api.blocks.runtime import Batching
 from serval_operator.api.blocks.source import ModelSource
 from serval_operator.constants import CONTAINER_FETCH
-from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
-from serval_operator.kinds.model_deployment.manifests.containers import (
+from serval_operator.workload.effective_spec import EffectiveSpec
+from serval_operator.workload.manifests.containers import (
     CONTAINER_SECURITY,
     MODELS_MOUNT,
     TMP_MOUNT,
@@ -71,7 +71,7 @@ def fetch_container(resolved: EffectiveSpec, reads: list[Source]) -> dict[str, A
 
 
 def _arguments(resolved: EffectiveSpec, reads: list[Source]) -> list[str]:
-    model, fetch = resolved.spec.model, resolved.fetch
+    model, fetch = resolved.model, resolved.fetch
     arguments = [
         flags.URI(literal(model.uri)),
         flags.NAME(model.name),
@@ -117,11 +117,11 @@ def _batching(batching: Batching | None) -> list[str]:
 
 def _is_mounted(resolved: EffectiveSpec) -> bool:
     """Whether the kubelet brings the model's files, so that there is nothing to keep a copy of."""
-    return resolved.image_volume or resolved.spec.model.scheme == PVC.name
+    return resolved.image_volume or resolved.model.scheme == PVC.name
 
 
 def _sources(resolved: EffectiveSpec, pin: str) -> Iterator[Source]:
-    model = resolved.spec.model
+    model = resolved.model
     if model.scheme == PVC.name:
         claim = {"claimName": model.claim, "readOnly": True}
         volume = {"name": "source", "persistentVolumeClaim": claim}

@@ -17,8 +17,8 @@ from serval_operator.api.blocks.scheduling import REQUIRED
 from serval_operator.api.capabilities import CONCURRENCY_LIMIT, RAW_SCORE
 from serval_operator.api.naming import Key, selector
 from serval_operator.constants import CONTAINER_SERVER, LABEL_ARCH, LABEL_HOSTNAME, LABEL_REVISION, LABEL_ZONE
-from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
-from serval_operator.kinds.model_deployment.manifests.containers import (
+from serval_operator.workload.effective_spec import EffectiveSpec
+from serval_operator.workload.manifests.containers import (
     CONTAINER_SECURITY,
     PRE_STOP_SECONDS,
     TMP_MOUNT,
@@ -28,14 +28,14 @@ from serval_operator.kinds.model_deployment.manifests.containers import (
     message_limit,
     mount,
 )
-from serval_operator.kinds.model_deployment.manifests.fetch import (
+from serval_operator.workload.manifests.fetch import (
     IMAGE_VOLUME,
     Source,
     fetch_container,
     sources,
 )
-from serval_operator.kinds.model_deployment.manifests.front import LAST_SECONDS, front_container, kept_back
-from serval_operator.kinds.model_deployment.manifests.probes import facing, liveness, startup
+from serval_operator.workload.manifests.front import LAST_SECONDS, front_container, kept_back
+from serval_operator.workload.manifests.probes import facing, liveness, startup
 
 USER_ID = 65532
 TMP_SIZE = "1Gi"
@@ -49,11 +49,11 @@ def pod_spec(key: Key, resolved: EffectiveSpec, pin: str) -> dict[str, Any]:
     Parameters
     ----------
     key:
-        Key of the ModelDeployment.
+        Key of the owner.
     pin:
         Name of the ConfigMap that binds the pod's revision to one model.
     """
-    scheduling, credentials = resolved.spec.scheduling, resolved.spec.model.credentials
+    scheduling, credentials = resolved.spec.scheduling, resolved.model.credentials
     reads = sources(resolved, pin)
     optional = {
         "serviceAccountName": credentials.service_account_name if credentials else "",
@@ -99,7 +99,7 @@ def _grace_seconds(resolved: EffectiveSpec) -> int:
 def _pull_secrets(resolved: EffectiveSpec) -> list[str]:
     """Pull secrets; the model's credentials are one where its image is mounted instead of fetched."""
     secrets = [one.name for one in resolved.spec.image_pull_secrets]
-    credentials = resolved.spec.model.credentials
+    credentials = resolved.model.credentials
     if resolved.image_volume and credentials and credentials.secret_name not in ("", *secrets):
         secrets.append(credentials.secret_name)
     return secrets
@@ -178,8 +178,8 @@ def _server_args(resolved: EffectiveSpec) -> list[str]:
     args = [
         flags.PORT(PORT_BEHIND_GRPC if fronted else PORT_GRPC),
         flags.REST_API_PORT(PORT_BEHIND_HTTP if fronted else PORT_HTTP),
-        flags.MODEL_NAME(spec.model.name),
-        flags.MODEL_BASE_PATH(f"{MODELS_DIR}/{spec.model.name}"),
+        flags.MODEL_NAME(resolved.model.name),
+        flags.MODEL_BASE_PATH(f"{MODELS_DIR}/{resolved.model.name}"),
         *runtime.args,
     ]
     if spec.runtime.batching:

@@ -8,7 +8,7 @@ from serval_operator.api.nodes import NodeView, mounts_images
 from serval_operator.api.snapshots import RevisionView
 from serval_operator.api.unstructured import mapping, mappings
 from serval_operator.cluster.node_fit import missing_labels, untolerated
-from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
+from serval_operator.workload.effective_spec import EffectiveSpec
 
 
 def mounts_model(resolved: EffectiveSpec, kept: RevisionView | None, nodes: Sequence[NodeView]) -> bool:
@@ -26,7 +26,7 @@ def mounts_model(resolved: EffectiveSpec, kept: RevisionView | None, nodes: Sequ
     if kept is not None:
         volumes = mappings(mapping(kept.template(), "spec"), "volumes")
         return any("image" in volume for volume in volumes)
-    if resolved.spec.model.ca_config_map_ref:
+    if resolved.model.ca_config_map_ref:
         # The nodes trust the authorities of their own configuration only.
         return False
     request = resolved.placement

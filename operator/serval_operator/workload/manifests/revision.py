@@ -10,8 +10,8 @@ from serval_operator.api.facts import FORMAT, Facts
 from serval_operator.api.naming import Manifest, revision_name
 from serval_operator.api.snapshots import OwnerView
 from serval_operator.constants import LABEL_REVISION
-from serval_operator.kinds.model_deployment.effective_spec import EffectiveSpec
-from serval_operator.kinds.model_deployment.manifests.metadata import metadata
+from serval_operator.workload.effective_spec import EffectiveSpec
+from serval_operator.workload.manifests.metadata import metadata
 
 
 def facts_of(resolved: EffectiveSpec) -> Facts:
@@ -40,7 +40,7 @@ def revision_record(
     Parameters
     ----------
     key:
-        Key of the revision, see `serval_operator.kinds.model_deployment.revision_key`.
+        Key of the revision, see `serval_operator.workload.revision_key`.
     template:
         Pod template, as `pod_template` of the module `deployment` renders it.
     number:

@@ -101,7 +101,7 @@ class Gatherer:
         return self._room_comes(key) if waits else None
 
     def forget(self, key: Key) -> None:
-        """Forget a ModelDeployment that is gone."""
+        """Forget an object that is gone."""
         self._events.forget(key)
         self._stopping.pop(key, None)
         self._freed.pop(key, None)
