@@ -15,16 +15,13 @@ from typing import Any, TypeVar
 import yaml
 
 from serval_contract.models import FRAMEWORKS
-from serval_contract.quantity import parse_quantity, parse_whole
 from serval_operator.api.capabilities import CAPABILITIES
+from serval_operator.config_reader import DNS_NAME, PULL_POLICIES, Node, resources
 from serval_operator.constants import CONFIG_API_VERSION, CONFIG_KIND, SYSTEM_PRIORITY
 from serval_operator.errors import ConfigurationError
 
 DEFAULT_IMAGE = "default"
-PULL_POLICIES = ("Always", "IfNotPresent", "Never")
 _T = TypeVar("_T", "Runtime", "Profile")
-_DNS_LABEL = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_DNS_NAME = re.compile(r"(?=.{1,253}\Z)[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*")
 _ARCHITECTURE = re.compile(r"[a-z0-9]{1,63}", re.ASCII)
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _EXTENDED_RESOURCE = re.compile(
@@ -175,7 +172,7 @@ def parse_configuration(document: Any) -> Configuration:
     ConfigurationError
         The text starts with the path of the field that is wrong.
     """
-    root = _Node("", document)
+    root = Node("", document)
     root.only("apiVersion", "kind", "fetch", "front", "defaults", "runtimes", "profiles", "scheduling")
     if root.text("apiVersion") != CONFIG_API_VERSION or root.text("kind") != CONFIG_KIND:
         raise ConfigurationError(
@@ -200,38 +197,38 @@ def parse_configuration(document: Any) -> Configuration:
     )
 
 
-def _priorities(node: _Node) -> tuple[str, ...]:
+def _priorities(node: Node) -> tuple[str, ...]:
     """PriorityClasses that a spec may name, sorted."""
     node.only("allowedPriorityClasses")
     names = node.texts("allowedPriorityClasses")
-    if not all(_DNS_NAME.fullmatch(name) and not name.startswith(SYSTEM_PRIORITY) for name in names):
+    if not all(DNS_NAME.fullmatch(name) and not name.startswith(SYSTEM_PRIORITY) for name in names):
         text = f"must be names of PriorityClasses that do not start with {SYSTEM_PRIORITY}"
         raise node.error("allowedPriorityClasses", text)
     return tuple(sorted(set(names)))
 
 
-def _fetch(node: _Node) -> FetchSettings:
+def _fetch(node: Node) -> FetchSettings:
     node.only("image", "imagePullPolicy", "maxBytes", "maxEntries", "resources", "cache")
     return FetchSettings(
         image=node.text("image"),
         image_pull_policy=node.choice("imagePullPolicy", PULL_POLICIES, "IfNotPresent"),
         max_bytes=node.size("maxBytes"),
         max_entries=node.number("maxEntries", least=1),
-        resources=_resources(node.child("resources")),
+        resources=resources(node.child("resources")),
         cache_url=_cache(node.child("cache")),
     )
 
 
-def _front(node: _Node) -> FrontSettings:
+def _front(node: Node) -> FrontSettings:
     node.only("image", "imagePullPolicy", "resources")
     return FrontSettings(
         image=node.text("image"),
         image_pull_policy=node.choice("imagePullPolicy", PULL_POLICIES, "IfNotPresent"),
-        resources=_resources(node.child("resources")),
+        resources=resources(node.child("resources")),
     )
 
 
-def _cache(node: _Node) -> str:
+def _cache(node: Node) -> str:
     node.only("url")
     url = node.text("url", "")
     if url and not _CACHE_URL.fullmatch(url):
@@ -239,14 +236,7 @@ def _cache(node: _Node) -> str:
     return url
 
 
-def _resources(node: _Node) -> Mapping[str, Mapping[str, str]]:
-    """Requests and limits of a container, all amounts as texts."""
-    node.only("requests", "limits")
-    asked = {side: node.child(side) for side in ("requests", "limits")}
-    return {side: amounts for side, child in asked.items() if (amounts := child.amounts())}
-
-
-def _runtime(node: _Node) -> Runtime:
+def _runtime(node: Node) -> Runtime:
     node.only(
         "name",
         "frameworks",
@@ -279,7 +269,7 @@ def _runtime(node: _Node) -> Runtime:
     )
 
 
-def _images(node: _Node) -> Mapping[str, str | Mapping[str, str]]:
+def _images(node: Node) -> Mapping[str, str | Mapping[str, str]]:
     """Images by profile, each one for all frameworks or one for each, also those that the runtime lacks."""
     node.text(DEFAULT_IMAGE)
     images: dict[str, str | Mapping[str, str]] = {}
@@ -293,7 +283,7 @@ def _images(node: _Node) -> Mapping[str, str | Mapping[str, str]]:
     return images
 
 
-def _variable(node: _Node) -> tuple[str, str]:
+def _variable(node: Node) -> tuple[str, str]:
     node.only("name", "value")
     name = node.text("name")
     if not _VARIABLE.fullmatch(name):
@@ -301,7 +291,7 @@ def _variable(node: _Node) -> tuple[str, str]:
     return name, node.text("value", "")
 
 
-def _profile(node: _Node) -> Profile:
+def _profile(node: Node) -> Profile:
     node.only(
         "name", "description", "resourceName", "nodeSelector", "tolerations", "runtimeClassName", "scalable"
     )
@@ -309,7 +299,7 @@ def _profile(node: _Node) -> Profile:
     if resource and not _EXTENDED_RESOURCE.fullmatch(resource):
         raise node.error("resourceName", "must be the name of an extended resource such as nvidia.com/gpu")
     runtime_class = node.text("runtimeClassName", "")
-    if runtime_class and not _DNS_NAME.fullmatch(runtime_class):
+    if runtime_class and not DNS_NAME.fullmatch(runtime_class):
         raise node.error("runtimeClassName", "must be the name of a RuntimeClass")
     return Profile(
         name=node.name(),
@@ -321,7 +311,7 @@ def _profile(node: _Node) -> Profile:
     )
 
 
-def _toleration(node: _Node) -> Mapping[str, Any]:
+def _toleration(node: Node) -> Mapping[str, Any]:
     node.only("key", "operator", "value", "effect", "tolerationSeconds")
     whole = node.whole()
     for field in ("key", "value"):
@@ -346,94 +336,3 @@ def _by_name(path: str, entries: Iterable[_T]) -> Mapping[str, _T]:
     if not named:
         raise ConfigurationError(f"{path}: must have at least one entry")
     return named
-
-
-class _Node:
-    """A place in the document: reads fields, and names the place when one is wrong."""
-
-    def __init__(self, path: str, value: Any) -> None:
-        if not isinstance(value, Mapping):
-            raise ConfigurationError(f"{path or 'the document'}: must be a mapping")
-        self._path = path
-        self._value = value
-
-    def error(self, field: str, message: str) -> ConfigurationError:
-        return ConfigurationError(f"{self._place(field)}: {message}")
-
-    def only(self, *fields: str) -> None:
-        unknown = sorted(str(key) for key in self._value if key not in fields)
-        if unknown:
-            raise self.error(unknown[0], f"unknown field; known are {', '.join(fields)}")
-
-    def has(self, field: str) -> bool:
-        """Whether a field is there and not null."""
-        return self._value.get(field) is not None
-
-    def whole(self) -> Mapping[str, Any]:
-        return dict(self._value)
-
-    def child(self, field: str) -> _Node:
-        return _Node(self._place(field), self._value.get(field) or {})
-
-    def items(self, field: str) -> list[_Node]:
-        entries = self._value.get(field) or []
-        if not isinstance(entries, list):
-            raise self.error(field, "must be a list")
-        return [_Node(f"{self._place(field)}[{index}]", entry) for index, entry in enumerate(entries)]
-
-    def all_texts(self) -> dict[str, str]:
-        """All fields, each of them a text."""
-        return {str(field): self.text(field, "") for field in self._value}
-
-    def amounts(self) -> dict[str, str]:
-        """All fields, each of them a Kubernetes quantity; numbers become texts."""
-        for field, value in self._value.items():
-            if parse_quantity(str(value)) is None:
-                raise self.error(field, "must be a quantity such as 500m or 4Gi")
-        return {str(field): str(value) for field, value in self._value.items()}
-
-    def text(self, field: str, default: str | None = None) -> str:
-        value = self._value.get(field, default)
-        if not isinstance(value, str) or (default is None and not value):
-            raise self.error(field, "must be a text")
-        return value
-
-    def texts(self, field: str) -> tuple[str, ...]:
-        value = self._value.get(field) or []
-        if not isinstance(value, list) or not all(isinstance(one, str) for one in value):
-            raise self.error(field, "must be a list of texts")
-        return tuple(value)
-
-    def name(self) -> str:
-        value = self.text("name")
-        if not _DNS_LABEL.fullmatch(value):
-            raise self.error("name", "must be at most 63 characters of a-z, 0-9 and '-'")
-        return value
-
-    def choice(self, field: str, choices: Sequence[str], default: str | None = None) -> str:
-        value = self.text(field, default)
-        if value not in choices:
-            raise self.error(field, f"must be one of {', '.join(choices)}")
-        return value
-
-    def boolean(self, field: str) -> bool:
-        value = self._value.get(field, False)
-        if not isinstance(value, bool):
-            raise self.error(field, "must be true or false")
-        return value
-
-    def number(self, field: str, *, least: int, default: int | None = None) -> int:
-        value = self._value.get(field, default)
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise self.error(field, f"must be a whole number of at least {least}")
-        return value
-
-    def size(self, field: str) -> int:
-        """Bytes, written as a whole number or a Kubernetes quantity such as 20Gi."""
-        size = parse_whole(str(self._value.get(field, "")))
-        if size < 1:
-            raise self.error(field, "must be a size such as 20Gi")
-        return size
-
-    def _place(self, field: str) -> str:
-        return f"{self._path}.{field}" if self._path else field

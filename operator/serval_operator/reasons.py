@@ -6,12 +6,10 @@ The tests check that a test on the lab provokes each failure, or that the row sa
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Final, ParamSpec
+from typing import Final
 
 from serval_contract import reasons as fetch
 from serval_operator.constants import (
@@ -25,85 +23,18 @@ from serval_operator.constants import (
     SCHEDULED,
     UPDATE_AVAILABLE,
 )
-
-_Fields = ParamSpec("_Fields")
-
-
-class Health(StrEnum):
-    """What a GitOps tool shows for a ModelDeployment, in Argo CD's words."""
-
-    HEALTHY = "Healthy"
-    PROGRESSING = "Progressing"
-    DEGRADED = "Degraded"
-    SUSPENDED = "Suspended"
-
-
-@dataclass(frozen=True, slots=True)
-class Reason:
-    """One row of the table.
-
-    Parameters
-    ----------
-    name:
-        Value of the field `reason`.
-    conditions:
-        Types of the conditions that set it first. `Ready` takes it from them; `Available`, `Reconciling` and
-        `Stalled` take it from `Ready`.
-    when, cure:
-        Markdown for docs/api.md, without a full stop. `cure` is empty if there is nothing to do.
-    health:
-        What a GitOps tool shows for a ModelDeployment whose `Ready` has this reason. A reason that never
-        reaches `Ready` has the verdict of a ModelDeployment that is otherwise well.
-    failure:
-        Whether something is wrong.
-    retry:
-        Whether the same spec and model can succeed later. If not, the reason sets `Stalled` (kstatus).
-    capacity:
-        Whether it says why a pod waits for a device. It is judged again when nodes change.
-    impossible:
-        Whether no node of the cluster could ever take the pod, and no autoscaler is known to add one.
-    restarts:
-        Whether a restart of the container may help, so that a revision fails only after several.
-    not_provoked:
-        Why no test on the lab provokes this failure; empty if one does.
-    """
-
-    name: str
-    conditions: tuple[str, ...]
-    when: str
-    cure: str = ""
-    health: Health = Health.DEGRADED
-    failure: bool = True
-    retry: bool = True
-    capacity: bool = False
-    impossible: bool = False
-    restarts: bool = False
-    not_provoked: str = ""
-
+from serval_operator.reason_rows import Health, Reason, adds
 
 _rows: dict[str, Reason] = {}
-
-
-def _adds(make: Callable[_Fields, Reason]) -> Callable[_Fields, str]:
-    """Return a function that adds a row to the table and returns its name, which is the constant."""
-
-    def add(*values: _Fields.args, **fields: _Fields.kwargs) -> str:
-        row = make(*values, **fields)
-        _rows[row.name] = row
-        return row.name
-
-    return add
-
-
 _PODS = (MODEL_FETCHED, MODEL_LOADED)
-_reason = _adds(Reason)
-_no_failure = _adds(partial(Reason, failure=False, health=Health.HEALTHY))
-_blocked = _adds(partial(Reason, conditions=(READY,)))
-_bad_spec = _adds(partial(Reason, retry=False))
-_capacity = _adds(partial(Reason, conditions=(ACCELERATOR_AVAILABLE,), capacity=True))
-_no_node = _adds(partial(Reason, conditions=(ACCELERATOR_AVAILABLE,), capacity=True, impossible=True))
-_scheduling = _adds(partial(Reason, conditions=(SCHEDULED,)))
-_fetch = _adds(partial(Reason, conditions=(MODEL_FETCHED,)))
+_reason = adds(_rows, Reason)
+_no_failure = adds(_rows, partial(Reason, failure=False, health=Health.HEALTHY))
+_blocked = adds(_rows, partial(Reason, conditions=(READY,)))
+_bad_spec = adds(_rows, partial(Reason, retry=False))
+_capacity = adds(_rows, partial(Reason, conditions=(ACCELERATOR_AVAILABLE,), capacity=True))
+_no_node = adds(_rows, partial(Reason, conditions=(ACCELERATOR_AVAILABLE,), capacity=True, impossible=True))
+_scheduling = adds(_rows, partial(Reason, conditions=(SCHEDULED,)))
+_fetch = adds(_rows, partial(Reason, conditions=(MODEL_FETCHED,)))
 
 # --- nothing is wrong ---------------------------------------------------------------------------------
 SERVING: Final = _no_failure("Serving", (READY,), "all replicas of the newest revision answer")

@@ -7,7 +7,8 @@ from typing import Any
 
 from serval_operator.api.conditions import find
 from serval_operator.constants import READY
-from serval_operator.reasons import REASONS, Health
+from serval_operator.reason_rows import Health
+from serval_operator.reasons import REASONS
 
 
 def health(status: Mapping[str, Any], *, generation: int) -> Health:

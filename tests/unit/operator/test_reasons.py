@@ -10,7 +10,8 @@ from serval_contract.reasons import FETCH_REASONS
 from serval_operator import constants, reasons
 from serval_operator.constants import MODEL_FETCHED
 from serval_operator.pods.pod_state import Stage
-from serval_operator.reasons import REASONS, Health, Reason
+from serval_operator.reason_rows import Health, Reason
+from serval_operator.reasons import REASONS
 from serval_operator.workload.status import CONDITIONS
 from unit.operator.pods.pod_rows import ROWS as POD_ROWS
 from unit.operator.pods.pod_rows import Row as PodRow

@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from serval_operator.api.health import health
-from serval_operator.reasons import REASONS, STALLING_REASONS, Health
+from serval_operator.reason_rows import Health
+from serval_operator.reasons import REASONS, STALLING_REASONS
 from unit.operator.workload.readiness_rows import ROWS, Row
 
 pytestmark = pytest.mark.unit
