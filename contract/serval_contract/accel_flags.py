@@ -27,6 +27,10 @@ WEIGHTS: Final[Flag[str]] = Flag("weights")
 PREPROCESSING: Final[Flag[str]] = Flag("preprocessing")
 """Overrides of the catalogue's preprocessing, as JSON."""
 SOURCE_DIGEST: Final[Flag[str]] = Flag("source-digest")
+CLASSIFIER: Final[Flag[str]] = Flag("classifier")
+"""A file with a classifier that takes the place of the network's."""
+SEED: Final[Flag[int]] = Flag("seed")
+"""Of random weights."""
 
 # Convert.
 SAVED_MODEL: Final[Flag[str]] = Flag("saved-model")

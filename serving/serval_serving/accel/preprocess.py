@@ -18,9 +18,9 @@ from serval_serving.accel.photos import MAX_PIXELS, decode_photo
 
 Floats = NDArray[np.float32]
 
-_CUBIC: Final = -0.75
+CUBIC: Final = -0.75
 """The kernel's parameter in TensorFlow 1's bicubic interpolation."""
-_CUBIC_STEPS: Final = 1024
+CUBIC_STEPS: Final = 1024
 """TensorFlow takes the kernel from a table of so many positions between two pixels."""
 
 
@@ -140,7 +140,7 @@ def _linear_taps(source: int, whole: int, crop: int) -> Taps:
 
 def _cubic_taps(source: int, whole: int, crop: int) -> Taps:
     before, behind = _positions(source, whole, crop)
-    step = np.rint(behind * _CUBIC_STEPS) / _CUBIC_STEPS
+    step = np.rint(behind * CUBIC_STEPS) / CUBIC_STEPS
     distances = np.stack([step + 1, step, 1 - step, 2 - step]).astype(np.float64)
     indices = np.stack([before - 1, before, before + 1, before + 2]).clip(0, source - 1)
     return Taps(indices, _cubic_kernel(distances).astype(np.float32))
@@ -148,10 +148,16 @@ def _cubic_taps(source: int, whole: int, crop: int) -> Taps:
 
 def _cubic_kernel(distance: NDArray[Any]) -> NDArray[Any]:
     """Return Keys' cubic convolution kernel at distances from 0 to 2."""
-    near = ((_CUBIC + 2) * distance - (_CUBIC + 3)) * distance * distance + 1
-    far = ((_CUBIC * distance - 5 * _CUBIC) * distance + 8 * _CUBIC) * distance - 4 * _CUBIC
+    near, far = cubic_pieces(distance)
     kernel: NDArray[Any] = np.where(distance <= 1, near, far)
     return kernel
+
+
+def cubic_pieces(distance: Any) -> tuple[Any, Any]:
+    """Return both polynomials of Keys' kernel: up to a distance of 1, and from there to 2."""
+    near = ((CUBIC + 2) * distance - (CUBIC + 3)) * distance * distance + 1
+    far = ((CUBIC * distance - 5 * CUBIC) * distance + 8 * CUBIC) * distance - 4 * CUBIC
+    return near, far
 
 
 def _interpolate(pixels: NDArray[np.uint8], rows: Taps, columns: Taps) -> Floats:

@@ -74,8 +74,6 @@ class Network:
         Weights of featurizer and default classifier, in number.
     preprocessing:
         By origin of the weights.
-    slim_scope:
-        First part of the names of variables in a TF-Slim checkpoint of the network, to recognise one.
     """
 
     name: NetworkName
@@ -84,7 +82,6 @@ class Network:
     classifier: DefaultClassifier | None
     parameters: int
     preprocessing: Mapping[Origin, Preprocessing]
-    slim_scope: str
 
     @property
     def channels(self) -> int:
@@ -116,7 +113,6 @@ def _classification(
     parameters: int,
     classifier: DefaultClassifier,
     constants: Mapping[Origin, Preprocessing],
-    slim_scope: str,
 ) -> Network:
     return Network(
         name=name,
@@ -125,7 +121,6 @@ def _classification(
         classifier=classifier,
         parameters=parameters,
         preprocessing=constants,
-        slim_scope=slim_scope,
     )
 
 
@@ -142,7 +137,6 @@ _ALL: Final = (
             also=("classifier_1/resnet_v1_50/predictions/Softmax:0",),
         ),
         preprocessing.CAFFE,
-        "resnet_v1_50",
     ),
     _classification(
         "ResNet152",
@@ -150,7 +144,6 @@ _ALL: Final = (
         60_419_944,
         DefaultClassifier("classifier/resnet_v1_152/predictions/Softmax:0"),
         preprocessing.CAFFE,
-        "resnet_v1_152",
     ),
     _classification(
         "DenseNet121",
@@ -158,7 +151,6 @@ _ALL: Final = (
         8_062_504,
         DefaultClassifier("classifier/densenet121/predictions/Softmax:0"),
         preprocessing.DENSENET,
-        "densenet121",
     ),
     _classification(
         "VGG16",
@@ -167,7 +159,6 @@ _ALL: Final = (
         # Azure's output is the last layer before the softmax.
         DefaultClassifier("classifier/vgg_16/fc8/squeezed:0", activation=None),
         preprocessing.CAFFE,
-        "vgg_16",
     ),
     Network(
         name="SSDVGG",
@@ -176,7 +167,6 @@ _ALL: Final = (
         classifier=None,
         parameters=26_285_486,
         preprocessing=preprocessing.SSD,
-        slim_scope="ssd_300_vgg",
     ),
 )
 NETWORKS: Final[Mapping[str, Network]] = {one.name: one for one in _ALL}
