@@ -66,6 +66,15 @@ class Registry:
         except urllib3.exceptions.HTTPError:
             return False
 
+    def asks(self) -> bool:
+        """Return whether it asks for a token."""
+        try:
+            with urllib3.PoolManager(ca_certs=str(self.ca)) as client:
+                reply = client.request("GET", f"https://{self.host}/v2/", retries=False, timeout=10.0)
+        except urllib3.exceptions.HTTPError:
+            return False
+        return reply.status == 401
+
     def _send(
         self, method: str, path: str, body: bytes | None = None, kind: str = "application/octet-stream"
     ) -> urllib3.BaseHTTPResponse:
@@ -79,17 +88,22 @@ class Registry:
 
 
 @contextmanager
-def running(folder: Path, *, ca: Path, certificate: Path, key: Path) -> Iterator[Registry]:
-    """Run the registry with its data in `folder`; the certificate must be for 127.0.0.1."""
+def running(
+    folder: Path, *, ca: Path, certificate: Path, key: Path, auth: Mapping[str, Any] | None = None
+) -> Iterator[Registry]:
+    """Run the registry with its data in `folder`; the certificate must be for 127.0.0.1.
+
+    Without `auth`, the setting of that name, it asks for the password of `USER`.
+    """
     (pin,) = (binary for binary in ALL if binary.name == "registry")
     program = ensure([pin], Settings.from_environment(), print).path("registry")
     host = f"127.0.0.1:{free_port()}"
     (folder / "htpasswd").write_text(_HTPASSWD)
     config = {
         "version": "0.1",
-        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}},
+        "storage": {"filesystem": {"rootdirectory": str(folder / "data")}, "delete": {"enabled": True}},
         "http": {"addr": host, "tls": {"certificate": str(certificate), "key": str(key)}},
-        "auth": {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}},
+        "auth": auth or {"htpasswd": {"realm": "test", "path": str(folder / "htpasswd")}},
     }
     path = folder / "config.json"
     path.write_text(json.dumps(config))
@@ -103,7 +117,7 @@ def running(folder: Path, *, ca: Path, certificate: Path, key: Path) -> Iterator
     ):
         registry = Registry(host, ca)
         try:
-            until("the registry", registry.answers)
+            until("the registry", registry.answers if auth is None else registry.asks)
             yield registry
         finally:
             process.terminate()

@@ -19,7 +19,7 @@ from typing import Any, Final
 
 from serval_contract import accel_flags as flags
 from serval_contract import fetch_flags
-from serval_contract.artifact_reasons import REGISTRY_UNREACHABLE, STORE_UNAVAILABLE
+from serval_contract.artifact_reasons import PUSH_DENIED, REGISTRY_UNREACHABLE, STORE_UNAVAILABLE
 from serval_contract.stage_report import StageReport
 from serval_serving.artifacts import image as names
 from serval_serving.artifacts.artifact import MAX_REPORT_BYTES, Artifact, is_same, read_artifact, read_report
@@ -213,6 +213,8 @@ def _cached(
     except ArtifactFailure as error:
         if error.reason == REGISTRY_UNREACHABLE:
             raise
+        if error.reason == PUSH_DENIED:  # some registries say so of a repository that does not exist yet
+            return None
     _LOG.warning(
         "the tag %s has this cache key and another content, %s: it is not used, and is replaced",
         settings.tag,
