@@ -29,9 +29,9 @@ from serval_serving.artifacts.image import append_layers, make_image
 from serval_serving.artifacts.layer import make_layer
 from serval_serving.artifacts.push import Pusher
 from serval_serving.artifacts.push_stage import PushSettings, run, tag_of
+from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.oci.login import PULL_SECRET
 from serval_serving.fetch.safety.address_policy import AddressPolicy
-from serval_serving.fetch.settings import Environment
 from support.fetching import OPEN
 from support.registry import PASSWORD, USER, Registry, running
 from unit.serving.artifacts.conftest import write_artifact

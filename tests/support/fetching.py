@@ -11,11 +11,12 @@ import pytest
 
 from serval_contract.models import TENSORFLOW
 from serval_contract.report import FetchReport
+from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
 from serval_serving.fetch.model.frameworks import FRAMEWORKS
 from serval_serving.fetch.safety.address_policy import REFUSED, AddressPolicy, system_resolve
-from serval_serving.fetch.settings import Environment, FetchSettings
+from serval_serving.fetch.settings import FetchSettings
 from unit.serving.fetch.builders import MEGABYTE, write
 
 OPEN = AddressPolicy(entry for entry in REFUSED if entry[0] != "127.0.0.0/8")

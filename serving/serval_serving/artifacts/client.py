@@ -27,14 +27,14 @@ from serval_serving.artifacts.errors import (
     unreachable,
 )
 from serval_serving.artifacts.layer import sha256_of
+from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.https import Downloader, is_passing
 from serval_serving.fetch.oci.access import RegistryAccess
 from serval_serving.fetch.oci.login import Login
-from serval_serving.fetch.oci.registry import ACCEPT, MAX_MANIFEST_BYTES
+from serval_serving.fetch.oci.reference import ACCEPT, MAX_MANIFEST_BYTES
 from serval_serving.fetch.progress import Deadline, Progress
 from serval_serving.fetch.retry import retrying
 from serval_serving.fetch.safety.transport import Body, Transport, tls_context
-from serval_serving.fetch.settings import Environment
 from serval_serving.fetch.sources import HttpsSource, parse_https, public_uri
 
 PULL: Final = "pull"

@@ -28,8 +28,7 @@ from serval_serving.artifacts.errors import artifact_invalid, registry_rejected,
 from serval_serving.artifacts.folder import File
 from serval_serving.artifacts.image import Image
 from serval_serving.artifacts.layer import sha256_of
-from serval_serving.fetch.oci.reference import is_repository
-from serval_serving.fetch.oci.registry import MAX_MANIFEST_BYTES
+from serval_serving.fetch.oci.reference import MAX_MANIFEST_BYTES, is_repository
 from serval_serving.fetch.progress import Deadline
 
 INDEX: Final = "application/vnd.oci.image.index.v1+json"

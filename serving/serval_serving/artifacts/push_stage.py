@@ -36,11 +36,11 @@ from serval_serving.artifacts.layer import sha256_of
 from serval_serving.artifacts.layout import ClaimStore, folder_name
 from serval_serving.artifacts.progress_page import SentBytes, served
 from serval_serving.artifacts.push import Pusher
+from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.errors import Failure
 from serval_serving.fetch.oci.login import read_login
 from serval_serving.fetch.oci.reference import TAG, parse_reference
 from serval_serving.fetch.progress import Deadline, human
-from serval_serving.fetch.settings import Environment
 
 STAGE: Final = "push"
 TERMINATION_LOG: Final = Path("/dev/termination-log")

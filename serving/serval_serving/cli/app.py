@@ -9,6 +9,7 @@ from pathlib import Path
 
 from serval_serving.cli import inspect, predict, protoset, replay, status
 from serval_serving.cli.errors import INTERRUPTED, NOT_FOUND, REFUSED, UNREACHABLE, CliError
+from serval_serving.cli.images_options import add_images
 from serval_serving.client.errors import (
     DeadlineExceededError,
     NotFoundError,
@@ -51,6 +52,7 @@ def _parser() -> argparse.ArgumentParser:
         commands.add_parser("replay", parents=[cluster], help="compare two models on recorded requests")
     )
     _add_inspect(commands.add_parser("inspect", help="say what a model takes and gives"))
+    add_images(commands.add_parser("images", help="look after images of converted models"), cluster)
     _add_protoset(commands.add_parser("protoset", help="write the API's descriptors, for grpcurl"))
     return parser
 

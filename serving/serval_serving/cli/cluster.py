@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +16,7 @@ from pykube.exceptions import KubernetesError
 
 from serval_serving.cli.errors import NOT_FOUND, UNREACHABLE, CliError
 from serval_serving.cli.forward import Forward, port_forward
+from serval_serving.cli.usage import Refusal, Usage, read_usage
 
 API_VERSION: Final = "serval.dev/v1alpha1"
 API_SECONDS: Final = 10.0
@@ -28,6 +29,31 @@ class ModelDeployment(pykube.objects.NamespacedAPIObject):  # type: ignore[misc]
     version = API_VERSION
     endpoint = "modeldeployments"
     kind = "ModelDeployment"
+
+
+class AcceleratedModel(pykube.objects.NamespacedAPIObject):  # type: ignore[misc]
+    """The custom resource."""
+
+    version = API_VERSION
+    endpoint = "acceleratedmodels"
+    kind = "AcceleratedModel"
+
+
+class ControllerRevision(pykube.objects.NamespacedAPIObject):  # type: ignore[misc]
+    """Kept revisions of Serval's workloads, and of others."""
+
+    version = "apps/v1"
+    endpoint = "controllerrevisions"
+    kind = "ControllerRevision"
+
+
+_KINDS: Final = {
+    "Pod": pykube.Pod,
+    "Deployment": pykube.Deployment,
+    "ControllerRevision": ControllerRevision,
+    "ModelDeployment": ModelDeployment,
+    "AcceleratedModel": AcceleratedModel,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +144,34 @@ class Cluster:
             return
         with self._forward(self._kube, name, port) as forward:
             yield f"127.0.0.1:{forward.port}"
+
+    def usage(self) -> Usage:
+        """Return which images the objects that the caller may list use.
+
+        Raises
+        ------
+        CliError
+            If the cluster does not answer.
+        """
+
+        def listing(kind: str, everywhere: bool) -> list[Mapping[str, Any]]:
+            return self._list(_KINDS[kind], pykube.all if everywhere else self._kube.namespace)
+
+        try:
+            return read_usage(listing, self._kube.namespace)
+        except Refusal as error:
+            text = f"the cluster does not list what uses images: it answers {error.status}"
+            raise CliError(text, UNREACHABLE) from error
+
+    def _list(self, kind: Any, namespace: Any) -> list[Mapping[str, Any]]:
+        try:
+            return [one.obj for one in kind.objects(self._api, namespace=namespace)]
+        except pykube.exceptions.HTTPError as error:
+            raise Refusal(error.code) from error
+        except requests.HTTPError as error:
+            raise Refusal(0 if error.response is None else error.response.status_code) from error
+        except (KubernetesError, requests.RequestException) as error:
+            raise CliError(f"the cluster does not answer: {error}", UNREACHABLE) from error
 
     def _get(self, kind: Any, name: str) -> dict[str, Any]:
         namespace = self._kube.namespace

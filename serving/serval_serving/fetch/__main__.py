@@ -18,13 +18,14 @@ from serval_contract import fetch_flags as flags
 from serval_contract.models import MAX_VERSION, TENSORFLOW
 from serval_contract.paths import RESERVED_NAMES, SOURCE_DIR
 from serval_contract.schemes import PREFIXES
+from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.errors import FetchError, unavailable
 from serval_serving.fetch.failure_memo import FailureMemo
 from serval_serving.fetch.fetcher import Fetcher
 from serval_serving.fetch.model.frameworks import FRAMEWORKS
 from serval_serving.fetch.model.models_folder import Batching
 from serval_serving.fetch.report import failure_of
-from serval_serving.fetch.settings import Environment, FetchSettings
+from serval_serving.fetch.settings import FetchSettings
 from serval_serving.models.folder_digest import file_sha256
 from serval_serving.models.savedmodel import SERVE_TAG
 from serval_serving.stages.termination import TERMINATION_LOG, write_termination_message

@@ -10,12 +10,13 @@ from serval_contract.pin import Pin
 from serval_contract.reasons import MODEL_NOT_FOUND
 from serval_contract.report import FetchReport
 from serval_serving.fetch.acquire import Brought
+from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.errors import FetchError, invalid
 from serval_serving.fetch.model.models_folder import ModelsFolder
 from serval_serving.fetch.model.version_pin import compare, missed, read_pin
 from serval_serving.fetch.progress import human
 from serval_serving.fetch.report import report_of
-from serval_serving.fetch.settings import Environment, FetchContext, FetchSettings
+from serval_serving.fetch.settings import FetchContext, FetchSettings
 from serval_serving.fetch.sources import public_uri
 from serval_serving.fetch.stores import store_of
 from serval_serving.fetch.stores.base import Store

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from serval_contract.reasons import MODEL_DIGEST_MISMATCH
+from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.model.frameworks import Framework
 from serval_serving.fetch.model.models_folder import Batching
 from serval_serving.fetch.model.versions import Wanted
-from serval_serving.fetch.progress import Clock, Deadline, Progress
-from serval_serving.fetch.safety.address_policy import AddressPolicy, Resolve, system_resolve
+from serval_serving.fetch.progress import Deadline, Progress
 from serval_serving.fetch.safety.limits import Budget
 from serval_serving.fetch.safety.transport import Transport, tls_context
 from serval_serving.models.savedmodel import SERVE_TAG
@@ -81,28 +79,6 @@ class FetchSettings:
     max_seconds: float
     batching: Batching | None = None
     tags: tuple[str, ...] = (SERVE_TAG,)
-
-
-@dataclass(frozen=True, slots=True)
-class Environment:
-    """Clock, name resolution and address policy of a fetch.
-
-    Attributes
-    ----------
-    clock:
-        Monotonic clock, seconds.
-    sleep:
-        Waits for a number of seconds.
-    resolve:
-        Name resolution.
-    policy:
-        Addresses that models may come from.
-    """
-
-    clock: Clock = time.monotonic
-    sleep: Callable[[float], None] = time.sleep
-    resolve: Resolve = system_resolve
-    policy: AddressPolicy = field(default_factory=AddressPolicy)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""Names of images in registries."""
+"""Names of images in registries, and what registries are asked for by them."""
 
 from __future__ import annotations
 
@@ -11,6 +11,17 @@ from serval_contract.schemes import OCI
 from serval_serving.fetch.errors import not_found
 from serval_serving.fetch.sources import AUTHORITY
 
+MAX_MANIFEST_BYTES: Final = 4 << 20
+"""What registries accept at most."""
+ACCEPT: Final = ", ".join(
+    (
+        "application/vnd.oci.image.manifest.v1+json",
+        "application/vnd.oci.image.index.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+    )
+)
+"""Media types of manifests and indexes, for the header ``Accept``."""
 DEFAULT_TAG: Final = "latest"
 REPOSITORY: Final = re.compile(r"[a-z0-9]+(?:[._-]+[a-z0-9]+)*(?:/[a-z0-9]+(?:[._-]+[a-z0-9]+)*)*")
 MAX_REPOSITORY: Final = 255

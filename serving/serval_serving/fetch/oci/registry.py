@@ -17,21 +17,10 @@ from serval_serving.fetch.errors import FetchError, not_found, rejected
 from serval_serving.fetch.https import Downloader
 from serval_serving.fetch.oci.access import RegistryAccess
 from serval_serving.fetch.oci.login import read_login
-from serval_serving.fetch.oci.reference import ImageReference
+from serval_serving.fetch.oci.reference import ACCEPT, MAX_MANIFEST_BYTES, ImageReference
 from serval_serving.fetch.safety.transport import Transport
 from serval_serving.fetch.settings import FetchContext
 
-MAX_MANIFEST_BYTES: Final = 4 << 20
-"""What registries accept at most."""
-ACCEPT: Final = ", ".join(
-    (
-        "application/vnd.oci.image.manifest.v1+json",
-        "application/vnd.oci.image.index.v1+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
-    )
-)
-"""Media types of manifests and indexes, for the header ``Accept``."""
 _ARCHITECTURES: Final = {"x86_64": "amd64", "aarch64": "arm64"}
 _TITLES: Final = ("org.opencontainers.image.title", "org.cncf.model.filepath", "org.cnai.model.filepath")
 """Annotations with the name of the file that a layer is: OCI's, CNCF ModelPack's, its predecessor's."""

@@ -4,18 +4,24 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from serval_contract.stage_report import StageReport, parse_stage_report
 from serval_serving.accel.artifact import CONVERSION_FILE, DEVICE_ONNX, Conversion, Host, Part, Tensor
 from serval_serving.artifacts.client import RegistryClient, Settings
+from serval_serving.artifacts.push_stage import PushSettings, tag_of
+from serval_serving.artifacts.push_stage import run as run_stage
+from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.safety.address_policy import AddressPolicy, system_resolve
-from serval_serving.fetch.settings import Environment
 from support.push_registry import PushRegistry, pushable
 from unit.serving.fetch.tls import Pki, make_pki
 
 IMAGE = Tensor("InputImage:0", "float32", (None, 8, 8, 3))
 SCORES = Tensor("scores:0", "float32", (None, 10))
+KEY = "sha256:" + "a" * 64
+TAG = tag_of(KEY)
 
 
 @pytest.fixture(scope="session")
@@ -83,3 +89,26 @@ def write_artifact(folder: Path, device: bytes = b"weights" * 1000, **changes: o
 @pytest.fixture
 def artifact(tmp_path: Path) -> Path:
     return write_artifact(tmp_path / "artifact")
+
+
+@pytest.fixture
+def stage(tmp_path: Path, pki: Pki, environment: Environment) -> Callable[..., StageReport]:
+    def push(registry: PushRegistry | None, artifact: Path, **changes: Any) -> StageReport:
+        values: dict[str, Any] = {
+            "artifact": artifact,
+            "repository": "" if registry is None else f"{registry.host}/serval/team-a",
+            "cache_key": KEY,
+            "tag": TAG,
+            "ca_file": pki.ca,
+            "plain": registry is not None and not registry.tls,
+        }
+        message = tmp_path / "termination"
+        message.touch()
+        status = run_stage(PushSettings(**values | changes), environment, message)
+        report = parse_stage_report(message.read_text())
+        assert report is not None
+        assert report.stage == "push"
+        assert (status == 0) == (report.reason == "")
+        return report
+
+    return push

@@ -17,8 +17,8 @@ from serval_serving.artifacts.folder import bytes_file
 from serval_serving.artifacts.image import Image, append_layers, make_image
 from serval_serving.artifacts.layer import make_layer
 from serval_serving.artifacts.push import Pusher
+from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.safety.address_policy import AddressPolicy
-from serval_serving.fetch.settings import Environment
 from support.ports import free_port
 from support.push_registry import DROP, Fault, PushRegistry, User
 from unit.serving.fetch.tls import Pki, make_pki

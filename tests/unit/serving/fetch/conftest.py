@@ -9,9 +9,10 @@ from typing import Any
 import pytest
 
 from serval_contract.models import TENSORFLOW
+from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.model.frameworks import FRAMEWORKS
 from serval_serving.fetch.safety.address_policy import REFUSED, AddressPolicy
-from serval_serving.fetch.settings import Environment, FetchSettings
+from serval_serving.fetch.settings import FetchSettings
 from unit.serving.fetch.builders import MEGABYTE
 from unit.serving.fetch.clocks import Clock
 from unit.serving.fetch.tls import Pki, Site, make_pki, serving

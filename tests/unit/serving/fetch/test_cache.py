@@ -23,9 +23,10 @@ from serval_serving.fetch.cache.__main__ import main
 from serval_serving.fetch.cache.client import HOLD_UP_SECONDS, _Patience
 from serval_serving.fetch.cache.server import listening
 from serval_serving.fetch.cache.store import LEAD_SECONDS, ArchiveStore
+from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
-from serval_serving.fetch.settings import Environment, FetchContext, FetchSettings
+from serval_serving.fetch.settings import FetchContext, FetchSettings
 from support.wait import until
 from unit.serving.fetch.builders import MEGABYTE, below, model_files, tar, write
 from unit.serving.fetch.clocks import Clock

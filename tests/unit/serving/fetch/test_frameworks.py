@@ -8,10 +8,11 @@ import pytest
 from backports import zstd
 
 from serval_contract.models import ONNX, TENSORFLOW
+from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
 from serval_serving.fetch.model.frameworks import FRAMEWORKS
-from serval_serving.fetch.settings import Environment, FetchSettings
+from serval_serving.fetch.settings import FetchSettings
 from unit.serving.engines.onnx_models import half_plus_two
 from unit.serving.fetch.builders import below, model_files, saved_model, tar, write
 from unit.serving.fetch.tls import Site, content

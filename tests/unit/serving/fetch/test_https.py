@@ -11,6 +11,7 @@ import pytest
 import urllib3
 from backports import zstd
 
+from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
 from serval_serving.fetch.https import Downloader
@@ -18,7 +19,7 @@ from serval_serving.fetch.progress import Deadline, Progress
 from serval_serving.fetch.retry import BACKOFF_SECONDS
 from serval_serving.fetch.safety.address_policy import AddressPolicy
 from serval_serving.fetch.safety.transport import Transport, tls_context
-from serval_serving.fetch.settings import Environment, FetchSettings
+from serval_serving.fetch.settings import FetchSettings
 from serval_serving.fetch.sources import parse_https
 from support.ports import free_port
 from unit.serving.fetch.builders import MEGABYTE, below, model_files, tar, zipped

@@ -13,11 +13,12 @@ from backports import zstd
 
 from serval_contract.models import ONNX
 from serval_serving.engines.onnx import OnnxEngine, OnnxOptions
+from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
 from serval_serving.fetch.model.frameworks import FRAMEWORKS
 from serval_serving.fetch.oci.login import PULL_SECRET, read_login
-from serval_serving.fetch.settings import Environment, FetchSettings
+from serval_serving.fetch.settings import FetchSettings
 from unit.serving.engines.onnx_models import half_plus_two, with_data
 from unit.serving.fetch.builders import MEGABYTE, below, member, model_files, tar, write, zipped
 from unit.serving.fetch.registries import GZIP, INDEX, MANIFEST, TAR, ZSTD, Registry, layer_tar, sha256

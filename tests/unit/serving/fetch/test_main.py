@@ -12,8 +12,9 @@ from typing import Any
 import pytest
 
 from serval_serving.fetch.__main__ import main, run
+from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.failure_memo import KEEP_SECONDS, MARKER
-from serval_serving.fetch.settings import Environment, FetchSettings
+from serval_serving.fetch.settings import FetchSettings
 from serval_serving.server.batch_settings import BatchSettings, read_settings
 from unit.serving.fetch.builders import below, model_files, tar, write
 from unit.serving.fetch.clocks import Clock

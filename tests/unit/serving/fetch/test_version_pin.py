@@ -6,10 +6,11 @@ from pathlib import Path
 
 import pytest
 
+from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
 from serval_serving.fetch.model.version_pin import read_pin
-from serval_serving.fetch.settings import Environment, FetchSettings
+from serval_serving.fetch.settings import FetchSettings
 from unit.serving.fetch.builders import below, model_files, write
 
 Settings = Callable[..., FetchSettings]

@@ -7,12 +7,13 @@ from pathlib import Path
 
 import pytest
 
+from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.fetcher import Fetcher
 from serval_serving.fetch.model.tree import BoundedTree, Copier
 from serval_serving.fetch.progress import Deadline, Progress
 from serval_serving.fetch.safety.limits import Budget
-from serval_serving.fetch.settings import Environment, FetchSettings
+from serval_serving.fetch.settings import FetchSettings
 from unit.serving.fetch.builders import below, model_files, saved_model, write
 from unit.serving.fetch.clocks import Clock
 
