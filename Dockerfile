@@ -1,7 +1,8 @@
-# Serval's two images. Build one by naming its target:
+# Serval's three images. Build one by naming its target:
 #
-#   docker build --target operator --tag serval-operator .
-#   docker build --target server   --tag serval-server .
+#   docker build --target operator  --tag serval-operator .
+#   docker build --target server    --tag serval-server .
+#   docker build --target converter --tag serval-converter .
 #
 # Build arguments
 #   BASE        image with python3 3.11 and CA certificates; pin it by digest for a release
@@ -39,7 +40,8 @@ FROM build AS engine-packages
 ARG TENSORFLOW=
 RUN test -z "${TENSORFLOW}" || { echo "TENSORFLOW is no build argument any more: use ENGINES=${TENSORFLOW}" >&2; exit 1; }
 ARG ENGINES
-COPY requirements/tensorflow-*.txt requirements/onnx-*.txt requirements/check_*.py /build/
+COPY requirements/tensorflow-*.txt requirements/onnx-*.txt /build/
+COPY requirements/check_tensorflow.py requirements/check_onnx.py /build/
 RUN --mount=type=bind,from=wheels,target=/wheels --mount=type=secret,id=pip,target=/etc/pip.conf \
     sh /build/install.sh $(for engine in ${ENGINES}; do echo "${engine}.txt"; done) \
  && for engine in ${ENGINES}; do /opt/serval/bin/python3 "/build/check_${engine%-*}.py" || exit 1; done
@@ -49,6 +51,12 @@ FROM build AS server-packages
 COPY requirements/server.txt /build/
 RUN --mount=type=bind,from=wheels,target=/wheels --mount=type=secret,id=pip,target=/etc/pip.conf \
     sh /build/install.sh server.txt
+
+# converter-packages: what turns TensorFlow's models into ONNX, beside the engines.
+FROM build AS converter-packages
+COPY requirements/converter.txt /build/
+RUN --mount=type=bind,from=wheels,target=/wheels --mount=type=secret,id=pip,target=/etc/pip.conf \
+    sh /build/install.sh converter.txt
 
 # code: our own packages, compiled.
 FROM build AS code
@@ -60,7 +68,7 @@ FROM code AS operator-code
 COPY operator/serval_operator /opt/serval/app/serval_operator
 RUN python3 -m compileall -q --invalidation-mode unchecked-hash /opt/serval/app/serval_operator
 
-# python: what both images stand on. A user without rights, and the environment first on PATH.
+# python: what all images stand on. A user without rights, and the environment first on PATH.
 # Byte code was compiled above, because the root file system is read-only at run time.
 FROM ${BASE} AS python
 RUN echo 'serval:x:65532:65532:serval:/tmp:/usr/sbin/nologin' >> /etc/passwd \
@@ -87,3 +95,17 @@ COPY --from=code /opt/serval/app /opt/serval/app
 USER 65532:65532
 EXPOSE 8500 8501
 ENTRYPOINT ["python3", "-m", "serval_serving.server"]
+
+# converter: the server's image with the packages of a conversion, for Jobs, which name the stage to run. The
+# large layers are those of the server's image. The check comes before our code, so that a change of it repeats
+# nothing; only here do all packages meet.
+FROM python AS converter
+COPY --from=engine-packages /opt/serval /opt/serval
+COPY --from=server-packages /opt/serval /opt/serval
+COPY --from=converter-packages /opt/serval /opt/serval
+RUN --mount=type=bind,source=requirements/check_converter.py,target=/build/check_converter.py \
+    --mount=type=tmpfs,target=/tmp \
+    python3 /build/check_converter.py
+COPY --from=code /opt/serval/app /opt/serval/app
+USER 65532:65532
+ENTRYPOINT ["python3"]

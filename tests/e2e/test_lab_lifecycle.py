@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 import signal
@@ -22,13 +23,17 @@ from serval_lab.kube import allocatable, is_ready
 from serval_lab.metrics import POD_SELECTOR
 from serval_lab.pins import ALL, KUBERNETES
 from serval_lab.procs import Process, kill_all, marked
+from serval_lab.push_registry import Account
 from serval_lab.services import resolve, write_image
 from serval_lab.wait import wait_for
+from support.registry import Registry
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="nodes are namespaces of the kernel and need root")
 
 GPU = "nvidia.com/gpu"
 FPGA = "amd.com/xilinx_u250"
+EMULATED = "emulated.serval.dev/fpga"
+LOCKS = "serval/device-locks"
 IMAGE = "test/kubectl:1"
 METRIC = "serval_requests_in_flight"
 KUBELET_PORT = 10250
@@ -175,6 +180,118 @@ def test_devices_fail_heal_multiply_and_refuse(lab: Lab) -> None:
     assert "no such luck" in status()["message"]
     device.refuse(False)
     device.set_units(2)
+
+
+def environments(lab: Lab, pod: str) -> dict[Path, dict[str, str]]:
+    """Folder in /proc of each process of a pod that has its name in its environment, and that environment."""
+    found = {}
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            entries = (folder / "environ").read_text(errors="replace").split("\0")
+        except OSError:
+            continue
+        environment = dict(entry.split("=", 1) for entry in entries if "=" in entry)
+        if environment.get("POD") == f"{lab.name}/{pod}":
+            found[folder] = environment
+    return found
+
+
+def holder(lab: Lab, pod: str) -> tuple[Path, str]:
+    """Run a pod with one emulated unit; return the folder of its locks, as it sees it, and its card."""
+    name = [{"name": "POD", "value": f"{lab.name}/{pod}"}]
+    limits = {"limits": {EMULATED: "1"}}
+    run_pod(lab, pod, f"{lab.registry}/{IMAGE}", args=["proxy"], env=name, resources=limits)
+    lab.kubectl("wait", "--for=condition=Ready", f"pod/{pod}", "--timeout=60s")
+    ((folder, environment),) = environments(lab, pod).items()
+    assert environment["SERVAL_DEVICE_LOCK_DIR"] == f"/{LOCKS}"
+    return folder / "root" / LOCKS, environment["SERVAL_DEVICE_UNITS"]
+
+
+def locked(folder: Path, card: str) -> int | None:
+    """Lock a card; return the open file, or None where another container has it."""
+    handle = os.open(folder / f"unit-{card}.lock", os.O_RDWR)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(handle)
+        return None
+    return handle
+
+
+def test_containers_of_a_node_lock_each_others_cards_out(lab: Lab) -> None:
+    device = lab.device("alpha", EMULATED)
+    device.set_units(3)
+    wait_for("three emulated units", lambda: allocatable(node(lab, "alpha"), EMULATED) == 3, 20)
+    first, card = holder(lab, "first")
+    second, other = holder(lab, "second")
+    assert first.stat().st_mode & 0o7777 == 0o1777
+    assert {card, other} < {"unit-0", "unit-1", "unit-2"}
+    held, free = locked(first, card), locked(second, other)
+    assert held is not None
+    assert free is not None
+    # One card behind all units: the plugin gives it to a container that finds it locked.
+    device.set_cards(1)
+    third, twice = holder(lab, "third")
+    assert twice == "unit-0"
+    assert locked(third, card) is None
+    os.close(held)
+    again = locked(third, card)
+    assert again is not None
+    for handle in (free, again):
+        os.close(handle)
+    device.set_faults({"unit-0": "too hot"})
+    assert (second / "unit-unit-0.unhealthy").read_text() == "too hot"
+    device.set_faults({})
+    assert not (second / "unit-unit-0.unhealthy").exists()
+    lab.kubectl("delete", "pod", "first", "second", "third")
+
+
+def test_accounts_of_the_push_registry_reach_their_own_repositories(lab: Lab, tmp_path: Path) -> None:
+    write_image(tmp_path, lab.context.binaries.path("kubectl"), "/kubectl")
+    registry = lab.push_registry()
+    own, other = registry.account("default"), registry.account("stranger")
+
+    def push(account: Account, repository: str = "default/tool", tag: str = "1") -> str:
+        bearer = {"Authorization": f"Bearer {registry.token(account, repository)}"}
+        return Registry(registry.host, registry.ca, bearer).push_layout(repository, tag, tmp_path)
+
+    pushed = push(own)
+    for account, repository in ((other, "default/tool"), (own, "stranger/tool"), (own, "tool")):
+        with pytest.raises(AssertionError, match="401"):
+            push(account, repository)
+    with pytest.raises(LabError, match="401 for default"):
+        push(dataclasses.replace(own, password="guessed"))
+
+    # The same name for images of pods: the kubelet shows the account of the Secret.
+    image = f"{registry.host}/default/tool@{pushed}"
+    for name, account in (("own", own), ("other", other)):
+        lab.kubectl("apply", "-f", "-", stdin=json.dumps(account.secret(name, "default")))
+        container = {"name": "main", "image": image, "imagePullPolicy": "Always", "args": ["proxy"]}
+        spec = {"imagePullSecrets": [{"name": name}], "containers": [container]}
+        pod = {"apiVersion": "v1", "kind": "Pod", "metadata": {"name": f"pulls-{name}"}, "spec": spec}
+        lab.kubectl("apply", "-f", "-", stdin=json.dumps(pod))
+    lab.kubectl("wait", "--for=condition=Ready", "pod/pulls-own", "--timeout=60s")
+    wait_for("the refused pull", lambda: "denied" in why_waiting(lab, "pulls-other"), 30)
+    lab.kubectl("delete", "pod", "pulls-own", "pulls-other", "--grace-period=1")
+
+    registry.set_lifetime(0)
+    with pytest.raises(AssertionError, match="401"):
+        push(own, tag="2")
+    registry.set_lifetime()
+    registry.kill()
+    assert not registry.alive
+    registry.start()
+    assert push(own, tag="2") == pushed
+    registry.close_account("default")
+    with pytest.raises(LabError, match="401 for default"):
+        push(own, tag="3")
+
+
+def why_waiting(lab: Lab, pod: str) -> str:
+    """What the kubelet says of the container of a pod that waits."""
+    found = json.loads(lab.kubectl("get", "pod", pod, "-o", "json").stdout)
+    (container,) = found["status"].get("containerStatuses", [{}])
+    return str(container.get("state", {}).get("waiting", {}).get("message", ""))
 
 
 def test_killed_node_is_gone_at_once_and_comes_back(lab: Lab) -> None:

@@ -1,4 +1,4 @@
-"""The lab's registry by itself: on loopback, with TLS and one user."""
+"""A registry with TLS to push to: the lab's own by itself, on loopback and with one user, or any other."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import os
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from support.wait import until
 USER, PASSWORD = "robot", "of-the-test"
 _HTPASSWD = f"{USER}:$2b$05$oLc1cwS/omgFnvptk4bJ8.r5ch4Fk8LwJmokUn9uWGOrszLlFtxYC\n"
 """The password by bcrypt, the only way that the registry reads."""
+CONFIG = "application/vnd.oci.image.config.v1+json"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 
 
@@ -36,22 +37,41 @@ class Registry:
         HOST:PORT.
     ca
         File of the authority that its certificate is from.
+    headers
+        What lets requests in; by default that of the user of a registry that `running` started.
     """
 
     host: str
     ca: Path
+    headers: Mapping[str, str] = field(
+        default_factory=lambda: urllib3.make_headers(basic_auth=f"{USER}:{PASSWORD}")
+    )
 
     def push(self, repository: str, tag: str, *layers: tuple[str, bytes]) -> str:
         """Push an image of layers, each a media type and its bytes; return the manifest's digest."""
-        entries = []
-        for kind, data in (("application/vnd.oci.image.config.v1+json", b"{}"), *layers):
-            digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
-            begun = self._send("POST", f"/v2/{repository}/blobs/uploads/")
-            place = begun.headers["Location"].partition(self.host)[2]
-            self._send("PUT", f"{place}{'&' if '?' in place else '?'}digest={digest}", data)
-            entries.append({"mediaType": kind, "digest": digest, "size": len(data)})
+        entries = [self.blob(repository, kind, data) for kind, data in ((CONFIG, b"{}"), *layers)]
         document = {"schemaVersion": 2, "mediaType": MANIFEST, "config": entries[0], "layers": entries[1:]}
         return self.manifest(repository, tag, document)
+
+    def push_layout(self, repository: str, tag: str, layout: Path) -> str:
+        """Push the one image of an OCI layout; return the manifest's digest."""
+
+        def blob(descriptor: Mapping[str, Any]) -> bytes:
+            return (layout / "blobs" / descriptor["digest"].replace(":", "/")).read_bytes()
+
+        (entry,) = json.loads((layout / "index.json").read_text())["manifests"]
+        document = json.loads(blob(entry))
+        for part in (document["config"], *document["layers"]):
+            self.blob(repository, part["mediaType"], blob(part))
+        return self.manifest(repository, tag, document)
+
+    def blob(self, repository: str, kind: str, data: bytes) -> dict[str, Any]:
+        """Push a blob; return its descriptor."""
+        digest = f"sha256:{hashlib.sha256(data).hexdigest()}"
+        begun = self._send("POST", f"/v2/{repository}/blobs/uploads/")
+        place = begun.headers["Location"].partition(self.host)[2]
+        self._send("PUT", f"{place}{'&' if '?' in place else '?'}digest={digest}", data)
+        return {"mediaType": kind, "digest": digest, "size": len(data)}
 
     def manifest(self, repository: str, tag: str, document: Mapping[str, Any]) -> str:
         """Push a manifest or an index; return its digest."""
@@ -78,7 +98,7 @@ class Registry:
     def _send(
         self, method: str, path: str, body: bytes | None = None, kind: str = "application/octet-stream"
     ) -> urllib3.BaseHTTPResponse:
-        headers = urllib3.make_headers(basic_auth=f"{USER}:{PASSWORD}") | {"Content-Type": kind}
+        headers = {**self.headers, "Content-Type": kind}
         with urllib3.PoolManager(ca_certs=str(self.ca)) as client:
             reply = client.request(
                 method, f"https://{self.host}{path}", body=body, headers=headers, retries=False, timeout=10.0

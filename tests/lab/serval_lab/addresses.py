@@ -16,6 +16,8 @@ FIRST_NODE = 11
 """Last byte of the first node's address; what lies below is the bridge's and for guests."""
 APISERVER_PORT = 6443
 REGISTRY_PORT = 5000
+PUSH_REGISTRY_PORT = 5001
+TOKEN_PORT = 5002
 
 BRIDGE_NAME = re.compile(r"serval\d{1,2}")
 LINK_NAME = re.compile(r"sv\d{1,2}-\d{1,3}")

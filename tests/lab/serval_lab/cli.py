@@ -84,6 +84,7 @@ def _add_device(device: argparse.ArgumentParser) -> None:
     device.add_argument("resource", help="such as nvidia.com/gpu")
     change = device.add_mutually_exclusive_group(required=True)
     change.add_argument("--units", type=int, help="have this many units")
+    change.add_argument("--cards", type=int, help="lay the units on this many cards; 0: each is a card")
     change.add_argument("--unhealthy", metavar="UNIT,...", help="report these as unhealthy; '' heals all")
     change.add_argument("--refuse", action="store_true", help="refuse every allocation")
     change.add_argument("--accept", action="store_true", help="allocate again")
@@ -207,6 +208,8 @@ def _device(options: argparse.Namespace) -> int:
     device = Lab(options.name).device(options.node, options.resource)
     if options.units is not None:
         device.set_units(options.units)
+    elif options.cards is not None:
+        device.set_cards(options.cards)
     elif options.unhealthy is not None:
         device.set_unhealthy([unit for unit in options.unhealthy.split(",") if unit])
     elif options.stop:
@@ -217,6 +220,7 @@ def _device(options: argparse.Namespace) -> int:
         device.refuse(options.refuse)
     state = device.state
     more = "; the plugin is stopped" if state.stopped else ""
+    more += f"; they share {state.cards} cards" if state.cards else ""
     more += f"; refuses: {state.refuse}" if state.refuse else ""
     print(f"{options.node} {state.resource}: {len(state.healthy)} of {state.units} units healthy{more}")
     return 0

@@ -34,7 +34,8 @@ _MESSAGES: dict[str, list[tuple[int, str, str, bool]]] = {
     "ContainerAllocateRequest": [(1, "devices_ids", _STRING, True)],
     "AllocateRequest": [(1, "container_requests", "ContainerAllocateRequest", True)],
     "Entry": [(1, "key", _STRING, False), (2, "value", _STRING, False)],
-    "ContainerAllocateResponse": [(1, "envs", "Entry", True)],
+    "Mount": [(1, "container_path", _STRING, False), (2, "host_path", _STRING, False)],
+    "ContainerAllocateResponse": [(1, "envs", "Entry", True), (2, "mounts", "Mount", True)],
     "AllocateResponse": [(1, "container_responses", "ContainerAllocateResponse", True)],
     "PreStartContainerResponse": [],
 }

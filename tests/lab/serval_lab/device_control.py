@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 
@@ -26,6 +26,11 @@ class DeviceState:
         Grows with each change; the plugin repeats it in its status.
     stopped
         The plugin's process is gone, and with it what pods can get.
+    cards
+        How many cards lie behind the units, which share them by turns: unit-0 is on the first card, unit-1 on
+        the second, and so on. 0: each unit is a card.
+    faults
+        What is wrong with cards, for those who drive them: the kubelet is not told, as of `unhealthy`.
     """
 
     resource: str
@@ -34,6 +39,8 @@ class DeviceState:
     refuse: str = ""
     generation: int = 1
     stopped: bool = False
+    cards: int = 0
+    faults: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def ids(self) -> list[str]:
@@ -44,6 +51,13 @@ class DeviceState:
     def healthy(self) -> list[str]:
         """Units that pods can get."""
         return [] if self.stopped else [unit for unit in self.ids if unit not in self.unhealthy]
+
+    def cards_of(self, units: Iterable[str]) -> list[str]:
+        """Return the cards behind some units, each once; a card is called as its first unit."""
+        if not self.cards:
+            return list(units)
+        numbers = (int(unit.removeprefix("unit-")) % self.cards for unit in units)
+        return [f"unit-{number}" for number in dict.fromkeys(numbers)]
 
 
 def file_name(resource: str) -> str:
@@ -84,6 +98,8 @@ def change(
     unhealthy: Sequence[str] | None = None,
     refuse: str | None = None,
     stopped: bool | None = None,
+    cards: int | None = None,
+    faults: Mapping[str, str] | None = None,
 ) -> DeviceState:
     """Change what is given, keep the rest, and return the new state; a new resource starts with 0 units."""
     state = read(control_file(folder, resource)) or DeviceState(resource, 0, generation=0)
@@ -94,6 +110,8 @@ def change(
         unhealthy=state.unhealthy if unhealthy is None else tuple(unhealthy),
         refuse=state.refuse if refuse is None else refuse,
         stopped=state.stopped if stopped is None else stopped,
+        cards=state.cards if cards is None else cards,
+        faults=state.faults if faults is None else dict(faults),
     )
     write(folder, state)
     return state

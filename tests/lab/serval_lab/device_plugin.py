@@ -3,7 +3,11 @@
 Run as ``python -m serval_lab.device_plugin FILE`` inside a node, one process for each resource. There is no
 silicon behind any unit: what is real is everything around it, namely the kubelet's device manager, the
 scheduler's arithmetic and the pod's admission. A container that gets a unit finds that said in its
-environment (``SERVAL_LAB_DEVICE``).
+environment (``SERVAL_LAB_DEVICE``), beside the cards that it got (``SERVAL_DEVICE_UNITS``).
+
+All containers of a node that get units of one resource have one folder in common, named by
+``SERVAL_DEVICE_LOCK_DIR``: who drives a card locks its file there, which no other container can lock then.
+Beside it lies a file with the card's fault, while it has one. The folder ends with the node.
 
 FILE is the resource's control file (see `device_control`); changes take effect within a quarter of a
 second. The plugin registers again whenever the kubelet has made its socket anew.
@@ -14,7 +18,7 @@ from __future__ import annotations
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -25,11 +29,20 @@ from serval_lab import device_api as api
 from serval_lab import device_control as control
 
 PLUGINS = Path("/var/lib/kubelet/device-plugins")
+LOCKS = Path("/run/serval-lab/device-locks")
+"""Folder of the node with a folder of locks for each resource."""
+LOCKS_IN_CONTAINER = "/serval/device-locks"
+LOCKS_MODE = 0o1777
+"""As of /tmp: a container of any user may make a file, and no other user's container can take it away."""
+LOCK_MODE = 0o666
+LOCK, FAULT = "lock", "unhealthy"
+"""Endings of a card's files, as Serval's servers know them."""
 LOOK_EVERY = 0.25
 REGISTER_LIMIT = 5.0
 
 ENV_DEVICE = "SERVAL_LAB_DEVICE"
-ENV_UNITS = "SERVAL_LAB_DEVICE_UNITS"
+ENV_UNITS = "SERVAL_DEVICE_UNITS"
+ENV_LOCKS = "SERVAL_DEVICE_LOCK_DIR"
 NO_SILICON = "fake: no silicon behind it"
 
 
@@ -44,9 +57,13 @@ class FakeDevice:
         What its control file says now.
     plugins
         The kubelet's folder of device plugins.
+    locks
+        Folder of the node with the locks of all resources.
     """
 
-    def __init__(self, folder: Path, state: control.DeviceState, plugins: Path = PLUGINS) -> None:
+    def __init__(
+        self, folder: Path, state: control.DeviceState, plugins: Path = PLUGINS, locks: Path = LOCKS
+    ) -> None:
         self._folder = folder
         self._state = state
         self._plugins = plugins
@@ -56,14 +73,29 @@ class FakeDevice:
         self._socket = plugins / f"serval-{control.file_name(state.resource)}.sock"
         self._server: Any = None
         self._failure = ""
+        self._locks = locks / control.file_name(state.resource)
+        self._locks.mkdir(parents=True, exist_ok=True)
+        self._locks.chmod(LOCKS_MODE)  # mkdir's mode is subject to the umask
+        self._tell_faults({}, state.faults)
         self._socket.unlink(missing_ok=True)  # an earlier process may have been killed
 
     def update(self, state: control.DeviceState) -> None:
         """Take over what the control file says now."""
         with self._changed:
             if state != self._state:
+                self._tell_faults(self._state.faults, state.faults)
                 self._state = state
                 self._changed.notify_all()
+
+    def _tell_faults(self, before: Mapping[str, str], now: Mapping[str, str]) -> None:
+        """Lay the faults where those who drive the cards look."""
+        for card in before.keys() - now.keys():
+            self._file(card, FAULT).unlink(missing_ok=True)
+        for card, fault in now.items():
+            self._file(card, FAULT).write_text(fault)
+
+    def _file(self, card: str, ending: str) -> Path:
+        return self._locks / f"unit-{card}.{ending}"
 
     def keep_registered(self) -> None:
         """Register with the kubelet unless this was done since it made its socket."""
@@ -156,14 +188,27 @@ class FakeDevice:
         if state.refuse:
             _say(f"{state.resource}: an allocation is refused, as told")
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, state.refuse)
-        entry, answer = self._types["Entry"], self._types["ContainerAllocateResponse"]
-        answers = []
-        for one in request.container_requests:
-            units = ",".join(one.devices_ids)
-            _say(f"{state.resource}: {units} allocated")
-            values = {ENV_DEVICE: f"{state.resource} ({NO_SILICON})", ENV_UNITS: units}
-            answers.append(answer(envs=[entry(key=key, value=value) for key, value in values.items()]))
+        answers = [self._answer(state, one.devices_ids) for one in request.container_requests]
         return self._types["AllocateResponse"](container_responses=answers)
+
+    def _answer(self, state: control.DeviceState, units: Sequence[str]) -> Any:
+        """Return what one container gets: the cards behind its units in its environment, and their locks."""
+        cards = state.cards_of(units)
+        for card in cards:
+            # Made here, so that containers of all users can open it and none can put another in its place.
+            self._file(card, LOCK).touch()
+            self._file(card, LOCK).chmod(LOCK_MODE)
+        _say(f"{state.resource}: {','.join(units)} allocated, on {','.join(cards)}")
+        entry, mount = self._types["Entry"], self._types["Mount"]
+        values = {
+            ENV_DEVICE: f"{state.resource} ({NO_SILICON})",
+            ENV_UNITS: ",".join(cards),
+            ENV_LOCKS: LOCKS_IN_CONTAINER,
+        }
+        return self._types["ContainerAllocateResponse"](
+            envs=[entry(key=key, value=value) for key, value in values.items()],
+            mounts=[mount(container_path=LOCKS_IN_CONTAINER, host_path=str(self._locks))],
+        )
 
 
 def _serialize(message: Any) -> bytes:

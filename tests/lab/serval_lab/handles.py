@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from serval_lab import device_control, lifecycle, network, nodes
@@ -136,6 +136,15 @@ class Device:
             raise LabError(f"{self.resource} cannot have {units} units")
         self._tell(device_control.change(self._folder, self.resource, units=units))
 
+    def set_cards(self, cards: int) -> None:
+        """Lay the units on this many cards, so that a card is given more than once; 0: each is a card.
+
+        Plugins that share cards do so. Containers that get a unit later are told its card.
+        """
+        if cards < 0:
+            raise LabError(f"{self.resource} cannot have {cards} cards")
+        self._tell(device_control.change(self._folder, self.resource, cards=cards))
+
     def set_unhealthy(self, ids: Sequence[str]) -> None:
         """Report these units, and no others, as unhealthy; ``()`` heals all.
 
@@ -148,6 +157,21 @@ class Device:
         if strange:
             raise LabError(f"{self._node.name} has no {', '.join(strange)} of {self.resource}")
         self._tell(device_control.change(self._folder, self.resource, unhealthy=ids))
+
+    def set_faults(self, faults: Mapping[str, str]) -> None:
+        """Say what is wrong with cards, and with no others, to the servers that drive them; ``{}`` heals all.
+
+        The emulator of Serval's servers then reports its device as unhealthy. The kubelet is not told.
+
+        Raises
+        ------
+        LabError
+            If there is no such card.
+        """
+        strange = sorted(set(faults) - set(self.state.cards_of(self.state.ids)))
+        if strange:
+            raise LabError(f"{self._node.name} has no {', '.join(strange)} of {self.resource}")
+        self._tell(device_control.change(self._folder, self.resource, faults=faults))
 
     def refuse(self, refuse: bool = True, message: str = REFUSAL) -> None:
         """Let every allocation fail with `message`, or succeed again.

@@ -17,6 +17,7 @@ from serval_lab.faults import EtcdServer, Server
 from serval_lab.handles import Device, Node
 from serval_lab.kube import KubeClient
 from serval_lab.pins import ALL
+from serval_lab.push_registry import PushRegistry
 from serval_lab.settings import Settings
 from serval_lab.shell import run
 from serval_lab.spec import DEFAULT_NODES, NodeSpec, check_nodes
@@ -32,7 +33,7 @@ Progress = Callable[[str], None]
 class Lab:
     """A real Kubernetes on this machine.
 
-    An object of this class is a handle: it may bring a lab up, or use one that another process brought up.
+    An object is a handle: it may bring a lab up, or use one that another process brought up.
 
     Parameters
     ----------
@@ -310,6 +311,12 @@ class Lab:
     def registry_server(self) -> Server:
         """A handle of the registry."""
         return self.server(services.REGISTRY)
+
+    def push_registry(self) -> PushRegistry:
+        """Return the registry to push to, started unless it runs; for a lab with nodes."""
+        registry = PushRegistry(self.context)
+        registry.start()
+        return registry
 
     def add_fake_nodes(
         self,

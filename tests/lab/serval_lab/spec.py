@@ -11,6 +11,8 @@ from serval_lab.errors import LabError
 
 GPU_RESOURCE = "nvidia.com/gpu"
 FPGA_RESOURCE = "amd.com/xilinx_u250"
+EMULATED_FPGA_RESOURCE = "emulated.serval.dev/fpga"
+"""Units that claim no card of any vendor: what an emulator may hold without pretending."""
 MAX_NODES = 50
 
 _NAME = re.compile(r"[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?")
@@ -108,10 +110,14 @@ DEFAULT_NODES: tuple[NodeSpec, ...] = (
         devices={GPU_RESOURCE: 2},
         share=2.0,
     ),
-    NodeSpec("fpga-0", labels={"serval-lab/accelerator": "fpga"}, devices={FPGA_RESOURCE: 2}),
+    NodeSpec(
+        "fpga-0",
+        labels={"serval-lab/accelerator": "fpga"},
+        devices={FPGA_RESOURCE: 2, EMULATED_FPGA_RESOURCE: 2},
+    ),
     NodeSpec("cpu-0"),
 )
-"""Two GPUs, two FPGA units, and one node with neither. None is tainted."""
+"""Two GPUs, two FPGA units and two emulated ones, and one node with neither. None is tainted."""
 
 
 def check_nodes(nodes: Sequence[NodeSpec]) -> None:

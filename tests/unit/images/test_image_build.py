@@ -13,7 +13,7 @@ import pytest
 
 from serval_lab.images import ImageError, build, build_images, programs
 from serval_lab.images.__main__ import main
-from serval_lab.images.build import OPERATOR, SERVER, Builder, Target
+from serval_lab.images.build import CONVERTER, OPERATOR, SERVER, TARGETS, Builder, Target
 from serval_lab.images.cache import Cache
 from unit.images.layouts import write_image
 
@@ -26,14 +26,14 @@ def cache(tmp_path: Path) -> Cache:
 def fill(cache: Cache, root: Path = build.PROJECT_ROOT) -> dict[Target, str]:
     """Put images of the tree into the layout, as a build would; return their tags."""
     builder = Builder(root, cache, print)
-    tags = {target: builder.tag(target) for target in (OPERATOR, SERVER)}
+    tags = {target: builder.tag(target) for target in TARGETS}
     for target, tag in tags.items():
         write_image(cache.layout, f"{target.repository}-{tag}", [target.name.encode()])
     return tags
 
 
 def copy_of_the_tree(folder: Path) -> Path:
-    for name in {*build.SHARED_SOURCES, *OPERATOR.sources, *SERVER.sources}:
+    for name in build.sources():
         source, target = build.PROJECT_ROOT / name, folder / name
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
@@ -53,7 +53,9 @@ def test_an_unchanged_tree_needs_no_tool_and_says_nothing(
     assert said == []
     assert images.operator == f"localhost/serval-operator:{tags[OPERATOR]}"
     assert images.server == f"localhost/serval-server:{tags[SERVER]}"
-    archives = [images.archives[reference] for reference in (images.operator, images.server)]
+    assert images.converter == f"localhost/serval-converter:{tags[CONVERTER]}"
+    references = (images.operator, images.server, images.converter)
+    archives = [images.archives[reference] for reference in references]
     written = [path.stat().st_mtime_ns for path in archives]
     assert build_images(None, progress=said.append, cache=cache) == images
     assert [path.stat().st_mtime_ns for path in archives] == written
@@ -76,12 +78,14 @@ def test_without_root_it_says_so(cache: Cache, monkeypatch: pytest.MonkeyPatch) 
     ("changed", "rebuilt"),
     [
         ("operator/serval_operator/constants.py", {OPERATOR}),
-        ("serving/serval_serving/__init__.py", {OPERATOR, SERVER}),
-        ("contract/serval_contract/__init__.py", {OPERATOR, SERVER}),
+        ("serving/serval_serving/__init__.py", {OPERATOR, SERVER, CONVERTER}),
+        ("contract/serval_contract/__init__.py", {OPERATOR, SERVER, CONVERTER}),
         ("requirements/operator.txt", {OPERATOR}),
-        ("requirements/tensorflow-cpu.txt", {SERVER}),
-        ("requirements/onnx-cpu.txt", {SERVER}),
-        ("Dockerfile", {OPERATOR, SERVER}),
+        ("requirements/tensorflow-cpu.txt", {SERVER, CONVERTER}),
+        ("requirements/onnx-cpu.txt", {SERVER, CONVERTER}),
+        ("requirements/converter.txt", {CONVERTER}),
+        ("requirements/check_converter.py", {CONVERTER}),
+        ("Dockerfile", {OPERATOR, SERVER, CONVERTER}),
     ],
 )
 def test_a_tag_changes_with_what_is_in_its_image(
@@ -89,7 +93,7 @@ def test_a_tag_changes_with_what_is_in_its_image(
 ) -> None:
     root = copy_of_the_tree(tmp_path / "tree")
     before = Builder(root, cache, print)
-    tags = {target: before.tag(target) for target in (OPERATOR, SERVER)}
+    tags = {target: before.tag(target) for target in TARGETS}
     with (root / changed).open("a") as file:
         file.write("# changed\n")
     after = Builder(root, cache, print)
@@ -97,13 +101,14 @@ def test_a_tag_changes_with_what_is_in_its_image(
 
 
 def test_every_file_that_the_dockerfile_copies_is_in_a_tag() -> None:
-    sources = {*build.SHARED_SOURCES, *OPERATOR.sources, *SERVER.sources}
+    sources = build.sources()
     dockerfile = (build.PROJECT_ROOT / "Dockerfile").read_text()
     copied = set()
     for line in dockerfile.splitlines():
         words = line.split()
         if words[:1] == ["COPY"] and not words[1].startswith("--from"):
             copied.update(words[1:-1])
+    copied.update(re.findall(r"--mount=type=bind,source=([^,]+),", dockerfile))
     # Patterns also match files of other builds; the context of this one lacks these.
     matched = [{source for source in sources if fnmatch(source, pattern)} for pattern in copied]
     assert all(matched)
@@ -150,4 +155,4 @@ def test_the_command_line_ends_with_a_message(
     tags = fill(cache)
     assert main(["build"]) == 0
     printed = capsys.readouterr().out.splitlines()
-    assert [line.split()[0].rpartition(":")[2] for line in printed] == [tags[OPERATOR], tags[SERVER]]
+    assert [line.split()[0].rpartition(":")[2] for line in printed] == list(tags.values())

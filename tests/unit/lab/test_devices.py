@@ -24,6 +24,28 @@ def test_a_stopped_plugin_has_nothing_to_give_and_keeps_the_rest(tmp_path: Path)
     assert device_control.change(tmp_path, "a.b/c", stopped=False).healthy == ["unit-0", "unit-1"]
 
 
+def test_faults_survive_the_control_file_and_other_changes(tmp_path: Path) -> None:
+    device_control.change(tmp_path, "a.b/c", units=2, faults={"unit-1": "too hot"})
+    state = device_control.change(tmp_path, "a.b/c", units=3)
+    assert state.faults == {"unit-1": "too hot"}
+    assert device_control.read(device_control.control_file(tmp_path, "a.b/c")) == state
+    assert device_control.change(tmp_path, "a.b/c", faults={}).faults == {}
+
+
+def test_each_unit_is_a_card_unless_they_share_some(tmp_path: Path) -> None:
+    device_control.write(tmp_path, DeviceState("a.b/c", 4))
+    assert DeviceState("a.b/c", 4).cards_of(["unit-3", "unit-0"]) == ["unit-3", "unit-0"]
+    shared = device_control.change(tmp_path, "a.b/c", cards=2)
+    assert shared.healthy == ["unit-0", "unit-1", "unit-2", "unit-3"]
+    assert [shared.cards_of([unit]) for unit in shared.ids] == [
+        ["unit-0"],
+        ["unit-1"],
+        ["unit-0"],
+        ["unit-1"],
+    ]
+    assert shared.cards_of(["unit-2", "unit-0"]) == ["unit-0"]
+
+
 def test_a_new_resource_starts_with_nothing(tmp_path: Path) -> None:
     assert device_control.change(tmp_path, "a.b/c", refuse="no") == DeviceState("a.b/c", 0, (), "no", 1)
 
@@ -50,5 +72,8 @@ def test_messages_are_on_the_wire_what_the_kubelet_expects() -> None:
         b"\x0a\x11\x0a\x06unit-0\x12\x07Healthy"
     )
     # A map entry is a message of key (1) and value (2).
-    answer = types["ContainerAllocateResponse"](envs=[types["Entry"](key="k", value="v")])
-    assert answer.SerializeToString() == b"\x0a\x06\x0a\x01k\x12\x01v"
+    answer = types["ContainerAllocateResponse"](
+        envs=[types["Entry"](key="k", value="v")],
+        mounts=[types["Mount"](container_path="/c", host_path="/h")],
+    )
+    assert answer.SerializeToString() == b"\x0a\x06\x0a\x01k\x12\x01v\x12\x08\x0a\x02/c\x12\x02/h"

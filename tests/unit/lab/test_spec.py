@@ -64,10 +64,10 @@ def test_nodes_survive_the_state_file() -> None:
         assert NodeSpec.from_json(node.to_json()) == node
 
 
-def test_default_nodes_are_two_gpus_two_fpgas_and_neither() -> None:
+def test_default_nodes_are_two_gpus_two_fpgas_of_each_kind_and_neither() -> None:
     assert [(node.name, dict(node.devices)) for node in DEFAULT_NODES] == [
         ("gpu-0", {"nvidia.com/gpu": 2}),
-        ("fpga-0", {"amd.com/xilinx_u250": 2}),
+        ("fpga-0", {"amd.com/xilinx_u250": 2, "emulated.serval.dev/fpga": 2}),
         ("cpu-0", {}),
     ]
     assert not any(node.taints for node in DEFAULT_NODES)
