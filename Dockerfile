@@ -52,11 +52,16 @@ COPY requirements/server.txt /build/
 RUN --mount=type=bind,from=wheels,target=/wheels --mount=type=secret,id=pip,target=/etc/pip.conf \
     sh /build/install.sh server.txt
 
-# converter-packages: what turns TensorFlow's models into ONNX, beside the engines.
+# converter-packages: what turns TensorFlow's models into ONNX, beside the engines. The check runs here, with the
+# engines mounted, since only what is below /opt/serval goes on into the image.
 FROM build AS converter-packages
 COPY requirements/converter.txt /build/
 RUN --mount=type=bind,from=wheels,target=/wheels --mount=type=secret,id=pip,target=/etc/pip.conf \
     sh /build/install.sh converter.txt
+COPY requirements/check_converter.py /build/
+RUN --mount=type=bind,from=engine-packages,source=/opt/serval/lib,target=/engines \
+    PYTHONPATH=$(echo /engines/python3*/site-packages) PYTHONDONTWRITEBYTECODE=1 \
+    /opt/serval/bin/python3 /build/check_converter.py
 
 # code: our own packages, compiled.
 FROM build AS code
@@ -97,15 +102,11 @@ EXPOSE 8500 8501
 ENTRYPOINT ["python3", "-m", "serval_serving.server"]
 
 # converter: the server's image with the packages of a conversion, for Jobs, which name the stage to run. The
-# large layers are those of the server's image. The check comes before our code, so that a change of it repeats
-# nothing; only here do all packages meet.
+# order of the layers is that of the server's image, so that nodes and registries hold the large ones once.
 FROM python AS converter
 COPY --from=engine-packages /opt/serval /opt/serval
 COPY --from=server-packages /opt/serval /opt/serval
 COPY --from=converter-packages /opt/serval /opt/serval
-RUN --mount=type=bind,source=requirements/check_converter.py,target=/build/check_converter.py \
-    --mount=type=tmpfs,target=/tmp \
-    python3 /build/check_converter.py
 COPY --from=code /opt/serval/app /opt/serval/app
 USER 65532:65532
 ENTRYPOINT ["python3"]

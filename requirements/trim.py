@@ -25,6 +25,8 @@ NEVER_LOADED_PATHS = (
     "tensorflow/compiler/mlir/stablehlo/stablehlo_extension.so",
     "tensorflow/compiler/tf2xla/ops/_xla_ops.so",
     "tensorflow/xla_aot_runtime_src",
+    # Models that prove another runtime's conformance.
+    "onnx/backend/test",
 )
 
 # Every API of Kubernetes, mostly docstrings: 36 MB of source, 22 MB of byte code. Byte code without

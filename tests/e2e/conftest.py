@@ -70,7 +70,7 @@ def cluster_lab() -> Iterator[Lab]:
 
 @pytest.fixture(scope="session")
 def images(cluster_lab: Lab) -> Images:
-    """Both images, built from the Dockerfile and pushed to the lab's registry."""
+    """All images, built from the Dockerfile and pushed to the lab's registry."""
     return build_images(cluster_lab.registry, progress=print)
 
 

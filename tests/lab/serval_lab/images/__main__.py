@@ -29,7 +29,7 @@ def main(arguments: list[str] | None = None) -> int:
         _tell(f"images: {error}")
         return 1
     _tell(f"images: ready ({time.monotonic() - started:.1f} s)")
-    for reference in (images.operator, images.server):
+    for reference in (images.operator, images.server, images.converter):
         print(reference, *filter(None, [images.archives.get(reference)]))
     return 0
 

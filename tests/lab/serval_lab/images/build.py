@@ -1,4 +1,4 @@
-"""From the tree to two images in a registry, doing only what has not been done before."""
+"""From the tree to three images in a registry, doing only what has not been done before."""
 
 from __future__ import annotations
 
@@ -54,9 +54,13 @@ OPERATOR_PINS = "requirements/operator.txt"
 SERVER_PINS = "requirements/server.txt"
 ENGINE_PINS = ("requirements/tensorflow-cpu.txt", "requirements/onnx-cpu.txt")
 ENGINE_CHECKS = ("requirements/check_tensorflow.py", "requirements/check_onnx.py")
-REQUIREMENTS = (OPERATOR_PINS, SERVER_PINS, *ENGINE_PINS)
+CONVERTER_PINS = "requirements/converter.txt"
+CONVERTER_CHECK = "requirements/check_converter.py"
+REQUIREMENTS = (OPERATOR_PINS, SERVER_PINS, CONVERTER_PINS, *ENGINE_PINS)
 OPERATOR = Target("operator", (OPERATOR_PINS, "operator/serval_operator", CONTRACT, SERVING))
 SERVER = Target("server", (*ENGINE_PINS, *ENGINE_CHECKS, SERVER_PINS, CONTRACT, SERVING))
+CONVERTER = Target("converter", (*SERVER.sources, CONVERTER_PINS, CONVERTER_CHECK))
+TARGETS = (OPERATOR, SERVER, CONVERTER)
 
 IMPORT_BASE = """
 set -eu
@@ -72,20 +76,26 @@ fi
 
 @dataclass(frozen=True, slots=True)
 class Images:
-    """References of the two images.
+    """References of the images.
 
     Parameters
     ----------
-    operator, server:
-        ``REGISTRY/serval-operator:TAG`` and ``REGISTRY/serval-server:TAG``. The tag is made of the image's
-        sources, so another content has another tag.
+    operator, server, converter:
+        ``REGISTRY/serval-operator:TAG`` and so on. The tag is made of the image's sources, so another content
+        has another tag.
     archives:
         By reference: the OCI archive of each image, where no registry was given.
     """
 
     operator: str
     server: str
+    converter: str
     archives: Mapping[str, Path] = field(default_factory=dict)
+
+
+def sources() -> set[str]:
+    """Return all files and folders that some image is made of."""
+    return {*SHARED_SOURCES, *(source for target in TARGETS for source in target.sources)}
 
 
 class Builder:
@@ -105,7 +115,7 @@ class Builder:
         self.cache = cache
         self.progress = progress
         self._context = cache.root / "context"
-        snapshot(root, {*SHARED_SOURCES, *OPERATOR.sources, *SERVER.sources}, self._context)
+        snapshot(root, sources(), self._context)
 
     def tag(self, target: Target) -> str:
         """Tag made of all that goes into an image."""
@@ -166,7 +176,7 @@ def build_images(
     root: Path = PROJECT_ROOT,
     cache: Cache | None = None,
 ) -> Images:
-    """Make both images of the tree, and put them where a cluster pulls them from.
+    """Make all images of the tree, and put them where a cluster pulls them from.
 
     Parameters
     ----------
@@ -183,13 +193,13 @@ def build_images(
     cache = cache or Cache.default()
     with cache.locked(progress):
         builder = Builder(root, cache, progress)
-        made = {target: builder.ensure(target) for target in (OPERATOR, SERVER)}
+        made = {target: builder.ensure(target) for target in TARGETS}
         layout = Layout(cache.layout)
         layout.prune(image.name for image in made.values())
         if registry is None:
             return _archive(builder, layout, made)
         references = {target: _push(builder, registry, target, image) for target, image in made.items()}
-    return Images(references[OPERATOR], references[SERVER])
+    return Images(references[OPERATOR], references[SERVER], references[CONVERTER])
 
 
 def _push(builder: Builder, registry: str, target: Target, image: Image) -> str:
@@ -212,5 +222,5 @@ def _archive(builder: Builder, layout: Layout, made: Mapping[Target, Image]) -> 
             layout.archive(image, reference, path)
             builder.cache.forget_others(path)
         archives[reference] = path
-    operator, server = archives
-    return Images(operator, server, archives)
+    operator, server, converter = archives
+    return Images(operator, server, converter, archives)
