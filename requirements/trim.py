@@ -27,7 +27,22 @@ NEVER_LOADED_PATHS = (
     "tensorflow/xla_aot_runtime_src",
     # Models that prove another runtime's conformance.
     "onnx/backend/test",
+    # Photos are JPEGs or PNGs. These are for AVIF and WebP, for text, for colour profiles and for windows.
+    "PIL/_avif.*",
+    "PIL/_imagingcms.*",
+    "PIL/_imagingft.*",
+    "PIL/_imagingtk.*",
+    "PIL/_webp.*",
+    "pillow.libs/libavif-*",
+    "pillow.libs/libbrotli*",
+    "pillow.libs/libfreetype-*",
+    "pillow.libs/libharfbuzz-*",
+    "pillow.libs/liblcms2-*",
+    "pillow.libs/libpng16-*",
+    "pillow.libs/libsharpyuv-*",
+    "pillow.libs/libwebp*",
 )
+"""Patterns below ``site-packages``."""
 
 # Every API of Kubernetes, mostly docstrings: 36 MB of source, 22 MB of byte code. Byte code without
 # docstrings takes the place of the source: 17 MB, and every import still works.
@@ -63,7 +78,7 @@ def main(root: Path) -> None:
 
 def remove_unused(packages: Path) -> None:
     """Delete files and folders that are only of use to developers."""
-    unused = [packages / name for name in NEVER_LOADED_PATHS]
+    unused = [path for pattern in NEVER_LOADED_PATHS for path in packages.glob(pattern)]
     unused += [path for name in NEVER_LOADED_FOLDERS for path in packages.rglob(name) if path.is_dir()]
     unused += [path for pattern in NEVER_LOADED_FILES for path in packages.rglob(pattern)]
     for path in unused:

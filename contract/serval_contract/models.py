@@ -9,6 +9,8 @@ TENSORFLOW: Final = "TensorFlow"
 ONNX: Final = "ONNX"
 FRAMEWORKS: Final = (TENSORFLOW, ONNX)
 """Values of ``spec.model.framework``."""
+ACCELERATED: Final = "Accelerated"
+"""What the fetcher calls the format of artifacts of AcceleratedModels. It is no value of a spec."""
 MAX_VERSION: Final = 2**63 - 1
 """Largest version, as TensorFlow Serving's API has it: int64."""
 DIGEST: Final = re.compile(r"sha256:[0-9a-f]{64}")

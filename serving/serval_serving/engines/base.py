@@ -87,8 +87,68 @@ class ModelLoadError(StatusError):
         self.permanent = permanent
 
 
+@dataclass(frozen=True, slots=True)
+class DeviceReport:
+    """What is known of a device that holds one model.
+
+    Attributes
+    ----------
+    engine:
+        What programs and runs it, one of `serval_contract.devices.ENGINES`.
+    computes_on:
+        As `LoadedModel.device`.
+    emulated:
+        Whether no hardware is behind it.
+    programmed:
+        The part of its programming that is done; 1 when the model can run.
+    fault:
+        What is wrong with the device; empty while it is healthy.
+    """
+
+    engine: str
+    computes_on: str
+    emulated: bool
+    programmed: float
+    fault: str
+
+    @property
+    def obstacle(self) -> str:
+        """Why the model cannot run now; empty if it can."""
+        if self.fault:
+            return f"the device is unhealthy: {self.fault}"
+        return "" if self.programmed >= 1 else f"programming the device: {int(100 * self.programmed)} %"
+
+    @property
+    def name(self) -> str:
+        """The engine, and whether it emulates, for people."""
+        return f"{self.engine} (emulated)" if self.emulated else self.engine
+
+
+class Exclusive(Protocol):
+    """The device of a model that needs one for itself."""
+
+    def program(self) -> None:
+        """Put the model onto the device. No other model may be in use there.
+
+        Raises
+        ------
+        ModelLoadError
+            The device does not take it.
+        """
+
+    def report(self) -> DeviceReport:
+        """Say how the device is. Returns at once."""
+
+
 class LoadedModel(Protocol):
     """One version in memory. Its methods may be called from many threads at once."""
+
+    @property
+    def exclusive(self) -> Exclusive | None:
+        """The device that holds this model and no other; the model runs once it is programmed.
+
+        None for a model that runs as soon as it is loaded.
+        """
 
     @property
     def runtime(self) -> str:

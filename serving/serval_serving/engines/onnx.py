@@ -8,8 +8,6 @@ SavedModels does without.
 from __future__ import annotations
 
 import logging
-import os
-import re
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,12 +19,19 @@ import numpy as np
 
 from serval_serving.engines.base import (
     DEFAULT_SIGNATURE,
-    TIMED_OUT,
     ModelLoadError,
     Signature,
     signature_of,
 )
 from serval_serving.engines.deadlines import DeadlineWatch
+from serval_serving.engines.declared import defined
+from serval_serving.engines.onnx_session import (
+    import_runtime,
+    load_error,
+    run_session,
+    session_options,
+    status_of,
+)
 from serval_serving.engines.providers import (
     BY_ITSELF,
     CPU,
@@ -40,40 +45,12 @@ from serval_serving.engines.providers import (
     unknown,
 )
 from serval_serving.models.onnxmodel import ONNX_FILE, onnx_file, read_onnx_signature
-from serval_serving.models.savedmodel import ModelInvalid, TensorInfo
+from serval_serving.models.savedmodel import ModelInvalid
 from serval_serving.models.savedmodel import Signature as Declared
 from serval_serving.wire import messages
-from serval_serving.wire.dtypes import DataType
-from serval_serving.wire.status import StatusError, invalid
+from serval_serving.wire.status import invalid
 
-NO_TELEMETRY = "ORT_DISABLE_TELEMETRY"
-"""Without this in the environment the published builds write to the home directory and call their maker."""
-
-_LOG_ERRORS = 3
-_LOG_NOTHING = 4
 _log = logging.getLogger(__name__)
-
-# By name: the classes have nothing in common but that they are exceptions.
-_CODES = {
-    "InvalidArgument": grpc.StatusCode.INVALID_ARGUMENT,
-    "InvalidProtobuf": grpc.StatusCode.INVALID_ARGUMENT,
-    "InvalidGraph": grpc.StatusCode.INVALID_ARGUMENT,
-    "NoModel": grpc.StatusCode.INVALID_ARGUMENT,
-    # What operators say of tensors that do not fit them; TensorFlow has INVALID_ARGUMENT for it too.
-    "Fail": grpc.StatusCode.INVALID_ARGUMENT,
-    "RuntimeException": grpc.StatusCode.INVALID_ARGUMENT,
-    # What an error quotes of a damaged file is no text.
-    "UnicodeDecodeError": grpc.StatusCode.INVALID_ARGUMENT,
-    "NoSuchFile": grpc.StatusCode.NOT_FOUND,
-    "NotImplemented": grpc.StatusCode.UNIMPLEMENTED,
-    "MemoryError": grpc.StatusCode.RESOURCE_EXHAUSTED,
-}
-_NO_MEMORY = re.compile(r"bad_alloc|[Ff]ailed to allocate|out of memory")
-_DEVICE_FAILED = re.compile(r"(CUDA|CUDNN|CUBLAS|CUFFT)\w* failure")
-_PREFIX = re.compile(r"^\[ONNXRuntimeError\] : \d+ : \w+ : ")
-_PERMANENT = frozenset(
-    {grpc.StatusCode.INVALID_ARGUMENT, grpc.StatusCode.NOT_FOUND, grpc.StatusCode.UNIMPLEMENTED}
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,15 +91,12 @@ class OnnxEngine:
     name = "onnxruntime"
 
     def __init__(self, options: OnnxOptions) -> None:
-        os.environ.setdefault(NO_TELEMETRY, "1")
-        import onnxruntime  # noqa: PLC0415  only the process that serves with it pays
-
-        self._runtime: Any = onnxruntime
+        self._runtime: Any = import_runtime()
         self._options = options
-        self._available: list[str] = onnxruntime.get_available_providers()
+        self._available: list[str] = self._runtime.get_available_providers()
         self._wanted = self._providers(options.providers)
         if any(one.name == CUDA and one.full in self._available for one in self._wanted):
-            load_cuda(onnxruntime)
+            load_cuda(self._runtime)
         self._watch = DeadlineWatch()
         self._slots = threading.Semaphore(options.slots)
 
@@ -149,8 +123,7 @@ class OnnxEngine:
         except ModelLoadError:
             raise
         except Exception as error:
-            code, message = _status(error)
-            raise ModelLoadError(code, message, permanent=code in _PERMANENT) from error
+            raise load_error(error) from error
         return OnnxSessionModel(self._runtime, session, provider, declared, self._watch, self._slots)
 
     def _providers(self, names: Sequence[str]) -> list[Provider]:
@@ -178,7 +151,7 @@ class OnnxEngine:
             if CPU not in usable[1:]:
                 raise
             # A bad model fails again below; a device that failed must not take the model down.
-            _log.warning("%s failed: %s", usable[0], _status(error)[1])
+            _log.warning("%s failed: %s", usable[0], status_of(error)[1])
             session = self._session(file, [CPU])
         taken = shares(session)
         actual = first_with_work(usable, taken)
@@ -191,15 +164,9 @@ class OnnxEngine:
 
     def _session(self, file: Path, providers: list[Provider]) -> Any:
         """Open a session."""
-        options = self._runtime.SessionOptions()
-        options.log_severity_level = _LOG_ERRORS
-        options.intra_op_num_threads = self._options.intra_op_threads
-        options.inter_op_num_threads = self._options.inter_op_threads
-        if self._options.inter_op_threads > 1:
-            options.execution_mode = self._runtime.ExecutionMode.ORT_PARALLEL
-        # Threads that wait would otherwise turn in circles, on CPUs that other pods need.
-        for pool in ("intra_op", "inter_op"):
-            options.add_session_config_entry(f"session.{pool}.allow_spinning", "0")
+        options = session_options(
+            self._runtime, self._options.intra_op_threads, self._options.inter_op_threads
+        )
         options.add_session_config_entry(*RECORD)
         entries = [(one.full, one.options(self._options.intra_op_threads)) for one in providers]
         return self._runtime.InferenceSession(str(file), options, providers=entries, enable_fallback=False)
@@ -230,15 +197,12 @@ class OnnxSessionModel:
         self._runtime = runtime
         self._session = session
         self._watch = watch
+        self.exclusive = None
         self.slots = slots
         self.device = provider.device
         self.runtime = f"ONNX-{provider}"
-        self._definitions = messages.SignatureDefMap()
+        self._definitions = defined(declared)
         definition = self._definitions.signature_def[DEFAULT_SIGNATURE]
-        definition.method_name = declared.method
-        for tensors, infos in ((declared.inputs, definition.inputs), (declared.outputs, definition.outputs)):
-            for alias, tensor in tensors.items():
-                _define(infos[alias], tensor)
         self._signatures = {DEFAULT_SIGNATURE: signature_of(DEFAULT_SIGNATURE, definition)}
         inputs = self._signatures[DEFAULT_SIGNATURE].inputs
         self._scalars = tuple(alias for alias, spec in inputs.items() if spec.shape == ())
@@ -275,37 +239,11 @@ class OnnxSessionModel:
             if rank := inputs[alias].ndim:
                 raise invalid(f"Invalid rank for input: {alias} Got: {rank} Expected: 0")
         feeds = {alias: _fed(alias, inputs[alias]) for alias in specs}
-        options = self._runtime.RunOptions()
-        # A refused request would leave lines of the runtime's own in the log.
-        options.log_severity_level = _LOG_NOTHING
-
-        def stop() -> None:
-            options.terminate = True
-
-        try:
-            with self._watch.limit(timeout, stop):
-                results = self._session.run(list(outputs), feeds, options)
-        except Exception as error:
-            if options.terminate:
-                raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMED_OUT) from error
-            raise StatusError(*_status(error)) from error
-        return [_given(result) for result in results]
+        return run_session(self._runtime, self._session, self._watch, outputs, feeds, timeout)
 
     def close(self) -> None:
         """Drop the session."""
         self._session = None
-
-
-def _define(info: messages.TensorInfo, tensor: TensorInfo) -> None:
-    """Write an input or output as a signature of a SavedModel has it."""
-    info.name = tensor.name
-    info.dtype = DataType[tensor.dtype]
-    if tensor.shape is None:
-        info.tensor_shape.unknown_rank = True
-        return
-    info.tensor_shape.SetInParent()
-    for size in tensor.shape:
-        info.tensor_shape.dim.add(size=size)
 
 
 def _fed(alias: str, array: np.ndarray) -> np.ndarray:
@@ -320,27 +258,6 @@ def _fed(alias: str, array: np.ndarray) -> np.ndarray:
     except UnicodeDecodeError as error:
         raise invalid(f"input {alias} holds a string that is not UTF-8; ONNX has no other") from error
     return np.array(text, dtype=object).reshape(array.shape)
-
-
-def _given(result: Any) -> np.ndarray:
-    """Turn text into bytes, as strings are outside of this engine."""
-    array = np.asarray(result)
-    if array.dtype.kind in "iu":
-        # C has two names for an integer of 64 bits, and orjson knows numpy's arrays of only one of them.
-        return array.view(np.dtype(array.dtype.name))
-    if array.dtype.kind not in "OU":
-        return array
-    return np.array([text.encode() for text in array.ravel().tolist()], dtype=object).reshape(array.shape)
-
-
-def _status(error: Exception) -> tuple[grpc.StatusCode, str]:
-    """Say what an error of ONNX Runtime means to the caller."""
-    message = _PREFIX.sub("", str(error)) or type(error).__name__
-    if _NO_MEMORY.search(message):
-        return grpc.StatusCode.RESOURCE_EXHAUSTED, message
-    if _DEVICE_FAILED.search(message):
-        return grpc.StatusCode.INTERNAL, message
-    return _CODES.get(type(error).__name__, grpc.StatusCode.INTERNAL), message
 
 
 def _no_device(wanted: Provider, why: str, *, permanent: bool = False) -> ModelLoadError:

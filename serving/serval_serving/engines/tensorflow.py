@@ -151,6 +151,7 @@ class TensorFlowModel:
 
     runtime = "TF1"
     """TensorFlow Serving's own label for models that run in a session."""
+    exclusive = None
 
     def __init__(
         self,

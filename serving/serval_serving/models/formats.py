@@ -8,7 +8,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from serval_contract.models import ONNX, TENSORFLOW
+from serval_contract.models import ACCELERATED, ONNX, TENSORFLOW
+from serval_serving.accel.artifact import CONVERSION_FILE
+from serval_serving.models.artifacts import read_artifact_signature
 from serval_serving.models.onnxmodel import ONNX_FILE, choose_onnx_file, read_onnx_signature
 from serval_serving.models.savedmodel import SAVED_MODEL_FILE, ModelInvalid, Signature
 from serval_serving.models.savedmodel_files import SAVED_MODEL_TEXT, read_saved_model
@@ -70,6 +72,15 @@ def _choose_saved_model(files: Iterable[str]) -> str | None:
     return next((name for name in (SAVED_MODEL_FILE, SAVED_MODEL_TEXT) if name in names), None)
 
 
+ARTIFACT_FORMAT: Final = Format(
+    ACCELERATED,
+    "an artifact of an AcceleratedModel",
+    "artifacts of AcceleratedModels",
+    CONVERSION_FILE,
+    None,
+    lambda files: CONVERSION_FILE if CONVERSION_FILE in files else None,
+    lambda folder, _: read_artifact_signature(folder),
+)
 SAVED_MODEL_FORMAT: Final = Format(
     TENSORFLOW,
     "a SavedModel",
@@ -88,9 +99,9 @@ ONNX_FORMAT: Final = Format(
     choose_onnx_file,
     lambda folder, _: read_onnx_signature(folder).signatures,
 )
-FORMATS: Final = (SAVED_MODEL_FORMAT, ONNX_FORMAT)
-"""All formats. The server loads a folder with files of several as the first of them: a SavedModel may have
-ONNX files as assets."""
+FORMATS: Final = (ARTIFACT_FORMAT, SAVED_MODEL_FORMAT, ONNX_FORMAT)
+"""All formats. The server loads a folder with files of several as the first of them: an artifact has ONNX
+files as its parts, and a SavedModel may have them as assets."""
 
 _TFLITE: Final = (
     "a TensorFlow Lite model, which is not served; deploy the SavedModel that it was converted from, or"

@@ -3,6 +3,10 @@
 A new version is loaded before an old one is unloaded, and an old one is unloaded only while another serves:
 a version that cannot be loaded never interrupts the service. The memory of an old version is freed after its
 last request has ended.
+
+A device that holds one model allows no such change. There an old version ends before the device is programmed
+with a new one; everything else of the new one is loaded and checked before that. While the device is
+programmed, calls are answered UNAVAILABLE with the progress.
 """
 
 from __future__ import annotations
@@ -12,12 +16,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import grpc
 
-from serval_serving.engines.base import LoadedModel, Loader, ModelLoadError
+from serval_serving.engines.base import DeviceReport, Loader, ModelLoadError
+from serval_serving.models.handle import ServableHandle
+from serval_serving.models.load_settings import LoadSettings, Retry
 from serval_serving.models.recorded_digest import recorded_digest
 from serval_serving.models.states import State, StateMonitor, VersionStatus
 from serval_serving.models.versions import Latest, VersionPolicy, scan
@@ -25,9 +30,13 @@ from serval_serving.wire.status import StatusError, invalid
 
 NO_VERSIONS = "No versions of servable %s found under base path %s. Waiting for one."
 NO_LABEL = "Unrecognized servable version label: %s"
+WARMING_UP = "the device is programmed, and the model warms up"
+ONE_MODEL = "the device holds one model, and version {held} of this one has it; serve one version"
 
 _log = logging.getLogger(__name__)
 _WAIT_SLICE = 0.5
+_EMPTY_SECONDS = 60.0
+_EMPTY_SLICE = 0.02
 _MAY_PASS = frozenset(
     {
         grpc.StatusCode.RESOURCE_EXHAUSTED,
@@ -36,78 +45,6 @@ _MAY_PASS = frozenset(
         grpc.StatusCode.INTERNAL,
     }
 )
-
-
-@dataclass(frozen=True, slots=True)
-class LoadSettings:
-    """How versions are found and loaded.
-
-    Attributes
-    ----------
-    poll_seconds:
-        Seconds between two scans of the base path. With 0 it is scanned once.
-    max_retries:
-        Further attempts after a load that failed for a cause that may pass.
-    retry_seconds:
-        Seconds between two attempts.
-    """
-
-    poll_seconds: float = 1.0
-    max_retries: int = 5
-    retry_seconds: float = 60.0
-
-
-class RefCount:
-    """Counts the users of a version, which is freed only at zero."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._count = 0
-
-    def __enter__(self) -> None:
-        with self._lock:
-            self._count += 1
-
-    def __exit__(self, *_: object) -> None:
-        with self._lock:
-            self._count -= 1
-
-    @property
-    def zero(self) -> bool:
-        """Whether there are no users."""
-        return self._count == 0
-
-
-@dataclass(frozen=True, slots=True)
-class ServableHandle:
-    """A version that stays in memory while a request uses it.
-
-    Attributes
-    ----------
-    name, version, model:
-        Identify and hold the loaded version.
-    path:
-        The version's folder.
-    digest:
-        Digest of its files, if the fetcher recorded it; else empty.
-    references:
-        The holder of a handle may enter this again, for work that may last longer than the handle.
-    """
-
-    name: str
-    version: int
-    model: LoadedModel
-    path: Path = field(default_factory=Path)
-    digest: str = ""
-    references: RefCount = field(default_factory=RefCount)
-
-
-@dataclass(slots=True)
-class _Retry:
-    """The number of failed attempts, and the time of the next one."""
-
-    failures: int
-    at: float
 
 
 class ModelManager:
@@ -154,7 +91,8 @@ class ModelManager:
         self._lock = threading.Lock()
         self._loaded: dict[int, ServableHandle] = {}
         self._retired: list[ServableHandle] = []
-        self._retries: dict[int, _Retry] = {}
+        self._programming: ServableHandle | None = None
+        self._retries: dict[int, Retry] = {}
         self._wanted: list[int] = []
         self._said_empty = False
         self._gone = False
@@ -220,6 +158,25 @@ class ModelManager:
         with self._lock:
             return sorted(self._loaded)
 
+    @property
+    def opening(self) -> bool:
+        """Whether a version has all but its device, which is being programmed."""
+        return self._programming is not None
+
+    @property
+    def obstacle(self) -> str:
+        """Why no version answers though one is loaded; empty if nothing is known to be in the way."""
+        with self._lock:
+            newest = self._loaded[max(self._loaded)] if self._loaded else self._programming
+        return newest.obstacle if newest is not None else ""
+
+    def device_reports(self) -> dict[int, DeviceReport]:
+        """Return how the devices are of versions that have one for themselves."""
+        with self._lock:
+            handles = [*self._loaded.values(), *([self._programming] if self._programming else [])]
+        reports = {handle.version: handle.device_report() for handle in handles}
+        return {version: report for version, report in reports.items() if report is not None}
+
     def devices(self) -> dict[int, str]:
         """Return the device of each version that serves; empty where it is not known yet."""
         with self._lock:
@@ -227,11 +184,13 @@ class ModelManager:
 
     def statuses(self) -> Sequence[VersionStatus]:
         """List the states of all versions ever seen, the highest first."""
-        return self._states.all()
+        reports = self.device_reports()
+        return [_with_device(status, reports.get(status.version)) for status in self._states.all()]
 
     def status(self, version: int) -> VersionStatus | None:
         """Read the state of one version; None if it was never seen."""
-        return self._states.get(version)
+        status = self._states.get(version)
+        return None if status is None else _with_device(status, self.device_reports().get(version))
 
     @contextmanager
     def acquire(self, version: int | None = None) -> Iterator[ServableHandle]:
@@ -240,19 +199,28 @@ class ModelManager:
         Raises
         ------
         StatusError
-            It does not serve.
+            It does not serve; UNAVAILABLE: its device is being programmed, or is unhealthy.
         """
         with self._lock:
             wanted = max(self._loaded, default=None) if version is None else version
             held = None if wanted is None else self._loaded.get(wanted)
             if held is None:
-                which = f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
-                raise StatusError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {which}")
+                raise self._absent(version)
+            if obstacle := held.obstacle:
+                raise StatusError(grpc.StatusCode.UNAVAILABLE, obstacle)
             held.references.__enter__()
         try:
             yield held
         finally:
             held.references.__exit__()
+
+    def _absent(self, version: int | None) -> StatusError:
+        """Say why there is no such version; the lock is held."""
+        coming = self._programming
+        if coming is not None and version in (None, coming.version):
+            return StatusError(grpc.StatusCode.UNAVAILABLE, coming.obstacle or WARMING_UP)
+        which = f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
+        return StatusError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {which}")
 
     def poll(self) -> None:
         """Scan the base path once: load the wanted versions, then unload the others."""
@@ -324,6 +292,7 @@ class ModelManager:
         self._retries.pop(version, None)
         with self._lock:
             self._loaded[version] = handle
+            self._programming = None
         if self._gone:
             # Removed while it was loading.
             self._retire(version)
@@ -334,16 +303,50 @@ class ModelManager:
 
     def _loaded_and_ready(self, version: int, path: Path) -> ServableHandle:
         """Load a version and make it ready to serve."""
-        handle = ServableHandle(self.name, version, self._loader.load(path), path, recorded_digest(path))
-        if self._prepare is None:
-            return handle
+        model = self._loader.load(path)
+        report = model.exclusive.report() if model.exclusive is not None else None
+        digest, engine = recorded_digest(path), report.name if report is not None else ""
+        handle = ServableHandle(self.name, version, model, path, digest, engine=engine)
         try:
-            self._prepare(handle)
-        except StatusError as error:
-            handle.model.close()
+            if model.exclusive is not None:
+                self._announce(handle)
+                self._make_room()
+                model.exclusive.program()
+            if self._prepare is not None:
+                self._prepare(handle)
+        except BaseException as error:
+            self._programming = None
+            model.close()
+            if isinstance(error, ModelLoadError) or not isinstance(error, StatusError):
+                raise
             permanent = error.code not in _MAY_PASS
             raise ModelLoadError(error.code, error.message, permanent=permanent) from error
         return handle
+
+    def _announce(self, handle: ServableHandle) -> None:
+        """Let callers know that a device is being programmed."""
+        self._programming = handle
+        self._states.wake()
+
+    def _make_room(self) -> None:
+        """Take the versions that are no longer wanted off the device, and wait until their requests ended.
+
+        Raises
+        ------
+        ModelLoadError
+            A version that is wanted has the device.
+        """
+        with self._lock:
+            held = list(self._loaded)
+        for version in held:
+            if version in self._wanted:
+                words = ONE_MODEL.format(held=version)
+                raise ModelLoadError(grpc.StatusCode.FAILED_PRECONDITION, words, permanent=True)
+            self._retire(version)
+        end = time.monotonic() + _EMPTY_SECONDS
+        self._close_retired()
+        while self._retired and time.monotonic() < end and not self._stop.wait(_EMPTY_SLICE):
+            self._close_retired()
 
     def _note_failure(self, version: int, error: ModelLoadError) -> None:
         """Schedule another attempt, or end the version."""
@@ -354,7 +357,7 @@ class ModelManager:
             "load failed model=%s version=%d try=%d final=%s: %s", self.name, version, failures, final, error
         )
         if not final:
-            self._retries[version] = _Retry(failures, self._clock() + self._settings.retry_seconds)
+            self._retries[version] = Retry(failures, self._clock() + self._settings.retry_seconds)
         state = State.END if final else State.LOADING
         self._states.set(VersionStatus(version, state, error.code, error.message))
 
@@ -397,3 +400,10 @@ class ModelManager:
             f"{StatusError(status.code, status.message)}"
             for status in failed
         ]
+
+
+def _with_device(status: VersionStatus, report: DeviceReport | None) -> VersionStatus:
+    """Add what is in the way of a version that has a device for itself."""
+    if report is None or not report.obstacle or status.state not in (State.LOADING, State.AVAILABLE):
+        return status
+    return VersionStatus(status.version, State.LOADING, grpc.StatusCode.UNAVAILABLE, report.obstacle)

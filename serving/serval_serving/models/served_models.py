@@ -64,7 +64,12 @@ class ServedModels(Mapping[str, ModelManager]):
     def __len__(self) -> int:
         return len(self._managers)
 
-    def start(self, configs: Sequence[ModelConfig], gave_up: Callable[[], bool]) -> None:
+    def start(
+        self,
+        configs: Sequence[ModelConfig],
+        gave_up: Callable[[], bool],
+        opening: Callable[[], None] = lambda: None,
+    ) -> None:
         """Serve the first configuration, and wait until every model has a version that serves.
 
         Parameters
@@ -73,6 +78,9 @@ class ServedModels(Mapping[str, ModelManager]):
             The models.
         gave_up:
             Whether to wait no longer.
+        opening:
+            Called once when the models that do not serve yet wait for devices that are being programmed:
+            callers can be told how far that is.
 
         Raises
         ------
@@ -81,7 +89,7 @@ class ServedModels(Mapping[str, ModelManager]):
         """
         with self._changing:
             self._change(configs)
-            self._wait(configs, gave_up, NOT_AVAILABLE_AT_START)
+            self._wait(configs, gave_up, NOT_AVAILABLE_AT_START, opening)
 
     def reload(self, configs: Sequence[ModelConfig], gave_up: Callable[[], bool]) -> None:
         """Serve another configuration: new models load, those that are gone unload, others change.
@@ -141,11 +149,20 @@ class ServedModels(Mapping[str, ModelManager]):
                     message = LABEL_REFUSED.format(version=version, name=config.name)
                     raise StatusError(grpc.StatusCode.FAILED_PRECONDITION, message)
 
-    def _wait(self, configs: Sequence[ModelConfig], gave_up: Callable[[], bool], text: str) -> None:
+    def _wait(
+        self,
+        configs: Sequence[ModelConfig],
+        gave_up: Callable[[], bool],
+        text: str,
+        opening: Callable[[], None] | None = None,
+    ) -> None:
         """Wait for the first version of each model; all that failed are named."""
         waiting = [self._managers[config.name] for config in configs]
         while waiting and not gave_up():
             waiting = [manager for manager in waiting if not manager.available()]
+            if opening is not None and waiting and all(manager.opening for manager in waiting):
+                opening()
+                opening = None
             failures = [manager.failures() for manager in waiting]
             if waiting and all(failures):
                 failed = [failure for one in failures for failure in one]

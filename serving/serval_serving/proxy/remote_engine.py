@@ -16,7 +16,7 @@ import numpy as np
 from google.protobuf.message import DecodeError
 
 from serval_serving.engines.base import Signature
-from serval_serving.models.manager import ServableHandle
+from serval_serving.models.handle import ServableHandle
 from serval_serving.proxy.signature_cache import Described, SignatureCache
 from serval_serving.proxy.upstream import Upstream
 from serval_serving.proxy.upstream_health import ASK_SECONDS, UpstreamHealth
@@ -53,6 +53,7 @@ class RemoteModel:
 
     runtime = "upstream"
     device = ""
+    exclusive = None
     slots = _SLOTS
 
     def __init__(

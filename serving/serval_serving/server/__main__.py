@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import os
 import signal
@@ -9,16 +10,20 @@ import sys
 from collections.abc import Callable, Sequence
 from functools import partial
 from importlib.metadata import version
+from pathlib import Path
 from typing import NoReturn
 
 from serval_contract.startup import START_FAILED
+from serval_serving.devices.base import DeviceSettings
+from serval_serving.devices.choice import environment_lock_dir, environment_units
+from serval_serving.engines.accelerated import AcceleratedEngine, AcceleratedOptions
 from serval_serving.engines.base import Engine, Loader
 from serval_serving.engines.onnx import OnnxEngine, OnnxOptions
 from serval_serving.engines.registry import EngineEntry, EngineRegistry
 from serval_serving.engines.tensorflow import SessionOptions, TensorFlowEngine
-from serval_serving.models.formats import FORMATS, ONNX_FORMAT, SAVED_MODEL_FORMAT
+from serval_serving.models.formats import ARTIFACT_FORMAT, FORMATS, ONNX_FORMAT, SAVED_MODEL_FORMAT
 from serval_serving.proxy.proxy_server import ProxyServer
-from serval_serving.server import flags, logs
+from serval_serving.server import access, flags, logs
 from serval_serving.server.cpus import usable_cpus
 from serval_serving.server.lifecycle import ModelServer
 from serval_serving.server.memory import keep_freed
@@ -44,11 +49,22 @@ def engines(settings: Settings, cpus: int) -> Loader:
     """Make the registry of engines.
 
     A folder with files of several formats is loaded as the first of `FORMATS`, which the fetcher knows too.
+    A server with a device takes artifacts alone: any other folder is refused as one, also an empty one.
     """
-    makers = {SAVED_MODEL_FORMAT: tensorflow_engine, ONNX_FORMAT: onnx_engine}
+    makers = {
+        ARTIFACT_FORMAT: accelerated_engine,
+        SAVED_MODEL_FORMAT: tensorflow_engine,
+        ONNX_FORMAT: onnx_engine,
+    }
+    formats = (ARTIFACT_FORMAT,) if settings.device_engine else FORMATS
     return EngineRegistry(
-        EngineEntry(one.models, -place, one.fits, partial(makers[one], settings, cpus))
-        for place, one in enumerate(FORMATS)
+        EngineEntry(
+            one.models,
+            -place,
+            _any_folder if settings.device_engine else one.fits,
+            partial(makers[one], settings, cpus),
+        )
+        for place, one in enumerate(formats)
     )
 
 
@@ -77,6 +93,27 @@ def onnx_engine(settings: Settings, cpus: int) -> Engine:
             slots=settings.engine_threads or cpus,
         )
     )
+
+
+def accelerated_engine(settings: Settings, cpus: int) -> Engine:
+    """Make the engine for artifacts of AcceleratedModels; the device is opened here."""
+    threads = settings.tensorflow_intra_op_parallelism or settings.tensorflow_session_parallelism or cpus
+    device = DeviceSettings(
+        options=json.loads(settings.device_options or "{}"),
+        lock_dir=settings.device_lock_dir or environment_lock_dir(),
+        units=environment_units(),
+        holder=access.POD,
+        resource=settings.device_resource,
+        allow_emulation=settings.device_allow_emulation,
+        threads=threads,
+    )
+    slots = settings.engine_threads or cpus
+    return AcceleratedEngine(AcceleratedOptions(settings.device_engine, device, threads, slots))
+
+
+def _any_folder(_path: Path) -> bool:
+    """Take every folder of a version."""
+    return True
 
 
 def main(arguments: Sequence[str] | None = None, make_loader: MakeLoader = engines) -> NoReturn:

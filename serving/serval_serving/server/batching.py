@@ -20,7 +20,7 @@ import grpc
 import numpy as np
 
 from serval_serving.engines.base import TIMED_OUT, Signature
-from serval_serving.models.manager import RefCount, ServableHandle
+from serval_serving.models.handle import RefCount, ServableHandle
 from serval_serving.server.batch_settings import PER_MODEL_FILE, BatchSettings, read_settings
 from serval_serving.server.flags import FlagError
 from serval_serving.server.metrics import Metrics

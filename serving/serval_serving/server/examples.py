@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 
 from serval_serving.engines.base import CLASSIFY_METHOD, DEFAULT_SIGNATURE, REGRESS_METHOD, Signature
-from serval_serving.models.manager import ServableHandle
+from serval_serving.models.handle import ServableHandle
 from serval_serving.server import metrics
 from serval_serving.server.binding import check_type
 from serval_serving.server.inference import NO_NAME, Deadline, Inference, Target

@@ -133,8 +133,8 @@ class GrpcServer:
         """Whether it is not stuck."""
         return not self._watch.stuck
 
-    def start(self) -> None:
-        """Open the port and the socket.
+    def start(self, *, serving: bool = True) -> None:
+        """Open the port and the socket; `serving` is what health checks say at first.
 
         Raises
         ------
@@ -148,7 +148,7 @@ class GrpcServer:
         if options.socket_path:
             # Whoever may open the file is on this machine: there is nothing to encrypt.
             self._listen(f"unix:{options.socket_path}", None)
-        self.report(serving=True)
+        self.report(serving=serving)
         self._server.start()
         self._watch.start()
 

@@ -23,6 +23,7 @@ from serval_serving.wire.status import StatusError
 from serval_serving.wire.timing import REPLY_HEADER, REQUEST_HEADER
 from serval_serving.wire.tracing import (
     CLIENT_REQUEST_ID,
+    DEVICE_ENGINE,
     MODEL_DIGEST,
     MODEL_VERSION,
     REQUEST_ID,
@@ -34,7 +35,7 @@ HEALTH_PATH: Final = "/healthz"
 ANY_PATH: Final = "/{_path:.*}"
 
 _ASKED: Final = (REQUEST_ID, CLIENT_REQUEST_ID, TRACEPARENT, TRACESTATE, REQUEST_HEADER)
-_TOLD: Final = (REQUEST_ID, CLIENT_REQUEST_ID, MODEL_VERSION, MODEL_DIGEST, REPLY_HEADER)
+_TOLD: Final = (REQUEST_ID, CLIENT_REQUEST_ID, MODEL_VERSION, MODEL_DIGEST, DEVICE_ENGINE, REPLY_HEADER)
 CORS_HEADERS: Final = {
     "Access-Control-Allow-Origin": "*",
     "Access-Control-Allow-Methods": "GET, HEAD, POST, OPTIONS",

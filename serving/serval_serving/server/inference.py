@@ -18,7 +18,8 @@ from serval_serving.engines.base import (
     TIMED_OUT,
     Signature,
 )
-from serval_serving.models.manager import NO_LABEL, ModelManager, ServableHandle
+from serval_serving.models.handle import ServableHandle
+from serval_serving.models.manager import NO_LABEL, ModelManager
 from serval_serving.server import tracing
 from serval_serving.server.batching import Batching
 from serval_serving.server.metrics import PREDICT, Metrics, RequestMetrics

@@ -6,12 +6,15 @@ import logging
 import threading
 from pathlib import Path
 
-from serval_serving.engines.base import Loader
+from serval_serving.engines.base import DeviceReport, Loader
 from serval_serving.models.config import ModelConfig
-from serval_serving.models.manager import LoadSettings, ModelManager, ServableHandle
+from serval_serving.models.handle import ServableHandle
+from serval_serving.models.load_settings import LoadSettings
+from serval_serving.models.manager import ModelManager
 from serval_serving.models.served_models import EarlyLabels, ServedModels
 from serval_serving.server.batch_settings import BatchSettings, read_settings
 from serval_serving.server.batching import Batching
+from serval_serving.server.device_watch import DeviceWatch
 from serval_serving.server.inference import Inference
 from serval_serving.server.keys import Keys
 from serval_serving.server.memory import Trimmer
@@ -52,13 +55,14 @@ class ModelServer:
         self._settings = settings
         self._loader = loader
         self._stopped = threading.Event()
+        self._is_open = False
         self._models = _models(settings)
         self._served = ServedModels(self._manager, _early_labels(settings))
         batches = read_settings(settings.batching_parameters_file, cpus) if settings.enable_batching else None
         for_batches = batch_threads(batches)
         inference = Inference(
             self._served,
-            Metrics(self._devices),
+            Metrics(self._devices, self._device_reports),
             max_concurrent=settings.max_concurrent_requests,
             checks_methods=settings.enable_signature_method_name_check,
             receipts=receipts(settings, for_batches),
@@ -75,6 +79,7 @@ class ModelServer:
             inference, self._served, pipeline, typed=typed, reloads=settings.enable_config_reload
         )
         self._trimmer = Trimmer(inference.metrics.in_flight)
+        self._device_watch = DeviceWatch(self._served, lambda serving: self._ports.report(serving=serving))
         self._ports = Ports(
             settings,
             _THREADS_PER_CPU * cpus,
@@ -96,12 +101,17 @@ class ModelServer:
         StatusError
             A model cannot be loaded, or a port cannot be had.
         """
-        self._served.start(self._models, self._stopped.is_set)
+        self._served.start(self._models, self._stopped.is_set, self._open_early)
         if self._stopped.is_set():
+            if self._is_open:
+                self._ports.drain()
             return
         if self._sampler is not None:
             self._sampler.start()
-        self._ports.open()
+        if self._is_open:
+            self._ports.report(serving=True)
+        else:
+            self._ports.open()
         for name, manager in self._served.items():
             _log.info("serving model=%s versions=%s", name, manager.available())
         watch = self._config_watch()
@@ -110,6 +120,7 @@ class ModelServer:
         self._trimmer.start()
         wait_for(self._stopped)
         self._trimmer.stop()
+        self._device_watch.stop()
         if watch is not None:
             watch.stop()
         seconds = self._ports.drain()
@@ -117,6 +128,11 @@ class ModelServer:
             self._sampler.stop()
         self._served.stop()
         _log.info("drained seconds=%.3f", seconds)
+
+    def _open_early(self) -> None:
+        """Open the ports while devices are being programmed, so that callers learn how far that is."""
+        self._is_open = True
+        self._ports.open(serving=False)
 
     def _manager(self, config: ModelConfig) -> ModelManager:
         """Make the manager of one model."""
@@ -137,8 +153,18 @@ class ModelServer:
             for version, device in manager.devices().items()
         }
 
+    def _device_reports(self) -> dict[tuple[str, str], DeviceReport]:
+        """Say how the device is of every version that has one for itself."""
+        return {
+            (name, str(version)): report
+            for name, manager in self._served.items()
+            for version, report in manager.device_reports().items()
+        }
+
     def _prepare(self, handle: ServableHandle) -> None:
         """Make a version that was just loaded ready to serve."""
+        if handle.model.exclusive is not None:
+            self._device_watch.start()
         if self._batching is not None:
             self._batching.prepare(handle)
         if self._settings.enable_model_warmup:

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import grpc
+from google.protobuf.struct_pb2 import Struct
 
+from serval_serving.engines.base import DeviceReport
 from serval_serving.models.states import VersionStatus
 from serval_serving.server.inference import NO_SPEC, Inference, Target
 from serval_serving.wire import messages
 from serval_serving.wire.status import StatusError, invalid, number_of
 
 SIGNATURE_DEF = "signature_def"
-"""The only metadata field that there is."""
+"""The only metadata field that a request may name."""
+DEVICE = "device"
+"""A field that replies about models with a device of their own have too: a `google.protobuf.Struct`."""
 
 NO_FIELD = "GetModelMetadataRequest must specify at least one metadata_field"
 
@@ -46,7 +51,8 @@ def model_metadata(
     ------
     StatusError
         INVALID_ARGUMENT for a request without model spec or with other fields than `signature_def`,
-        NOT_FOUND for a model or version that does not serve.
+        NOT_FOUND for a model or version that does not serve, UNAVAILABLE for one whose device is being
+        programmed or is unhealthy.
     """
     if target.name is None:
         raise invalid(NO_SPEC)
@@ -59,7 +65,26 @@ def model_metadata(
         response = messages.GetModelMetadataResponse(model_spec=messages.ModelSpec(name=handle.name))
         response.model_spec.version.value = handle.version
         response.metadata[SIGNATURE_DEF].Pack(handle.model.signature_defs)
+        report = handle.device_report()
+        if report is not None:
+            response.metadata[DEVICE].Pack(_device(report))
     return response
+
+
+def device_of(response: messages.GetModelMetadataResponse) -> dict[str, Any] | None:
+    """Read the device in the metadata of a model; None for a model without one."""
+    if DEVICE not in response.metadata:
+        return None
+    described = Struct()
+    response.metadata[DEVICE].Unpack(described)
+    return dict(described)
+
+
+def _device(report: DeviceReport) -> Struct:
+    """Describe a device that runs its model."""
+    described = Struct()
+    described.update({"engine": report.engine, "computesOn": report.computes_on, "emulated": report.emulated})
+    return described
 
 
 def _statuses(inference: Inference, name: str, version: int | None) -> Sequence[VersionStatus]:

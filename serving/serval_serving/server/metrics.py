@@ -10,8 +10,17 @@ from pathlib import Path
 
 import grpc
 
-from serval_contract.metrics import ACCELERATOR_GAUGE, DEVICE_LABEL, REQUESTS_GAUGE
-from serval_serving.engines.base import CPU
+from serval_contract.metrics import (
+    ACCELERATOR_GAUGE,
+    DEVICE_HEALTHY_GAUGE,
+    DEVICE_LABEL,
+    DEVICE_PROGRAMMED_GAUGE,
+    EMULATED_DEVICE,
+    EMULATED_LABEL,
+    ENGINE_LABEL,
+    REQUESTS_GAUGE,
+)
+from serval_serving.engines.base import CPU, DeviceReport
 from serval_serving.server.prometheus import (
     Counter,
     Gauge,
@@ -44,6 +53,9 @@ SCORE = "SCORE"
 
 Devices = Callable[[], Mapping[tuple[str, ...], str]]
 """Says what each version that serves, by model and number, runs on."""
+DeviceReports = Callable[[], Mapping[tuple[str, str], DeviceReport]]
+"""Says how the device is of each version, by model and number, that has one for itself."""
+_NO_ACCELERATOR = frozenset({CPU, EMULATED_DEVICE})
 
 
 class RequestMetrics:
@@ -115,14 +127,17 @@ class Metrics(RequestMetrics):
     ----------
     devices:
         Says what runs where.
+    reports:
+        Says how devices are.
     """
 
-    def __init__(self, devices: Devices = dict) -> None:
+    def __init__(self, devices: Devices = dict, reports: DeviceReports = dict) -> None:
         super().__init__()
         self._all = (
             *self._requests,
             *self._of_examples(),
             *self._of_engines(devices),
+            *_of_devices(reports),
             *self._of_batches(),
         )
 
@@ -178,9 +193,13 @@ class Metrics(RequestMetrics):
         )
         in_use = Gauges(
             ACCELERATOR_GAUGE,
-            "1 for a version that runs on an accelerator, 0 for one on the CPU.",
+            "1 for a version that runs on an accelerator, 0 for one on the CPU or an emulated device.",
             ("model_name", "version", DEVICE_LABEL),
-            lambda: {(*labels, used): float(used != CPU) for labels, used in devices().items() if used},
+            lambda: {
+                (*labels, used): float(used not in _NO_ACCELERATOR)
+                for labels, used in devices().items()
+                if used
+            },
         )
         return self.runtime_latency, in_use
 
@@ -192,6 +211,32 @@ class Metrics(RequestMetrics):
         """Count the examples of one request."""
         self.example_counts.observe(count, model)
         self.example_total.add(model, amount=count)
+
+
+def _of_devices(reports: DeviceReports) -> tuple[Metric, ...]:
+    """Make those of devices that hold one model."""
+    labels = ("model_name", "version", ENGINE_LABEL, DEVICE_LABEL, EMULATED_LABEL)
+
+    def read(value: Callable[[DeviceReport], float]) -> dict[tuple[str, ...], float]:
+        return {
+            (*version, one.engine, one.computes_on, str(one.emulated).lower()): value(one)
+            for version, one in reports().items()
+        }
+
+    return (
+        Gauges(
+            DEVICE_PROGRAMMED_GAUGE,
+            "Part of the programming of the version's device that is done.",
+            labels,
+            lambda: read(lambda one: one.programmed),
+        ),
+        Gauges(
+            DEVICE_HEALTHY_GAUGE,
+            "1 while the version's device is healthy.",
+            labels,
+            lambda: read(lambda one: float(not one.fault)),
+        ),
+    )
 
 
 def _resident_bytes() -> float:

@@ -72,8 +72,8 @@ class Ports:
         http_tls = tls if settings.rest_api_tls else None
         self._http = HttpServer(make_app, http_options, http_tls) if http_options.port else None
 
-    def open(self) -> None:
-        """Open the ports.
+    def open(self, *, serving: bool = True) -> None:
+        """Open the ports; `serving` is what gRPC's health checks say at first.
 
         Raises
         ------
@@ -81,9 +81,10 @@ class Ports:
             UNAVAILABLE: one of them cannot be had.
         """
         self._receipts.start()
-        for server in (self._grpc, self._http):
-            if server is not None:
-                server.start()
+        if self._grpc is not None:
+            self._grpc.start(serving=serving)
+        if self._http is not None:
+            self._http.start()
         _log.info("ready grpc_port=%d http_port=%d", self._settings.port, self._settings.rest_api_port)
 
     def _alive(self) -> bool:

@@ -7,7 +7,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from serval_serving.models.manager import ServableHandle
+from serval_serving.models.handle import ServableHandle
 from serval_serving.server.binding import bind_inputs, by_alias, find_signature, select_outputs
 from serval_serving.server.inference import Deadline, Inference, Target
 from serval_serving.wire import messages

@@ -11,7 +11,7 @@ from google.protobuf import json_format
 from serval_serving.server import examples, json_examples, json_predict, json_values
 from serval_serving.server.binding import bind_inputs
 from serval_serving.server.inference import Deadline, Inference, Target
-from serval_serving.server.metadata import SIGNATURE_DEF
+from serval_serving.server.metadata import DEVICE, SIGNATURE_DEF, device_of
 from serval_serving.wire import messages
 from serval_serving.wire.heavy_work import heavy_work
 from serval_serving.wire.status import invalid
@@ -93,10 +93,12 @@ def write_metadata(response: messages.GetModelMetadataResponse) -> bytes:
     """Write the metadata of a version, laid out as TensorFlow Serving does."""
     signatures = messages.SignatureDefMap()
     response.metadata[SIGNATURE_DEF].Unpack(signatures)
-    document = {
+    document: dict[str, Any] = {
         "model_spec": _plain(response.model_spec),
         "metadata": {SIGNATURE_DEF: _plain(signatures)},
     }
+    if device := device_of(response):
+        document["metadata"][DEVICE] = device
     return _pretty(document)
 
 

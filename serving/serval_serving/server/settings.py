@@ -11,7 +11,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Final
 
+from serval_contract.devices import EMULATED_DOMAIN, LOCK_DIR_VARIABLE
 from serval_contract.ports import PORT_GRPC
+from serval_serving.devices.choice import engine_name, engine_options
 from serval_serving.server import flag_values as values
 from serval_serving.server.flag_values import Parse
 
@@ -177,6 +179,36 @@ class Settings:
         "the providers that run ONNX models, the preferred one first, such as `CUDA,CPU` or `OpenVINO`;"
         " empty for CUDA if there is one, else the CPU",
         with_upstream=False,
+    )
+    device_engine: str = _own(
+        "",
+        engine_name,
+        "what programs and runs the device of an accelerated model: `emulator`, `vart` or `onnxruntime-ep`;"
+        " only artifacts are served then",
+        with_upstream=False,
+    )
+    device_options: str = _own(
+        "",
+        engine_options,
+        'options of that engine as a JSON object, such as `{"programming_seconds": 0}`',
+        with_upstream=False,
+    )
+    device_lock_dir: Path | None = _own(
+        None,
+        values.path,
+        "folder that all containers of the node share, for locks of devices; empty for that of the variable"
+        f" `{LOCK_DIR_VARIABLE}`",
+        with_upstream=False,
+    )
+    device_resource: str = _own(
+        "",
+        str,
+        "extended resource that the pod holds; the emulator refuses one that does not begin with"
+        f" `{EMULATED_DOMAIN}`",
+        with_upstream=False,
+    )
+    device_allow_emulation: bool = _own(
+        False, values.boolean, "whether the emulator may hold any resource", with_upstream=False
     )
     enable_scoring: bool = _own(True, values.boolean, "whether `/score` answers; if not, 404")
     scoring_output: str = _own(

@@ -12,9 +12,10 @@ from contextlib import AbstractContextManager
 from types import TracebackType
 from typing import Final, Protocol
 
-from serval_serving.models.manager import ServableHandle
+from serval_serving.models.handle import ServableHandle
 from serval_serving.wire.tracing import (
     CLIENT_REQUEST_ID,
+    DEVICE_ENGINE,
     MODEL_DIGEST,
     MODEL_VERSION,
     REQUEST_ID,
@@ -50,11 +51,12 @@ class Trace:
     ----------
     id:
         The caller's id if it has one that is well formed, else one made here.
-    version, digest:
-        What answers; None and empty as long as that is not known.
+    version, digest, engine:
+        What answers; None and empty as long as that is not known. The engine is that of a device that the
+        version has for itself.
     """
 
-    __slots__ = ("_caller", "_client_id", "digest", "id", "version")
+    __slots__ = ("_caller", "_client_id", "digest", "engine", "id", "version")
 
     def __init__(self, caller: Caller) -> None:
         self._caller = caller
@@ -63,7 +65,7 @@ class Trace:
         self._client_id = request_id(client) if client else ""
         self.id = (own and request_id(own)) or self._client_id or f"{_random_bits(128):032x}"
         self.version: int | None = None
-        self.digest = ""
+        self.digest = self.engine = ""
 
     def reply_headers(self) -> Headers:
         """Return the headers of the reply."""
@@ -72,6 +74,8 @@ class Trace:
             headers.append((MODEL_VERSION, str(self.version)))
         if self.digest:
             headers.append((MODEL_DIGEST, self.digest))
+        if self.engine:
+            headers.append((DEVICE_ENGINE, self.engine))
         return headers
 
     def ids(self) -> Headers:
@@ -116,7 +120,7 @@ class noted:  # noqa: N801  it is used like a function
 
     def __enter__(self) -> ServableHandle:
         handle = self._held.__enter__()
-        note(handle.version, handle.digest)
+        note(handle.version, handle.digest, handle.engine)
         return handle
 
     def __exit__(
@@ -125,8 +129,8 @@ class noted:  # noqa: N801  it is used like a function
         return self._held.__exit__(kind, error, trace)
 
 
-def note(version: int, digest: str) -> None:
+def note(version: int, digest: str, engine: str = "") -> None:
     """Note which version answers the request that this thread works on."""
     trace = current()
     if trace is not None:
-        trace.version, trace.digest = version, digest
+        trace.version, trace.digest, trace.engine = version, digest, engine

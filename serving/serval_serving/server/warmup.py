@@ -14,7 +14,7 @@ from typing import Final
 import grpc
 from google.protobuf.message import DecodeError
 
-from serval_serving.models.manager import ServableHandle
+from serval_serving.models.handle import ServableHandle
 from serval_serving.server import examples
 from serval_serving.server.inference import Deadline, Inference
 from serval_serving.server.predict import predict, target_of

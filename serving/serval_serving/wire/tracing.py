@@ -16,6 +16,8 @@ CLIENT_REQUEST_ID: Final = "x-ms-client-request-id"
 MODEL_VERSION: Final = "serval-model-version"
 MODEL_DIGEST: Final = "serval-model-digest"
 """``sha256:`` and hexadecimal digits, over the files of the version."""
+DEVICE_ENGINE: Final = "serval-device-engine"
+"""The engine of a device that holds one model, such as ``emulator (emulated)``; absent for other models."""
 TRACEPARENT: Final = "traceparent"
 TRACESTATE: Final = "tracestate"
 

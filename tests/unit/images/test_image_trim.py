@@ -91,3 +91,38 @@ def test_generated_code_is_kept_as_byte_code_that_imports(trim: ModuleType, tmp_
     command = [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = [{str(packages)!r}]; {program}"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=True)
     assert done.stdout.split() == ["Pod", "None"]
+
+
+def test_a_trimmed_pillow_decodes_photos(trim: ModuleType, tmp_path: Path) -> None:
+    """A library that Pillow's core needs would be missed at its first import."""
+    (packages,) = {Path(path) for path in sys.path if (Path(path) / "PIL").is_dir()}
+    copy = tmp_path / "lib" / "python3.11" / "site-packages"
+    for name in ("PIL", "pillow.libs"):
+        shutil.copytree(packages / name, copy / name)
+    before = size_of(copy)
+    trim.main(tmp_path)
+    assert size_of(copy) < before * 0.6
+    program = f"""
+import io, sys
+sys.path.insert(0, {str(copy)!r})
+from PIL import Image
+for kind in ("JPEG", "PNG"):
+    file = io.BytesIO()
+    Image.new("RGB", (4, 3), (9, 8, 7)).save(file, kind, quality=95)
+    with Image.open(file, formats=("JPEG", "PNG")) as image:
+        print(kind, image.size)
+try:
+    Image.open(io.BytesIO(b"GIF89a"), formats=("JPEG", "PNG"))
+except Image.UnidentifiedImageError:
+    print(Image.__file__)
+"""
+    done = subprocess.run(
+        [sys.executable, "-S", "-c", program], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout.splitlines() == ["JPEG (4, 3)", "PNG (4, 3)", str(copy / "PIL" / "Image.py")], (
+        done.stderr
+    )
+
+
+def size_of(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())

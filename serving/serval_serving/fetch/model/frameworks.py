@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final
 
 from serval_serving.fetch.errors import FetchError, invalid
-from serval_serving.models.formats import FORMATS, Format, foreign, format_of
+from serval_serving.models.formats import ARTIFACT_FORMAT, FORMATS, Format, foreign, format_of
 from serval_serving.models.savedmodel import DEFAULT_SIGNATURE, ModelInvalid, Signature
 
 
@@ -81,9 +81,13 @@ def wrong_framework(asked: Framework, files: Iterable[str], what: str) -> FetchE
     names = tuple(files)
     for other in FORMATS:
         if other is not asked.format and other.is_in(names):
-            return invalid(
-                f"{what} holds {other.kind}, and {asked.format.kind} is asked for;"
-                f" set spec.model.framework to {other.framework}"
-            )
+            return invalid(f"{what} holds {other.kind}, and {asked.format.kind} is asked for; {_cure(other)}")
     words = foreign(names)
     return invalid(f"{what} holds no {asked.format.wanted}; {words}") if words else None
+
+
+def _cure(found: Format) -> str:
+    """Say what to do with a model of another format than was asked for."""
+    if found is ARTIFACT_FORMAT:
+        return "create an AcceleratedModel with this artifact"
+    return f"set spec.model.framework to {found.framework}"

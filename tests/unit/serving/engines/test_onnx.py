@@ -15,7 +15,8 @@ import pytest
 from onnx import TensorProto
 
 from serval_serving.engines.base import ModelLoadError
-from serval_serving.engines.onnx import NO_TELEMETRY, OnnxEngine, OnnxOptions, OnnxSessionModel
+from serval_serving.engines.onnx import OnnxEngine, OnnxOptions, OnnxSessionModel
+from serval_serving.engines.onnx_session import NO_TELEMETRY
 from serval_serving.wire.dtypes import DataType
 from serval_serving.wire.status import StatusError
 from unit.serving.engines import onnx_models

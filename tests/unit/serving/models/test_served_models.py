@@ -9,7 +9,8 @@ import grpc
 import pytest
 
 from serval_serving.models.config import ModelConfig
-from serval_serving.models.manager import LoadSettings, ModelManager
+from serval_serving.models.load_settings import LoadSettings
+from serval_serving.models.manager import ModelManager
 from serval_serving.models.served_models import EarlyLabels, ServedModels
 from serval_serving.models.versions import All
 from serval_serving.wire.status import StatusError

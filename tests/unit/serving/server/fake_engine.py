@@ -12,7 +12,7 @@ from typing import Any
 import grpc
 import numpy as np
 
-from serval_serving.engines.base import ModelLoadError, Signature, TensorSpec
+from serval_serving.engines.base import DeviceReport, Exclusive, ModelLoadError, Signature, TensorSpec
 from serval_serving.wire import messages
 from serval_serving.wire.dtypes import DataType
 from serval_serving.wire.status import StatusError
@@ -37,6 +37,7 @@ class FakeModel:
 
     runtime = "fake"
     device = "CPU"
+    exclusive: Exclusive | None = None
 
     def __init__(self, behavior: Mapping[str, Any], slots: threading.Semaphore | None = None) -> None:
         self._behavior = behavior
@@ -89,6 +90,25 @@ class FakeModel:
 
     def close(self) -> None:
         self.closed = True
+
+
+class FakeDevice:
+    """The device of one model, which notes what happens. Programming runs `during`."""
+
+    def __init__(self, name: str, said: list[str]) -> None:
+        self._name, self._said = name, said
+        self.programmed = 0.0
+        self.fault = ""
+        self.during: Callable[[], None] = lambda: None
+
+    def program(self) -> None:
+        self._said.append(f"program {self._name}")
+        self.programmed = 0.4
+        self.during()
+        self.programmed = 1.0
+
+    def report(self) -> DeviceReport:
+        return DeviceReport("fake", "fake", True, self.programmed, self.fault)
 
 
 class FakeEngine:

@@ -15,7 +15,7 @@ import pytest
 
 from serval_serving.engines.base import Signature, TensorSpec
 from serval_serving.fetch.model.models_folder import Batching as FetchedBatching
-from serval_serving.models.manager import ServableHandle
+from serval_serving.models.handle import ServableHandle
 from serval_serving.server.batch_settings import BatchSettings
 from serval_serving.server.batching import Batching, BatchScheduler
 from serval_serving.server.metrics import Metrics

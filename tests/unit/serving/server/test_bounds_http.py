@@ -15,7 +15,7 @@ from typing import Any
 import grpc
 import pytest
 
-from serval_serving.models.manager import ServableHandle
+from serval_serving.models.handle import ServableHandle
 from serval_serving.server import json_tensors, rest_api
 from serval_serving.server.flags import FlagError
 from serval_serving.server.http_body import Body, BodyBudget

@@ -124,7 +124,8 @@ def test_addresses(value: str) -> None:
 def test_what_the_server_behind_decides(name: str) -> None:
     default = getattr(DEFAULTS, name)
     values: dict[type, str] = {bool: str(not default).lower(), int: "7", float: "0.5"}
-    given = f"--{name}={values.get(type(default), '/x')}"
+    words = {"device_engine": "emulator", "device_options": "{}"}
+    given = f"--{name}={words.get(name) or values.get(type(default), '/x')}"
     with pytest.raises(FlagError, match=f"--{name} cannot be given together with --upstream"):
         parse([FRONT, given])
 

@@ -9,7 +9,8 @@ import grpc
 import numpy as np
 import pytest
 
-from serval_serving.models.manager import LoadSettings, ModelManager
+from serval_serving.models.load_settings import LoadSettings
+from serval_serving.models.manager import ModelManager
 from serval_serving.server import tracing
 from serval_serving.server.batch_settings import BatchSettings
 from serval_serving.server.batching import Batching

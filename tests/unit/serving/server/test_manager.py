@@ -7,7 +7,9 @@ from pathlib import Path
 import grpc
 import pytest
 
-from serval_serving.models.manager import LoadSettings, ModelManager, ServableHandle
+from serval_serving.models.handle import ServableHandle
+from serval_serving.models.load_settings import LoadSettings
+from serval_serving.models.manager import ModelManager
 from serval_serving.models.states import State
 from serval_serving.models.versions import All, Latest, Specific, scan
 from serval_serving.wire.status import StatusError

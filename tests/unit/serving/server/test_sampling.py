@@ -16,7 +16,7 @@ import grpc
 import numpy as np
 import pytest
 
-from serval_serving.models.manager import ServableHandle
+from serval_serving.models.handle import ServableHandle
 from serval_serving.server import sample_files, sampling
 from serval_serving.server.flags import FlagError, parse
 from serval_serving.server.inference import Deadline, Inference, Run

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from serval_serving.engines.base import Signature
-from serval_serving.models.manager import ServableHandle
+from serval_serving.models.handle import ServableHandle
 from serval_serving.server.batch_settings import BatchSettings
 from serval_serving.server.batching import BatchScheduler
 from serval_serving.server.inference import Deadline, Inference

@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from serval_serving.models.manager import ServableHandle
+from serval_serving.models.handle import ServableHandle
 from serval_serving.server.inference import Inference
 from serval_serving.server.metrics import Metrics
 from serval_serving.server.warmup import FILE, FOLDER, WarmUp, read_records

@@ -1,0 +1,1 @@
+"""Devices that hold one model: the emulator, and engines for hardware."""
