@@ -310,7 +310,6 @@ class _Handler(BaseHTTPRequestHandler):
             return
         held += self._body()
         if self.command == "PATCH":
-            registry.least_piece = 0  # the last piece may be shorter
             self._answer(202, Location=self._location(repository, session), Range=f"0-{len(held) - 1}")
             return
         digest = parse_qs(query)["digest"][0]

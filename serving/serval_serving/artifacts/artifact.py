@@ -8,6 +8,7 @@ them.
 from __future__ import annotations
 
 import io
+import json
 import os
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -26,7 +27,7 @@ from serval_serving.accel.artifact import (
 from serval_serving.artifacts import image as names
 from serval_serving.artifacts.errors import artifact_invalid, registry_rejected
 from serval_serving.artifacts.folder import File, Limits, bytes_file, read_folder
-from serval_serving.artifacts.image import Image, Manifest, annotation, created, make_image
+from serval_serving.artifacts.image import Image, annotation, created, make_image
 from serval_serving.artifacts.layer import Layer, make_layer
 
 LOG_FILE: Final = "conversion.log"
@@ -79,25 +80,26 @@ def read_artifact(folder: Path, limits: Limits, *, cache_key: str = "", compress
     return Artifact(conversion, tuple(files), make_image(_layers(files, compress=compress), notes))
 
 
-def is_same(artifact: Artifact, stored: Manifest, report: Sequence[File]) -> bool:
+def is_same(artifact: Artifact, manifest: bytes, report: Sequence[File]) -> bool:
     """Return whether a stored image holds this artifact, except for what its conversion measured.
 
-    Whoever may push to the repository may write any tag and any annotation. So neither counts: the image is
-    made once more of the artifact's own files and the stored report, and its configuration and layers have to
-    be the stored ones. What a pod then mounts is what is in `artifact`, but for the report's numbers and the
+    Anyone who may push to the repository may write any tag and any annotation. So neither counts: the image
+    is made once more of the artifact's own files, the stored report and the stored annotations, and must have
+    the bytes of the stored manifest. A pod then mounts what is in `artifact`, except for the report and the
     log.
 
     Parameters
     ----------
+    manifest:
+        The stored manifest.
     report:
         Files of the stored upper layer.
     """
     if not _agrees(artifact.conversion, report):
         return False
     computing = [layer for layer in artifact.image.layers if _kind(layer) == names.FILES]
-    again = make_image([*computing, _report_layer(report)])
-    made = [layer.blob.digest for layer in again.layers]
-    return [entry.digest for entry in stored.layers] == made and stored.config.digest == again.config.digest
+    notes = json.loads(manifest).get("annotations")
+    return make_image([*computing, _report_layer(report)], notes).manifest == manifest
 
 
 def read_report(data: bytes) -> list[File]:

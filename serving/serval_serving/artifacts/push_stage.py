@@ -208,7 +208,7 @@ def _cached(
         if stored.annotations.get(names.CACHE_KEY) != settings.cache_key or len(stored.layers) < 2:
             return None
         report = stored.layers[-1]
-        if report.size <= MAX_REPORT_BYTES and is_same(artifact, stored, read_report(blob(report.digest))):
+        if report.size <= MAX_REPORT_BYTES and is_same(artifact, data, read_report(blob(report.digest))):
             return stored
     except ArtifactFailure as error:
         if error.reason == REGISTRY_UNREACHABLE:

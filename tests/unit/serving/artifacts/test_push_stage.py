@@ -16,10 +16,11 @@ from serval_contract.progress import parse_progress
 from serval_contract.stage_report import StageReport
 from serval_serving.artifacts import image as names
 from serval_serving.artifacts import push_stage
+from serval_serving.artifacts.artifact import read_artifact
 from serval_serving.artifacts.client import RegistryClient
 from serval_serving.artifacts.errors import ArtifactFailure
 from serval_serving.artifacts.folder import Limits, bytes_file, read_folder
-from serval_serving.artifacts.image import make_image, parse_manifest
+from serval_serving.artifacts.image import append_layers, make_image, parse_manifest
 from serval_serving.artifacts.layer import make_layer
 from serval_serving.artifacts.progress_page import SentBytes, served
 from serval_serving.artifacts.push import Pusher
@@ -82,28 +83,23 @@ def test_cache_hit(run: Run, stage: Callable[..., StageReport], tmp_path: Path) 
     assert registry.asked("PUT") == registry.asked("POST") == []
 
 
-def lying_key(_made: Any, tmp_path: Path) -> Any:
-    other = write_artifact(tmp_path / "other", b"evil" * 500)
-    files = read_folder(other, Limits())
-    return make_image([make_layer(files[1:]), make_layer(files[:1])], {names.CACHE_KEY: KEY})
+def lying_device(_: Any, tmp_path: Path) -> Any:
+    """Made as Serval makes it; the device part computes something else."""
+    return read_artifact(write_artifact(tmp_path / "evil", b"evil" * 1750), Limits(), cache_key=KEY).image
 
 
-def lying_device(made: Any, _tmp_path: Path) -> Any:
-    """The report is the real one, the device part is not."""
-    return make_image(
-        [make_layer([bytes_file("device.onnx", b"weights" * 999 + b"evil!!!")]), made.layers[1]],
-        {names.CACHE_KEY: KEY},
-    )
+def lying_report(_: Any, tmp_path: Path) -> Any:
+    """Made as Serval makes it; the description is that of another network."""
+    return read_artifact(write_artifact(tmp_path / "evil", network="VGG16"), Limits(), cache_key=KEY).image
 
 
-def lying_report(made: Any, tmp_path: Path) -> Any:
-    """The device part is the real one; the report says that its input is another tensor."""
-    other = write_artifact(tmp_path / "other", network="VGG16")
-    files = [file for file in read_folder(other, Limits()) if file.name.startswith("conversion")]
-    return make_image([made.layers[0], make_layer(files)], {names.CACHE_KEY: KEY})
+def other_layer(made: Any, _: Path) -> Any:
+    """The report is the real one, the layer below it is not."""
+    evil = make_layer([bytes_file("device.onnx", b"evil")])
+    return make_image([evil, made.layers[1]], {names.CACHE_KEY: KEY})
 
 
-def third_layer(made: Any, _tmp_path: Path) -> Any:
+def third_layer(made: Any, _: Path) -> Any:
     """A layer in between replaces the device part."""
     evil = make_layer([bytes_file("device.onnx", b"evil")])
     return make_image([made.layers[0], evil, made.layers[1]], {names.CACHE_KEY: KEY})
@@ -116,12 +112,34 @@ def evil_in_report(made: Any, tmp_path: Path) -> Any:
     return make_image([made.layers[0], evil], {names.CACHE_KEY: KEY})
 
 
-def damaged_report(made: Any, _tmp_path: Path) -> Any:
+def other_process(made: Any, _: Path) -> Any:
+    """The layers are the real ones, the configuration is not."""
+    config = b"".join(made.config.chunks())
+    return append_layers(made.manifest, config, [], entrypoint=["/bin/evil"])
+
+
+def other_type(made: Any, _: Path) -> Any:
+    """Everything is the real one but the type of a layer, so that a node mounts nothing of it."""
+    blob = replace(made.layers[0].blob, media_type="application/x")
+    return make_image([replace(made.layers[0], blob=blob), made.layers[1]], {names.CACHE_KEY: KEY})
+
+
+def damaged_report(made: Any, _: Path) -> Any:
     return make_image([made.layers[0], make_layer([])], {names.CACHE_KEY: KEY})
 
 
 @pytest.mark.parametrize(
-    "poison", [lying_key, lying_device, lying_report, third_layer, evil_in_report, damaged_report]
+    "poison",
+    [
+        lying_device,
+        lying_report,
+        other_layer,
+        third_layer,
+        evil_in_report,
+        other_process,
+        other_type,
+        damaged_report,
+    ],
 )
 def test_poisoned_tag_is_noticed(
     run: Run,
@@ -132,9 +150,11 @@ def test_poisoned_tag_is_noticed(
     poison: Callable[[Any, Path], Any],
 ) -> None:
     artifact = write_artifact(tmp_path / "a")
-    made = push_stage.read_artifact(artifact, Limits(), cache_key=KEY).image
+    made = read_artifact(artifact, Limits(), cache_key=KEY).image
     registry = run()
     evil = poison(made, tmp_path)
+    if evil.inherited:
+        Pusher(client(registry), "serval/team-a").push(made, "base")
     Pusher(client(registry), "serval/team-a").push(evil, TAG)
     report = stage(registry, artifact)
     assert report.result["artifact"].endswith(made.digest)
