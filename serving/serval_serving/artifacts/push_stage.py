@@ -20,7 +20,7 @@ from typing import Any, Final
 from serval_contract import accel_flags as flags
 from serval_contract import fetch_flags
 from serval_contract.artifact_reasons import PUSH_DENIED, REGISTRY_UNREACHABLE, STORE_UNAVAILABLE
-from serval_contract.stage_report import StageReport
+from serval_contract.progress import Progress
 from serval_serving.artifacts import image as names
 from serval_serving.artifacts.artifact import MAX_REPORT_BYTES, Artifact, is_same, read_artifact, read_report
 from serval_serving.artifacts.client import DEFAULT_MAX_SECONDS, RegistryClient, Settings
@@ -34,18 +34,19 @@ from serval_serving.artifacts.folder import DEFAULT_MAX_BYTES, DEFAULT_MAX_ENTRI
 from serval_serving.artifacts.image import Manifest, parse_manifest
 from serval_serving.artifacts.layer import sha256_of
 from serval_serving.artifacts.layout import ClaimStore, folder_name
-from serval_serving.artifacts.progress_page import SentBytes, served
 from serval_serving.artifacts.push import Pusher
 from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.errors import Failure
 from serval_serving.fetch.oci.login import read_login
 from serval_serving.fetch.oci.reference import TAG, parse_reference
-from serval_serving.fetch.progress import Deadline, human
+from serval_serving.fetch.progress import Clock, Deadline, human
+from serval_serving.stages.program import Report, StageFailure, StageResult, run_stage, start_logging
+from serval_serving.stages.termination import TERMINATION_LOG
 
 STAGE: Final = "push"
-TERMINATION_LOG: Final = Path("/dev/termination-log")
 _ALARM_GRACE_SECONDS: Final = 2.0
 """The deadline is looked at between pieces of work; the alarm ends a piece that hangs."""
+_REPORT_SECONDS: Final = 5.0
 _TAG_DIGITS: Final = 40
 _REPOSITORY_FORM: Final = "a repository is written REGISTRY/PATH in small letters, without a tag"
 _LOG: Final = logging.getLogger("serval.artifacts")
@@ -97,7 +98,7 @@ class PushSettings:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the program; return its exit status: 0 stored, 1 not."""
     settings, termination_log = read_arguments(sys.argv[1:] if arguments is None else arguments)
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s", stream=sys.stderr)
+    start_logging()
     # urllib3 quotes whole URIs, and the secrets in them, in its warnings.
     logging.getLogger("urllib3").setLevel(logging.CRITICAL)
     _arm(settings.max_seconds)
@@ -106,25 +107,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def run(settings: PushSettings, environment: Environment, termination_log: Path) -> int:
     """Store the artifact, leave the report, and return the exit status."""
-    sent = SentBytes(STAGE)
-    try:
-        with served(settings.progress_port or -1, sent):
-            report = StageReport(STAGE, push(settings, environment, sent))
-        status = 0
-    except Failure as error:
-        report = StageReport(STAGE, reason=error.reason, message=error.message, permanent=error.permanent)
-        status = 1
-    except OSError as error:
-        words = error.strerror or type(error).__name__
-        report = StageReport(STAGE, reason=STORE_UNAVAILABLE, message=f"the stage cannot work: {words}")
-        status = 1
-    line = report.dump()
-    (_LOG.error if status else _LOG.info)("%s", line)
-    _leave(termination_log, line)
-    return status
+
+    def work(report: Report) -> StageResult:
+        try:
+            return StageResult(push(settings, environment, report))
+        except Failure as error:
+            raise StageFailure(error.reason, error.message, permanent=error.permanent) from error
+        except OSError as error:
+            words = error.strerror or type(error).__name__
+            text = f"the stage cannot work: {words}"
+            raise StageFailure(STORE_UNAVAILABLE, text, permanent=False) from error
+
+    return run_stage(STAGE, work, progress_port=settings.progress_port, termination_log=termination_log)
 
 
-def push(settings: PushSettings, environment: Environment, sent: SentBytes) -> dict[str, Any]:
+def push(settings: PushSettings, environment: Environment, report: Report) -> dict[str, Any]:
     """Store the artifact; return the result for the report.
 
     ``artifact`` is the image by digest, ``bytes`` its size, ``sent`` what was sent of it, ``cached`` whether
@@ -136,7 +133,7 @@ def push(settings: PushSettings, environment: Environment, sent: SentBytes) -> d
         It is not stored.
     """
     artifact = read_artifact(settings.artifact, settings.limits, cache_key=settings.cache_key)
-    sent.total = artifact.image.size
+    sent = _Sent(report, environment.clock, artifact.image.size)
     if settings.store is None:
         return _to_registry(settings, environment, artifact, sent)
     return _to_claim(settings, settings.store, environment, artifact)
@@ -148,7 +145,7 @@ def tag_of(cache_key: str) -> str:
 
 
 def _to_registry(
-    settings: PushSettings, environment: Environment, artifact: Artifact, sent: SentBytes
+    settings: PushSettings, environment: Environment, artifact: Artifact, sent: _Sent
 ) -> dict[str, Any]:
     with translated():
         where = parse_reference(settings.repository, _REPOSITORY_FORM, default_tag="")
@@ -228,14 +225,24 @@ def _result(settings: PushSettings, digest: str, size: int, *, cached: bool) -> 
     return {"artifact": f"{settings.repository}@{digest}", "bytes": size, "cached": cached}
 
 
-def _leave(path: Path, line: str) -> None:
-    """Write the report into the file that the kubelet made for it; outside a pod there is none."""
-    try:
-        with path.open("r+", encoding="ascii") as file:
-            file.write(line)
-            file.truncate()
-    except OSError as error:
-        _LOG.warning("no termination message at %s: %s", path, error.strerror)
+class _Sent:
+    """Reports from time to time how many bytes were sent."""
+
+    def __init__(self, report: Report, clock: Clock, total: int) -> None:
+        self._report = report
+        self._clock = clock
+        self._total = total
+        self._sent = 0
+        self._next = clock() + _REPORT_SECONDS
+
+    def add(self, count: int) -> None:
+        """Count bytes that were sent."""
+        self._sent += count
+        if self._clock() >= self._next:
+            self._next = self._clock() + _REPORT_SECONDS
+            # A part that is sent again counts again.
+            step = min(self._sent, self._total)
+            self._report(Progress(step, self._total, "bytes", "sending the artifact", STAGE))
 
 
 def read_arguments(arguments: Sequence[str]) -> tuple[PushSettings, Path]:
@@ -298,16 +305,12 @@ def _tag(text: str) -> str:
 
 
 def _arm(max_seconds: float) -> None:
-    """End a hanging push in time, and obey SIGTERM, which a container's first process ignores by default."""
+    """End a push that hangs."""
 
     def out_of_time(_signal: int, _frame: FrameType | None) -> None:
         raise unreachable(f"the artifact was not stored after {max_seconds:g} s", again=False)
 
-    def terminated(_signal: int, _frame: FrameType | None) -> None:
-        raise SystemExit(128 + signal.SIGTERM)
-
     signal.signal(signal.SIGALRM, out_of_time)
-    signal.signal(signal.SIGTERM, terminated)
     signal.setitimer(signal.ITIMER_REAL, max_seconds + _ALARM_GRACE_SECONDS)
 
 

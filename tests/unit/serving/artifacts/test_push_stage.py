@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from serval_contract import accel_flags, fetch_flags
-from serval_contract.progress import parse_progress
+from serval_contract.progress import Progress
 from serval_contract.stage_report import StageReport
 from serval_serving.artifacts import image as names
 from serval_serving.artifacts import push_stage
@@ -22,7 +22,6 @@ from serval_serving.artifacts.errors import ArtifactFailure
 from serval_serving.artifacts.folder import Limits, bytes_file, read_folder
 from serval_serving.artifacts.image import append_layers, make_image, parse_manifest
 from serval_serving.artifacts.layer import make_layer
-from serval_serving.artifacts.progress_page import SentBytes, served
 from serval_serving.artifacts.push import Pusher
 from serval_serving.artifacts.push_stage import PushSettings, read_arguments
 from serval_serving.fetch.environment import Environment
@@ -307,19 +306,15 @@ def test_arguments_that_make_no_sense(more: list[str]) -> None:
         read_arguments(["--artifact=a", "--repository=r/a", *more])
 
 
-def test_progress_page() -> None:
-    import urllib3  # noqa: PLC0415 - only this test asks a page
-
-    sent = SentBytes("push")
-    sent.total = 10
-    with served(0, sent) as port:
-        sent.add(7)
-        page = urllib3.request("GET", f"http://127.0.0.1:{port}/progress", timeout=10.0, retries=False)
-        assert urllib3.request("GET", f"http://127.0.0.1:{port}/x", timeout=10.0, retries=False).status == 404
-    read = parse_progress(page.data.decode())
-    assert read is not None
-    assert read.words() == "7 of 10 bytes"
-    assert read.stage == "push"
+def test_progress(run: Run, artifact: Path, environment: Environment) -> None:
+    ticks = iter(range(10**9))
+    reports = list[Progress]()
+    settings = PushSettings(artifact, f"{run().host}/a", KEY, TAG, plain=True, max_seconds=1e9)
+    push_stage.push(settings, replace(environment, clock=lambda: float(next(ticks))), reports.append)
+    steps = [report.step or 0 for report in reports]
+    assert steps == sorted(steps)
+    assert 0 < steps[0] <= steps[-1] <= (reports[0].steps or 0)
+    assert reports[0].words().endswith("bytes: sending the artifact")
 
 
 def test_out_of_time(run: Run, artifact: Path, environment: Environment) -> None:
@@ -327,4 +322,4 @@ def test_out_of_time(run: Run, artifact: Path, environment: Environment) -> None
     settings = PushSettings(artifact, f"{run().host}/a", KEY, TAG, plain=True, max_seconds=60.0)
     late = replace(environment, clock=lambda: float(next(ticks)))
     with pytest.raises(ArtifactFailure, match="after 60 s"):
-        push_stage.push(settings, late, SentBytes("push"))
+        push_stage.push(settings, late, lambda _: None)
