@@ -1,4 +1,4 @@
-"""Speaks with a registry, as somebody who may write: https://github.com/opencontainers/distribution-spec.
+"""Speaks with a registry, as a client that may write: https://github.com/opencontainers/distribution-spec.
 
 Addresses, TLS, passwords and tokens are handled by the fetcher's code. A token is kept until the registry
 refuses it, since it may expire in the middle of a long upload; then one new token is asked for.

@@ -1,4 +1,4 @@
-"""Reads the files of an artifact's folder, which a program that nobody vouches for may have written.
+"""Reads the files of an artifact's folder, which an untrusted program may have written.
 
 Whoever reads the folder may also hold a credential, in a file of its own. So no link is followed, at no
 level: each name is opened relative to the folder above it, which is open already.

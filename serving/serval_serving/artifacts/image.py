@@ -224,7 +224,7 @@ class Manifest:
     layers:
         The lowest first.
     annotations:
-        Whoever pushed the image wrote them. They prove nothing.
+        The user who pushed the image wrote them. They prove nothing.
     """
 
     digest: str

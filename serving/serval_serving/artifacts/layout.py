@@ -158,7 +158,8 @@ class ClaimStore:
 
     def _publish(self, files: Sequence[File], final: Path) -> None:
         staging = self.folder / f"{_STAGING}{uuid4().hex}"
-        staging.mkdir(mode=_FOLDER_MODE)
+        staging.mkdir()
+        staging.chmod(_FOLDER_MODE)  # mkdir obeys the umask
         for file in files:
             path = staging / file.name
             path.parent.mkdir(parents=True, exist_ok=True)

@@ -59,7 +59,7 @@ class Pusher:
     repository:
         Path of the repository.
     on_bytes:
-        Is told how many bytes were sent, as they are.
+        Called with the number of bytes of each piece that was sent.
     """
 
     def __init__(

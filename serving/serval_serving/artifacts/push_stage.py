@@ -195,7 +195,7 @@ def _cached(
     blob: Callable[[str], bytes],
 ) -> Manifest | None:
     """Return the image that an earlier run stored for the same cache key, if it is this very artifact."""
-    found = "what is damaged"
+    found = "damaged"
     try:
         data = manifest() if settings.cache_key else None
         if data is None:

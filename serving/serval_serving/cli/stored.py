@@ -38,7 +38,7 @@ class Stored:
     tags:
         Tags that lead to it, sorted.
     manifest:
-        What it says; its annotations are the word of whoever pushed it.
+        Its manifest; the annotations are the word of the user who pushed it.
     """
 
     name: str
