@@ -202,6 +202,8 @@ def holder(lab: Lab, pod: str) -> tuple[Path, str]:
     limits = {"limits": {EMULATED: "1"}}
     run_pod(lab, pod, f"{lab.registry}/{IMAGE}", args=["proxy"], env=name, resources=limits)
     lab.kubectl("wait", "--for=condition=Ready", f"pod/{pod}", "--timeout=60s")
+    # The container counts as running a moment before its program has its environment.
+    wait_for(f"the program of {pod}", lambda: environments(lab, pod), 10)
     ((folder, environment),) = environments(lab, pod).items()
     assert environment["SERVAL_DEVICE_LOCK_DIR"] == f"/{LOCKS}"
     return folder / "root" / LOCKS, environment["SERVAL_DEVICE_UNITS"]
@@ -246,14 +248,17 @@ def test_containers_of_a_node_lock_each_others_cards_out(lab: Lab) -> None:
     lab.kubectl("delete", "pod", "first", "second", "third")
 
 
-def test_accounts_of_the_push_registry_reach_their_own_repositories(lab: Lab, tmp_path: Path) -> None:
+@pytest.mark.parametrize("scheme", ["https", "http"])
+def test_accounts_of_the_push_registry_reach_their_own_repositories(
+    lab: Lab, tmp_path: Path, scheme: str
+) -> None:
     write_image(tmp_path, lab.context.binaries.path("kubectl"), "/kubectl")
-    registry = lab.push_registry()
+    registry = lab.push_registry(tls=scheme == "https")
     own, other = registry.account("default"), registry.account("stranger")
 
     def push(account: Account, repository: str = "default/tool", tag: str = "1") -> str:
         bearer = {"Authorization": f"Bearer {registry.token(account, repository)}"}
-        return Registry(registry.host, registry.ca, bearer).push_layout(repository, tag, tmp_path)
+        return Registry(registry.host, registry.ca, bearer, scheme).push_layout(repository, tag, tmp_path)
 
     pushed = push(own)
     for account, repository in ((other, "default/tool"), (own, "stranger/tool"), (own, "tool")):

@@ -1,4 +1,4 @@
-"""A registry with TLS to push to: the lab's own by itself, on loopback and with one user, or any other."""
+"""A registry to push to: the lab's own by itself, on loopback with TLS and one user, or any other."""
 
 from __future__ import annotations
 
@@ -39,6 +39,8 @@ class Registry:
         File of the authority that its certificate is from.
     headers
         What lets requests in; by default that of the user of a registry that `running` started.
+    scheme
+        ``https``, or ``http`` for one without TLS.
     """
 
     host: str
@@ -46,6 +48,7 @@ class Registry:
     headers: Mapping[str, str] = field(
         default_factory=lambda: urllib3.make_headers(basic_auth=f"{USER}:{PASSWORD}")
     )
+    scheme: str = "https"
 
     def push(self, repository: str, tag: str, *layers: tuple[str, bytes]) -> str:
         """Push an image of layers, each a media type and its bytes; return the manifest's digest."""
@@ -99,10 +102,9 @@ class Registry:
         self, method: str, path: str, body: bytes | None = None, kind: str = "application/octet-stream"
     ) -> urllib3.BaseHTTPResponse:
         headers = {**self.headers, "Content-Type": kind}
+        url = f"{self.scheme}://{self.host}{path}"
         with urllib3.PoolManager(ca_certs=str(self.ca)) as client:
-            reply = client.request(
-                method, f"https://{self.host}{path}", body=body, headers=headers, retries=False, timeout=10.0
-            )
+            reply = client.request(method, url, body=body, headers=headers, retries=False, timeout=10.0)
         assert reply.status < 300, f"{method} {path}: {reply.status} {reply.data!r}"
         return reply
 

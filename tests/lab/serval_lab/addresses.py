@@ -17,7 +17,8 @@ FIRST_NODE = 11
 APISERVER_PORT = 6443
 REGISTRY_PORT = 5000
 PUSH_REGISTRY_PORT = 5001
-TOKEN_PORT = 5002
+PUSH_REGISTRY_PLAIN_PORT = 5003
+"""Of the registries to push to, with and without TLS; the token server of each has the next port."""
 
 BRIDGE_NAME = re.compile(r"serval\d{1,2}")
 LINK_NAME = re.compile(r"sv\d{1,2}-\d{1,3}")

@@ -294,7 +294,7 @@ class Lab:
         return Device(self.context, node, resource)
 
     def server(self, name: str) -> Server:
-        """Return a handle of one program of the control plane, such as ``kube-scheduler`` or ``coredns``."""
+        """Return a handle of one program of the control plane, such as ``kube-scheduler``."""
         return Server(self.context, name)
 
     @property
@@ -312,9 +312,9 @@ class Lab:
         """A handle of the registry."""
         return self.server(services.REGISTRY)
 
-    def push_registry(self) -> PushRegistry:
+    def push_registry(self, *, tls: bool = True) -> PushRegistry:
         """Return the registry to push to, started unless it runs; for a lab with nodes."""
-        registry = PushRegistry(self.context)
+        registry = PushRegistry(self.context, tls=tls)
         registry.start()
         return registry
 

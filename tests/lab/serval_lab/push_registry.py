@@ -1,8 +1,9 @@
-"""A second registry of the lab, to push to: with TLS, accounts, and repositories that belong to namespaces.
+"""A second registry of the lab, to push to: with accounts, and repositories that belong to namespaces.
 
-It is started on demand, by `Lab.push_registry`, and ends with the lab, as do its data. Pods, nodes and the
-machine reach it at the same HOST:PORT. Each account may push, pull and delete what lies below its own prefix,
-and nothing else: distribution asks a token server, which is `serval_lab.registry_tokens`.
+It speaks TLS; another one beside it speaks plain HTTP. Each is started on demand, by `Lab.push_registry`, and
+ends with the lab, as do its data. Pods, nodes and the machine reach it at the same HOST:PORT. Each account
+may push, pull and delete what lies below its own prefix, and nothing else: distribution asks a token server,
+which is `serval_lab.registry_tokens`.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from typing import Any
 import urllib3
 
 from serval_lab import registry_tokens as tokens
-from serval_lab.addresses import PUSH_REGISTRY_PORT, TOKEN_PORT
+from serval_lab.addresses import PUSH_REGISTRY_PLAIN_PORT, PUSH_REGISTRY_PORT
 from serval_lab.context import PACKAGE_ROOT, Context
 from serval_lab.errors import LabError
 from serval_lab.pki import Authority, KeyPair
@@ -28,7 +29,7 @@ from serval_lab.services import hosts_folder
 from serval_lab.wait import wait_for
 
 REGISTRY = "push-registry"
-TOKENS = "push-registry-tokens"
+PLAIN = "push-registry-plain"
 START_LIMIT = 30.0
 TOKEN_LIMIT = 5.0
 LIFETIME = 300
@@ -76,17 +77,27 @@ class PushRegistry:
     ----------
     context
         The lab.
+    tls
+        Whether it speaks TLS. The two are separate registries.
     """
 
-    def __init__(self, context: Context) -> None:
+    def __init__(self, context: Context, *, tls: bool = True) -> None:
         self._context = context
-        self._folder = context.folder.path / REGISTRY
-        self.host = f"{context.host}:{PUSH_REGISTRY_PORT}"
+        self._tls = tls
+        self._name = REGISTRY if tls else PLAIN
+        self._tokens = f"{self._name}-tokens"
+        self._folder = context.folder.path / self._name
+        self._port = PUSH_REGISTRY_PORT if tls else PUSH_REGISTRY_PLAIN_PORT
+        self.host = f"{context.host}:{self._port}"
 
     @property
     def url(self) -> str:
         """Base URL."""
-        return f"https://{self.host}"
+        return f"{self._scheme}://{self.host}"
+
+    @property
+    def _scheme(self) -> str:
+        return "https" if self._tls else "http"
 
     @property
     def ca(self) -> Path:
@@ -96,12 +107,12 @@ class PushRegistry:
     @property
     def realm(self) -> str:
         """URL of the token server."""
-        return f"https://{self._context.host}:{TOKEN_PORT}/token"
+        return f"{self._scheme}://{self._context.host}:{self._port + 1}/token"
 
     @property
     def alive(self) -> bool:
         """Whether it runs, and its token server too."""
-        return all(self._context.process(name) for name in (REGISTRY, TOKENS))
+        return all(self._context.process(name) for name in (self._name, self._tokens))
 
     def start(self) -> None:
         """Start it unless it runs, and wait until it answers; what was pushed and the accounts are kept.
@@ -111,20 +122,16 @@ class PushRegistry:
         LabError
             If it does not answer, with the end of its log.
         """
-        if not self._folder.is_dir():
+        if not self._config.is_file():
             self._prepare()
         context = self._context
-        if not context.process(TOKENS):
-            context.start(TOKENS, self._tokens_command(), {"PYTHONPATH": str(PACKAGE_ROOT)})
-        if not context.process(REGISTRY):
+        if not context.process(self._tokens):
+            context.start(self._tokens, self._tokens_command(), {"PYTHONPATH": str(PACKAGE_ROOT)})
+        if not context.process(self._name):
             # Its traces would otherwise be sent to a collector on loopback.
             env = {"OTEL_TRACES_EXPORTER": "none"}
-            config = self._folder / "registry.json"
-            context.start(REGISTRY, [context.binaries.path("registry"), "serve", config], env)
-        for name, url in (
-            (TOKENS, self.realm),
-            (REGISTRY, f"{self.url}/v2/"),
-        ):
+            context.start(self._name, [context.binaries.path("registry"), "serve", self._config], env)
+        for name, url in ((self._tokens, self.realm), (self._name, f"{self.url}/v2/")):
             wait_for(
                 f"the {name}",
                 partial(self._refuses_strangers, url),
@@ -135,9 +142,9 @@ class PushRegistry:
 
     def kill(self) -> None:
         """Kill the registry; its token server goes on. Nobody starts it until `start`."""
-        process = self._context.process(REGISTRY)
+        process = self._context.process(self._name)
         if process and kill_all([process]):
-            raise LabError(f"{REGISTRY} (process {process.pid}) does not end")
+            raise LabError(f"{self._name} (process {process.pid}) does not end")
 
     def account(self, name: str, *, push: Sequence[str] = (), pull: Sequence[str] = ()) -> Account:
         """Make an account, or give one another password, and return it; what it may do holds from now on.
@@ -176,7 +183,7 @@ class PushRegistry:
                 "GET", self.realm, fields=fields, headers=login, timeout=TOKEN_LIMIT, retries=False
             )
         if answer.status != 200:
-            raise LabError(f"{TOKENS}: {answer.status} for {account.name}")
+            raise LabError(f"{self._tokens}: {answer.status} for {account.name}")
         return str(answer.json()["token"])
 
     def close_account(self, name: str) -> None:
@@ -194,24 +201,30 @@ class PushRegistry:
     def _prepare(self) -> None:
         """Write certificates, configurations, and what containerd on the nodes needs to know."""
         pki = self._folder / "pki"
-        pki.mkdir(parents=True)
+        pki.mkdir(parents=True, exist_ok=True)
         self._folder.chmod(0o700)
         host = self._context.host
-        pair = Authority(pki).issue(REGISTRY, REGISTRY, sans=[host])
+        pair = Authority(pki).issue(self._name, self._name, sans=[host])
         self._tell({"lifetime": LIFETIME, "accounts": {}})
-        config = tokens.Config(host, TOKEN_PORT, str(pair.cert), str(pair.key), str(self._accounts))
+        config = tokens.Config(
+            host, self._port + 1, str(pair.cert), str(pair.key), str(self._accounts), self._tls
+        )
         (self._folder / "tokens.json").write_text(json.dumps(asdict(config)))
-        document = registry_config(self.host, self.realm, self._folder, pair)
-        (self._folder / "registry.json").write_text(json.dumps(document))
         hosts = hosts_folder(self._context) / self.host
         hosts.mkdir(parents=True, exist_ok=True)
         (hosts / "hosts.toml").write_text(
             f'server = "{self.url}"\n[host."{self.url}"]\n  capabilities = ["pull", "resolve"]\n'
-            f'  ca = "{self.ca}"\n'
+            + (f'  ca = "{self.ca}"\n' if self._tls else "")
         )
+        document = registry_config(self.host, self.realm, self._folder, pair, tls=self._tls)
+        self._config.write_text(json.dumps(document))  # the last: where it is, all is
 
     def _tokens_command(self) -> list[str | Path]:
         return [self._context.python, "-m", "serval_lab.registry_tokens", self._folder / "tokens.json"]
+
+    @property
+    def _config(self) -> Path:
+        return self._folder / "registry.json"
 
     @property
     def _accounts(self) -> Path:
@@ -235,7 +248,7 @@ class PushRegistry:
             return False
 
 
-def registry_config(host: str, realm: str, folder: Path, pair: KeyPair) -> dict[str, Any]:
+def registry_config(host: str, realm: str, folder: Path, pair: KeyPair, *, tls: bool) -> dict[str, Any]:
     """Return distribution's configuration: who may do what is said by the tokens of the realm.
 
     Parameters
@@ -248,7 +261,10 @@ def registry_config(host: str, realm: str, folder: Path, pair: KeyPair) -> dict[
         Where its data go.
     pair
         Its own certificate, which also signs tokens.
+    tls
+        Whether it listens with TLS.
     """
+    files = {"certificate": str(pair.cert), "key": str(pair.key)}
     return {
         "version": "0.1",
         "log": {"level": "warn", "accesslog": {"disabled": True}},
@@ -256,7 +272,7 @@ def registry_config(host: str, realm: str, folder: Path, pair: KeyPair) -> dict[
             "filesystem": {"rootdirectory": str(folder / "data")},
             "delete": {"enabled": True},
         },
-        "http": {"addr": host, "tls": {"certificate": str(pair.cert), "key": str(pair.key)}},
+        "http": {"addr": host, **({"tls": files} if tls else {})},
         "auth": {
             "token": {
                 "realm": realm,

@@ -53,10 +53,12 @@ class Config:
     host, port
         Address to listen on.
     certificate, key
-        Files of the pair that serves TLS, and signs: the registry trusts the certificate.
+        Files of the pair that signs: the registry trusts the certificate. It also serves TLS.
     accounts
         File with the accounts, read for each request: `{"lifetime": SECONDS, "accounts": {NAME: {"sha256":
         HEX, "push": [PREFIX], "pull": [PREFIX]}}}`. A prefix ends with "/" or is a whole name.
+    tls
+        Whether it listens with TLS.
     """
 
     host: str
@@ -64,6 +66,7 @@ class Config:
     certificate: str
     key: str
     accounts: str
+    tls: bool
 
 
 def granted(account: Mapping[str, Any], scopes: Iterable[str]) -> list[dict[str, Any]]:
@@ -185,10 +188,13 @@ def server(config: Config) -> ThreadingHTTPServer:
 
     listening = ThreadingHTTPServer((config.host, config.port), Handler)
     listening.daemon_threads = True
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.load_cert_chain(config.certificate, config.key)
-    # The handshake is left to each connection's thread, so that a silent client holds up no other.
-    listening.socket = context.wrap_socket(listening.socket, server_side=True, do_handshake_on_connect=False)
+    if config.tls:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(config.certificate, config.key)
+        # The handshake is left to each connection's thread, so that a silent client holds up no other.
+        listening.socket = context.wrap_socket(
+            listening.socket, server_side=True, do_handshake_on_connect=False
+        )
     return listening
 
 

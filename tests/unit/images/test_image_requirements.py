@@ -15,10 +15,12 @@ from packaging.utils import canonicalize_name
 ROOT = Path(__file__).resolve().parents[3]
 # Dependencies of the client, which is in neither the operator nor the fetcher.
 CLIENT_ONLY = {"numpy", "grpcio", "protobuf"}
-# What TensorFlow declares, and neither import nor the session loader needs; see tensorflow-cpu.txt.
-LEFT_OUT = {"keras", "h5py", "libclang", "setuptools", "wheel", "google-pasta"}
-# What rich declares, and imports only to print code and Markdown; see converter.txt.
-LEFT_OUT_OF_RICH = {"pygments", "markdown-it-py"}
+# What packages declare, and the images need not have; see tensorflow-cpu.txt and converter.txt.
+LEFT_OUT = {
+    "tensorflow-cpu": {"keras", "h5py", "libclang", "setuptools", "google-pasta"},
+    "astunparse": {"wheel"},
+    "rich": {"pygments", "markdown-it-py"},
+}
 CONVERTER = ("server.txt", "tensorflow-cpu.txt", "onnx-cpu.txt", "converter.txt")
 
 
@@ -80,7 +82,7 @@ def test_pins_are_a_closure(files: tuple[str, ...]) -> None:
             name = canonicalize_name(requirement.name)
             if requirement.marker and not requirement.marker.evaluate({"extra": ""}):
                 continue
-            if name in (LEFT_OUT_OF_RICH if package == "rich" else LEFT_OUT):
+            if name in LEFT_OUT.get(package, ()):
                 continue
             assert name in pinned, f"{package} needs {requirement}, which {files} lack"
             assert requirement.specifier.contains(pinned[name]), f"{package} needs {requirement}"
