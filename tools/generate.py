@@ -20,6 +20,7 @@ from benchmarks.failures import not_provoked, table  # noqa: E402
 from tools.crds import crd_text, field_rows, not_shaping  # noqa: E402
 from tools.flag_tables import own_flags, shared_flags  # noqa: E402
 from tools.marks import MarkError, Table, rendered  # noqa: E402
+from tools.network_tables import detector_outputs, networks, preprocessing  # noqa: E402
 from tools.rights import right_rows, rules_text  # noqa: E402
 
 from serval_operator.api.crd import Crd  # noqa: E402
@@ -104,6 +105,9 @@ def tables(kinds: Sequence[Kind]) -> Mapping[str, Table]:
         "failures-not-provoked": not_provoked,
         "shared-flags": shared_flags,
         "own-flags": own_flags,
+        "networks": networks,
+        "networks-preprocessing": preprocessing,
+        "networks-detector": detector_outputs,
     }
 
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from serval_serving.cli import inspect, predict, protoset, replay, status
+from serval_serving.cli.accel import add_accel
 from serval_serving.cli.errors import INTERRUPTED, NOT_FOUND, REFUSED, UNREACHABLE, CliError
 from serval_serving.cli.images_options import add_images
 from serval_serving.client.errors import (
@@ -54,6 +55,7 @@ def _parser() -> argparse.ArgumentParser:
     _add_inspect(commands.add_parser("inspect", help="say what a model takes and gives"))
     add_images(commands.add_parser("images", help="look after images of converted models"), cluster)
     _add_protoset(commands.add_parser("protoset", help="write the API's descriptors, for grpcurl"))
+    add_accel(commands.add_parser("accel", help="make models for devices"))
     return parser
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import resource
 import shutil
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -135,7 +136,8 @@ def build(
         weights=source.weights,
     )
     size = _write(plan, record, request.out)
-    return BuildResult(entry.name, source.weights, source.digest, size, classes, norms, photos)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10  # Linux counts KiB
+    return BuildResult(entry.name, source.weights, source.digest, size, classes, norms, photos, peak)
 
 
 def _steps(say: Say) -> Callable[[str], None]:

@@ -72,6 +72,8 @@ class BuildResult:
         How many got statistics from photos.
     photos:
         How many photos these are from.
+    peak_bytes:
+        The most memory that the process had.
     """
 
     network: str
@@ -81,6 +83,7 @@ class BuildResult:
     classes: int
     batch_norms: int = 0
     photos: int = 0
+    peak_bytes: int = 0
 
 
 def choose_preprocessing(
