@@ -5,7 +5,9 @@ needs the name of one class, are replaced by empty ones where they are not insta
 
     python azure_client.py '{"address": "localhost", "port": 8500, "calls": [{"score_file": {...}}]}'
 
-The answer is a line of JSON with one result per call: an array, or the error's text.
+With `scoring_uri`, `name` and perhaps `key` in place of the address, the client is made by
+`client_from_service` of an object that has these. There may be several such arguments. The answer to each is a
+line of JSON with one result per call: an array, or the error's text.
 """
 
 from __future__ import annotations
@@ -24,8 +26,8 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 import numpy as np
 
 
-def prediction_client() -> Any:
-    """The class, from its own file."""
+def client_module() -> Any:
+    """The client's module, from its own file."""
     # Its older stand-ins for the stubs say where they would be moved.
     warnings.simplefilter("ignore")
     for name in ("azureml", "azureml.core", "azureml.core.webservice", "azureml.core.webservice.aks"):
@@ -37,7 +39,17 @@ def prediction_client() -> Any:
     package = types.ModuleType("azureml.accel")
     package.__path__ = [str(folder)]
     sys.modules["azureml.accel"] = package
-    return importlib.import_module("azureml.accel._client").PredictionClient
+    return importlib.import_module("azureml.accel._client")
+
+
+def client(told: dict[str, Any]) -> Any:
+    """A client of an address, or of a service."""
+    module = client_module()
+    if "scoring_uri" not in told:
+        return module.PredictionClient(**told)
+    key = told.pop("key", "")
+    service = types.SimpleNamespace(**told, auth_enabled=bool(key), get_keys=lambda: [key, "second"])
+    return module.client_from_service(service)
 
 
 def arrays(given: dict[str, Any]) -> dict[str, Any]:
@@ -48,20 +60,25 @@ def arrays(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    told = json.loads(sys.argv[1])
+def answers(told: dict[str, Any]) -> list[Any]:
+    """Make the calls of one line."""
     calls = told.pop("calls")
-    client = prediction_client()(**told)
+    made = client(told)
     results: list[Any] = []
     for call in calls:
         ((method, arguments),) = call.items()
         if "input_map" in arguments:
             arguments["input_map"] = arrays(arguments["input_map"])
         try:
-            results.append(np.asarray(getattr(client, method)(**arguments)).tolist())
+            results.append(np.asarray(getattr(made, method)(**arguments)).tolist())
         except Exception as error:  # noqa: BLE001  the test looks at what came
             results.append(f"{type(error).__name__}: {error}")
-    sys.stdout.write(json.dumps(results) + "\n")
+    return results
+
+
+def main() -> None:
+    for line in sys.argv[1:]:
+        sys.stdout.write(json.dumps(answers(json.loads(line))) + "\n")
 
 
 if __name__ == "__main__":
