@@ -6,8 +6,8 @@ needs the name of one class, are replaced by empty ones where they are not insta
     python azure_client.py '{"address": "localhost", "port": 8500, "calls": [{"score_file": {...}}]}'
 
 With `scoring_uri`, `name` and perhaps `key` in place of the address, the client is made by
-`client_from_service` of an object that has these. There may be several such arguments. The answer to each is a
-line of JSON with one result per call: an array, or the error's text.
+`client_from_service` of an object that has these. There may be several such arguments. The answer to each is
+a line of JSON with one result per call: an array, or the error's text.
 """
 
 from __future__ import annotations
