@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 from backports import zstd
 
-from serval_contract.models import ONNX
+from serval_contract.devices import EMULATOR
+from serval_contract.models import ACCELERATED, ONNX
+from serval_serving.engines.accelerated import AcceleratedEngine, AcceleratedOptions
 from serval_serving.engines.onnx import OnnxEngine, OnnxOptions
 from serval_serving.fetch.environment import Environment
 from serval_serving.fetch.errors import FetchError
@@ -19,6 +21,7 @@ from serval_serving.fetch.fetcher import Fetcher
 from serval_serving.fetch.model.frameworks import FRAMEWORKS
 from serval_serving.fetch.oci.login import PULL_SECRET, read_login
 from serval_serving.fetch.settings import FetchSettings
+from unit.serving.engines.artifacts import write_artifact
 from unit.serving.engines.onnx_models import half_plus_two, with_data
 from unit.serving.fetch.builders import MEGABYTE, below, member, model_files, tar, write, zipped
 from unit.serving.fetch.registries import GZIP, INDEX, MANIFEST, TAR, ZSTD, Registry, layer_tar, sha256
@@ -235,6 +238,22 @@ def test_a_single_onnx_file_as_oras_pushes_it(
     made = settings(registry.uri(), framework=FRAMEWORKS[ONNX])
     assert Fetcher(made, environment).run().version == 1
     assert files(made) == {"1/net.onnx": data}
+
+
+def test_an_artifact_becomes_a_version_that_the_server_loads(
+    registry: Registry, settings: Settings, environment: Environment, tmp_path: Path
+) -> None:
+    parts = {path.name: path.read_bytes() for path in write_artifact(tmp_path / "made").iterdir()}
+    registry.push((GZIP, tar(parts)))
+    made = settings(registry.uri(), framework=FRAMEWORKS[ACCELERATED])
+    fetched = Fetcher(made, environment).run()
+    assert fetched.version == 1
+    assert [one.name for one in fetched.inputs or ()] == ["images"]
+    assert files(made) == below("1", parts)
+    engine = AcceleratedEngine(AcceleratedOptions(EMULATOR))
+    assert engine.load(made.dest / "digits" / "1").signatures
+    other = settings(registry.uri(), dest=made.dest.parent / "other")
+    assert "create an AcceleratedModel with this artifact" in str(fails(other, environment))
 
 
 def test_manifest_of_this_platform(
