@@ -84,6 +84,18 @@ class Target:
             thread.join(self.left + 1)
 
 
+def other_work(target: Target) -> None:
+    """No request at all, but computing on one core: what any neighbour on the machine costs."""
+    target.begin()
+    while target.left:
+        pass
+
+
+def small_requests(target: Target) -> None:
+    """Ordinary requests, 16 at a time: what any busy client costs."""
+    _filled(target, b"\x08\x01", 1, b"\x2d\x00\x00\x80\x3f")
+
+
 def silent_calls(target: Target) -> None:
     """100 calls that send no message, on one connection."""
 
@@ -216,6 +228,8 @@ def idle_connections(target: Target) -> None:
 ATTACKS: Final[dict[str, Callable[[Target], None]]] = {
     one.__name__.replace("_", "-"): one
     for one in (
+        other_work,
+        small_requests,
         silent_calls,
         many_fields,
         large_messages,
@@ -230,11 +244,11 @@ ATTACKS: Final[dict[str, Callable[[Target], None]]] = {
         idle_connections,
     )
 }
-"""The attacks by name."""
+"""The attacks by name. The first two are none, to compare."""
 
 
 def _filled(target: Target, dtype: bytes, count: int, value: bytes) -> None:
-    """Ask for a tensor that repeats a value, 16 at a time."""
+    """Ask for a tensor that repeats a value as often as it has elements, 16 at a time."""
     size = b"\x08" + _varint(count)
     shape = b"\x12" + _varint(len(size)) + size
     tensor = dtype + b"\x12" + _varint(len(shape)) + shape + value

@@ -34,7 +34,7 @@ FAILED = f"{START_FAILED}. Error: {{error}}"
 EXIT_FAILED = 255
 """TensorFlow Serving's exit code for a server that cannot start."""
 
-SWITCH_SECONDS = 0.0005
+SWITCH_SECONDS = 0.0001
 """How long a thread computes in Python while others wait. Python's default of 5 ms is longer than a small
 request takes, and each request waits several times."""
 

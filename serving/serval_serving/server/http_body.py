@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from io import BytesIO
 from typing import Final
 
 import grpc
@@ -30,7 +31,8 @@ _LARGEST_RATIO: Final = 1032
 """Bytes that one byte of deflate may become."""
 _SIZE_BYTES: Final = 4
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
-_STEP_BYTES: Final = 1 << 20
+_STEP_BYTES: Final = 1 << 16
+"""Bytes that the library is given or gives at a time. No other thread runs while it copies them."""
 
 
 class BodyBudget:
@@ -147,7 +149,7 @@ class Body:
             INVALID_ARGUMENT: it cannot be unpacked, or is too large then; RESOURCE_EXHAUSTED: there is no
             room for it; DEADLINE_EXCEEDED.
         """
-        data = self._pieces[0] if len(self._pieces) == 1 else b"".join(self._pieces)
+        data = self._pieces[0] if len(self._pieces) == 1 else _joined(self._pieces, self.size)
         self._pieces = [data]
         if not self._packed:
             return data
@@ -189,7 +191,7 @@ class Body:
             raise BodyTooLargeError(self._limit)
         self._take(size)
         try:
-            return b"".join(_steps(data, size))
+            return _joined(_steps(data, size), size)
         except zlib.error as error:
             raise invalid(NOT_GZIP) from error
 
@@ -197,16 +199,32 @@ class Body:
 def _steps(data: bytes, size: int) -> Iterator[bytes]:
     """Unpack gzip in steps, to at most `size` bytes."""
     unpacker = zlib.decompressobj(_GZIP_WINDOW)
-    rest, left = data, size
+    position, left = 0, size
+    rest = b""
     while not unpacker.eof:
+        if not rest:
+            # Of all that is given, what is not used yet is copied in each step.
+            rest = data[position : position + _STEP_BYTES]
+            position += len(rest)
         step = unpacker.decompress(rest, min(_STEP_BYTES, left + 1))
         left -= len(step)
+        ended = not step and not rest and not unpacker.eof
         rest = unpacker.unconsumed_tail
-        if left < 0 or (not step and not rest and not unpacker.eof):
+        if left < 0 or ended:
             raise invalid(NOT_GZIP)
         yield step
-    if unpacker.unused_data:
+    if unpacker.unused_data or position < len(data):
         raise invalid(NOT_GZIP)
+
+
+def _joined(pieces: Iterable[bytes], size: int) -> bytes:
+    """Join pieces of `size` bytes in all. Other threads run between them, as they do not in `bytes.join`."""
+    # The buffer is given its size at once and handed out as it is: nothing is copied a second time.
+    room = BytesIO(bytes(size))
+    for piece in pieces:
+        room.write(piece)
+    room.truncate()
+    return room.getvalue()
 
 
 def _expire(scope: asyncio.Timeout) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
 from serval_serving.engines.base import DEFAULT_SIGNATURE, Signature, TensorSpec
 from serval_serving.server import json_values
-from serval_serving.server.json_tensors import Check, RowError, never, to_array
+from serval_serving.server.json_tensors import Check, RowError, to_array
+from serval_serving.server.json_values import never
 from serval_serving.wire.status import StatusError, invalid
 
 SIGNATURE_NAME = "signature_name"
@@ -185,16 +186,16 @@ def _keys_error(index: int, row: Mapping[str, Any], specs: Mapping[str, TensorSp
     )
 
 
-def _stack(values: Sequence[Any], alias: str, spec: TensorSpec, check: Check) -> np.ndarray:
+def _stack(values: list[Any], alias: str, spec: TensorSpec, check: Check) -> np.ndarray:
     """Make one array of the values of all rows; alias is empty where rows do not name inputs."""
     try:
-        return to_array(list(values), spec.dtype, check)
+        return to_array(values, spec.dtype, check)
     except RowError as error:
         raise _row_error(values, error, alias, spec, check) or error from error
 
 
 def _row_error(
-    values: Sequence[Any], error: RowError, alias: str, spec: TensorSpec, check: Check
+    values: list[Any], error: RowError, alias: str, spec: TensorSpec, check: Check
 ) -> StatusError | None:
     """Make the error for the first row at fault: it is wrong by itself, or not as the first row is."""
     named = f" key: {alias}" if alias else ""

@@ -7,13 +7,13 @@ at fault costs about as much as one that is right.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 import grpc
 import numpy as np
 
-from serval_serving.server.json_values import decoded, quoted, text_bytes, type_name
+from serval_serving.server.json_values import decoded, never, quoted, text_bytes, type_name
 from serval_serving.server.lenient_json import PARSE_ERROR
 from serval_serving.wire.dtypes import DataType, dtype_name, numpy_dtype
 from serval_serving.wire.status import StatusError, invalid
@@ -22,8 +22,8 @@ from serval_serving.wire.tensors import MAX_RANK, MAX_STRINGS
 Check = Callable[[], None]
 """Raises StatusError once the caller no longer waits."""
 
-_STEP: Final = 1 << 16
-"""Values that are converted before other threads may run."""
+_STEP: Final = 1 << 13
+"""Values that are converted before other threads may run: a fraction of a millisecond."""
 _INT32 = np.iinfo(np.int32)
 _LIMITS: dict[int, tuple[int, int]] = {
     # Small integers travel as int32 and wrap, as in the typed field of a TensorProto.
@@ -59,10 +59,6 @@ class RowError(StatusError):
     def __init__(self, error: StatusError, row: int) -> None:
         super().__init__(error.code, error.message)
         self.row = row
-
-
-def never() -> None:
-    """Check no deadline."""
 
 
 def to_array(value: Any, dtype: int, check: Check = never) -> np.ndarray:
@@ -116,11 +112,11 @@ def _only_numbers(value: Any, check: Check) -> bool:
     return all(_NUMBERS.issuperset(map(type, part)) for part in _parts(value))
 
 
-def _parts(values: list[Any]) -> Sequence[list[Any]]:
+def _parts(values: list[Any]) -> Iterable[list[Any]]:
     """Cut a list into pieces of one step."""
     if len(values) <= _STEP:
         return (values,)
-    return [values[start : start + _STEP] for start in range(0, len(values), _STEP)]
+    return (values[start : start + _STEP] for start in range(0, len(values), _STEP))
 
 
 def _joined(value: Any, check: Check) -> np.ndarray:

@@ -7,44 +7,66 @@ import binascii
 import json
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import grpc
 import numpy as np
 import orjson
 
-from serval_serving.server import lenient_json
+from serval_serving.server import json_pieces, lenient_json
 from serval_serving.server.lenient_json import PARSE_ERROR
+from serval_serving.wire.heavy_work import HEAVY_BYTES
 from serval_serving.wire.status import StatusError, invalid
 
 B64 = "b64"
 BYTES_SUFFIX = "_bytes"
 """Outputs whose names end so hold bytes, which travel as base64."""
 
+TWICE = f"{PARSE_ERROR}: a key stands twice in an object of a large body"
+
 _MAX_QUOTED = 200
+_CONTAINER = re.compile(rb"(?:\xef\xbb\xbf)?[ \t\r\n]*+[\[{]")
+"""The beginning of a body that is a list or an object."""
 _BASE64 = re.compile(r"([A-Za-z0-9+/]*)([=.]*)")
 _IMPOSSIBLE = 3
 """No bytes have a number of base64 digits that needs so much padding."""
 
 
-def parse(body: bytes) -> dict[str, Any]:
+def never() -> None:
+    """Check no deadline."""
+
+
+def parse(body: bytes, check: Callable[[], None] = never) -> dict[str, Any]:
     """Read a body, which must be an object, as TensorFlow Serving's parser reads it.
+
+    A large one is read in pieces; `check` looks at the deadline after each.
 
     Raises
     ------
     StatusError
-        INVALID_ARGUMENT: it is no JSON, or no object.
+        INVALID_ARGUMENT: it is no JSON, or no object; or what `check` raises.
     """
     if not body:
         raise invalid(f"{PARSE_ERROR}: The document is empty")
-    try:
-        document = orjson.loads(body)
-    except orjson.JSONDecodeError as error:
-        document = lenient_json.read(body, error)
+    if len(body) < HEAVY_BYTES or not _CONTAINER.match(body):
+        document = _read(body)
+    else:
+        try:
+            document = json_pieces.read(body, _read, check)
+        except json_pieces.AmbiguousError:
+            raise invalid(TWICE) from None
     if not isinstance(document, dict):
         raise invalid(f"JSON Value: {quoted(document)} Is not object")
     return document
+
+
+def _read(text: bytes, shift: int = 0) -> Any:
+    """Read a document; `shift` is added to offsets in the words of an error."""
+    try:
+        return orjson.loads(text)
+    except orjson.JSONDecodeError as error:
+        return lenient_json.read(text, error, shift)
 
 
 def is_b64(value: Any) -> bool:

@@ -27,8 +27,10 @@ _SHORT: Final = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+"?|-NaN|Inf(?!inity)', re
 _LONG: Final = {"-NaN": "NaN", "Inf": "Infinity"}
 
 
-def read(body: bytes, error: json.JSONDecodeError) -> Any:
+def read(body: bytes, error: json.JSONDecodeError, shift: int = 0) -> Any:
     """Read a body that the strict parser refused with an error. Bytes that are not UTF-8 become surrogates.
+
+    `shift` is added to each offset in the words of an error.
 
     Raises
     ------
@@ -45,11 +47,13 @@ def read(body: bytes, error: json.JSONDecodeError) -> Any:
         or (not text.isascii() and not _is_utf8(body))
     )
     if not lenient:
-        raise invalid(f"{PARSE_ERROR}: {error.msg} at offset: {error.pos}") from error
+        raise invalid(f"{PARSE_ERROR}: {error.msg} at offset: {error.pos + shift}") from error
     if short:
         text = _SHORT.sub(lambda found: _LONG.get(found[0], found[0]), text)
     try:
         return _DECODER.raw_decode(text.lstrip(_SPACE))[0]
+    except json.JSONDecodeError as second:
+        raise invalid(f"{PARSE_ERROR}: {second.msg} at offset: {second.pos + shift}") from second
     except (ValueError, RecursionError) as second:
         raise invalid(f"{PARSE_ERROR}: {second}") from second
 

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
 from google.protobuf import json_format
 
-from serval_serving.server import examples, json_examples, json_predict, json_values
+from serval_serving.server import examples, json_examples, json_pieces, json_predict, json_values
 from serval_serving.server.binding import bind_inputs
 from serval_serving.server.inference import Deadline, Inference, Target
 from serval_serving.server.metadata import DEVICE, SIGNATURE_DEF, device_of
 from serval_serving.wire import messages
-from serval_serving.wire.heavy_work import heavy_work
+from serval_serving.wire.heavy_work import HEAVY_BYTES, heavy_work
 from serval_serving.wire.status import invalid
 
 TOO_DEEP = "JSON Parse error: lists or objects are nested too deeply"
@@ -28,8 +30,7 @@ def predict(inference: Inference, target: Target, body: bytes, deadline: Deadlin
         As Predict does.
     """
     with inference.acquire(target) as handle:
-        with heavy_work(len(body), deadline.left(inference.now())):
-            document = json_values.parse(body)
+        with _document(inference, body, deadline) as document:
             signature = json_predict.find_signature(
                 handle.model.signatures, json_predict.signature_name(document)
             )
@@ -40,8 +41,6 @@ def predict(inference: Inference, target: Target, body: bytes, deadline: Deadlin
                 )
             except RecursionError as error:
                 raise invalid(TOO_DEEP) from error
-            # As Python objects the numbers take eight times the memory of the arrays, and runs may be long.
-            del document
         arrays = bind_inputs(signature, given, lambda array: array)
         aliases = list(signature.outputs)
         results = inference.run(handle, signature, arrays, aliases, deadline)
@@ -56,8 +55,8 @@ def classify(inference: Inference, target: Target, body: bytes, deadline: Deadli
     StatusError
         As Classify does.
     """
-    with heavy_work(len(body), deadline.left(inference.now())):
-        target, given = _examples(target, body)
+    with _document(inference, body, deadline) as document:
+        target, given = _examples(target, document)
     return json_examples.write_classes(examples.classify(inference, target, given, deadline).result)
 
 
@@ -69,14 +68,28 @@ def regress(inference: Inference, target: Target, body: bytes, deadline: Deadlin
     StatusError
         As Regress does.
     """
-    with heavy_work(len(body), deadline.left(inference.now())):
-        target, given = _examples(target, body)
+    with _document(inference, body, deadline) as document:
+        target, given = _examples(target, document)
     return json_examples.write_values(examples.regress(inference, target, given, deadline).result)
 
 
-def _examples(target: Target, body: bytes) -> tuple[Target, messages.Input]:
-    """Read a body that holds examples: the target with its signature, and the examples."""
-    document = json_values.parse(body)
+@contextmanager
+def _document(inference: Inference, body: bytes, deadline: Deadline) -> Iterator[dict[str, Any]]:
+    """Read a body, and keep its values only as long as the lane for large ones.
+
+    As Python objects numbers take eight times the memory of arrays, and runs of a model may be long.
+    """
+    with heavy_work(len(body), deadline.left(inference.now())):
+        document = json_values.parse(body, lambda: inference.check_deadline(deadline))
+        try:
+            yield document
+        finally:
+            if len(body) >= HEAVY_BYTES:
+                json_pieces.take_apart(document)
+
+
+def _examples(target: Target, document: dict[str, Any]) -> tuple[Target, messages.Input]:
+    """Read the examples of a document, and the target with its signature."""
     target = replace(target, signature=json_predict.signature_name(document))
     try:
         return target, json_examples.read_input(document)

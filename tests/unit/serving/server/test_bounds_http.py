@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import gzip
 import json
+import random
 import socket
 import tracemalloc
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
@@ -159,6 +161,31 @@ def test_unpacking_holds_the_bytes_that_a_body_says_it_has() -> None:
     with pytest.raises(StatusError, match="Deadline exceeded"):
         second.content()
     assert budget.held == 0, "a thread that goes on after the time-out holds nothing"
+
+
+def test_unpacking_copies_little_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The library copies what it is given and what it gives while no other thread runs."""
+    sizes: list[int] = []
+    make = zlib.decompressobj
+
+    class Unpacker:
+        def __init__(self, bits: int) -> None:
+            self._inner = make(bits)
+
+        def decompress(self, data: bytes, most: int) -> bytes:
+            step = self._inner.decompress(data, most)
+            sizes.extend((len(data), len(step)))
+            return step
+
+        def __getattr__(self, name: str) -> Any:
+            return getattr(self._inner, name)
+
+    monkeypatch.setattr(zlib, "decompressobj", Unpacker)
+    for plain in (random.Random(3).randbytes(1_000_000), bytes(1_000_000)):
+        body = Body(Request(gzip.compress(plain)), BodyBudget(1 << 30), 1 << 30)  # type: ignore[arg-type]
+        asyncio.run(body.read(Receipts()))
+        assert body.content() == plain
+    assert 0 < max(sizes) <= 1 << 16
 
 
 def test_a_bomb_is_refused_before_it_is_unpacked() -> None:
