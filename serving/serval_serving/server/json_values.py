@@ -49,7 +49,7 @@ def parse(body: bytes, check: Callable[[], None] = never) -> dict[str, Any]:
     """
     if not body:
         raise invalid(f"{PARSE_ERROR}: The document is empty")
-    if len(body) < HEAVY_BYTES or not _CONTAINER.match(body):
+    if len(body) < HEAVY_BYTES or not _CONTAINER.match(body) or not json_pieces.is_long(body):
         document = _read(body)
     else:
         try:

@@ -49,6 +49,7 @@ def test_pieces_mean_what_the_whole_means(monkeypatch: pytest.MonkeyPatch) -> No
     """Cut at any place, documents are the same, and so are the words for faults."""
     rng = random.Random(7)
     faults = 0
+    monkeypatch.setattr(json_pieces, "MANY_VALUES", 0)
     for _ in range(400):
         body = _body(rng)
         monkeypatch.setattr(json_values, "HEAVY_BYTES", len(body) + 1)
@@ -73,11 +74,18 @@ def test_no_piece_is_large(row: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
         sizes.append(len(text))
         return strict(text)
 
-    body = b'{"signature_name":"s","instances":[' + b",".join([row] * (HEAVY_BYTES // len(row))) + b"]}"
+    body = b'{"signature_name":"s","instances":[' + b",".join([row] * (4 * HEAVY_BYTES // len(row))) + b"]}"
     monkeypatch.setattr(json_values.orjson, "loads", loads)
+    monkeypatch.setattr(json_pieces, "MANY_VALUES", 0)
     assert json_values.parse(body) == strict(body)
     assert len(sizes) > 5
     assert max(sizes) < json_pieces.PIECE_BYTES + 1000
+
+
+def test_long_strings_are_read_at_once() -> None:
+    """To look for places to cut takes longer than to read a body of few values."""
+    assert not json_pieces.is_long(b'{"instances":[{"b64":"' + b"A" * 1_000_000 + b'"}]}')
+    assert json_pieces.is_long(b'{"instances":[' + b"0," * json_pieces.MANY_VALUES + b"0]}")
 
 
 def test_a_check_stops_the_reading() -> None:
