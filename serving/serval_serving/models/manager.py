@@ -14,8 +14,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import grpc
@@ -26,6 +25,7 @@ from serval_serving.models.load_settings import LoadSettings, Retry
 from serval_serving.models.recorded_digest import recorded_digest
 from serval_serving.models.states import State, StateMonitor, VersionStatus
 from serval_serving.models.versions import Latest, VersionPolicy, scan
+from serval_serving.wire.held import Held
 from serval_serving.wire.status import StatusError, invalid
 
 NO_VERSIONS = "No versions of servable %s found under base path %s. Waiting for one."
@@ -192,15 +192,19 @@ class ModelManager:
         status = self._states.get(version)
         return None if status is None else _with_device(status, self.device_reports().get(version))
 
-    @contextmanager
-    def acquire(self, version: int | None = None) -> Iterator[ServableHandle]:
+    def acquire(self, version: int | None = None) -> Held[ServableHandle]:
         """Hold a version in memory: the given one, or the highest that serves.
 
         Raises
         ------
         StatusError
-            It does not serve; UNAVAILABLE: its device is being programmed, or is unhealthy.
+            It does not serve; UNAVAILABLE: its device is being programmed, or is unhealthy. Raised where
+            the `with` statement begins.
         """
+        return Held(lambda: self._take(version), _give)
+
+    def _take(self, version: int | None) -> ServableHandle:
+        """Refer to a version, see `acquire`."""
         with self._lock:
             wanted = max(self._loaded, default=None) if version is None else version
             held = None if wanted is None else self._loaded.get(wanted)
@@ -209,10 +213,7 @@ class ModelManager:
             if obstacle := held.obstacle:
                 raise StatusError(grpc.StatusCode.UNAVAILABLE, obstacle)
             held.references.__enter__()
-        try:
-            yield held
-        finally:
-            held.references.__exit__()
+            return held
 
     def _absent(self, version: int | None) -> StatusError:
         """Say why there is no such version; the lock is held."""
@@ -407,3 +408,8 @@ def _with_device(status: VersionStatus, report: DeviceReport | None) -> VersionS
     if report is None or not report.obstacle or status.state not in (State.LOADING, State.AVAILABLE):
         return status
     return VersionStatus(status.version, State.LOADING, grpc.StatusCode.UNAVAILABLE, report.obstacle)
+
+
+def _give(handle: ServableHandle) -> None:
+    """Refer to a version no more."""
+    handle.references.__exit__()

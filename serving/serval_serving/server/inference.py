@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Container, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -25,6 +25,7 @@ from serval_serving.server.batching import Batching
 from serval_serving.server.metrics import PREDICT, Metrics, RequestMetrics
 from serval_serving.server.receipts import Receipts
 from serval_serving.server.request_timing import RequestTiming
+from serval_serving.wire.held import Held
 from serval_serving.wire.status import StatusError, invalid
 
 NO_SPEC = "Missing ModelSpec"
@@ -161,23 +162,26 @@ class Admission:
         if deadline.at is not None and self._clock() >= deadline.at:
             raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMED_OUT)
 
-    @contextmanager
-    def admitted(self) -> Iterator[None]:
+    def admitted(self) -> Held[None]:
         """Count a prediction while it lasts.
 
         Raises
         ------
         StatusError
-            RESOURCE_EXHAUSTED: too many are in progress.
+            RESOURCE_EXHAUSTED: too many are in progress; raised where the `with` statement begins.
         """
+        return Held(self._begin, self._end)
+
+    def _begin(self) -> None:
+        """Count a prediction, see `admitted`."""
         if not self._metrics.begin(self._max_concurrent):
             # A sender who is silent must not keep the place from those who come later.
             self.receipts.make_room()
             raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_MANY % self._max_concurrent)
-        try:
-            yield
-        finally:
-            self._metrics.end()
+
+    def _end(self, _begun: None) -> None:
+        """Count a prediction no more."""
+        self._metrics.end()
 
 
 class Inference(Admission):

@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Final
 
 import grpc
 
 from serval_serving.server.memory import MemoryGuard
+from serval_serving.wire.held import Held
 from serval_serving.wire.status import StatusError
 
 TOO_MANY: Final = "Too many requests are being received: the limit is %d."
@@ -37,6 +38,7 @@ STEP_SECONDS: Final = 0.1
 _BUSY_STEP_SECONDS: Final = 0.02
 
 _SMALL_BYTES: Final = 1 << 20
+_NOTHING: Final = nullcontext()
 _PARTS: Final = 4
 _LEFT_OVER: Final = 3
 """Long messages that may go on arriving while memory is short: a server whose model needs nearly all of its
@@ -112,10 +114,9 @@ class Receipts:
         """
         self._ends = self._clock() + max(PATIENCE_SECONDS, seconds / DRAIN_PARTS)
 
-    @contextmanager
     def receiving(
         self, end: Callable[[], None], *, keyless: bool = False, parts: bool = False
-    ) -> Iterator[Receipt]:
+    ) -> Held[Receipt]:
         """Count a message as arriving.
 
         Parameters
@@ -128,8 +129,12 @@ class Receipts:
         Raises
         ------
         StatusError
-            RESOURCE_EXHAUSTED: too many are arriving.
+            RESOURCE_EXHAUSTED: too many are arriving; raised where the `with` statement begins.
         """
+        return Held(lambda: self._begin(end, keyless, parts), self._done)
+
+    def _begin(self, end: Callable[[], None], keyless: bool, parts: bool) -> Receipt:
+        """Count a message as arriving, see `receiving`."""
         now = self._clock()
         receipt = Receipt(now, now, end, keyless, parts)
         with self._lock:
@@ -141,38 +146,43 @@ class Receipts:
             self.make_room(keyless=keyless_full)
             most = self._rooms // 2 if keyless_full else self._rooms
             raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, TOO_MANY % most)
-        try:
-            yield receipt
-        finally:
-            with self._lock:
-                self._arriving.pop(receipt, None)
+        return receipt
+
+    def _done(self, receipt: Receipt) -> None:
+        """Count a message as arriving no more."""
+        with self._lock:
+            self._arriving.pop(receipt, None)
 
     @property
     def most_held(self) -> int | None:
         """Bytes that complete messages may have together, if one is not larger alone; None for any number."""
         return self._memory.limit // _PARTS if self._memory.limit else None
 
-    @contextmanager
-    def holding(self, size: int) -> Iterator[None]:
+    def holding(self, size: int) -> AbstractContextManager[object]:
         """Count the bytes of a message that is complete, while its request is in progress.
 
         Raises
         ------
         StatusError
-            RESOURCE_EXHAUSTED: together they would take more than a quarter of the memory.
+            RESOURCE_EXHAUSTED: together they would take more than a quarter of the memory; raised where the
+            `with` statement begins.
         """
         if size < _SMALL_BYTES or not self._memory.limit:
-            yield
-            return
+            return _NOTHING
+        return Held(lambda: self._hold(size), self._release)
+
+    def _hold(self, size: int) -> int:
+        """Count the bytes of a message, see `holding`."""
         with self._lock:
             if self._held and (self._held + size) * _PARTS > self._memory.limit:
                 raise StatusError(grpc.StatusCode.RESOURCE_EXHAUSTED, NO_MEMORY)
             self._held += size
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._held -= size
+        return size
+
+    def _release(self, size: int) -> None:
+        """Count the bytes of a message no more."""
+        with self._lock:
+            self._held -= size
 
     def heard(self, receipt: Receipt) -> None:
         """Note that a part of a message came."""

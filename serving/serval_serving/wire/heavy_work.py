@@ -12,7 +12,7 @@ from __future__ import annotations
 import gc
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import Final
 
 import grpc
@@ -23,11 +23,11 @@ HEAVY_BYTES: Final = 256 * 1024
 """Messages from this size on use the lane."""
 LATE: Final = "Timed out waiting for larger requests"
 
+_NOTHING: Final = nullcontext()
 _lane = threading.Lock()
 
 
-@contextmanager
-def heavy_work(size: int, seconds: float | None = None) -> Iterator[None]:
+def heavy_work(size: int, seconds: float | None = None) -> AbstractContextManager[None]:
     """Do work on a message of some size, after other work of this kind.
 
     Parameters
@@ -40,11 +40,14 @@ def heavy_work(size: int, seconds: float | None = None) -> Iterator[None]:
     Raises
     ------
     StatusError
-        DEADLINE_EXCEEDED: the lane was not free in time.
+        DEADLINE_EXCEEDED: the lane was not free in time; raised where the `with` statement begins.
     """
-    if size < HEAVY_BYTES:
-        yield
-        return
+    return _in_lane(seconds) if size >= HEAVY_BYTES else _NOTHING
+
+
+@contextmanager
+def _in_lane(seconds: float | None) -> Iterator[None]:
+    """Wait for the lane and use it, see `heavy_work`."""
     if not _lane.acquire(timeout=-1 if seconds is None else max(0.0, seconds)):
         raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, LATE)
     collects = gc.isenabled()
