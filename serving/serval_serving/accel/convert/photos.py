@@ -12,6 +12,7 @@ import numpy as np
 import tensorflow as tf
 
 from serval_serving.accel.convert.failures import bad_calibration
+from serval_serving.accel.photos import decode_photo
 
 Array = np.ndarray[Any, Any]
 Origin = Literal["Folder", "Photos", "Random"]
@@ -19,8 +20,6 @@ Origin = Literal["Folder", "Photos", "Random"]
 MAX_FILES: Final = 1000
 """Of a folder; the others are not looked at."""
 MAX_FILE_BYTES: Final = 32 << 20
-MAX_PIXELS: Final = 50_000_000
-"""A header of a few bytes may announce a picture that fills the memory."""
 SUFFIXES: Final = frozenset({".jpg", ".jpeg", ".png"})
 _PACKAGE: Final = "skimage"
 """scikit-image has about 20 photos in its wheel."""
@@ -139,36 +138,9 @@ def _decoded(path: Path) -> Array | None:
     try:
         with path.open("rb") as file:
             data = file.read(MAX_FILE_BYTES + 1)
-    except OSError:
+        return None if len(data) > MAX_FILE_BYTES else decode_photo(data)
+    except (OSError, ValueError):
         return None
-    height, width = picture_size(data)
-    if len(data) > MAX_FILE_BYTES or not 0 < height * width <= MAX_PIXELS or min(height, width) < 1:
-        return None
-    try:
-        picture: Array = tf.io.decode_image(data, channels=3, expand_animations=False).numpy()
-    except tf.errors.OpError:
-        return None
-    return picture
-
-
-def picture_size(data: bytes) -> tuple[int, int]:
-    """Return height and width that the header of a PNG or JPEG file announces; zeros for other files."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n") and len(data) >= 24:
-        return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
-    if not data.startswith(b"\xff\xd8"):
-        return 0, 0
-    at = 2
-    while at + 9 <= len(data) and data[at] == 0xFF:
-        marker = data[at + 1]
-        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
-            return int.from_bytes(data[at + 5 : at + 7], "big"), int.from_bytes(data[at + 7 : at + 9], "big")
-        # A marker without a segment, or one with its length.
-        at += (
-            2
-            if marker in (0x01, 0xFF, *range(0xD0, 0xD9))
-            else 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        )
-    return 0, 0
 
 
 def _enough(photos: Sequence[Array], count: int, *, whole: bool) -> list[bytes]:

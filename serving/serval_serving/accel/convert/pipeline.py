@@ -160,7 +160,7 @@ def _judge(options: ConvertOptions, origin: str, checked: Mapping[str, Any]) -> 
     held_out = checked["held_out"]
     if held_out["cosine"] < options.min_cosine:
         raise inaccurate(
-            f"the cosine of int8 and float features is {held_out['cosine']:.4f} on held-out inputs"
+            f"the cosine of int8 and float features is {held_out['cosine']:.6f} on held-out inputs"
             f" ({origin}), below {options.min_cosine:g}"
         )
     least = options.min_agreement

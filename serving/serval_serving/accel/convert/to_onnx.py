@@ -80,7 +80,9 @@ def _converted(graph: Any, inputs: list[str], outputs: list[str], operations: se
         converted = tfonnx.process_tf_graph(
             graph, opset=OPSET, input_names=inputs, output_names=outputs, continue_on_error=False
         )
-        converted = optimizer.optimize_graph(converted, catch_errors=False)
+        # One of its passes fails on a scalar that is added to a convolution. It then goes on with the graph
+        # before the pass; the copies for that are cheap without weights.
+        converted = optimizer.optimize_graph(converted, catch_errors=True)
         model = converted.make_model("converted by Serval")
     except Exception as error:
         unknown = sorted(operations - _OWN - handler.tf_op.create_mapping(OPSET, None).keys())
