@@ -36,6 +36,8 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
     "InvalidSpec": "tests/unit/operator/kinds/model_deployment/test_spec.py",
     "ScaleUpPending": "tests/integration/test_growth.py",
     "ScaleUpBlocked": "tests/integration/test_growth.py",
+    "WaitingForTurn": "tests/integration/test_turns.py",
+    "Replaced": "tests/integration/test_turns.py",
     "CapacityUnknown": "tests/unit/operator/cluster/test_capacity.py",
     "PodRefused": "tests/unit/operator/pods/pod_rows.py",
     "PodSecurityViolation": "tests/unit/operator/workload/readiness_rows.py",

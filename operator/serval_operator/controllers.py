@@ -10,8 +10,10 @@ from datetime import datetime
 
 from serval_operator.api.naming import Key
 from serval_operator.cluster.capacity_reader import ClusterSupplier
+from serval_operator.cluster.priority_reader import PriorityReader
 from serval_operator.config import Configuration
 from serval_operator.pods.event_reader import EventReader
+from serval_operator.reconcile.contest import Contest
 from serval_operator.reconcile.context import Context
 from serval_operator.reconcile.controller import KindController
 from serval_operator.reconcile.kind import Kind
@@ -80,6 +82,15 @@ class Work:
         self._supplier = ClusterSupplier(
             client, self.cache, self.watching.access, now, time.monotonic, sweep.ask
         )
+        self._priorities = PriorityReader(client, self.watching.access, time.monotonic)
+        self._contest = Contest(
+            self.cache,
+            {kind.resource.kind: kind.claim for kind in kinds},
+            configuration,
+            self._priorities,
+            self._wake,
+            now,
+        )
         context = self._context(configuration, client, metrics, now)
         self._reconciler = Reconciler(
             self.cache,
@@ -114,6 +125,7 @@ class Work:
             events=EventReader(client, now),
             prober=HttpProber(),
             references=self._references,
+            contest=self._contest,
             now=now,
             clock=time.monotonic,
             wake=self._enqueue,
@@ -135,6 +147,7 @@ class Work:
         keys = self.cache.owners()
         _log.info("reconciling %d objects", len(keys))
         for key in keys:
+            self._contest.touch(key)
             self.queue.add(key)
         resyncing = resync(self.queue, self.cache.unfinished, self._settings.resync_seconds)
         self._working = True
@@ -155,9 +168,14 @@ class Work:
 
     def _enqueue(self, key: Key) -> None:
         """Let an object look again, and those that name it, if their kinds are reconciled here."""
+        self._contest.touch(key)
         for one in (key, *self._references.referrers(key)):
-            if self._reconciler.knows(one):
-                self.queue.add(one)
+            self._wake(one)
+
+    def _wake(self, key: Key) -> None:
+        """Let an object look again, if its kind is reconciled here."""
+        if self._reconciler.knows(key):
+            self.queue.add(key)
 
     def _wake_waiting(self) -> None:
         """Nodes changed, or what is free became known: let those look again that wait for a place."""
@@ -197,5 +215,5 @@ class Work:
             "capacity_unreadable",
             "1 while what a capacity verdict needs cannot be read, else 0.",
             "source",
-            self._supplier.faults,
+            lambda: {**self._supplier.faults(), "priorities": float(self._priorities.fault.lasts)},
         )

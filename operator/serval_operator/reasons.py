@@ -109,6 +109,22 @@ ACCELERATOR_BUSY: Final = _capacity(
     cure="scale a holder down, or add a node; it heals when a device is released",
     health=Health.PROGRESSING,
 )
+WAITING_FOR_TURN: Final = _capacity(
+    "WaitingForTurn",
+    when="devices are free, but others wait for them and come first; the message names them",
+    cure="wait, or use a PriorityClass of a higher value",
+    health=Health.PROGRESSING,
+    not_provoked="it lasts only until those before it have their devices; a test on an API server keeps "
+    "one from taking its device",
+)
+REPLACED: Final = _bad_spec(
+    "Replaced",
+    (ACCELERATOR_AVAILABLE,),
+    when="another object of the namespace took its devices (`spec.accelerator.whenBusy: Replace`); the "
+    "message names it",
+    cure="change the spec, such as `spec.rollout.trigger`: it waits for its turn then",
+    not_provoked="it is a deliberate act; a test on an API server lets one object replace another",
+)
 DEVICE_NOT_READY: Final = _capacity(
     "DeviceNotReady",
     when="a node should take the pod but cannot now: it is cordoned or not ready, or has a taint such as "
@@ -400,4 +416,8 @@ REASONS: Final[Mapping[str, Reason]] = MappingProxyType(_rows)
 STALLING_REASONS: Final = frozenset(row.name for row in REASONS.values() if not row.retry)
 CAPACITY_REASONS: Final = frozenset(row.name for row in REASONS.values() if row.capacity)
 IMPOSSIBLE_REASONS: Final = frozenset(row.name for row in REASONS.values() if row.impossible)
+BLOCKING_REASONS: Final = frozenset(
+    row.name for row in REASONS.values() if row.failure and row.conditions[0] == READY
+)
+"""Reasons that keep the pods of an object from being made, whatever the cluster has."""
 RESTART_REASONS: Final = frozenset(row.name for row in REASONS.values() if row.restarts)

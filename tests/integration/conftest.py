@@ -8,13 +8,19 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from tools.crds import crd_text
 
 from serval_lab import Lab
+from serval_operator.registry import KINDS
 from support import plane
 from support.chart import operator_kubeconfig
 from support.cluster import Cluster
+from support.generated_chart import generated_for
 from support.kubelet import Kubelet
+from support.note import NOTE_CRD, NOTE_KIND
 from support.operator import OperatorProcess
+from support.toy import TOY_KIND
+from support.toy.spec import TOY_CRD
 from support.wait import until
 
 
@@ -70,6 +76,24 @@ def kubelet(cluster: Cluster, namespace: str) -> Kubelet:
 def operator_identity(control_plane: Lab, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A kubeconfig with exactly the permissions that the chart gives the operator."""
     return operator_kubeconfig(control_plane, tmp_path_factory.mktemp("identity"))
+
+
+@pytest.fixture(scope="module")
+def toy_identity(
+    control_plane: Lab, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Path]:
+    """The rights of an operator with the kinds of tests; their CRDs are installed."""
+    for crd in (TOY_CRD, NOTE_CRD):
+        applied = plane.kubectl(control_plane, "apply", "-f", "-", stdin=crd_text(crd))
+        assert applied.returncode == 0, applied.stderr
+        until(
+            "the kind", lambda crd=crd: plane.kubectl(control_plane, "get", crd.plural, "-A").returncode == 0
+        )
+    folder = tmp_path_factory.mktemp("toys")
+    chart = generated_for([*KINDS, TOY_KIND, NOTE_KIND], folder)
+    yield operator_kubeconfig(control_plane, folder, chart=chart)
+    for crd in (TOY_CRD, NOTE_CRD):
+        plane.kubectl(control_plane, "delete", "crd", crd.name, "--timeout=20s")
 
 
 @pytest.fixture

@@ -13,48 +13,25 @@ from subprocess import CompletedProcess
 from typing import Any
 
 import pytest
-from tools.crds import crd_text
 
 from serval_contract.stage_report import StageReport
 from serval_lab import Lab
-from serval_operator.registry import KINDS
 from support import kubelet as states
-from support.chart import operator_kubeconfig
 from support.cluster import Cluster, Object, condition
-from support.generated_chart import generated_for
 from support.kubelet import Kubelet, now
 from support.models import model_deployment
-from support.note import NOTE_CRD, NOTE_KIND
 from support.operator import OperatorProcess
 from support.plane import kubectl as run_kubectl
-from support.toy import TOY_KIND
-from support.toy.spec import TOY_CRD
 from support.wait import until
 
 Kubectl = Callable[..., CompletedProcess[str]]
 SCORE = 7
 
 
-@pytest.fixture(scope="module")
-def identity(
-    control_plane: Lab, cluster: Cluster, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Path]:
-    """The rights of an operator with the kinds of tests; their CRDs are installed."""
-    for crd in (TOY_CRD, NOTE_CRD):
-        applied = run_kubectl(control_plane, "apply", "-f", "-", stdin=crd_text(crd))
-        assert applied.returncode == 0, applied.stderr
-        until("the kind", lambda crd=crd: run_kubectl(control_plane, "get", crd.plural, "-A").returncode == 0)
-    folder = tmp_path_factory.mktemp("toys")
-    chart = generated_for([*KINDS, TOY_KIND, NOTE_KIND], folder)
-    yield operator_kubeconfig(control_plane, folder, chart=chart)
-    for crd in (TOY_CRD, NOTE_CRD):
-        run_kubectl(control_plane, "delete", "crd", crd.name, "--timeout=20s")
-
-
 @pytest.fixture
-def toy_operator(identity: Path, tmp_path: Path) -> Iterator[OperatorProcess]:
+def toy_operator(toy_identity: Path, tmp_path: Path) -> Iterator[OperatorProcess]:
     """An operator with the kinds of tests. It was never refused anything."""
-    process = OperatorProcess(identity, tmp_path / "operator", module="support.toy_operator").start()
+    process = OperatorProcess(toy_identity, tmp_path / "operator", module="support.toy_operator").start()
     yield process
     process.kill()
     log = process.log.read_text()

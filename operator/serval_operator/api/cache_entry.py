@@ -32,6 +32,8 @@ class CachedOwner:
         Whether its status says anything yet.
     finished:
         Whether nothing more happens to it.
+    accelerated:
+        Whether its spec has an accelerator.
     content:
         The object without what no view shows, packed.
     """
@@ -42,6 +44,7 @@ class CachedOwner:
     resource_version: str
     judged: bool
     finished: bool
+    accelerated: bool
     content: bytes
 
     @property
@@ -70,7 +73,8 @@ def cache_owner(kind: str, obj: Mapping[str, Any], *, finished: Finished = never
     meta, status = mapping(obj, "metadata"), mapping(obj, "status")
     namespace, name = place_of(meta)
     kept = {field: value for field, value in meta.items() if field != "managedFields"}
-    whole = {"kind": kind, "metadata": kept, "spec": mapping(obj, "spec"), "status": status}
+    spec = mapping(obj, "spec")
+    whole = {"kind": kind, "metadata": kept, "spec": spec, "status": status}
     return CachedOwner(
         kind=kind,
         namespace=namespace,
@@ -78,6 +82,7 @@ def cache_owner(kind: str, obj: Mapping[str, Any], *, finished: Finished = never
         resource_version=str(meta.get("resourceVersion", "")),
         judged=bool(status.get("conditions")),
         finished=finished(whole),
+        accelerated=bool(spec.get("accelerator")),
         content=_packed(whole),
     )
 

@@ -56,11 +56,14 @@ class Growth:
         What the autoscaler said when it added none for a pod that waits.
     possible:
         Why a node may appear, though none is on its way.
+    autoscaled:
+        Whether an autoscaler works in the cluster. Nobody knows for which nodes.
     """
 
     coming: str = ""
     refused: str = ""
     possible: str = ""
+    autoscaled: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,12 +79,15 @@ class Supply:
     claimable:
         Extended resources that a DeviceClass serves: no node's numbers tell of those (dynamic resource
         allocation).
+    late:
+        Whether the count of what pods hold is on its way, and did not come in time.
     """
 
     nodes: Sequence[NodeView] | None
     holds: Sequence[PodHold] | None = None
     growth: Growth = Growth()
     claimable: AbstractSet[str] = frozenset()
+    late: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +128,8 @@ class CapacityVerdict:
         How many more pods would find a free device now; None where that is not known.
     holders:
         Who holds the devices of these nodes, those with most of them first.
+    position:
+        Place in the queue for them, from 1 on; 0 where none is known.
     """
 
     reason: str
@@ -129,6 +137,7 @@ class CapacityVerdict:
     free: int | None = None
     fits: int | None = None
     holders: tuple[Holder, ...] = ()
+    position: int = 0
 
 
 def judge_capacity(

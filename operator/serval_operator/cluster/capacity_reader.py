@@ -10,7 +10,9 @@ from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 
 from serval_operator.api.device_holders import PodHold
+from serval_operator.api.naming import Place
 from serval_operator.api.nodes import NodeView
+from serval_operator.api.resources import PODS
 from serval_operator.api.snapshots import PodView
 from serval_operator.cluster.autoscaler_reader import AutoscalerReader
 from serval_operator.cluster.capacity import Growth, Supply
@@ -80,7 +82,8 @@ class ClusterSupplier:
         )
         return Supply(
             nodes=nodes,
-            holds=holds,
+            holds=self._corrected(holds),
+            late=with_holds and holds is None and self._access().pods and not self._holds.fault.lasts,
             growth=around.growth(resource_name, coming=coming, refused=refused),
             claimable=around.claimable,
         )
@@ -89,6 +92,13 @@ class ClusterSupplier:
         """By what is read, 1 while it cannot be read, else 0."""
         parts = {"pods": self._holds.fault, "autoscalers": self._autoscalers.fault}
         return {name: float(fault.lasts) for name, fault in parts.items()}
+
+    def _corrected(self, holds: Sequence[PodHold] | None) -> tuple[PodHold, ...] | None:
+        """Leave out pods of ours that are gone: their end is watched, and seen before the next listing."""
+        if holds is None:
+            return None
+        gone = self._seen.is_gone
+        return tuple(hold for hold in holds if not gone(PODS, Place(hold.namespace, hold.name)))
 
     async def _held(
         self, resource_name: str, nodes: Sequence[NodeView], *, fresh: bool

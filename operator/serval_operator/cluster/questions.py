@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from serval_operator.api.rivals import Outlook, Rivals
 from serval_operator.api.snapshots import PodView
 from serval_operator.cluster.capacity import Supply
 from serval_operator.errors import KubeError
@@ -44,7 +45,14 @@ class AccountQuestion:
     name: str
 
 
-Question = CapacityQuestion | AccountQuestion
+@dataclass(frozen=True, slots=True)
+class RivalsQuestion:
+    """All objects that ask for an extended resource."""
+
+    resource_name: str
+
+
+Question = CapacityQuestion | AccountQuestion | RivalsQuestion
 Account = Mapping[str, Any] | KubeError | None
 """A ServiceAccount as stored, None where there is none, or why it could not be read."""
 
@@ -62,16 +70,30 @@ class Answers:
     """The answers so far.
 
     Every method raises `Unanswered` for a question that was not asked yet.
+
+    Parameters
+    ----------
+    outlook:
+        What is known of the object's turn for devices without asking.
     """
 
     supplies: Mapping[CapacityQuestion, Supply] = field(default_factory=dict)
     accounts: Mapping[AccountQuestion, Account] = field(default_factory=dict)
+    rivals: Mapping[RivalsQuestion, Rivals] = field(default_factory=dict)
+    outlook: Outlook = field(default_factory=Outlook)
 
     def supply(self, question: CapacityQuestion) -> Supply:
         """What there is of nodes and devices."""
         if question not in self.supplies:
             raise Unanswered(question)
         return self.supplies[question]
+
+    def rivals_for(self, resource_name: str) -> Rivals:
+        """All objects that ask for an extended resource."""
+        question = RivalsQuestion(resource_name)
+        if question not in self.rivals:
+            raise Unanswered(question)
+        return self.rivals[question]
 
     def account(self, name: str) -> Account:
         """The ServiceAccount of a name."""

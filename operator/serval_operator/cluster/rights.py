@@ -7,7 +7,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from serval_operator.api.resources import CONFIG_MAPS, DEVICE_CLASSES, NODE_CLAIMS, NODES, PODS
+from serval_operator.api.resources import (
+    CONFIG_MAPS,
+    DEVICE_CLASSES,
+    NODE_CLAIMS,
+    NODES,
+    PODS,
+    PRIORITY_CLASSES,
+)
 from serval_operator.api.rights import Right
 from serval_operator.constants import AUTOSCALER_NAMESPACE, AUTOSCALER_STATUS
 
@@ -24,6 +31,12 @@ CAPACITY_RIGHTS: Final = (
         DEVICE_CLASSES,
         ("list",),
         "A DeviceClass shows that devices are allocated dynamically; nodes do not count such devices.",
+    ),
+    Right(
+        PRIORITY_CLASSES,
+        ("list",),
+        "The value of a PriorityClass decides whose turn it is. They are listed only while objects wait for "
+        "the same devices.",
     ),
 )
 AUTOSCALER_RIGHTS: Final = (

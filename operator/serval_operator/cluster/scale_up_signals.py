@@ -54,6 +54,8 @@ class Around:
         Whether Karpenter is there.
     claimable:
         Extended resources that a DeviceClass serves.
+    autoscaled:
+        Whether an autoscaler works in the cluster.
     """
 
     coming: Mapping[str, str]
@@ -62,6 +64,7 @@ class Around:
     backoff: str = ""
     karpenter: bool = False
     claimable: frozenset[str] = frozenset()
+    autoscaled: bool = False
 
     def growth(self, resource_name: str, *, coming: str = "", refused: str = "") -> Growth:
         """What is known for a resource.
@@ -76,11 +79,14 @@ class Around:
         on_its_way = self.coming.get(resource_name, "")
         if failed and not on_its_way and (failed.name in coming or not (coming or refused)):
             # It was nominated for this pod before it failed. One of another pool says nothing about the pod.
-            return Growth(refused=failed.words, possible=self._possible(resource_name))
+            return Growth(
+                refused=failed.words, possible=self._possible(resource_name), autoscaled=self.autoscaled
+            )
         return Growth(
             coming=coming or on_its_way,
             refused=refused + more,
             possible=self._possible(resource_name),
+            autoscaled=self.autoscaled or bool(coming or refused),
         )
 
     def _possible(self, resource_name: str) -> str:
@@ -123,6 +129,7 @@ def look_around(
         groups=tuple(sorted(str(one["name"]) for one in groups if _is_empty(one) and not _back_off(one))),
         backoff=next((text for text in map(_back_off, groups) if text), ""),
         karpenter=claims is not None,
+        autoscaled=claims is not None or bool(status),
         claimable=frozenset(name for one in classes for name in _served(one)),
     )
 

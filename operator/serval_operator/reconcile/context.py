@@ -11,6 +11,7 @@ from serval_operator.api.naming import Key
 from serval_operator.cluster.capacity_reader import ClusterSupplier
 from serval_operator.config import Configuration
 from serval_operator.pods.event_reader import EventReader
+from serval_operator.reconcile.contest import Contest
 from serval_operator.runtime.cache import Cache
 from serval_operator.runtime.event_recorder import EventRecorder
 from serval_operator.runtime.kube_api import KubeApi
@@ -46,6 +47,7 @@ class Context:
     events: EventReader
     prober: HttpProber
     references: References
+    contest: Contest
     now: Callable[[], datetime]
     clock: Callable[[], float]
     wake: Callable[[Key], None]

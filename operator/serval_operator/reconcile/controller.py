@@ -50,7 +50,7 @@ class KindController:
         self._kind = kind
         self._context = context
         self._gatherer = Gatherer(context.events, context.cache, kind.applies, context.now)
-        self._planner = Planner(kind.plan, context.api, context.supplier)
+        self._planner = Planner(kind.plan, context.api, context.supplier, context.contest)
         self._owners = OwnerCheck(context.api, kind.resource, context.cache)
         self._actor = Actor(kind, context.api, context.cache, context.clock)
         self._devices = Devices(context.prober, context.wake, context.sleep)
@@ -83,6 +83,7 @@ class KindController:
         outcome = replace(outcome, devices=self._devices.answers(key, plan.asks))
         self._progress.poll(key, plan.polls)
         if outcome.sent:
+            self._context.contest.touch(key)
             observed = self._gatherer.observe(owner, warnings)
         judgement = plan.judge(observed, outcome)
         self._measure(key, observed, judgement)
@@ -107,6 +108,8 @@ class KindController:
         self._progress.forget(key)
         self._publisher.forget(key)
         self._context.references.update(key, ())
+        self._context.contest.touch(key)
+        self._context.contest.catch_up()
         self._failures.pop(key, None)
         self._refusals.pop(key, None)
         self._ready_pods.pop(key, None)
@@ -140,6 +143,7 @@ class KindController:
 
     def _situation(self, observed: Observed) -> Situation:
         context, owner = self._context, observed.model
+        context.contest.touch(owner.key)
         named = context.references.update(owner.key, self._kind.references(owner))
         return Situation(
             observed=observed,
@@ -156,6 +160,8 @@ class KindController:
         status = judgement.stored(owner, self._kind.conditions, now)
         published = await self._publisher.publish(owner, judgement, status)
         if published.written:
+            self._context.contest.touch(owner.key)
+            self._context.contest.catch_up()
             for referrer in self._context.references.referrers(owner.key):
                 self._context.wake(referrer)
         return published.again

@@ -10,13 +10,20 @@ from serval_operator.api.crd import Crd
 from serval_operator.api.naming import Key
 from serval_operator.api.resources import Resource
 from serval_operator.api.rights import Right
+from serval_operator.api.rivals import Claim
 from serval_operator.api.snapshots import OwnerView
+from serval_operator.config import Configuration
 from serval_operator.reconcile.plan import Plan, Situation
 
 
 def names_none(_: OwnerView) -> Iterable[Key]:
     """The references of a kind that names no other custom resource."""
     return ()
+
+
+def claims_nothing(_: OwnerView, __: Configuration) -> Claim | None:
+    """The claim of a kind whose pods ask for no devices."""
+    return None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +56,8 @@ class Kind:
         Keys of the custom resources that an object names. It is reconciled again when one of them changes.
     finished:
         Whether nothing more happens to an object as it is stored. Then resyncs leave it out.
+    claim:
+        What an object with `spec.accelerator` asks of the queue for devices; None for nothing. Total.
     """
 
     resource: Resource
@@ -62,6 +71,7 @@ class Kind:
     refers: tuple[Resource, ...] = ()
     references: Callable[[OwnerView], Iterable[Key]] = names_none
     finished: Finished = never_finished
+    claim: Callable[[OwnerView, Configuration], Claim | None] = claims_nothing
 
     @property
     def owns(self) -> tuple[Resource, ...]:

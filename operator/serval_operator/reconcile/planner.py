@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from serval_operator.api.resources import SERVICE_ACCOUNTS
+from serval_operator.api.rivals import Rivals
 from serval_operator.cluster.capacity import Supply
 from serval_operator.cluster.capacity_reader import ClusterSupplier
 from serval_operator.cluster.questions import (
@@ -13,10 +14,11 @@ from serval_operator.cluster.questions import (
     AccountQuestion,
     Answers,
     CapacityQuestion,
-    Question,
+    RivalsQuestion,
     Unanswered,
 )
 from serval_operator.errors import KubeError
+from serval_operator.reconcile.contest import Contest
 from serval_operator.reconcile.plan import Plan, Situation
 from serval_operator.runtime.kube_api import KubeApi
 
@@ -27,26 +29,39 @@ MOST_QUESTIONS = 8
 class Planner:
     """Answers the questions of a pure plan, one after the other, until it has none."""
 
-    def __init__(self, plan: Callable[[Situation], Plan], api: KubeApi, supplier: ClusterSupplier) -> None:
+    def __init__(
+        self,
+        plan: Callable[[Situation], Plan],
+        api: KubeApi,
+        supplier: ClusterSupplier,
+        contest: Contest,
+    ) -> None:
         self._plan = plan
         self._api = api
         self._supplier = supplier
+        self._contest = contest
 
     async def plan(self, situation: Situation) -> Plan:
         """Plan from a situation."""
         supplies: dict[CapacityQuestion, Supply] = {}
         accounts: dict[AccountQuestion, Account] = {}
-        answered = replace(situation, answers=Answers(supplies, accounts))
+        rivals: dict[RivalsQuestion, Rivals] = {}
+        outlook = self._contest.outlook(situation.observed.model.key)
+        answered = replace(situation, answers=Answers(supplies, accounts, rivals, outlook))
         for _ in range(MOST_QUESTIONS):
             try:
                 return self._plan(answered)
             except Unanswered as needs:
-                await self._answer(needs.question, situation.observed.model.namespace, supplies, accounts)
+                if isinstance(needs.question, RivalsQuestion):
+                    rivals[needs.question] = await self._contest.rivals(needs.question.resource_name)
+                else:
+                    namespace = situation.observed.model.namespace
+                    await self._answer(needs.question, namespace, supplies, accounts)
         return self._plan(answered)
 
     async def _answer(
         self,
-        question: Question,
+        question: CapacityQuestion | AccountQuestion,
         namespace: str,
         supplies: dict[CapacityQuestion, Supply],
         accounts: dict[AccountQuestion, Account],

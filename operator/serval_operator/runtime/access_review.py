@@ -20,6 +20,7 @@ from serval_operator.api.resources import (
     NODE_CLAIMS,
     NODES,
     PODS,
+    PRIORITY_CLASSES,
     Resource,
 )
 from serval_operator.constants import AUTOSCALER_NAMESPACE, AUTOSCALER_STATUS
@@ -50,6 +51,8 @@ class Access:
         Karpenter's node claims may be listed, where there are any.
     device_classes:
         Classes of dynamic resource allocation may be listed, where there are any.
+    priority_classes:
+        PriorityClasses may be listed.
     """
 
     nodes: bool = False
@@ -57,6 +60,7 @@ class Access:
     autoscaler: bool = False
     node_claims: bool = False
     device_classes: bool = False
+    priority_classes: bool = False
 
 
 class AccessReviewer:
@@ -129,13 +133,14 @@ async def review(api: KubeApi) -> Access:
     KubeError
         It did not answer. Whoever may do nothing may still ask what he may do.
     """
-    lists, watches, pods, autoscaler, claims, classes = await asyncio.gather(
+    lists, watches, pods, autoscaler, claims, classes, priorities = await asyncio.gather(
         _may(api, "list", NODES),
         _may(api, "watch", NODES),
         _may(api, "list", PODS),
         _may(api, "get", CONFIG_MAPS, AUTOSCALER_NAMESPACE, AUTOSCALER_STATUS),
         _may(api, "list", NODE_CLAIMS),
         _may(api, "list", DEVICE_CLASSES),
+        _may(api, "list", PRIORITY_CLASSES),
     )
     return Access(
         nodes=lists and watches,
@@ -143,6 +148,7 @@ async def review(api: KubeApi) -> Access:
         autoscaler=autoscaler,
         node_claims=claims,
         device_classes=classes,
+        priority_classes=priorities,
     )
 
 

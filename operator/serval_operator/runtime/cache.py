@@ -141,10 +141,19 @@ class Cache:
         entry = self._entry(owner.key)
         return entry is not None and entry.resource_version == owner.resource_version
 
+    def asks_for_devices(self, key: Key) -> bool:
+        """Whether the spec of a custom resource has an accelerator. One that is gone asks for none."""
+        entry = self._entry(key)
+        return entry is not None and entry.accelerated
+
     def is_judged(self, key: Key) -> bool:
         """Whether the status of a custom resource says anything yet. One that is gone counts as judged."""
         entry = self._entry(key)
         return entry is None or entry.judged
+
+    def is_gone(self, resource: Resource, place: Place) -> bool:
+        """Whether an object was there a short while ago, and its deletion was reported."""
+        return self._stores[resource].is_gone(place)
 
     def named(self, resource: Resource, key: Key) -> Identity | None:
         """The child of a kind that has the name of the custom resource, whatever owns it."""

@@ -89,6 +89,10 @@ class Store(Generic[V]):
         """The view of an object, or None."""
         return self._views.get(place)
 
+    def is_gone(self, place: Place) -> bool:
+        """Whether an object was there a short while ago, and its deletion was reported."""
+        return place not in self._views and place in self._tombstones
+
     def entries(self) -> tuple[V, ...]:
         """All views."""
         return tuple(self._views.values())

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 class Packing:
     """Free devices of nodes, and the pods that are to have them.
 
-    The scheduler chooses the node of a pod. What matters here is whether there is a choice with which all pods
-    fit. So pods that were put in earlier are moved where that makes room. For pods of the same size this
+    The scheduler chooses the node of a pod. What matters here is whether there is a choice with which all
+    pods fit. So pods that were put in earlier are moved where that makes room. For pods of the same size this
     finds a place whenever there is one (augmenting paths of a bipartite matching), and what fits does not
     depend on the order. Pods of different sizes are a packing problem: the search may miss a place.
 

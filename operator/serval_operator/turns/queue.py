@@ -24,7 +24,7 @@ MOST_AHEAD: Final = 3
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
 
 Rank = tuple[int, datetime, str, str, str, str]
-"""Sorts contenders by PriorityClass value, creation, name, namespace, kind and uid. The lowest comes first."""
+"""Sorts contenders by PriorityClass value, creation, name, namespace, kind and uid; the lowest is first."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

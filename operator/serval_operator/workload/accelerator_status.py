@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from serval_operator.api.conditions import Condition
@@ -51,6 +52,12 @@ def accelerator_condition(
     return Condition(ACCELERATOR_AVAILABLE, "False", verdict.reason, text)
 
 
+def volatile_fields(status: Mapping[str, Any]) -> tuple[str, ...]:
+    """Fields of a status that change with other objects: who holds devices, and the place in the queue."""
+    waits = status.get("accelerator") or {}
+    return ("accelerator",) if waits.get("holders") or waits.get("position") else ()
+
+
 def accelerator_status(
     request: Placement, verdict: CapacityVerdict | None, *, lacking: int
 ) -> dict[str, Any] | None:
@@ -69,6 +76,8 @@ def accelerator_status(
     }
     if verdict.free is not None:
         status["free"] = verdict.free
+    if verdict.position:
+        status["position"] = verdict.position
     holders = [
         {
             field: value

@@ -13,11 +13,16 @@ from serval_operator.pods.device_report import in_use_condition
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.start_deadline import overdue
 from serval_operator.reconcile.plan import Outcome
-from serval_operator.workload.accelerator_status import accelerator_condition, accelerator_status
+from serval_operator.workload.accelerator_status import (
+    accelerator_condition,
+    accelerator_status,
+    volatile_fields,
+)
 from serval_operator.workload.desired import Desired, outdated, reporting, running
 from serval_operator.workload.readiness import Expected, Readiness, assess
 from serval_operator.workload.rollout_decider import Decision
 from serval_operator.workload.status import Served, build_status
+from serval_operator.workload.turn_taking import kept_records
 
 TOLD = (ACCELERATOR_IN_USE, UPDATE_AVAILABLE)
 """Types of conditions beside `Ready` of which Events tell."""
@@ -27,7 +32,8 @@ def judge_unusable(unusable: Blocked, observed: Observed, outcome: Outcome) -> J
     """Judge an object whose spec cannot be used, though it may still ask for a stop."""
     blocked = both(unusable, outcome.blocked)
     readiness = assess(observed, Expected(wanted=0, revision="", suspended=False, blocked=blocked))
-    return Judgement(build_status(observed, readiness, None, ""), readiness.conditions, told=TOLD)
+    status = build_status(observed, readiness, None, "") | kept_records(observed.model)
+    return Judgement(status, readiness.conditions, told=TOLD)
 
 
 def judge_served(
@@ -76,10 +82,10 @@ def judge_served(
     # What was given up is gone back from at once.
     pauses = [decision.again, due, 0.0 if gave_up else None]
     return Judgement(
-        status,
+        {**status, **decision.records},
         readiness.conditions,
         told=TOLD,
-        volatile=("accelerator",) if (status.get("accelerator") or {}).get("holders") else (),
+        volatile=volatile_fields(status),
         again=min((pause for pause in pauses if pause is not None), default=None),
     )
 

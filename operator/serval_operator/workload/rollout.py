@@ -119,6 +119,7 @@ def plan_rollout(
     room: Room | None,
     damping: Damping,
     refused: Blocked | None,
+    allowed: int,
 ) -> Rollout:
     """Plan from one observation.
 
@@ -132,6 +133,8 @@ def plan_rollout(
         Made for the revision of ``head``.
     refused:
         Why no pod may be made at all.
+    allowed:
+        How many of the wanted pods may be made, as others wait for the same devices.
     """
     carried, run = head.revision, damping.run
     if damping.instead:
@@ -145,7 +148,7 @@ def plan_rollout(
         strategy, needs = SURGE, Needs()
     return Rollout(
         revision=carried,
-        replicas=0 if refused else workload.wanted if run is None else min(run, workload.wanted),
+        replicas=0 if refused else allowed if run is None else min(run, allowed),
         strategy=strategy,
         blocked=refused or damping.cause or (head.blocked if workload.wanted else None),
         needs=Needs() if refused else needs,

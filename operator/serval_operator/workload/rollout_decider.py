@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from serval_operator.api.blocks.rollout import IN_PLACE
 from serval_operator.api.conditions import Blocked
@@ -14,9 +16,17 @@ from serval_operator.cluster.questions import Answers, CapacityQuestion
 from serval_operator.cluster.room import Room, look_for_room
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.refused_pod_backoff import Damping, plan_damping
-from serval_operator.reasons import CAPACITY_UNKNOWN
+from serval_operator.reasons import CAPACITY_UNKNOWN, REPLACED
 from serval_operator.workload.accelerator_status import waiting_pods
 from serval_operator.workload.rollout import Rollout, heading, plan_rollout, replaced, waiting
+from serval_operator.workload.turn_taking import (
+    Place,
+    fulfilled,
+    kept_records,
+    place_taken,
+    take_place,
+    told,
+)
 from serval_operator.workload.workload import Workload
 
 WAITING_AGAIN = 30.0
@@ -35,6 +45,8 @@ class Decision:
         The capacity verdict while a pod waits or none may be made; else None.
     lacking:
         Pods that have no place.
+    records:
+        Fields of the status that remember whose place in the queue for devices was taken.
     """
 
     rollout: Rollout
@@ -42,6 +54,7 @@ class Decision:
     verdict: CapacityVerdict | None
     lacking: int
     again: float | None
+    records: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def in_place(self) -> bool:
@@ -74,29 +87,85 @@ def decide(
     capacity = _Capacity(observed, workload.placement, answers, hide_foreign)
     in_place = observed.deployment is not None and not observed.deployment.surge
     waits = waiting_pods(observed, revision=workload.revision, wanted=workload.wanted, in_place=in_place)
-    verdict, refused = None, None
-    asks = bool(workload.wanted and workload.placement.resource_name)
-    if waits and asks:
-        verdict = capacity.verdict(with_holds=True, waits=waits)
-    elif asks and not observed.living():
-        verdict, refused = capacity.before_the_first_pod()
+    scarcity = _scarcity(observed, workload, capacity, waits)
+    allowed = scarcity.place.allows(workload.wanted)
     head = heading(observed, workload)
-    damping = plan_damping(observed, revision=head.revision, wanted=workload.wanted)
-    plan = partial(plan_rollout, observed, workload, head=head, damping=damping, refused=refused)
+    damping = plan_damping(observed, revision=head.revision, wanted=allowed)
+    plan = partial(
+        plan_rollout,
+        observed,
+        workload,
+        head=head,
+        damping=damping,
+        refused=scarcity.refused,
+        allowed=allowed,
+    )
     rollout = plan(room=None)
     if workload.wanted and rollout.needs.capacity:
         rollout = plan(room=capacity.room(rollout.revision, waits))
     # After a revert, pods of the older revision may wait too.
     waits_back = rollout.revision != workload.revision and bool(waiting(observed, rollout.revision))
-    looks_again = bool(waits or refused or waits_back)
+    looks_again = bool(waits or waits_back or scarcity.changes_unseen)
     pauses = [rollout.again, max(WAITING_AGAIN, crowd / LOOKS_PER_SECOND) if looks_again else None]
+    placed = sum(bool(pod.node) for pod in observed.active())
     return Decision(
         rollout=rollout,
         damping=damping,
-        verdict=verdict if waits or refused else None,
-        lacking=len(waits) if waits else workload.wanted,
+        verdict=scarcity.verdict,
+        lacking=len(waits) if waits and allowed == workload.wanted else max(workload.wanted - placed, 0),
         again=min((pause for pause in pauses if pause is not None), default=None),
+        records=fulfilled(scarcity.place.records, placed),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class _Scarcity:
+    """What the devices of the cluster mean for the pods.
+
+    Parameters
+    ----------
+    verdict:
+        The capacity verdict while pods wait or may not be made; else None.
+    refused:
+        Why no pod may be made at all.
+    place:
+        The place in the queue for devices.
+    """
+
+    verdict: CapacityVerdict | None
+    refused: Blocked | None
+    place: Place
+
+    @property
+    def changes_unseen(self) -> bool:
+        """Whether what keeps the pods away may end without an event."""
+        return self.verdict is not None and self.verdict.reason != REPLACED
+
+
+def _scarcity(
+    observed: Observed, workload: Workload, capacity: _Capacity, waits: tuple[PodView, ...]
+) -> _Scarcity:
+    """Look for devices, and for the turn to get them."""
+    model, name, by = observed.model, workload.placement.resource_name, capacity.answers.outlook.replaced_by
+    verdict, refused = None, None
+    if not workload.wanted or not name:
+        return _Scarcity(None, None, Place(records=kept_records(model)))
+    if by:
+        gone, records = place_taken(model, by)
+        return _Scarcity(CapacityVerdict(gone.reason, gone.message), gone, Place(records=records))
+    if waits:
+        verdict = capacity.verdict(with_holds=True, waits=waits)
+    elif not observed.living():
+        verdict, refused = capacity.before_the_first_pod()
+    if refused:
+        return _Scarcity(verdict, refused, Place(records=kept_records(model)))
+    place = take_place(observed, name, capacity.answers)
+    limited = place.allows(workload.wanted) < workload.wanted
+    if limited:
+        verdict = capacity.verdict(with_holds=True, waits=waits)
+    if not waits and not limited:
+        return _Scarcity(None, None, place)
+    return _Scarcity(capacity.told(verdict, place, limited=limited), None, place)
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +207,13 @@ class _Capacity:
             namespace=self.observed.model.namespace,
             hide_foreign=self.hide_foreign,
         )
+
+    def told(self, verdict: CapacityVerdict | None, place: Place, *, limited: bool) -> CapacityVerdict | None:
+        """The verdict, with the place in the queue."""
+        if verdict is None or place.turn is None:
+            return verdict
+        namespace = self.observed.model.namespace
+        return told(verdict, place.turn, namespace, hide_foreign=self.hide_foreign, limited=limited)
 
     def before_the_first_pod(self) -> tuple[CapacityVerdict, Blocked | None]:
         """Judge before the first pod is made: not whether a device is free, but whether there is one."""

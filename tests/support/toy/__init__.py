@@ -9,7 +9,7 @@ from typing import Final
 
 from serval_operator.api.resources import MODEL_DEPLOYMENTS
 from serval_operator.reconcile.kind import Kind
-from support.toy.plan import CONDITIONS, finished, plan, references
+from support.toy.plan import CONDITIONS, claim, finished, plan, references
 from support.toy.rights import APPLIES, TOY_RIGHTS, WATCHES
 from support.toy.spec import TOY_CRD, TOYS
 
@@ -24,4 +24,5 @@ TOY_KIND: Final = Kind(
     refers=(MODEL_DEPLOYMENTS,),
     references=references,
     finished=finished,
+    claim=claim,
 )

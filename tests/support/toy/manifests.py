@@ -29,12 +29,15 @@ def play_job(spec: ToySpec, *, suspend: bool) -> JobPlan:
     )
 
 
-def watchers(owner: OwnerView, spec: ToySpec, score: Any) -> Manifest:
+def watchers(owner: OwnerView, spec: ToySpec, score: Any, replicas: int) -> Manifest:
     """The Deployment whose pods watch what the Job found."""
     labels = selector(owner.key)
-    container = {"name": "watcher", "image": IMAGE, "args": ["--score", str(score)]}
+    container: dict[str, Any] = {"name": "watcher", "image": IMAGE, "args": ["--score", str(score)]}
+    if spec.accelerator:
+        units = {spec.accelerator.resource_name: str(spec.accelerator.count)}
+        container["resources"] = {"limits": units}
     body = {
-        "replicas": spec.watchers or 0,
+        "replicas": replicas,
         "selector": {"matchLabels": labels},
         "template": {
             "metadata": {"labels": {**labels, LABEL_OWNER_UID: owner.uid}},

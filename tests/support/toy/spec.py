@@ -6,8 +6,9 @@ from dataclasses import dataclass, field
 from typing import Annotated, ClassVar, Final
 
 from serval_operator.api.blocks.conditions import Condition, conditions
+from serval_operator.api.blocks.devices import AcceleratorStatus, ReplacedBy, Replacement
 from serval_operator.api.blocks.jobs import STATUS_JOBS, JobStatus
-from serval_operator.api.blocks.scheduling import Scheduling
+from serval_operator.api.blocks.scheduling import Accelerator, Scheduling
 from serval_operator.api.blocks.source import ModelSource
 from serval_operator.api.crd import Column, Crd
 from serval_operator.api.resources import Resource
@@ -33,6 +34,9 @@ class ToySpec(Block):
     scheduling: Annotated[Scheduling, Nested("Which nodes may take the pods.", Scheduling)] = field(
         default_factory=Scheduling
     )
+    accelerator: Annotated[
+        Accelerator | None, Nested("Accelerators of each pod that watches.", Accelerator)
+    ] = None
     suspend: Annotated[bool, Flag("Whether to start no step.", shapes_pods=False)] = False
     after: Annotated[
         str, Text("Name of a ModelDeployment that must be ready before the first step.", max_length=40)
@@ -49,6 +53,15 @@ class ToyStatus(Block):
     ] = None
     watching: Annotated[int | None, Whole("Pods that watch.", 0, 10)] = None
     jobs: Annotated[tuple[JobStatus, ...], STATUS_JOBS] = ()
+    accelerator: Annotated[
+        AcceleratorStatus | None, Nested("What pods wait for, and who has it.", AcceleratorStatus)
+    ] = None
+    replacement: Annotated[
+        Replacement | None, Nested("The object whose place this one took.", Replacement)
+    ] = None
+    replaced_by: Annotated[
+        ReplacedBy | None, Nested("The object that took the place of this one.", ReplacedBy)
+    ] = None
     conditions: Annotated[
         tuple[Condition, ...],
         conditions("Ready, Allowed and Played; Reconciling and Stalled only while they are True."),

@@ -25,6 +25,9 @@ WAIT: Final = "Wait"
 PREFERRED: Final = "Preferred"
 REQUIRED: Final = "Required"
 
+REPLACE: Final = "Replace"
+
+WhenBusy = Literal["Wait", "Replace"]
 WhenUnavailable = Literal["Auto", "Wait", "Refuse"]
 TopologySpread = Literal["Preferred", "Required", "Disabled"]
 
@@ -68,12 +71,24 @@ class Accelerator(Block):
             "Whether pods are created while no node of the cluster could ever take one, even if it "
             "were empty. Wait creates them. Refuse does not, even if an autoscaler could add such a "
             "node. Auto, the default, does not unless a node that fits may be added. Running pods are "
-            "never stopped for this reason. If the devices exist and are in use, the pods are always "
-            "created and wait.",
+            "never stopped for this reason. If the devices exist and are in use, `whenBusy` says what "
+            "happens.",
             get_args(WhenUnavailable),
             shapes_pods=False,
         ),
     ] = AUTO
+    when_busy: Annotated[
+        WhenBusy,
+        Words(
+            "What happens while all devices that fit are in use. Wait, the default, waits for its turn: the "
+            "higher PriorityClass first, then the older object. Replace stops another object of the same "
+            "namespace that holds such devices, and gets them: the one of the lowest priority, then the "
+            "newest; none of a higher priority. It does so only while no pod of this object has a device, "
+            "and once for each change of the spec.",
+            get_args(WhenBusy),
+            shapes_pods=False,
+        ),
+    ] = WAIT
 
     def check(self, path: str) -> None:
         """Check that exactly one of both names is set."""

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from serval_operator.api.blocks.conditions import Condition, conditions
+from serval_operator.api.blocks.devices import AcceleratorStatus, ReplacedBy, Replacement
 from serval_operator.api.schema import MAX_EXACT, MAX_INT64, Block, Flag, Items, Nested, Text, Whole
 
 
@@ -80,44 +81,6 @@ class EffectiveStatus(Block):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Holder(Block):
-    """A pod, or the owner of pods, that holds devices."""
-
-    kind: Annotated[str, Text("Kind of the holder, such as ModelDeployment, or Pod.", max_length=63)] = ""
-    namespace: Annotated[str, Text("Namespace of the holder.", max_length=63)] = ""
-    name: Annotated[str, Text("Name of the holder.", max_length=253)] = ""
-    node: Annotated[str, Text("Node that has the devices.", max_length=253)] = ""
-    count: Annotated[int | None, Whole("Units that it holds.", 0, MAX_EXACT)] = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AcceleratorStatus(Block):
-    """What pods wait for: `status.accelerator`."""
-
-    resource_name: Annotated[str, Text("Resource that the pods ask for.", max_length=253)] = ""
-    requested: Annotated[
-        int | None, Whole("Units that are missing, of all pods that wait.", 0, MAX_EXACT)
-    ] = None
-    free: Annotated[
-        int | None,
-        Whole(
-            "Units that are free on nodes that may take the pods. Absent where nobody counted.", 0, MAX_EXACT
-        ),
-    ] = None
-    holders: Annotated[
-        tuple[Holder, ...],
-        Items(
-            "Pods that hold such devices, those that hold most of them first.",
-            Nested(
-                "One holder. Where the operator hides those of other namespaces, only how much they hold.",
-                Holder,
-            ),
-            max_items=10,
-        ),
-    ] = ()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class Placement(Block):
     """The pods of one node."""
 
@@ -180,6 +143,13 @@ class ServingStatus(Block):
         Nested(
             "What pods wait for, and who has it. Absent while none waits for a device.", AcceleratorStatus
         ),
+    ] = None
+    replacement: Annotated[
+        Replacement | None, Nested("The object whose place this one took, if it did.", Replacement)
+    ] = None
+    replaced_by: Annotated[
+        ReplacedBy | None,
+        Nested("The object that took the place of this one. Absent once the spec has changed.", ReplacedBy),
     ] = None
     placement: Annotated[
         tuple[Placement, ...],

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from serval_operator.api.resources import MODEL_DEPLOYMENTS
+from serval_operator.kinds.model_deployment.claim import claim
 from serval_operator.kinds.model_deployment.crd import MODEL_DEPLOYMENT_CRD
 from serval_operator.kinds.model_deployment.plan import plan
 from serval_operator.kinds.model_deployment.rights import APPLIES, OPTIONAL, RIGHTS, WATCHES
@@ -20,4 +21,5 @@ KIND: Final = Kind(
     optional=OPTIONAL,
     watches=WATCHES,
     conditions=CONDITIONS,
+    claim=claim,
 )

@@ -56,6 +56,14 @@ MODEL_DEPLOYMENT_CRD: Final = Crd(
             "Revision", ".status.revision", "Revision of the pods that the newest spec asks for.", wide=True
         ),
         Column(
+            "Position",
+            ".status.accelerator.position",
+            "Place among the objects that wait for the same devices.",
+            type="integer",
+            wide=True,
+        ),
+        Column("Holder", ".status.accelerator.holders[0].name", "What holds such devices.", wide=True),
+        Column(
             "Message",
             '.status.conditions[?(@.type=="Ready")].message',
             "What the Ready condition says.",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from serval_operator.api import naming
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.resources import (
     CONFIG_MAPS,
@@ -48,6 +49,8 @@ class Place:
         What listings of pods wait for, if anything.
     late:
         How often the supplier said that it knows by now what it did not know.
+    gone:
+        Names of pods whose deletion was reported.
     """
 
     def __init__(self, access: Access = ALL, *nodes: NodeView, patience: float = 5.0) -> None:
@@ -57,6 +60,7 @@ class Place:
         self.selectors: list[str] = []
         self.hanging: asyncio.Event | None = None
         self.late = 0
+        self.gone: set[str] = set()
         self.seen = nodes or (node(), node("n2", None))
         self.supplier = ClusterSupplier(
             self,  # type: ignore[arg-type]  # the calls that it makes
@@ -77,6 +81,10 @@ class Place:
 
     def _came(self) -> None:
         self.late += 1
+
+    def is_gone(self, resource: Resource, place: naming.Place) -> bool:
+        assert resource is PODS
+        return place.name in self.gone
 
     def nodes(self) -> tuple[NodeView, ...]:
         return self.seen
@@ -115,6 +123,28 @@ class Place:
             "lastTimestamp": gen.stamp(seen),
         }
         self.api.put(EVENTS, event)
+
+
+async def test_a_pod_whose_end_was_reported_holds_nothing_though_it_was_listed_before() -> None:
+    place = Place()
+    place.put_holder("old")
+    place.put_holder("other")
+    await place.supply()
+    place.gone = {"old"}
+    found = await place.supply()
+    assert [one.name for one in found.holds or ()] == ["other"]
+    assert len(place.selectors) == len(set(place.selectors)), "they were listed anew"
+
+
+async def test_a_count_that_is_on_its_way_is_late_and_one_that_fails_is_not() -> None:
+    place = Place(patience=0.01)
+    place.hanging = asyncio.Event()
+    late = await place.supply()
+    assert (late.holds, late.late) == (None, True)
+    failing = Place()
+    failing.fail(LATE, PODS)
+    failed = await failing.supply()
+    assert (failed.holds, failed.late) == (None, False)
 
 
 async def test_holds_are_counted_on_device_nodes() -> None:

@@ -8,7 +8,9 @@ from typing import Any
 
 import pytest
 
+from serval_operator.api.naming import Key
 from serval_operator.api.resources import SERVICE_ACCOUNTS
+from serval_operator.api.rivals import Outlook, Rivals
 from serval_operator.api.snapshots import PodView
 from serval_operator.cluster.capacity import Supply
 from serval_operator.cluster.questions import CapacityQuestion, Unanswered
@@ -41,8 +43,15 @@ class Cluster:
         self.asked.append((resource_name, fresh))
         return Supply(nodes=())
 
+    def outlook(self, _: Key) -> Outlook:
+        return Outlook(contended=True)
+
+    async def rivals(self, resource_name: str) -> Rivals:
+        self.asked.append((resource_name, False))
+        return Rivals()
+
     async def plan(self, plan: Any) -> Plan:
-        planner = Planner(plan, self.api, self)
+        planner = Planner(plan, self.api, self, self)
         return await planner.plan(Situation(observed=observed(), configuration=CONFIGURATION))
 
 

@@ -31,6 +31,7 @@ PODS: Rule = ("list", "", "pods", "")
 STATUS: Rule = ("get", "", "configmaps", "kube-system/cluster-autoscaler-status")
 CLAIMS: Rule = ("list", "karpenter.sh", "nodeclaims", "")
 CLASSES: Rule = ("list", "resource.k8s.io", "deviceclasses", "")
+PRIORITIES: Rule = ("list", "scheduling.k8s.io", "priorityclasses", "")
 
 
 class Authorizer(FakeKubeApi):
@@ -60,12 +61,13 @@ class Authorizer(FakeKubeApi):
         ((NODES_LIST, NODES_WATCH), Access(nodes=True)),
         ((PODS, STATUS), Access(pods=True, autoscaler=True)),
         ((CLAIMS, CLASSES), Access(node_claims=True, device_classes=True)),
+        ((PRIORITIES,), Access(priority_classes=True)),
     ],
 )
 async def test_each_answer_counts(allowed: tuple[Rule, ...], access: Access) -> None:
     api = Authorizer(*allowed)
     assert await review(api) == access
-    assert sorted(api.asked) == sorted([NODES_LIST, NODES_WATCH, PODS, STATUS, CLAIMS, CLASSES])
+    assert sorted(api.asked) == sorted([NODES_LIST, NODES_WATCH, PODS, STATUS, CLAIMS, CLASSES, PRIORITIES])
 
 
 async def test_an_odd_answer_is_no() -> None:
@@ -96,7 +98,7 @@ async def test_rights_are_asked_for_again_every_few_minutes() -> None:
     bench = Bench()
     async with bench.running():
         await bench.clock.advance(3600)
-        assert 9 * 6 <= len(bench.api.asked) <= 14 * 6
+        assert 9 * 7 <= len(bench.api.asked) <= 14 * 7
         assert bench.found == []
         bench.api.allowed = (NODES_LIST, NODES_WATCH)
         await bench.clock.advance(1.2 * REVIEW_SECONDS)
@@ -117,7 +119,7 @@ async def test_a_refusal_lets_it_ask_soon_but_not_often() -> None:
         for _ in range(100):
             bench.reviewer.ask_soon()
             await bench.clock.advance(0.1)
-        assert len(bench.api.asked) <= 2 * 6
+        assert len(bench.api.asked) <= 2 * 7
 
 
 async def test_what_was_found_counts_while_nobody_answers() -> None:

@@ -47,8 +47,9 @@ class World:
     now: datetime = START
 
     def add(self, one: Contender) -> None:
-        """An object is created."""
-        self.objects[one.uid] = one
+        """An object is created. Nodes that are too small for it are none of its nodes."""
+        large = frozenset(node for node in one.nodes if self.offered[node] >= one.units)
+        self.objects[one.uid] = replace(one, nodes=large)
         self.pods[one.uid] = []
 
     def end(self, uid: str) -> None:

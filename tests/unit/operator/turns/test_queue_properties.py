@@ -66,7 +66,7 @@ def fill(world: World, most: int) -> None:
     world.step()
 
 
-def wasted(world: World, turns: Turns) -> list[str]:
+def wasted(turns: Turns) -> list[str]:
     """Contenders that wait although a node has room for one more of their pods."""
     kept = set(turns.reserved)
     return [
@@ -90,7 +90,7 @@ def test_the_order_of_the_input_does_not_matter(world: World, data: st.DataObjec
 @given(worlds(units=2))
 def test_no_device_is_idle_that_a_waiter_fits(world: World) -> None:
     turns = world.decide()
-    assert wasted(world, turns) == []
+    assert wasted(turns) == []
 
 
 @given(worlds())

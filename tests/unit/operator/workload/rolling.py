@@ -213,7 +213,9 @@ class World:
         observed, wanted = self.observe(), self.workload
         head = heading(observed, wanted)
         damping = plan_damping(observed, revision=head.revision, wanted=wanted.wanted)
-        decide = partial(plan_rollout, observed, wanted, head=head, damping=damping, refused=None)
+        decide = partial(
+            plan_rollout, observed, wanted, head=head, damping=damping, refused=None, allowed=wanted.wanted
+        )
         rollout = decide(room=None)
         if rollout.needs.capacity:
             rollout = decide(room=Room(len(self._free()) if wanted.placement.resource_name else None))

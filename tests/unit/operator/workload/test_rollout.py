@@ -57,6 +57,7 @@ def plan(
         room=Room(fits, nodes, coming) if known or fits is not None else None,
         damping=damping or Damping(),
         refused=refused,
+        allowed=workload(**asked).wanted,
     )
 
 

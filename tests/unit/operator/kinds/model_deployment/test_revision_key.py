@@ -140,6 +140,7 @@ SHAPES_NOT: dict[str, tuple[Spec, Spec]] = {
         GPU,
         {**LEAST, "accelerator": {"profile": "nvidia-gpu", "whenUnavailable": "Refuse"}},
     ),
+    "accelerator.whenBusy": (GPU, {**LEAST, "accelerator": {"profile": "nvidia-gpu", "whenBusy": "Replace"}}),
     "rollout.strategy": (LEAST, {**LEAST, "rollout": {"strategy": "InPlace"}}),
     "rollout.startDeadlineSeconds": (LEAST, {**LEAST, "rollout": {"startDeadlineSeconds": 60}}),
     "rollout.minReadySeconds": (LEAST, {**LEAST, "rollout": {"minReadySeconds": 60}}),

@@ -140,6 +140,7 @@ class TestWaiting:
             "resourceName": "nvidia.com/gpu",
             "requested": 1,
             "free": 0,
+            "position": 1,
             "holders": [
                 {"kind": "Pod", "namespace": "other", "name": "stranger", "node": "gpu-0", "count": 1}
             ],

@@ -20,12 +20,15 @@ from serval_operator.api.resources import (
 )
 from serval_operator.api.snapshots import OwnerView, PodView
 from serval_operator.cluster.capacity import Supply
+from serval_operator.cluster.priority_reader import PriorityReader
 from serval_operator.config import Configuration
 from serval_operator.kinds.model_deployment import KIND
 from serval_operator.pods.event_reader import EventReader
+from serval_operator.reconcile.contest import Contest
 from serval_operator.reconcile.context import Context
 from serval_operator.reconcile.controller import KindController
 from serval_operator.reconcile.reconciler import Reconciler
+from serval_operator.runtime.access_review import Access
 from serval_operator.runtime.cache import Cache, selector
 from serval_operator.runtime.references import References
 from support import gen
@@ -94,6 +97,14 @@ class World:
 
     def restarted(self) -> Reconciler:
         """A reconciler that remembers nothing; the next `reconcile` uses it."""
+        contest = Contest(
+            self.cache,
+            {KEY.kind: KIND.claim},
+            self.configuration,
+            PriorityReader(self.api, lambda: Access(priority_classes=True), lambda: self.seconds),
+            self.woken.append,
+            lambda: gen.moment(self.seconds),
+        )
         context = Context(
             configuration=self.configuration,
             api=self.api,
@@ -104,6 +115,7 @@ class World:
             events=EventReader(self.api, lambda: gen.moment(self.seconds)),
             prober=self,
             references=References(),
+            contest=contest,
             now=lambda: gen.moment(self.seconds),
             clock=lambda: self.seconds,
             sleep=self.pause,

@@ -1,0 +1,215 @@
+"""Where an object stands in the queue: all objects that ask for its resource, and the nodes. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+from typing import Final
+
+from serval_operator.api.blocks.scheduling import REPLACE
+from serval_operator.api.device_holders import PodHold
+from serval_operator.api.nodes import NodeView
+from serval_operator.api.rivals import Priorities, Replacement, Rival, Rivals
+from serval_operator.cluster.capacity import Growth, Supply
+from serval_operator.cluster.node_fit import Fit, candidates, fit
+from serval_operator.turns.packing import free_units
+from serval_operator.turns.queue import Contender, Turn, Turns, take_turns
+
+PATIENCE: Final = timedelta(seconds=30)
+"""How long pods may have a free device and not use it before others may. A scheduler and a pod that is being
+stopped take less."""
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Where an object stands.
+
+    Parameters
+    ----------
+    takes:
+        The record of the object whose place it takes now; None while it takes none.
+    """
+
+    turn: Turn
+    takes: Replacement | None = None
+
+
+def stand(own: Rival, rivals: Rivals, supply: Supply, now: datetime) -> Standing | None:
+    """Say where an object stands; None where there is no order, so that it may have all its pods.
+
+    There is none where the operator does not know what is free, and while no node could take a pod: then its
+    pods wait for a node, and not for a device.
+
+    Parameters
+    ----------
+    own:
+        One of the rivals.
+    supply:
+        As `complete` gives it.
+    """
+    if supply.nodes is None or own.claim.resource in supply.claimable:
+        return None
+    if supply.holds is None:
+        # Until they are counted again, what was decided holds.
+        return Standing(Turn(min(own.asked, own.claim.wanted))) if supply.late and own.made else None
+    rivals = _unblocked(own, rivals)
+    contenders = _contenders(rivals, supply.nodes, supply.growth, now)
+    mine = next((one for one in contenders if one.uid == own.uid), None)
+    if mine is None or not mine.nodes:
+        return None
+    turns = take_turns(contenders, _free(own.claim.resource, supply), now)
+    return Standing(turns.turn(own.uid), _takes(own, rivals, turns, contenders))
+
+
+def _unblocked(own: Rival, rivals: Rivals) -> Rivals:
+    """The rivals, of which this one is not blocked: it is planned anew, whatever its status says."""
+    if not own.blocked:
+        return rivals
+    others = (one for one in rivals.rivals if one.uid != own.uid)
+    return replace(rivals, rivals=(*others, replace(own, blocked=False)))
+
+
+def _contenders(rivals: Rivals, nodes: Sequence[NodeView], growth: Growth, now: datetime) -> list[Contender]:
+    usable: dict[str, frozenset[str]] = {}
+    targets = _targets(rivals.rivals)
+    contenders = []
+    for one in rivals.rivals:
+        if one.claim.where not in usable:
+            asked = one.claim.placement
+            fitting = (node.name for node in candidates(nodes, asked) if fit(node, asked) is Fit.USABLE)
+            usable[one.claim.where] = frozenset(fitting)
+        wanted = 0 if (one.uid, one.generation) in targets else one.claim.wanted
+        contenders.append(_contender(one, wanted, usable[one.claim.where], rivals.priorities, growth, now))
+    return contenders
+
+
+def _contender(
+    one: Rival, wanted: int, nodes: frozenset[str], priorities: Priorities, growth: Growth, now: datetime
+) -> Contender:
+    claim, stopping = one.claim, len(one.on_nodes) - one.placed
+    # A profile is the administrator's word about its nodes. Where none is named, any autoscaler may add some.
+    elastic = claim.placement.scalable or (growth.autoscaled and not claim.by_profile)
+    return Contender(
+        key=one.key,
+        uid=one.uid,
+        units=claim.placement.count,
+        nodes=nodes,
+        wanted=wanted,
+        priority=priorities.of(claim.priority_class),
+        created=one.created,
+        placed=one.placed,
+        stopping=stopping,
+        asked=one.asked,
+        promised=_promised(one),
+        homeless=one.homeless,
+        together=claim.together,
+        elastic=elastic,
+        rolling=one.rolling,
+        refused=one.refused or one.blocked,
+        yields=not (elastic or one.rolling or stopping) and _cannot_use(one, now),
+        since=one.since,
+    )
+
+
+def _promised(one: Rival) -> int:
+    record = one.record
+    return record.replicas if record and record.generation == one.generation else 0
+
+
+def _cannot_use(one: Rival, now: datetime) -> bool:
+    """Whether its pods find no node for another reason than a missing device, as far as anybody can tell."""
+    if not one.homeless:
+        return False
+    if not one.lacks_device:
+        return True
+    times = [time for time in (one.homeless_since, one.freed) if time]
+    return now - max(times, default=now) >= PATIENCE
+
+
+def complete(rivals: Rivals, supply: Supply, resource: str) -> Supply:
+    """The supply, with pods of ours that got a node since the pods were listed."""
+    if supply.holds is None:
+        return supply
+    counted = {(hold.namespace, hold.name) for hold in supply.holds}
+    more = [
+        PodHold(one.key.namespace, name, node, one.key, {resource: one.claim.placement.count})
+        for one in rivals.rivals
+        for name, node in one.on_nodes
+        if (one.key.namespace, name) not in counted
+    ]
+    return replace(supply, holds=(*supply.holds, *more)) if more else supply
+
+
+def _free(resource: str, supply: Supply) -> dict[str, int]:
+    """By node, units that no pod holds."""
+    held = [(hold.node, hold.amounts.get(resource, 0)) for hold in supply.holds or ()]
+    offered = {node.name: node.allocatable.get(resource, 0) for node in supply.nodes or ()}
+    return free_units(offered, held)
+
+
+def _targets(rivals: Sequence[Rival]) -> set[tuple[str, int]]:
+    """Uid and generation of the objects whose place is taken."""
+    return {
+        (one.record.uid, one.record.target_generation) for one in rivals if one.record and one.claim.wanted
+    }
+
+
+def _takes(own: Rival, rivals: Rivals, turns: Turns, contenders: Sequence[Contender]) -> Replacement | None:
+    """Whose place an object takes now. Those that want to take one choose in the order of the queue."""
+    if own.claim.when_busy != REPLACE or turns.granted[own.uid] or not own.may_replace:
+        return None
+    by_uid = {one.uid: one for one in rivals.rivals}
+    ranked = {one.uid: one for one in contenders}
+    taken = _targets(rivals.rivals)
+    for one in turns.waiting:
+        rival = by_uid[one.uid]
+        if rival.claim.when_busy != REPLACE or not rival.may_replace:
+            continue
+        others = [by for by in rivals.rivals if (by.uid, by.generation) not in taken]
+        found = _victim(one, rival, others, ranked, turns)
+        if rival.uid == own.uid:
+            return found
+        if found:
+            taken.add((found.uid, found.target_generation))
+    return None
+
+
+def _victim(
+    taker: Contender,
+    own: Rival,
+    rivals: Sequence[Rival],
+    ranked: Mapping[str, Contender],
+    turns: Turns,
+) -> Replacement | None:
+    """The object of the same namespace that comes last in the order and has what the taker needs."""
+    found = [
+        (ranked[one.uid].rank, one, pods)
+        for one in rivals
+        if one.uid != own.uid
+        and one.key.namespace == own.key.namespace
+        and one.placed
+        and ranked[one.uid].wanted
+        and ranked[one.uid].priority <= taker.priority
+        and (pods := _room_of(one, taker, turns.free))
+    ]
+    if not found:
+        return None
+    _, victim, pods = max(found, key=lambda entry: entry[0])
+    return Replacement(
+        generation=own.generation,
+        kind=victim.key.kind,
+        name=victim.key.name,
+        uid=victim.uid,
+        target_generation=victim.generation,
+        replicas=min(pods, taker.wanted),
+    )
+
+
+def _room_of(victim: Rival, taker: Contender, free: Mapping[str, int]) -> int:
+    """Pods of the taker that find room where the victim's pods are, once these are gone."""
+    units: dict[str, int] = {}
+    for _, node in victim.on_nodes:
+        if node in taker.nodes:
+            units[node] = units.get(node, free.get(node, 0)) + victim.claim.placement.count
+    return sum(count // taker.units for count in units.values())

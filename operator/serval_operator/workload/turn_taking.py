@@ -1,0 +1,140 @@
+"""What the queue for devices means for the pods of an object, and what it says of that. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from serval_operator.api.conditions import Blocked
+from serval_operator.api.judgement import Status
+from serval_operator.api.naming import Key
+from serval_operator.api.rivals import REPLACED_BY, REPLACEMENT, parse_replacement
+from serval_operator.api.snapshots import OwnerView
+from serval_operator.api.unstructured import mapping, whole
+from serval_operator.cluster.capacity import CapacityVerdict, Supply
+from serval_operator.cluster.questions import Answers, CapacityQuestion
+from serval_operator.pods.observation import Observed
+from serval_operator.reasons import FITS, REPLACED, WAITING_FOR_TURN
+from serval_operator.turns.queue import Turn
+from serval_operator.turns.standing import Standing, complete, stand
+
+TO_RETURN = "to let it wait for a device again, change the spec, such as `spec.rollout.trigger`"
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """The place of an object in the queue.
+
+    Parameters
+    ----------
+    turn:
+        What the queue says; None where there is no order.
+    records:
+        Fields of the status that remember whose place was taken.
+    """
+
+    turn: Turn | None = None
+    records: Mapping[str, Any] = field(default_factory=dict)
+
+    def allows(self, wanted: int) -> int:
+        """How many of the wanted pods it may have."""
+        return wanted if self.turn is None else min(self.turn.granted, wanted)
+
+
+def take_place(observed: Observed, resource_name: str, answers: Answers) -> Place:
+    """Look for the place of an object in the queue.
+
+    Raises
+    ------
+    Unanswered
+        The others that ask for the resource, or what is free of it, have to be known first.
+    """
+    records = kept_records(observed.model)
+    if not answers.outlook.contended:
+        return Place(records=records)
+    standing = _standing(observed, resource_name, answers)
+    if standing is not None and standing.takes is not None:
+        # Nobody is stopped for a device that came free a moment ago.
+        standing = _standing(observed, resource_name, answers, fresh=True)
+    if standing is None:
+        return Place(records=records)
+    if standing.takes is not None:
+        records[REPLACEMENT] = standing.takes.as_json()
+    return Place(standing.turn, records)
+
+
+def _standing(
+    observed: Observed, resource_name: str, answers: Answers, *, fresh: bool = False
+) -> Standing | None:
+    rivals = answers.rivals_for(resource_name)
+    own = next((one for one in rivals.rivals if one.uid == observed.model.uid), None)
+    if own is None:
+        return None
+    return stand(own, rivals, counted(resource_name, answers, fresh=fresh), observed.now)
+
+
+def counted(resource_name: str, answers: Answers, *, fresh: bool = False) -> Supply:
+    """What there is of a contended resource: as it was listed, and of our own pods as it is now."""
+    supply = answers.supply(CapacityQuestion(resource_name, with_holds=True, fresh=fresh))
+    return complete(answers.rivals_for(resource_name), supply, resource_name)
+
+
+def kept_records(model: OwnerView) -> Status:
+    """What the status remembers of places that were taken, as far as it still holds."""
+    kept: Status = {}
+    record = parse_replacement(model.status)
+    if record:
+        kept[REPLACEMENT] = record.as_json()
+    by = mapping(model.status, REPLACED_BY)
+    if by and whole(by.get("generation")) == model.generation:
+        kept[REPLACED_BY] = dict(by)
+    return kept
+
+
+def place_taken(model: OwnerView, by: Key) -> tuple[Blocked, Status]:
+    """What an object says whose place was taken, and what it remembers."""
+    text = f"{by} took its devices (`spec.accelerator.whenBusy: Replace`); {TO_RETURN}"
+    record = {"generation": model.generation, "kind": by.kind, "name": by.name}
+    return Blocked(REPLACED, text), {**kept_records(model), REPLACED_BY: record}
+
+
+def fulfilled(records: Mapping[str, Any], placed: int) -> Status:
+    """The records; a promise of devices ends when it was kept."""
+    record = records.get(REPLACEMENT)
+    if not record or placed < record.get("replicas", 0):
+        return dict(records)
+    return {**records, REPLACEMENT: {name: value for name, value in record.items() if name != "replicas"}}
+
+
+def told(
+    verdict: CapacityVerdict, turn: Turn, namespace: str, *, limited: bool, hide_foreign: bool
+) -> CapacityVerdict:
+    """The capacity verdict of an object that waits for its turn.
+
+    Parameters
+    ----------
+    limited:
+        Whether it may not have all its pods.
+    namespace:
+        Of the object.
+    hide_foreign:
+        Whether objects in other namespaces are not named.
+    """
+    if not turn.position:
+        return verdict
+    queue = f"position {turn.position} of {turn.waiting} in the queue"
+    if verdict.reason != FITS or not limited:
+        return replace(verdict, message=f"{queue}; {verdict.message}", position=turn.position)
+    named = [str(key) for key in turn.ahead if key.namespace == namespace or not hide_foreign]
+    before = ", ".join(named) or "others"
+    if turn.reserved:
+        why = f"{turn.reserved} free units are kept for it until there are enough"
+    else:
+        why = f"what is free is for {before}" if turn.ahead else "what is free is for pods that start"
+    return replace(
+        verdict,
+        reason=WAITING_FOR_TURN,
+        message=f"{queue}; {why}; {verdict.message}",
+        position=turn.position,
+    )
