@@ -58,8 +58,11 @@ def stand(own: Rival, rivals: Rivals, supply: Supply, now: datetime) -> Standing
     mine = next((one for one in contenders if one.uid == own.uid), None)
     if mine is None or not mine.nodes:
         return None
-    turns = take_turns(contenders, _free(own.claim.resource, supply), now)
-    return Standing(turns.turn(own.uid), _takes(own, rivals, turns, contenders))
+    free = _free(own.claim.resource, supply)
+    turns = take_turns(contenders, free, now)
+    # What is free for another one now is held by that one in a moment: then there is somebody to replace.
+    busy = all(free[node] < mine.units for node in mine.nodes)
+    return Standing(turns.turn(own.uid), _takes(own, rivals, turns, contenders) if busy else None)
 
 
 def _unblocked(own: Rival, rivals: Rivals) -> Rivals:

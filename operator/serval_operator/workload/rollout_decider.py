@@ -11,7 +11,7 @@ from serval_operator.api.blocks.rollout import IN_PLACE
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import PodView
-from serval_operator.cluster.capacity import CapacityVerdict, judge_capacity, refuses
+from serval_operator.cluster.capacity import CapacityVerdict, Supply, judge_capacity, refuses
 from serval_operator.cluster.questions import Answers, CapacityQuestion
 from serval_operator.cluster.room import Room, look_for_room
 from serval_operator.pods.observation import Observed
@@ -21,6 +21,7 @@ from serval_operator.workload.accelerator_status import waiting_pods
 from serval_operator.workload.rollout import Rollout, heading, plan_rollout, replaced, waiting
 from serval_operator.workload.turn_taking import (
     Place,
+    counted,
     fulfilled,
     kept_records,
     place_taken,
@@ -162,7 +163,7 @@ def _scarcity(
     place = take_place(observed, name, capacity.answers)
     limited = place.allows(workload.wanted) < workload.wanted
     if limited:
-        verdict = capacity.verdict(with_holds=True, waits=waits)
+        verdict = capacity.in_the_queue()
     if not waits and not limited:
         return _Scarcity(None, None, place)
     return _Scarcity(capacity.told(verdict, place, limited=limited), None, place)
@@ -201,12 +202,19 @@ class _Capacity:
         )
 
     def _judged(self, question: CapacityQuestion) -> CapacityVerdict:
+        return self._of(self.answers.supply(question))
+
+    def _of(self, supply: Supply) -> CapacityVerdict:
         return judge_capacity(
             self.placement,
-            self.answers.supply(question),
+            supply,
             namespace=self.observed.model.namespace,
             hide_foreign=self.hide_foreign,
         )
+
+    def in_the_queue(self) -> CapacityVerdict:
+        """Judge what there is for an object that waits for its turn."""
+        return self._of(counted(self.placement.resource_name, self.answers))
 
     def told(self, verdict: CapacityVerdict | None, place: Place, *, limited: bool) -> CapacityVerdict | None:
         """The verdict, with the place in the queue."""
