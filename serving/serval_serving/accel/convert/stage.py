@@ -21,7 +21,7 @@ from serval_serving.stages.program import Report, StageResult, run_stage, start_
 from serval_serving.stages.termination import TERMINATION_LOG
 
 STAGE: Final = "convert"
-_MEASURED: Final = ("cosine", "largest_error", "agreement")
+_MEASURED: Final = {"cosine": "cosine", "largest_error": "largestError", "agreement": "agreement"}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -69,7 +69,7 @@ def summary(conversion: Conversion) -> dict[str, Any]:
     if "images" in report:
         shown["images"] = report["images"]["origin"]
         for name, key in (("calibration", "calibration"), ("held_out", "heldOut")):
-            shown[key] = {field: _rounded(report[name][field]) for field in _MEASURED}
+            shown[key] = {field: _rounded(report[name][measured]) for measured, field in _MEASURED.items()}
     return shown
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tensorflow as tf
+from tf2onnx import tfonnx
 
 from serval_contract.conversion_reasons import MODEL_NOT_CONVERTIBLE
 from serval_contract.reasons import MODEL_INVALID
@@ -281,3 +282,26 @@ def test_another_choice_is_no_flag(tmp_path: Path) -> None:
         v1.enable_control_flow_v2()
     with pytest.raises(StageFailure, match=r"choice or a loop: .*\(Switch\)"):
         convert(folder)
+
+
+@pytest.mark.parametrize("frozen", [True, False])
+def test_weights_never_enter_the_graph_that_tf2onnx_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, frozen: bool
+) -> None:
+    def layers(x: Any) -> Any:
+        if frozen:
+            return conv(x)
+        return tf.nn.conv2d(x, v1.get_variable("kernel", initializer=KERNEL, use_resource=True), 1, "SAME")
+
+    seen: list[Any] = []
+    convert_graph = tfonnx.process_tf_graph
+
+    def process(graph: Any, **options: Any) -> Any:
+        seen.extend(graph.get_operations())
+        return convert_graph(graph, **options)
+
+    monkeypatch.setattr(tfonnx, "process_tf_graph", process)
+    model = convert(numbers(tmp_path / "model", layers))
+    assert "Placeholder" in [one.type for one in seen if one.outputs and one.outputs[0].shape == KERNEL.shape]
+    assert not [one for one in seen if one.type == "Const" and one.outputs[0].shape == KERNEL.shape]
+    assert [tuple(one.dims) for one in model.graph.initializer if len(one.dims) == 4] == [KERNEL.shape]
