@@ -199,10 +199,17 @@ class Priorities:
 
 @dataclass(frozen=True, slots=True)
 class Rivals:
-    """All objects that ask for a resource, in no order."""
+    """All objects that ask for a resource, in no order.
+
+    Parameters
+    ----------
+    memo:
+        What was derived from them, by what else it was derived from.
+    """
 
     rivals: tuple[Rival, ...] = ()
     priorities: Priorities = field(default_factory=Priorities)
+    memo: dict[Any, Any] = field(default_factory=dict, repr=False, compare=False)
 
 
 @dataclass(frozen=True, slots=True)

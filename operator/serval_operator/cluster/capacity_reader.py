@@ -12,7 +12,6 @@ from datetime import datetime
 from serval_operator.api.device_holders import PodHold
 from serval_operator.api.naming import Place
 from serval_operator.api.nodes import NodeView
-from serval_operator.api.resources import PODS
 from serval_operator.api.snapshots import PodView
 from serval_operator.cluster.autoscaler_reader import AutoscalerReader
 from serval_operator.cluster.capacity import Growth, Supply
@@ -94,11 +93,11 @@ class ClusterSupplier:
         return {name: float(fault.lasts) for name, fault in parts.items()}
 
     def _corrected(self, holds: Sequence[PodHold] | None) -> tuple[PodHold, ...] | None:
-        """Leave out pods of ours that are gone: their end is watched, and seen before the next listing."""
+        """Leave out pods of ours that let go: their end is watched, and seen before the next listing."""
         if holds is None:
             return None
-        gone = self._seen.is_gone
-        return tuple(hold for hold in holds if not gone(PODS, Place(hold.namespace, hold.name)))
+        ended = self._seen.has_let_go
+        return tuple(hold for hold in holds if not ended(Place(hold.namespace, hold.name)))
 
     async def _held(
         self, resource_name: str, nodes: Sequence[NodeView], *, fresh: bool

@@ -58,7 +58,7 @@ class Contest:
         self._by_resource: dict[str, dict[Key, Rival]] = {}
         self._replacers: dict[str, dict[Key, Rival]] = {}
         self._changed: set[Key] = set()
-        self._listed: dict[str, tuple[Rival, ...]] = {}
+        self._listed: dict[str, Rivals] = {}
 
     def touch(self, key: Key) -> None:
         """Something about an object may have changed. Of one that asks for no devices, nothing is noted."""
@@ -82,9 +82,11 @@ class Contest:
         several = len(rivals) > 1
         priorities = await self._priorities.priorities(names) if several else Priorities()
         self.catch_up()
-        if resource_name not in self._listed:
-            self._listed[resource_name] = tuple(self._by_resource.get(resource_name, {}).values())
-        return Rivals(self._listed[resource_name], priorities)
+        listed = self._listed.get(resource_name)
+        if listed is None or listed.priorities != priorities:
+            every = tuple(self._by_resource.get(resource_name, {}).values())
+            listed = self._listed[resource_name] = Rivals(every, priorities)
+        return listed
 
     def _replacer(self, own: Rival) -> Key | None:
         """The object that took the place of this very generation, and still wants devices."""

@@ -151,9 +151,11 @@ class Cache:
         entry = self._entry(key)
         return entry is None or entry.judged
 
-    def is_gone(self, resource: Resource, place: Place) -> bool:
-        """Whether an object was there a short while ago, and its deletion was reported."""
-        return self._stores[resource].is_gone(place)
+    def has_let_go(self, place: Place) -> bool:
+        """Whether a pod of ours holds nothing any more: it ended, or its deletion was reported."""
+        pods = self._stores[PODS]
+        pod = pods.get(place)
+        return bool(pod.ended) if pod else pods.is_gone(place)
 
     def named(self, resource: Resource, key: Key) -> Identity | None:
         """The child of a kind that has the name of the custom resource, whatever owns it."""

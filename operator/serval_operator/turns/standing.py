@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Final
+from typing import Final, cast
 
 from serval_operator.api.blocks.scheduling import REPLACE
 from serval_operator.api.device_holders import PodHold
@@ -45,8 +45,6 @@ def stand(own: Rival, rivals: Rivals, supply: Supply, now: datetime) -> Standing
     ----------
     own:
         One of the rivals.
-    supply:
-        As `complete` gives it.
     """
     if supply.nodes is None or own.claim.resource in supply.claimable:
         return None
@@ -54,15 +52,54 @@ def stand(own: Rival, rivals: Rivals, supply: Supply, now: datetime) -> Standing
         # Until they are counted again, what was decided holds.
         return Standing(Turn(min(own.asked, own.claim.wanted))) if supply.late and own.made else None
     rivals = _unblocked(own, rivals)
-    contenders = _contenders(rivals, supply.nodes, supply.growth, now)
-    mine = next((one for one in contenders if one.uid == own.uid), None)
+    round_ = look(rivals, supply, own.claim.resource, now)
+    mine = round_.contenders.get(own.uid)
     if mine is None or not mine.nodes:
         return None
-    free = _free(own.claim.resource, supply)
-    turns = take_turns(contenders, free, now)
     # What is free for another one now is held by that one in a moment: then there is somebody to replace.
-    busy = all(free[node] < mine.units for node in mine.nodes)
-    return Standing(turns.turn(own.uid), _takes(own, rivals, turns, contenders) if busy else None)
+    busy = all(round_.free[node] < mine.units for node in mine.nodes)
+    return Standing(round_.turns.turn(own.uid), _takes(own, rivals, round_) if busy else None)
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """The queue for a resource as it is now, for all that ask.
+
+    Parameters
+    ----------
+    supply:
+        With pods of ours that got a node since the pods were listed.
+    contenders:
+        By uid.
+    free:
+        By node, units that no pod holds.
+    """
+
+    supply: Supply
+    contenders: Mapping[str, Contender]
+    free: Mapping[str, int]
+    turns: Turns
+
+
+def look(rivals: Rivals, supply: Supply, resource: str, now: datetime) -> Round:
+    """Look at the queue. Many ask about the same one, so it is kept for a second, while nothing changes.
+
+    Parameters
+    ----------
+    supply:
+        With nodes and holds.
+    """
+    seen = (*(supply.nodes or ()), *(supply.holds or ()))
+    state = (resource, int(now.timestamp()), supply.growth.autoscaled, hash(tuple(map(id, seen))))
+    kept = rivals.memo.get(state)
+    if kept is None:
+        complete = _complete(rivals, supply, resource)
+        free = _free(resource, complete)
+        contenders = _contenders(rivals, complete.nodes or (), complete.growth, now)
+        turns = take_turns(contenders, free, now)
+        rivals.memo.clear()
+        kept = rivals.memo[state] = Round(complete, {one.uid: one for one in contenders}, free, turns)
+    return cast("Round", kept)
 
 
 def _unblocked(own: Rival, rivals: Rivals) -> Rivals:
@@ -70,7 +107,7 @@ def _unblocked(own: Rival, rivals: Rivals) -> Rivals:
     if not own.blocked:
         return rivals
     others = (one for one in rivals.rivals if one.uid != own.uid)
-    return replace(rivals, rivals=(*others, replace(own, blocked=False)))
+    return replace(rivals, rivals=(*others, replace(own, blocked=False)), memo={})
 
 
 def _contenders(rivals: Rivals, nodes: Sequence[NodeView], growth: Growth, now: datetime) -> list[Contender]:
@@ -130,7 +167,7 @@ def _cannot_use(one: Rival, now: datetime) -> bool:
     return now - max(times, default=now) >= PATIENCE
 
 
-def complete(rivals: Rivals, supply: Supply, resource: str) -> Supply:
+def _complete(rivals: Rivals, supply: Supply, resource: str) -> Supply:
     """The supply, with pods of ours that got a node since the pods were listed."""
     if supply.holds is None:
         return supply
@@ -158,12 +195,12 @@ def _targets(rivals: Sequence[Rival]) -> set[tuple[str, int]]:
     }
 
 
-def _takes(own: Rival, rivals: Rivals, turns: Turns, contenders: Sequence[Contender]) -> Replacement | None:
+def _takes(own: Rival, rivals: Rivals, round_: Round) -> Replacement | None:
     """Whose place an object takes now. Those that want to take one choose in the order of the queue."""
+    turns, ranked = round_.turns, round_.contenders
     if own.claim.when_busy != REPLACE or turns.granted[own.uid] or not own.may_replace:
         return None
     by_uid = {one.uid: one for one in rivals.rivals}
-    ranked = {one.uid: one for one in contenders}
     taken = _targets(rivals.rivals)
     for one in turns.waiting:
         rival = by_uid[one.uid]

@@ -91,7 +91,8 @@ def decide(
     scarcity = _scarcity(observed, workload, capacity, waits)
     allowed = scarcity.place.allows(workload.wanted)
     head = heading(observed, workload)
-    damping = plan_damping(observed, revision=head.revision, wanted=allowed)
+    # Dead pods tell of refusals whoever has the turn.
+    damping = plan_damping(observed, revision=head.revision, wanted=workload.wanted)
     plan = partial(
         plan_rollout,
         observed,
@@ -214,7 +215,7 @@ class _Capacity:
 
     def in_the_queue(self) -> CapacityVerdict:
         """Judge what there is for an object that waits for its turn."""
-        return self._of(counted(self.placement.resource_name, self.answers))
+        return self._of(counted(self.observed, self.placement.resource_name, self.answers))
 
     def told(self, verdict: CapacityVerdict | None, place: Place, *, limited: bool) -> CapacityVerdict | None:
         """The verdict, with the place in the queue."""

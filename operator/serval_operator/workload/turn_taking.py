@@ -17,7 +17,7 @@ from serval_operator.cluster.questions import Answers, CapacityQuestion
 from serval_operator.pods.observation import Observed
 from serval_operator.reasons import FITS, REPLACED, WAITING_FOR_TURN
 from serval_operator.turns.queue import Turn
-from serval_operator.turns.standing import Standing, complete, stand
+from serval_operator.turns.standing import Standing, look, stand
 
 TO_RETURN = "to let it wait for a device again, change the spec, such as `spec.rollout.trigger`"
 
@@ -71,13 +71,16 @@ def _standing(
     own = next((one for one in rivals.rivals if one.uid == observed.model.uid), None)
     if own is None:
         return None
-    return stand(own, rivals, counted(resource_name, answers, fresh=fresh), observed.now)
-
-
-def counted(resource_name: str, answers: Answers, *, fresh: bool = False) -> Supply:
-    """What there is of a contended resource: as it was listed, and of our own pods as it is now."""
     supply = answers.supply(CapacityQuestion(resource_name, with_holds=True, fresh=fresh))
-    return complete(answers.rivals_for(resource_name), supply, resource_name)
+    return stand(own, rivals, supply, observed.now)
+
+
+def counted(observed: Observed, resource_name: str, answers: Answers) -> Supply:
+    """What there is of a contended resource: as it was listed, and of our own pods as it is now."""
+    supply = answers.supply(CapacityQuestion(resource_name, with_holds=True))
+    if supply.nodes is None or supply.holds is None:
+        return supply
+    return look(answers.rivals_for(resource_name), supply, resource_name, observed.now).supply
 
 
 def kept_records(model: OwnerView) -> Status:

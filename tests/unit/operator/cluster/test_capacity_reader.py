@@ -82,8 +82,7 @@ class Place:
     def _came(self) -> None:
         self.late += 1
 
-    def is_gone(self, resource: Resource, place: naming.Place) -> bool:
-        assert resource is PODS
+    def has_let_go(self, place: naming.Place) -> bool:
         return place.name in self.gone
 
     def nodes(self) -> tuple[NodeView, ...]:

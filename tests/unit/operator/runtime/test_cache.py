@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from serval_operator.api.naming import Key
+from serval_operator.api.naming import Key, Place
 from serval_operator.api.resources import (
     AUTOSCALERS,
     CONTROLLER_REVISIONS,
@@ -305,3 +305,26 @@ def test_finished_custom_resources_are_left_out_of_resyncs() -> None:
         cache.remember(MODEL_DEPLOYMENTS, {"metadata": meta, "status": status})
     assert {key.name for key in cache.owners()} == {"runs", "done"}
     assert [key.name for key in cache.unfinished()] == ["runs"]
+
+
+# --- devices ------------------------------------------------------------------
+
+
+def test_a_pod_has_let_go_once_it_ended_or_its_deletion_was_reported() -> None:
+    cache, place = Cache(OWNERS), Place("vision", "a")
+    pods = cache.store(PODS)
+    assert not cache.has_let_go(place), "what was never seen may be somebody else's"
+    pods.observe("ADDED", pod(version=1))
+    assert not cache.has_let_go(place)
+    pods.observe("MODIFIED", {**pod(version=2), "status": {"phase": "Failed"}})
+    assert cache.has_let_go(place)
+    pods.observe("DELETED", pod(version=3))
+    assert cache.has_let_go(place)
+
+
+def test_objects_with_an_accelerator_are_told_from_others() -> None:
+    cache = Cache(OWNERS)
+    for name, asked in (("gpu", {"profile": "nvidia-gpu"}), ("plain", None)):
+        cache.store(MODEL_DEPLOYMENTS).observe("ADDED", gen.model(name, accelerator=asked))
+    asking = [name for name in ("gpu", "plain", "none") if cache.asks_for_devices(owner(name))]
+    assert asking == ["gpu"]

@@ -14,7 +14,7 @@ from serval_operator.api.nodes import NodeView
 from serval_operator.api.placement import Placement
 from serval_operator.api.rivals import Claim, Priorities, Replacement, Rival, Rivals
 from serval_operator.cluster.capacity import Growth, Supply
-from serval_operator.turns.standing import PATIENCE, Standing, complete, stand
+from serval_operator.turns.standing import PATIENCE, Standing, look, stand
 from unit.operator.cluster.capacity_rows import BOARD, node
 from unit.operator.turns.queueing import START, moment
 
@@ -45,7 +45,7 @@ def place(
     own: Rival, *others: Rival, at: Supply | None = None, values: dict[str, int] | None = None
 ) -> Standing | None:
     rivals = Rivals((own, *others), Priorities(values or {}))
-    return stand(own, rivals, complete(rivals, at or supply(), BOARD), START + timedelta(minutes=1))
+    return stand(own, rivals, at or supply(), START + timedelta(minutes=1))
 
 
 def granted(standing: Standing | None) -> int | None:
@@ -177,3 +177,14 @@ class TestReplace:
         assert granted(place(taker, rival("a"), rival("older", 1))) == 1
         assert granted(place(rival("older", 1), taker, rival("a"))) == 0
         assert granted(place(rival("a"), taker)) == 0
+
+
+def test_many_that_look_at_the_same_queue_compute_it_once_until_something_changes() -> None:
+    rivals, now = Rivals((rival("a"), rival("b", 1))), START
+    nodes, other = supply(), supply(node("n1", 0), node("n2", 1))
+    first = look(rivals, nodes, BOARD, now)
+    assert look(rivals, nodes, BOARD, now) is first
+    assert look(rivals, replace(nodes, holds=FULL), BOARD, now).turns.granted == {"a": 0, "b": 0}
+    assert look(rivals, other, BOARD, now).turns.granted == {"a": 1, "b": 0}
+    assert look(rivals, nodes, BOARD, now + timedelta(seconds=1)) is not first
+    assert look(Rivals((rival("b", 1),)), nodes, BOARD, now).turns.granted == {"b": 1}
