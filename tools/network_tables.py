@@ -31,8 +31,7 @@ def preprocessing() -> str:
             origin.capitalize(),
             _resize(how),
             how.order,
-            _numbers(how.means),
-            _numbers(how.scales),
+            *map(_numbers, (how.means, how.scales)),
         ]
         for one in NETWORKS.values()
         for origin, how in one.preprocessing.items()
@@ -68,6 +67,10 @@ def _classifier(one: Network) -> str:
     names = " or ".join(f"`{name}`" for name in (one.classifier.output, *one.classifier.also))
     kind = "probabilities" if one.classifier.activation else "logits"
     return f"{names}, {one.classifier.classes} {kind}"
+
+
+def _preprocessing(how: Preprocessing) -> list[str]:
+    return [_resize(how), how.order, _numbers(how.means), _numbers(how.scales)]
 
 
 def _resize(how: Preprocessing) -> str:

@@ -33,6 +33,7 @@ from serval_serving.accel.build.statistics import set_statistics
 from serval_serving.accel.build.stored import open_weights
 from serval_serving.accel.classifiers import dense_classifier
 from serval_serving.accel.preprocess import preprocess
+from serval_serving.accel.transfer import open_featurizer
 from serval_serving.stages.program import StageFailure
 from unit.serving.accel.photo_files import encoded
 from unit.serving.accel.tiny_network import CHANNELS, CLASSES, TINY, find, make, whole_network
@@ -192,6 +193,8 @@ def good(cases: Cases) -> dict[str, Any]:
         found["formats"][name] = cases.assigned(write(path))
     own = cases.folder / "of keras"
     found["keras"] = cases.build("of keras", cases.weights / "keras.keras")
+    with open_featurizer(own) as featurizer:
+        found["featurizer"] = featurizer.features(photos() * 9).tolist()
     found["own SavedModel"] = cases.build("of ours", own)
     found["own checkpoint"] = cases.build("of our checkpoint", own / "variables" / "variables")
     found["azure"] = cases.build("azure", own, preprocessing={"origin": "Azure"})

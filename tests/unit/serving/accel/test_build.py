@@ -162,6 +162,11 @@ def test_a_classifier_of_the_users_own(kind: str, found: Any) -> None:
     assert one["result"]["classes"] == 3
 
 
+def test_features_of_the_saved_model(found: Any) -> None:
+    expected = np.reshape(found["good"]["keras"]["features"], (3, CHANNELS))
+    np.testing.assert_allclose(found["good"]["featurizer"], np.tile(expected, (9, 1)), rtol=1e-5)
+
+
 def test_weights_without_a_classifier_need_one(found: Any) -> None:
     refused = found["classifiers"]["no top"]
     assert refused["reason"] == "WeightsMismatch"

@@ -33,6 +33,8 @@ with tf.Graph().as_default(), tf.compat.v1.Session() as session:
     names = {alias: one.name for alias, one in signature.outputs.items()}
     found = session.run(names, {signature.inputs["images"].name: files})
 np.savez(out, **found)
+shapes = tf.train.load_checkpoint(f"{model}/variables/variables").get_variable_to_shape_map()
+print(sum(int(np.prod(shape)) for shape in shapes.values()))
 """
 
 pytestmark = pytest.mark.skipif(
@@ -76,7 +78,8 @@ def answers(name: str, files: list[bytes], out: Path) -> None:
     rows = np.array([np.frombuffer(one.ljust(length, b"\0"), np.uint8) for one in files])
     np.savez(out.with_suffix(".photos.npz"), files=rows)
     command = [sys.executable, "-c", PROGRAM, str(out), f"{out}.photos.npz", f"{out}.answers.npz"]
-    subprocess.run(command, check=True, timeout=200, capture_output=True)
+    done = subprocess.run(command, check=True, timeout=200, capture_output=True, text=True)
+    assert int(done.stdout) == network.parameters
     with np.load(f"{out}.answers.npz") as arrays:
         found = dict(arrays)
     assert set(found) == set(network.outputs)
