@@ -1,7 +1,8 @@
 """Unfriendly clients of a model server: ``python -m benchmarks.attacks NAME GRPC HTTP SECONDS``.
 
 Each attack runs in a process of its own, which computes only while nothing else wants a core, so that its CPU
-time is not taken for the server's. It goes to this machine alone, says on its output when it begins, and ends by itself.
+time is not taken for the server's. It goes to this machine alone, says on its output when it begins, and ends
+by itself.
 """
 
 from __future__ import annotations
