@@ -202,6 +202,16 @@ def _end(child: _Child) -> None:
     child.output.close()
 
 
+def _tail(child: _Child) -> str:
+    """Say how the log ends, the last line first: a message that is too long is cut at its end."""
+    if not child.tail:
+        return "it logged nothing"
+    *before, last = (line.strip()[:MAX_TAIL_CHARACTERS] for line in child.tail)
+    room = MAX_TAIL_CHARACTERS - len(last)
+    rest = " | ".join(before)[-room:] if room else ""
+    return f"its log ends: {last}" + (f" (before it: {rest})" if rest else "")
+
+
 def _failure(
     step: str, child: _Child, needed: int, seconds: float, *, killed_for_memory: bool
 ) -> StageFailure:
@@ -209,11 +219,11 @@ def _failure(
     told = child.last.get("failure")
     status = child.process.returncode
     had = memory.available_bytes()
-    tail = " | ".join(child.tail)[-MAX_TAIL_CHARACTERS:]
+    tail = _tail(child)
     if told is not None and told["reason"] != NO_MEMORY:
         return StageFailure(told["reason"], told["message"], permanent=told["permanent"])
     if child.timed_out:
-        message = f"step {step} took longer than {seconds:g} s; its log ends: {tail}"
+        message = f"step {step} took longer than {seconds:g} s; {tail}"
         return StageFailure(CONVERSION_TIMED_OUT, message, permanent=False)
     if told is not None or any(word in tail for word in _SIGNS):
         return out_of_memory(step, needed, had, cause="could not get memory")
@@ -221,4 +231,4 @@ def _failure(
         cause = "was killed" + (" by the kernel for lack of memory" if killed_for_memory else " by signal 9")
         return out_of_memory(step, needed, had, cause=cause)
     how = f"signal {-status}" if status < 0 else f"exit status {status}"
-    return failed(f"step {step} ended with {how}; its log ends: {tail or 'with nothing'}")
+    return failed(f"step {step} ended with {how}; {tail}")

@@ -128,6 +128,11 @@ def _cut(
             f"the shape of the network's input {name} is {shape_text(shape)}: all sizes but the first must be"
             " known; give the shape with --inputs"
         )
+    if shape and shape[0] not in {None, 1}:
+        raise not_convertible(
+            f"the network's input {name} takes batches of {shape[0]} alone; export the model for any number"
+            " of inputs, or for one"
+        )
     dtype = dtype_name(model.graph.get_tensor_by_name(name).dtype)
     if dtype in {STRING, "resource", "variant"}:
         raise not_convertible(f"tensor {name} has type {dtype}, and the network's input must be numbers")

@@ -114,7 +114,7 @@ def _through(host: Any, source: str, target: str, batches: Sequence[Array]) -> A
         with v1.Session(graph=graph) as session:
             try:
                 rows = [session.run(target, {source: one}) for one in batches]
-            except tf.errors.OpError as error:
+            except (tf.errors.OpError, ValueError) as error:
                 words = one_line(error)
                 raise bad_calibration(f"the preprocessing fails on a picture: {words}") from error
     gc.collect()

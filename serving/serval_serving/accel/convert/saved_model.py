@@ -61,8 +61,6 @@ class FlatModel:
         Values by the name of the placeholder. Nodes that read one variable share one array.
     graph:
         `graph_def`, imported: knows shapes and types.
-    frozen:
-        Whether weights were constants in the SavedModel's graph.
     """
 
     graph_def: Any
@@ -71,7 +69,6 @@ class FlatModel:
     outputs: Mapping[str, Tensor]
     weights: dict[str, Array]
     graph: Any
-    frozen: bool
 
     def nodes(self) -> dict[str, Any]:
         """Return the graph's nodes by name."""
@@ -93,7 +90,7 @@ class _Loaded:
     graph_def: Any = field(default=None)
 
 
-def load(saved_model: Path, outputs: Sequence[str] = (), extra: Sequence[str] = ()) -> FlatModel:
+def load(saved_model: Path, outputs: Sequence[str] = (), recorded: Sequence[str] = ()) -> FlatModel:
     """Load a SavedModel.
 
     Parameters
@@ -102,8 +99,8 @@ def load(saved_model: Path, outputs: Sequence[str] = (), extra: Sequence[str] = 
         Its folder.
     outputs:
         Names of the output tensors to keep; empty for those of the signature.
-    extra:
-        Names of other tensors that must stay, as far as they exist.
+    recorded:
+        Names of other tensors that must stay: those in the record of the build.
 
     Raises
     ------
@@ -113,18 +110,18 @@ def load(saved_model: Path, outputs: Sequence[str] = (), extra: Sequence[str] = 
     loaded = _open(saved_model)
     with loaded.session:
         aliases = _kept(loaded, outputs)
-        # Extra tensors that lie inside of a function have their names only after inlining.
         known = {node.name for node in loaded.graph_def.node}
-        extra = [name for name in extra if node_name(name) in known]
+        if missing := [name for name in recorded if node_name(name) not in known]:
+            raise invalid(f"the SavedModel has no tensor {listed(missing)}, which the build recorded")
         kept = [one.name for one in aliases.values()]
-        graph_def = _inline(loaded, [*kept, *extra])
+        graph_def = _inline(loaded, [*kept, *recorded])
         nodes = nodes_by_name(graph_def)
         inputs = {alias: _tensor(info) for alias, info in loaded.signature.inputs.items()}
         switch_off(nodes, training_flags(nodes))
         _use_defaults(nodes, {node_name(one.name) for one in inputs.values()})
-        needed = ancestors(nodes, [*kept, *extra], stop=lambda node: node.op in _READS)
-        weights, frozen = _take_weights(loaded, nodes, needed)
-    return _flat(graph_def, nodes, needed, weights, frozen=frozen, inputs=inputs, outputs=aliases)
+        needed = ancestors(nodes, [*kept, *recorded], stop=lambda node: node.op in _READS)
+        weights = _take_weights(loaded, nodes, needed)
+    return _flat(graph_def, nodes, needed, weights, inputs=inputs, outputs=aliases)
 
 
 def _open(saved_model: Path) -> _Loaded:
@@ -202,10 +199,8 @@ def _use_defaults(nodes: Mapping[str, Any], inputs: set[str]) -> None:
             node.attr["T"].type = kind
 
 
-def _take_weights(
-    loaded: _Loaded, nodes: Mapping[str, Any], needed: set[str]
-) -> tuple[dict[str, Array], bool]:
-    """Return all weights, and whether some of them were constants."""
+def _take_weights(loaded: _Loaded, nodes: Mapping[str, Any], needed: set[str]) -> dict[str, Array]:
+    """Return all weights: variables and large constants."""
     owners = {name: _variable(nodes, name) for name in needed if nodes[name].op in _READS}
     values = _read(loaded, nodes, sorted(set(owners.values())))
     weights = {name: values[owner] for name, owner in owners.items()}
@@ -221,7 +216,7 @@ def _take_weights(
             owner = owners.get(name, name)
             count = int(value.size - np.isfinite(value).sum())
             raise invalid(f"{count} of {value.size} values of weight {owner} are no finite numbers")
-    return weights, bool(constants)
+    return weights
 
 
 def _is_weight(node: Any) -> bool:
@@ -263,7 +258,6 @@ def _flat(
     needed: set[str],
     weights: dict[str, Array],
     *,
-    frozen: bool,
     inputs: Mapping[str, Tensor],
     outputs: Mapping[str, Tensor],
 ) -> FlatModel:
@@ -283,7 +277,7 @@ def _flat(
     graph = tf.Graph()
     with graph.as_default():
         tf.import_graph_def(flat, name="")
-    return FlatModel(flat, nodes, _used(nodes, needed, inputs), outputs, weights, graph, frozen)
+    return FlatModel(flat, nodes, _used(nodes, needed, inputs), outputs, weights, graph)
 
 
 def _used(nodes: Mapping[str, Any], needed: set[str], inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:

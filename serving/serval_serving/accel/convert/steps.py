@@ -11,7 +11,7 @@ from typing import Any, Final
 
 import numpy as np
 
-from serval_serving.accel.build_record import read_build_record
+from serval_serving.accel.build_record import BuildRecord, read_build_record
 from serval_serving.accel.convert.failures import bad_calibration, failed
 from serval_serving.accel.convert.options import InputTensor
 
@@ -36,39 +36,26 @@ def translate(request: Mapping[str, Any], report: Report) -> dict[str, Any]:
     logging.getLogger("tensorflow").setLevel(logging.ERROR)
     source, work = Path(request["saved_model"]), Path(request["work"])
     record = read_build_record(source)
-    extra = [] if record is None else [record.input, *record.features]
+    recorded = () if record is None else (record.input, *record.features)
     report(0.05, "loading the SavedModel")
-    model = saved_model.load(source, request["outputs"], extra)
+    model = saved_model.load(source, request["outputs"], recorded)
     report(0.3, "looking for the network's input")
-    wanted, how = _wanted(request), "named"
-    if wanted is None and record is not None:
-        wanted, how = InputTensor(record.input), "recorded by the build"
+    wanted, how = _wanted(request, record)
     place = cut.choose_cut(model, wanted, how=how)
-    features = () if record is None else record.features
-    ends = list(dict.fromkeys([*features, *(one.name for one in model.outputs.values())]))
-    device = device_graph.device_graph(model, place, ends)
     report(0.35, f"the network's input is {place.tensor.name}, {place.how}")
-    result = _host_part(request, model, place, report)
-    result |= {
-        "input": asdict(place.tensor),
-        "host_input": None if place.host_input is None else asdict(place.host_input),
-        "inputs": {alias: asdict(one) for alias, one in model.inputs.items()},
-        "outputs": {alias: asdict(one) for alias, one in model.outputs.items()},
-        "features": list(features),
-        "ends": ends,
-        "record": None if record is None else asdict(record),
-        "weight_bytes": sum(one.nbytes for one in {id(one): one for one in model.weights.values()}.values()),
-        "frozen": model.frozen,
-    }
+    ends = list(dict.fromkeys([*recorded[1:], *(one.name for one in model.outputs.values())]))
+    device = device_graph.device_graph(model, place, ends)
+    result = _described(model, place, record) | {"ends": ends} | _host_part(request, model, place, report)
     _reference(model, place, ends, work)
     weights = model.weights
     del model
     gc.collect()
     report(0.5, "converting to ONNX")
-    target = work / RAW
-    _write_onnx(
-        device, place.tensor.name, ends, weights, target, lambda share, words: report(0.5 + share / 2, words)
-    )
+
+    def later(share: float, message: str) -> None:
+        report(0.5 + share / 2, message)
+
+    _write_onnx(device, place.tensor.name, ends, weights, work / RAW, later)
     return result
 
 
@@ -139,12 +126,26 @@ STEPS: Final[Mapping[str, Callable[[Mapping[str, Any], Report], dict[str, Any]]]
 }
 
 
-def _wanted(request: Mapping[str, Any]) -> InputTensor | None:
+def _wanted(request: Mapping[str, Any], record: BuildRecord | None) -> tuple[InputTensor | None, str]:
+    """Return the network's input as far as somebody said it, and who said it."""
     given = request["input"]
-    if given is None:
-        return None
-    shape = given["shape"]
-    return InputTensor(given["name"], None if shape is None else tuple(shape))
+    if given is not None:
+        shape = given["shape"]
+        return InputTensor(given["name"], None if shape is None else tuple(shape)), "named"
+    return (None, "") if record is None else (InputTensor(record.input), "recorded by the build")
+
+
+def _described(model: Any, place: Any, record: BuildRecord | None) -> dict[str, Any]:
+    """Return what the parent writes into `conversion.json`."""
+    return {
+        "input": asdict(place.tensor),
+        "host_input": None if place.host_input is None else asdict(place.host_input),
+        "inputs": {alias: asdict(one) for alias, one in model.inputs.items()},
+        "outputs": {alias: asdict(one) for alias, one in model.outputs.items()},
+        "features": [] if record is None else list(record.features),
+        "record": None if record is None else asdict(record),
+        "weight_bytes": sum(one.nbytes for one in {id(one): one for one in model.weights.values()}.values()),
+    }
 
 
 def _host_part(request: Mapping[str, Any], model: Any, place: Any, report: Report) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,31 @@ from serval_serving.accel.artifact import (
     parse_conversion,
     read_conversion,
 )
+from serval_serving.accel.build_record import EXTRA_ASSETS, RECORD_FILE, write_build_record
 from serval_serving.accel.convert import photos, pipeline, stage
 from serval_serving.accel.convert.accuracy import run_classifier, run_parts
 from serval_serving.accel.convert.options import ConvertOptions, InputTensor
 from serval_serving.accel.convert.pipeline import convert
+from serval_serving.accel.preprocess import preprocess
 from serval_serving.cli import main as serval
+from serval_serving.devices.base import DeviceSettings
+from serval_serving.engines.accelerated import AcceleratedEngine, AcceleratedOptions
 from serval_serving.models.folder_digest import file_sha256
 from serval_serving.stages.program import StageFailure
-from unit.serving.accel.convert_models import CLASSES, RECORD, SIZE, expected, numbers, photos_in, tf1, tf2
+from unit.serving.accel.convert_models import (
+    CLASSES,
+    RECORD,
+    SIZE,
+    expected,
+    numbers,
+    photos_in,
+    save,
+    tf1,
+    tf2,
+)
 
 v1 = tf.compat.v1
+AT_ONCE = DeviceSettings(options={"programming_seconds": 0})
 PICTURES = [photos.encode(one) for one in photos.smooth(4, 40, 30, 3)]
 
 
@@ -109,6 +125,20 @@ def test_the_artifact(models: dict[str, Path], tmp_path: Path) -> None:
     assert report["images"] == {"origin": "Random", "skipped": 0}
     assert set(report["bytes"]) == {DEVICE_ONNX, CLASSIFIER_FILE}
     assert set(report["seconds"]) == set(report["peak_bytes"]) == {step for step, _, _ in said}
+
+
+@pytest.mark.usefixtures("in_process")
+def test_the_engine_for_devices_serves_it(models: dict[str, Path], tmp_path: Path) -> None:
+    conversion = convert(ConvertOptions(models["tf1"], tmp_path / "out"))
+    engine = AcceleratedEngine(AcceleratedOptions("emulator", AT_ONCE))
+    model = engine.load(tmp_path / "out")
+    model.program()
+    (served,) = model.run("serving_default", {"images": np.array(PICTURES, object)}, ["output_alias"], None)
+    model.close()
+    assert conversion.host.preprocessing is not None
+    given = preprocess(PICTURES, conversion.host.preprocessing)
+    parts = run_parts(tmp_path / "out" / DEVICE_ONNX, tmp_path / "out" / CLASSIFIER_FILE, given)
+    np.testing.assert_allclose(served, parts["classifier/Softmax:0"], rtol=1e-6)
 
 
 @pytest.mark.usefixtures("in_process")
@@ -214,6 +244,31 @@ def test_a_wrong_conversion_is_noticed(
     monkeypatch.setattr("serval_serving.accel.convert.accuracy.run_classifier", changed)
     with pytest.raises(StageFailure, match=r"differs from TensorFlow by 0\.01"):
         convert(ConvertOptions(models["tf1"], tmp_path / "out", quantization="Float"))
+
+
+@pytest.mark.usefixtures("in_process")
+def test_a_record_of_another_model(models: dict[str, Path], tmp_path: Path) -> None:
+    folder = shutil.copytree(models["tf2"], tmp_path / "model")
+    write_build_record(folder, RECORD)
+    with pytest.raises(StageFailure, match="no tensor InputImage:0, features:0, which the build recorded"):
+        convert(ConvertOptions(folder, tmp_path / "out"))
+    (folder / EXTRA_ASSETS / RECORD_FILE).write_text("{}")
+    with pytest.raises(StageFailure, match="is not as expected") as failed:
+        convert(ConvertOptions(folder, tmp_path / "out"))
+    assert failed.value.reason == MODEL_INVALID
+
+
+@pytest.mark.usefixtures("in_process")
+def test_preprocessing_that_refuses_every_picture(tmp_path: Path) -> None:
+    def graph() -> Any:
+        image = v1.placeholder(tf.string, [], name="image")  # one photo, not a batch
+        kernel = tf.constant(np.ones((3, 3, 3, 4), np.float32))
+        return {"image": image}, {"y": tf.nn.conv2d(photos_in(image[None]), kernel, 1, "SAME")}
+
+    folder = save(tmp_path / "model", graph)
+    with pytest.raises(StageFailure, match=r"the preprocessing fails on a picture: .*shape") as failed:
+        convert(ConvertOptions(folder, tmp_path / "out"))
+    assert failed.value.reason == CALIBRATION_INVALID
 
 
 @pytest.mark.usefixtures("in_process")

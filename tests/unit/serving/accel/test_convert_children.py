@@ -79,8 +79,11 @@ def test_failure_with_a_reason(child: Callable[..., StepDone]) -> None:
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ('print("first"); raise KeyError("lost")', "exit status 1; its log ends: .*first.*KeyError: 'lost'"),
-        ("os.abort()", "signal 6; its log ends: with nothing"),
+        (
+            'print("first"); raise KeyError("lost")',
+            r"exit status 1; its log ends: KeyError: 'lost' \(before it: .*first.*",
+        ),
+        ("os.abort()", "signal 6; it logged nothing"),
         ("lines.write('{\"resu')", "exit status 0"),
         ('print("a" * 9000); sys.exit(3)', "exit status 3"),
     ],
