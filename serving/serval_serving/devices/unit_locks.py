@@ -70,9 +70,8 @@ class UnitLocks:
 
     def _take(self, unit: str) -> None:
         path = unit_file(self._folder, unit, "lock")
-        flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
         try:
-            file = os.open(path, flags, _FOR_ALL_USERS)
+            file = _opened(path)
         except OSError as error:
             raise unusable(f"the lock of unit {unit} cannot be opened: {error}") from error
         self._files.append(file)
@@ -92,6 +91,21 @@ class UnitLocks:
 def unit_file(folder: Path, unit: str, ending: str) -> Path:
     """Return a file of a unit in the folder of locks; ids may hold any character."""
     return folder / f"unit-{quote(unit, safe='')}.{ending}"
+
+
+def _opened(path: Path) -> int:
+    """Open the file of a lock; make it where there is none.
+
+    In a folder with the sticky bit the kernel may refuse to open another user's file by a call that may also
+    make one (``fs.protected_regular``). So that is tried only when there is none.
+    """
+    flags = os.O_RDWR | os.O_NOFOLLOW | os.O_CLOEXEC
+    with contextlib.suppress(FileNotFoundError):
+        return os.open(path, flags)
+    with contextlib.suppress(FileExistsError):
+        return os.open(path, flags | os.O_CREAT | os.O_EXCL, _FOR_ALL_USERS)
+    # Another process made it in between.
+    return os.open(path, flags)
 
 
 def _printable(text: bytes) -> str:

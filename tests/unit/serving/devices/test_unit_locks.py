@@ -82,3 +82,19 @@ def test_a_folder_that_cannot_hold_locks(tmp_path: Path, link: bool) -> None:
         UnitLocks(folder, ["u"], "pod").take()
     assert caught.value.code is grpc.StatusCode.FAILED_PRECONDITION
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_lock_that_exists_is_opened_and_not_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel may refuse the second in a folder such as /tmp, where the file is another user's."""
+    UnitLocks(tmp_path, ["u"], "pod-a").take()
+    real = os.open
+
+    def guarded(path: Path, flags: int, *mode: int) -> int:
+        if flags & os.O_CREAT and Path(path).exists():
+            raise PermissionError(13, "Permission denied")
+        return real(path, flags, *mode)
+
+    monkeypatch.setattr(os, "open", guarded)
+    with pytest.raises(ModelLoadError, match="held by pod-a"):
+        UnitLocks(tmp_path, ["u"], "pod-b").take()
+    UnitLocks(tmp_path, ["v"], "pod-b").take()

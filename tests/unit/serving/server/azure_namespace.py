@@ -12,7 +12,6 @@ import json
 import os
 import socket
 import struct
-import subprocess
 import sys
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,14 +19,13 @@ from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3]))
 
+from support.azure import azure
 from unit.serving.engines.artifacts import PHOTOS, SOFTMAX
 from unit.serving.server.processes import REAL, Server, running, wait_until
 
-CLIENT = Path(__file__).with_name("azure_client.py")
 HTTP_PORT, EDGE_PORT = 80, 50051
 """Ports of the cluster front end's gRPC and of an edge device's, which no client can change."""
 KEY = "a-key"
-SECONDS = 120
 _GET_FLAGS, _SET_FLAGS, _UP = 0x8913, 0x8914, 1
 
 
@@ -39,17 +37,10 @@ def bring_up_loopback() -> None:
         fcntl.ioctl(any_socket, _SET_FLAGS, struct.pack("16sh22x", b"lo", flags | _UP))
 
 
-def azure(photo: str, *clients: dict[str, Any]) -> list[list[Any]]:
-    """Let each client score a photo by the alias, and by names of tensors."""
+def scored(photo: str, **told: Any) -> list[Any]:
+    """Let a client score a photo by the alias, and by names of tensors."""
     tensors = {"path": photo, "input_name": PHOTOS.name, "outputs": SOFTMAX.name}
-    calls = [{"score_file": {"path": photo, "outputs": "output_alias"}}, {"score_file": tensors}]
-    lines = [json.dumps({**told, "calls": calls}) for told in clients]
-    done = subprocess.run(
-        [sys.executable, str(CLIENT), *lines], capture_output=True, text=True, timeout=SECONDS, check=False
-    )
-    if done.returncode:
-        raise SystemExit(done.stderr)
-    return [json.loads(line) for line in done.stdout.splitlines()[-len(clients) :]]
+    return azure({"score_file": {"path": photo, "outputs": "output_alias"}}, {"score_file": tensors}, **told)
 
 
 def main(base: str, logs: str, photo: str) -> None:
@@ -70,9 +61,10 @@ def main(base: str, logs: str, photo: str) -> None:
             stack.enter_context(running(server)).wait_ready()
             path = "/v1/models/net/metadata"
             wait_until("the device is programmed", lambda: server.get(path).status == 200)  # noqa: B023
-        service = {"scoring_uri": "http://127.0.0.1/", "name": "net", "key": KEY}
-        edge = {"address": "127.0.0.1", "port": EDGE_PORT}
-        found = dict(zip(("service", "edge"), azure(photo, service, edge), strict=True))
+        found = {
+            "service": scored(photo, scoring_uri="http://127.0.0.1/", name="net", key=KEY),
+            "edge": scored(photo, address="127.0.0.1", port=EDGE_PORT),
+        }
     sys.stdout.write(json.dumps(found) + "\n")
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,27 +11,20 @@ from typing import Any
 import grpc
 import pytest
 
+import support.azure
 from serval_serving.server.azure import ROUTE_HEADER, routed_name
 from unit.serving.server.fake_engine import write_version
 from unit.serving.server.grpc_calls import floats, predictor, refused, signatures
 from unit.serving.server.processes import FAKE, Server, running, wait_until
 from unit.serving.wire.official import stubs
 
-PROGRAM = Path(__file__).with_name("azure_client.py")
-SECONDS = 120
 LIMIT = 30.0
 UNAUTHENTICATED = grpc.StatusCode.UNAUTHENTICATED
 
 
 def azure(port: int, *calls: dict[str, Any], **told: Any) -> list[Any]:
-    """Let the client make calls."""
-    line = json.dumps({"address": "127.0.0.1", "port": port, "calls": calls, **told})
-    done = subprocess.run(
-        [sys.executable, str(PROGRAM), line], capture_output=True, text=True, timeout=SECONDS, check=False
-    )
-    assert done.returncode == 0, done.stderr
-    results: list[Any] = json.loads(done.stdout.splitlines()[-1])
-    return results
+    """Let the client make calls of a server on this machine."""
+    return support.azure.azure(*calls, address="127.0.0.1", port=port, **told)
 
 
 def test_the_client_unmodified(zoo: Server, zoo_channel: grpc.Channel, tmp_path: Path) -> None:

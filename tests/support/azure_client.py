@@ -4,10 +4,10 @@ Its module is imported from the installed azureml-accel-models. Only its package
 needs the name of one class, are replaced by empty ones where they are not installed.
 
     python azure_client.py '{"address": "localhost", "port": 8500, "calls": [{"score_file": {...}}]}'
+    python azure_client.py '{"scoring_uri": "http://10.0.0.1/", "name": "digits", "calls": [...]}'
 
-With `scoring_uri`, `name` and perhaps `key` in place of the address, the client is made by
-`client_from_service` of an object that has these. There may be several such arguments. The answer to each is
-a line of JSON with one result per call: an array, or the error's text.
+The first makes a client of an address, the second one of a web service, by `client_from_service`. The answer
+is a line of JSON with one result per call: an array, or the error's text.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ import numpy as np
 
 
 def client_module() -> Any:
-    """The client's module, from its own file."""
+    """The module, from its own file."""
     # Its older stand-ins for the stubs say where they would be moved.
     warnings.simplefilter("ignore")
     for name in ("azureml", "azureml.core", "azureml.core.webservice", "azureml.core.webservice.aks"):
@@ -42,14 +42,36 @@ def client_module() -> Any:
     return importlib.import_module("azureml.accel._client")
 
 
-def client(told: dict[str, Any]) -> Any:
-    """A client of an address, or of a service."""
+class WebService:
+    """What `client_from_service` reads of Azure's web services.
+
+    Parameters
+    ----------
+    scoring_uri, name:
+        Of the service.
+    key:
+        Its first key; empty for a service without keys.
+    """
+
+    def __init__(self, scoring_uri: str, name: str, key: str = "") -> None:
+        self.scoring_uri = scoring_uri
+        self.name = name
+        self.auth_enabled = bool(key)
+        self._key = key
+
+    def get_keys(self) -> tuple[str, str]:
+        """Return both keys."""
+        return self._key, "second"
+
+
+def make_client(told: dict[str, Any]) -> Any:
+    """Make the client that is asked for."""
     module = client_module()
-    if "scoring_uri" not in told:
-        return module.PredictionClient(**told)
-    key = told.pop("key", "")
-    service = types.SimpleNamespace(**told, auth_enabled=bool(key), get_keys=lambda: [key, "second"])
-    return module.client_from_service(service)
+    return (
+        module.client_from_service(WebService(**told))
+        if "scoring_uri" in told
+        else module.PredictionClient(**told)
+    )
 
 
 def arrays(given: dict[str, Any]) -> dict[str, Any]:
@@ -60,25 +82,21 @@ def arrays(given: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def answers(told: dict[str, Any]) -> list[Any]:
-    """Make the calls of one line."""
+def main() -> None:
+    """Make the calls of the command line."""
+    told = json.loads(sys.argv[1])
     calls = told.pop("calls")
-    made = client(told)
+    client = make_client(told)
     results: list[Any] = []
     for call in calls:
         ((method, arguments),) = call.items()
         if "input_map" in arguments:
             arguments["input_map"] = arrays(arguments["input_map"])
         try:
-            results.append(np.asarray(getattr(made, method)(**arguments)).tolist())
+            results.append(np.asarray(getattr(client, method)(**arguments)).tolist())
         except Exception as error:  # noqa: BLE001  the test looks at what came
             results.append(f"{type(error).__name__}: {error}")
-    return results
-
-
-def main() -> None:
-    for line in sys.argv[1:]:
-        sys.stdout.write(json.dumps(answers(json.loads(line))) + "\n")
+    sys.stdout.write(json.dumps(results) + "\n")
 
 
 if __name__ == "__main__":
