@@ -17,6 +17,7 @@ from serval_operator.api.schema import (
     Flag,
     Items,
     Nested,
+    Number,
     Text,
     Whole,
     WholeOrText,
@@ -109,7 +110,7 @@ def _type(about: Description) -> str:
             return f"list, to {most} items: {_type(item)}"
         case Entries(max_properties=most, value=value):
             return f"map, to {most} entries: {_type(value)}"
-        case Flag():
-            return "true or false"
+        case Number(minimum=least, maximum=most):
+            return f"number from {least:g} to {most:g}"
         case _:
-            return "object"
+            return "true or false" if isinstance(about, Flag) else "object"

@@ -14,8 +14,15 @@ from typing import Any, TypeVar
 
 import yaml
 
-from serval_contract.models import FRAMEWORKS
+from serval_contract.models import ACCELERATED, FRAMEWORKS
 from serval_operator.api.capabilities import CAPABILITIES
+from serval_operator.config_conversion import (
+    DEVICE_FIELDS,
+    ConversionSettings,
+    DeviceSettings,
+    conversion_settings,
+    device_settings,
+)
 from serval_operator.config_reader import DNS_NAME, PULL_POLICIES, Node, resources
 from serval_operator.constants import CONFIG_API_VERSION, CONFIG_KIND, SYSTEM_PRIORITY
 from serval_operator.errors import ConfigurationError
@@ -113,6 +120,8 @@ class Profile:
     ----------
     runtime_class:
         RuntimeClass that pods need on these nodes; empty for none.
+    device:
+        How an AcceleratedModel runs on it; None where no AcceleratedModel does.
     """
 
     name: str
@@ -121,6 +130,7 @@ class Profile:
     tolerations: Sequence[Mapping[str, Any]]
     scalable: bool
     runtime_class: str = ""
+    device: DeviceSettings | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,6 +143,8 @@ class Configuration:
         What may stand before a runtime's server; None where what a runtime lacks is refused.
     allowed_priority_classes:
         PriorityClasses that a spec may name; empty for all but Kubernetes' own.
+    conversion:
+        How models are converted for devices; None where they are not.
     """
 
     fetch: FetchSettings
@@ -141,6 +153,7 @@ class Configuration:
     profiles: Mapping[str, Profile]
     front: FrontSettings | None = None
     allowed_priority_classes: tuple[str, ...] = ()
+    conversion: ConversionSettings | None = None
 
 
 def load_configuration(path: Path) -> Configuration:
@@ -173,7 +186,17 @@ def parse_configuration(document: Any) -> Configuration:
         The text starts with the path of the field that is wrong.
     """
     root = Node("", document)
-    root.only("apiVersion", "kind", "fetch", "front", "defaults", "runtimes", "profiles", "scheduling")
+    root.only(
+        "apiVersion",
+        "kind",
+        "fetch",
+        "front",
+        "defaults",
+        "runtimes",
+        "profiles",
+        "scheduling",
+        "conversion",
+    )
     if root.text("apiVersion") != CONFIG_API_VERSION or root.text("kind") != CONFIG_KIND:
         raise ConfigurationError(
             f"the document: must be of apiVersion {CONFIG_API_VERSION} and kind {CONFIG_KIND}"
@@ -192,9 +215,23 @@ def parse_configuration(document: Any) -> Configuration:
                 f"runtimes.{runtime.name}.images: no such profile: {', '.join(sorted(unknown))}"
             )
     front = _front(root.child("front")) if root.has("front") else None
+    fetch = _fetch(root.child("fetch"))
     return Configuration(
-        _fetch(root.child("fetch")), default, runtimes, profiles, front, _priorities(root.child("scheduling"))
+        fetch,
+        default,
+        runtimes,
+        profiles,
+        front,
+        _priorities(root.child("scheduling")),
+        _conversion(root, fetch),
     )
+
+
+def _conversion(root: Node, fetch: FetchSettings) -> ConversionSettings | None:
+    if not root.has("conversion"):
+        return None
+    node = root.child("conversion")
+    return conversion_settings(node, push_image=fetch.image, push_policy=fetch.image_pull_policy)
 
 
 def _priorities(node: Node) -> tuple[str, ...]:
@@ -278,7 +315,7 @@ def _images(node: Node) -> Mapping[str, str | Mapping[str, str]]:
             images[str(profile)] = node.text(profile)
             continue
         child = node.child(profile)
-        child.only(*FRAMEWORKS)
+        child.only(*FRAMEWORKS, ACCELERATED)
         images[str(profile)] = {name: child.text(name) for name in child.whole()}
     return images
 
@@ -293,7 +330,14 @@ def _variable(node: Node) -> tuple[str, str]:
 
 def _profile(node: Node) -> Profile:
     node.only(
-        "name", "description", "resourceName", "nodeSelector", "tolerations", "runtimeClassName", "scalable"
+        "name",
+        "description",
+        "resourceName",
+        "nodeSelector",
+        "tolerations",
+        "runtimeClassName",
+        "scalable",
+        *DEVICE_FIELDS,
     )
     resource = node.text("resourceName", "")
     if resource and not _EXTENDED_RESOURCE.fullmatch(resource):
@@ -308,6 +352,7 @@ def _profile(node: Node) -> Profile:
         tolerations=tuple(_toleration(one) for one in node.items("tolerations")),
         scalable=node.boolean("scalable"),
         runtime_class=runtime_class,
+        device=device_settings(node, resource),
     )
 
 

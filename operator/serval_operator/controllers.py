@@ -90,6 +90,7 @@ class Work:
             self._priorities,
             self._wake,
             now,
+            frozenset(kind.resource.kind for kind in kinds if kind.always_claims),
         )
         context = self._context(configuration, client, metrics, now)
         self._reconciler = Reconciler(

@@ -16,6 +16,8 @@ from serval_operator.constants import (
     ACCELERATOR_AVAILABLE,
     ACCELERATOR_IN_USE,
     AVAILABLE,
+    CONVERTED,
+    DEVICE_PROGRAMMED,
     ENDPOINT_READY,
     MODEL_FETCHED,
     MODEL_LOADED,
@@ -23,24 +25,28 @@ from serval_operator.constants import (
     SCHEDULED,
     UPDATE_AVAILABLE,
 )
+from serval_operator.conversion_reasons import CONVERSION_ROWS
 from serval_operator.reason_rows import Health, Reason, adds
 
 _rows: dict[str, Reason] = {}
-_PODS = (MODEL_FETCHED, MODEL_LOADED)
+_PODS = (MODEL_FETCHED, MODEL_LOADED, CONVERTED)
+"""Conditions about pods. A Job's pod may fail for the same reasons."""
 _reason = adds(_rows, Reason)
 _no_failure = adds(_rows, partial(Reason, failure=False, health=Health.HEALTHY))
 _blocked = adds(_rows, partial(Reason, conditions=(READY,)))
 _bad_spec = adds(_rows, partial(Reason, retry=False))
 _capacity = adds(_rows, partial(Reason, conditions=(ACCELERATOR_AVAILABLE,), capacity=True))
 _no_node = adds(_rows, partial(Reason, conditions=(ACCELERATOR_AVAILABLE,), capacity=True, impossible=True))
+_job = adds(_rows, partial(Reason, conditions=(CONVERTED,)))
+_placing = adds(_rows, partial(Reason, conditions=(SCHEDULED, CONVERTED)))
 _scheduling = adds(_rows, partial(Reason, conditions=(SCHEDULED,)))
-_fetch = adds(_rows, partial(Reason, conditions=(MODEL_FETCHED,)))
+_fetch = adds(_rows, partial(Reason, conditions=(MODEL_FETCHED, CONVERTED)))
 
 # --- nothing is wrong ---------------------------------------------------------------------------------
 SERVING: Final = _no_failure("Serving", (READY,), "all replicas of the newest revision answer")
 SUSPENDED: Final = _no_failure(
     "Suspended",
-    (READY,),
+    (READY, CONVERTED),
     "`spec.suspend` is true and no pod runs",
     "set it to false",
     health=Health.SUSPENDED,
@@ -53,12 +59,30 @@ AVAILABLE_REASON: Final = _no_failure(
 )
 DONE: Final = _no_failure(
     "Done",
-    (ACCELERATOR_AVAILABLE, SCHEDULED, MODEL_FETCHED, MODEL_LOADED, ENDPOINT_READY, ACCELERATOR_IN_USE),
+    (
+        ACCELERATOR_AVAILABLE,
+        SCHEDULED,
+        MODEL_FETCHED,
+        MODEL_LOADED,
+        ENDPOINT_READY,
+        ACCELERATOR_IN_USE,
+        CONVERTED,
+        DEVICE_PROGRAMMED,
+    ),
     "the step is complete in every pod",
 )
 PROGRESSING: Final = _no_failure(
     "Progressing",
-    (READY, ACCELERATOR_AVAILABLE, SCHEDULED, MODEL_FETCHED, MODEL_LOADED, ENDPOINT_READY),
+    (
+        READY,
+        ACCELERATOR_AVAILABLE,
+        SCHEDULED,
+        MODEL_FETCHED,
+        MODEL_LOADED,
+        ENDPOINT_READY,
+        CONVERTED,
+        DEVICE_PROGRAMMED,
+    ),
     "nothing is wrong; the message says which step is running",
     "wait",
     health=Health.PROGRESSING,
@@ -74,13 +98,14 @@ INVALID_SPEC: Final = _bad_spec(
 )
 UNSUPPORTED_SPEC: Final = _bad_spec(
     "UnsupportedSpec",
-    (READY, UPDATE_AVAILABLE),
+    (READY, UPDATE_AVAILABLE, CONVERTED),
     when="the runtime lacks what the spec asks for, such as an image for the accelerator, and no front can "
     "add it",
     cure="use a runtime that the message names, or ask an administrator to add one or the image",
 )
-REFERENCE_NOT_PERMITTED: Final = _blocked(
+REFERENCE_NOT_PERMITTED: Final = _reason(
     "ReferenceNotPermitted",
+    (READY, CONVERTED),
     when="the ServiceAccount that the spec names does not allow it, or no longer; what runs goes on, without "
     "more pods",
     cure='the owner of the ServiceAccount adds the label `serval.dev/allowed: "true"`',
@@ -176,7 +201,7 @@ CAPACITY_UNKNOWN: Final = _capacity(
 )
 
 # --- pods ---------------------------------------------------------------------------------------------
-UNSCHEDULABLE: Final = _scheduling(
+UNSCHEDULABLE: Final = _placing(
     "Unschedulable",
     when="no node takes the pod; the message is the scheduler's",
     cure="free or add what the message says is missing",
@@ -191,13 +216,13 @@ IMAGE_PULL_FAILED: Final = _reason(
 )
 SANDBOX_FAILED: Final = _reason(
     "SandboxFailed",
-    (MODEL_FETCHED,),
+    (MODEL_FETCHED, CONVERTED),
     "the node cannot set up the pod's network or sandbox",
     "repair the node, as the message says",
 )
 VOLUME_FAILED: Final = _reason(
     "VolumeFailed",
-    (MODEL_FETCHED,),
+    (MODEL_FETCHED, CONVERTED),
     "a claim, ConfigMap or Secret is missing or cannot be mounted",
     "create it; no restart is needed",
 )
@@ -206,7 +231,7 @@ CREATE_CONTAINER_ERROR: Final = _reason(
 )
 CRASH_LOOP: Final = _reason(
     "CrashLoop",
-    _PODS,
+    (MODEL_FETCHED, MODEL_LOADED),
     "a container ends again and again; the message has its exit code and its last line",
     "as the message says",
     restarts=True,
@@ -223,7 +248,7 @@ DEVICE_ALLOCATION_FAILED: Final = _scheduling(
     when="the device plugin refused to allocate the accelerator; more pods are tried after pauses",
     cure="repair the device or its plugin; it heals without a change of the spec",
 )
-POD_REFUSED: Final = _scheduling(
+POD_REFUSED: Final = _placing(
     "PodRefused",
     when="the node refused, evicted or stopped the pod; the message is the kubelet's",
     cure="as the message says",
@@ -296,7 +321,7 @@ MODEL_VERSION_SKEW: Final = _fetch(
 )
 CREDENTIALS_NOT_FOUND: Final = _reason(
     "CredentialsNotFound",
-    (READY, MODEL_FETCHED),
+    (READY, MODEL_FETCHED, CONVERTED),
     "the Secret or ServiceAccount of `spec.model.credentials` does not exist",
     "create it; no restart is needed",
 )
@@ -335,7 +360,7 @@ DEVICE_UNKNOWN: Final = _reason(
 # --- rollouts -----------------------------------------------------------------------------------------
 START_DEADLINE_EXCEEDED: Final = _reason(
     "StartDeadlineExceeded",
-    _PODS,
+    (MODEL_FETCHED, MODEL_LOADED),
     "a pod has had a node for longer than `spec.rollout.startDeadlineSeconds`, its model does not answer, "
     "and no other cause is known",
     "correct the model, or set a longer deadline",
@@ -357,23 +382,23 @@ RUNTIME_CHANGED: Final = _no_failure(
 )
 
 # --- Jobs ---------------------------------------------------------------------------------------------
-JOB_FAILED: Final = _blocked(
+JOB_FAILED: Final = _job(
     "JobFailed",
     when="a Job that must succeed first failed; the message names the attempt and the stage",
     cure="correct what the message says and change the inputs, which starts another Job",
-    not_provoked="no kind has Jobs yet",
+    not_provoked="a test on an API server plays the Job",
 )
-JOB_RESULT_LOST: Final = _blocked(
+JOB_RESULT_LOST: Final = _job(
     "JobResultLost",
     when="a Job is complete, but its pod was deleted before its result was read, or reported none",
     cure="keep the pods of Jobs until their result is in the status; it is retried with back-off",
-    not_provoked="no kind has Jobs yet",
+    not_provoked="a test on an API server plays the Job",
 )
-JOB_DEADLINE_EXCEEDED: Final = _blocked(
+JOB_DEADLINE_EXCEEDED: Final = _job(
     "JobDeadlineExceeded",
     when="a Job ran longer than its deadline; the message has its last state",
     cure="correct the cause that the message names, or set a longer deadline",
-    not_provoked="no kind has Jobs yet",
+    not_provoked="a test on an API server plays the Job",
 )
 
 # --- objects that belong to the ModelDeployment -------------------------------------------------------
@@ -410,7 +435,7 @@ NAMESPACE_TERMINATING: Final = _blocked(
     not_provoked="the ModelDeployment is deleted with its namespace, usually before a client reads it",
 )
 
-REASONS: Final[Mapping[str, Reason]] = MappingProxyType(_rows)
+REASONS: Final[Mapping[str, Reason]] = MappingProxyType({**_rows, **CONVERSION_ROWS})
 """The table, by name."""
 
 STALLING_REASONS: Final = frozenset(row.name for row in REASONS.values() if not row.retry)

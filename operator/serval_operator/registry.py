@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import Final
 
 from serval_operator.errors import ConfigurationError
-from serval_operator.kinds import model_deployment
+from serval_operator.kinds import accelerated_model, model_deployment
 from serval_operator.reconcile.kind import Kind
 
-KINDS: Final[tuple[Kind, ...]] = (model_deployment.KIND,)
+KINDS: Final[tuple[Kind, ...]] = (model_deployment.KIND, accelerated_model.KIND)
 
 
 def selected(names: Sequence[str]) -> tuple[Kind, ...]:

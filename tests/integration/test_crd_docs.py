@@ -1,4 +1,4 @@
-"""Every ModelDeployment that the documents and examples show is one that the API server takes."""
+"""Every object of our kinds that the documents and examples show is one that the API server takes."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ NOTES = ROOT / "charts" / "serval" / "templates" / "NOTES.txt"
 MANIFESTS = sorted(path for path in (ROOT / "examples").rglob("*.yaml"))
 FENCE = re.compile(r"^```[a-z]*\n(.*?)^```", flags=re.MULTILINE | re.DOTALL)
 HEREDOC = re.compile(r"<<'?EOF'?\n(.*?)^\s*EOF$", flags=re.MULTILINE | re.DOTALL)
-KIND = re.compile(r"^\s*kind: ModelDeployment$", flags=re.MULTILINE)
+KINDS = ("ModelDeployment", "AcceleratedModel")
+KIND = re.compile(rf"^\s*kind: ({'|'.join(KINDS)})$", flags=re.MULTILINE)
 TEMPLATE = re.compile(r"^.*\{\{.*\}\}\n", flags=re.MULTILINE)
 
 
 def texts() -> Iterator[tuple[str, str]]:
-    """YAML texts with a ModelDeployment, and where they stand."""
+    """YAML texts with an object of our kinds, and where they stand."""
     for path in MARKDOWN:
         for block in FENCE.findall(path.read_text(encoding="utf-8")):
             yield str(path.relative_to(ROOT)), (HEREDOC.findall(block) or [block])[0]
@@ -47,17 +48,19 @@ def shown() -> list[Any]:
         for place, text in texts()
         if KIND.search(text)
         for one in yaml.safe_load_all(text)
-        if one and one.get("kind") == "ModelDeployment"
+        if one and one.get("kind") in KINDS
     ]
     return [pytest.param(one, id=f"{place} {one['metadata']['name']}") for place, one in found]
 
 
 def test_documents_show_some() -> None:
-    assert len(shown()) >= 3
+    kinds = [one.values[0]["kind"] for one in shown()]
+    assert kinds.count("ModelDeployment") >= 3
+    assert kinds.count("AcceleratedModel") >= 3
 
 
 @pytest.mark.parametrize("body", shown())
-def test_shown_model_deployment_is_taken(control_plane: Any, body: Document) -> None:
+def test_what_is_shown_is_taken(control_plane: Any, body: Document) -> None:
     install_crd(control_plane)
     body["metadata"]["namespace"] = NAMESPACE
     done = kubectl(control_plane, "create", "--dry-run=server", "-f", "-", stdin=json.dumps(body))

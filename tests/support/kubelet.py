@@ -108,9 +108,9 @@ class Kubelet:
         self._cluster = cluster
         self._namespace = namespace
 
-    def pods(self, name: str) -> list[Object]:
-        """Pods of a ModelDeployment that are not being deleted."""
-        selector = f"serval.dev/kind=ModelDeployment,serval.dev/name={name}"
+    def pods(self, name: str, kind: str = "ModelDeployment") -> list[Object]:
+        """Pods that serve an object, and that are not being deleted."""
+        selector = f"serval.dev/kind={kind},serval.dev/name={name}"
         pods = self._cluster.list("Pod", self._namespace, selector=selector)
         return [pod for pod in pods if not pod["metadata"].get("deletionTimestamp")]
 

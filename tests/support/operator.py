@@ -35,7 +35,7 @@ CONFIGURATION = {
             "name": "serval",
             "frameworks": ["TensorFlow"],
             # The same image for all: no container of these tests is started.
-            "images": dict.fromkeys(("default", "nvidia-gpu", "spot", "board", "rare"), SERVER),
+            "images": dict.fromkeys(("default", "nvidia-gpu", "spot", "board", "rare", "u250"), SERVER),
             "capabilities": [name for name in CAPABILITIES if name != DEVICE_REPORT.name],
         },
         {
@@ -61,7 +61,12 @@ CONFIGURATION = {
         {"name": "spot", "resourceName": "example.com/spot", "scalable": True},
         {"name": "board", "resourceName": "example.com/board"},
         {"name": "rare", "resourceName": "example.com/rare"},
+        {"name": "u250", "resourceName": "emulated.serval.dev/u250", "engine": "emulator"},
     ],
+    "conversion": {
+        "image": "registry.example/serval-converter:test",
+        "artifacts": {"repositoryPrefix": "registry.example/serval", "pushSecret": "artifact-push"},
+    },
 }
 
 

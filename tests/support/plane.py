@@ -1,4 +1,4 @@
-"""A control plane made ready for the operator: our CRD, and one node that takes pods."""
+"""A control plane made ready for the operator: our CRDs, and one node that takes pods."""
 
 from __future__ import annotations
 
@@ -12,14 +12,16 @@ from support.cluster import Cluster
 from support.kubelet import node
 from support.wait import until
 
-CRD = Path(__file__).resolve().parents[2] / "crds" / "serval.dev_modeldeployments.yaml"
+CRDS = Path(__file__).resolve().parents[2] / "crds"
+CRD = CRDS / "serval.dev_modeldeployments.yaml"
 
 
 def prepare(plane: Lab, cluster: Cluster) -> None:
-    """Install the CRD and a node without a kubelet, on which tests write the pods' states."""
-    plane.kubectl("apply", "--server-side", "-f", str(CRD))
-    until("the new kind", lambda: plane.kubectl("get", "mdep", "-A", check=False).returncode == 0)
-    made = node(nvidia_com__gpu=100)
+    """Install the CRDs and a node without a kubelet, on which tests write the pods' states."""
+    plane.kubectl("apply", "--server-side", "-f", str(CRDS))
+    for kind in ("mdep", "amodel"):
+        until(kind, lambda kind=kind: plane.kubectl("get", kind, "-A", check=False).returncode == 0)
+    made = node(nvidia_com__gpu=100, emulated_serval_dev__u250=2)
     name = made["metadata"]["name"]
     cluster.create({**made, "status": {}})
     cluster.patch("Node", None, name, {"status": made["status"]}, "status")

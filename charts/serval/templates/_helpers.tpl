@@ -82,6 +82,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
 {{- include "serval.imageRef" (dict "image" .Values.serverImage "registry" .Values.image.registry "version" .Chart.AppVersion) }}
 {{- end }}
 
+{{- define "serval.converterImage" -}}
+{{- include "serval.imageRef" (dict "image" .Values.converterImage "registry" .Values.image.registry "version" .Chart.AppVersion) }}
+{{- end }}
+
 {{- /* The operator's configuration file. Maps of the values become lists, sorted by name. */ -}}
 {{- define "serval.configuration" -}}
 {{- $server := include "serval.serverImage" . }}
@@ -126,6 +130,15 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" }}
       "imagePullPolicy" (default $.Values.serverImage.pullPolicy .imagePullPolicy)
       "resources" .resources) }}
   {{- end }}
+{{- end }}
+{{- with .Values.conversion }}
+  {{- $_ := set $configuration "conversion" (dict
+    "image" (include "serval.converterImage" $)
+    "imagePullPolicy" $.Values.converterImage.pullPolicy
+    "pushImage" (default (include "serval.operatorImage" $) .pushImage)
+    "pushImagePullPolicy" (default $.Values.image.pullPolicy .pushImagePullPolicy)
+    "resources" .resources
+    "artifacts" .artifacts) }}
 {{- end }}
 {{- toYaml $configuration }}
 {{- end }}

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final, Protocol
 
+from serval_contract.devices import DEVICE_ENGINE
 from serval_contract.metrics import ACCELERATOR_GAUGE
 from serval_contract.server_flags import (
     BATCHING_PARAMETERS_FILE,
@@ -98,6 +99,10 @@ BATCHING: Final = Capability(
     field="spec.runtime.batching",
     asked=lambda spec: spec.runtime.batching is not None,
 )
+DEVICE_ENGINES: Final = Capability(
+    "device-engines",
+    f"takes `{DEVICE_ENGINE.option}`, and serves AcceleratedModels",
+)
 CAPABILITIES: Final[Mapping[str, Capability]] = MappingProxyType(
     {
         one.name: one
@@ -109,6 +114,7 @@ CAPABILITIES: Final[Mapping[str, Capability]] = MappingProxyType(
             CONCURRENCY_LIMIT,
             BATCHING,
             DEVICE_REPORT,
+            DEVICE_ENGINES,
         )
     }
 )

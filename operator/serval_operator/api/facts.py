@@ -9,7 +9,7 @@ derived from the template.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Final
 
 from serval_operator.api.capabilities import ADDED_BY_FRONT
@@ -34,12 +34,15 @@ class Facts:
         Image of the model server.
     capabilities:
         What clients may use of the pods, and the operator ask of them.
+    own:
+        What the kind records beside: JSON data.
     """
 
     runtime: str
     image: str
     capabilities: frozenset[str]
     placement: Placement
+    own: Mapping[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
         """The facts as a ControllerRevision keeps them."""
@@ -57,6 +60,7 @@ class Facts:
             "image": self.image,
             "capabilities": sorted(self.capabilities),
             "placement": {name: value for name, value in placement.items() if value},
+            **({"own": dict(self.own)} if self.own else {}),
         }
 
 
@@ -82,6 +86,7 @@ def parse_facts(facts: Mapping[str, Any], template: Mapping[str, Any]) -> Facts:
         placement=_placement(recorded)
         if isinstance(recorded, Mapping)
         else _derived_placement(template, server),
+        own=mapping(facts, "own"),
     )
 
 

@@ -28,6 +28,8 @@ class Judgement:
     volatile:
         Fields of the status that change with other objects of the cluster. While there are any, a status that
         differs only in them and in messages is written after a pause.
+    warnings:
+        Reason and message of Events that are posted when the status is written.
     again:
         Seconds after which to judge again although nothing happened, or None.
     """
@@ -36,6 +38,7 @@ class Judgement:
     conditions: tuple[Condition, ...]
     told: tuple[str, ...] = ()
     volatile: tuple[str, ...] = ()
+    warnings: tuple[tuple[str, str], ...] = ()
     again: float | None = None
 
     def condition(self, kind: str) -> Condition | None:

@@ -20,6 +20,7 @@ from serval_operator.api.schema import (
     Flag,
     Items,
     Nested,
+    Number,
     Text,
     Whole,
     WholeOrText,
@@ -139,6 +140,19 @@ def _(about: Whole) -> _Reader:
         if type(value) is not int or not least <= value <= most:
             raise invalid(f"`{path}.{name}` must be a whole number from {least} to {most}")
         return value
+
+    return read
+
+
+@_reader.register
+def _(about: Number) -> _Reader:
+    least, most = about.minimum, about.maximum
+
+    def read(value: Any, path: str, name: str) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not least <= value <= most:
+            raise invalid(f"`{path}.{name}` must be a number from {least:g} to {most:g}")
+        # The API server writes 1.0 as 1: both are one value.
+        return float(value)
 
     return read
 

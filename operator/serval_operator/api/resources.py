@@ -55,6 +55,7 @@ class Resource:
 
 
 MODEL_DEPLOYMENTS = Resource("serval.dev", "v1alpha1", "modeldeployments", "ModelDeployment")
+ACCELERATED_MODELS = Resource("serval.dev", "v1alpha1", "acceleratedmodels", "AcceleratedModel")
 DEPLOYMENTS = Resource("apps", "v1", "deployments", "Deployment")
 SERVICES = Resource("", "v1", "services", "Service")
 PODS = Resource("", "v1", "pods", "Pod")

@@ -165,6 +165,18 @@ class Whole(Description):
 
 
 @dataclass(frozen=True, slots=True)
+class Number(Description):
+    """A number that need not be whole, with bounds that are both included."""
+
+    minimum: float
+    maximum: float
+
+    def type_schema(self) -> Schema:
+        """Return the type and the bounds, as the CRD has them."""
+        return {"type": "number", "minimum": self.minimum, "maximum": self.maximum}
+
+
+@dataclass(frozen=True, slots=True)
 class Flag(Description):
     """True or false."""
 

@@ -7,10 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from serval_contract.report import FetchFailure, FetchReport, parse_report
 from serval_contract.stage_report import MAX_FILES, StageFile, StageReport, parse_stage_report
 from serval_operator.api.containers import ContainerView, Termination
 from serval_operator.api.snapshots import PodView, PodWarning
 from serval_operator.api.text import scrub
+from serval_operator.constants import CONTAINER_FETCH
 from serval_operator.pods.pod_faults import (
     WAIT_SCHEDULER,
     WAIT_START,
@@ -22,6 +24,9 @@ from serval_operator.pods.pod_faults import (
     unschedulable,
 )
 from serval_operator.reasons import JOB_FAILED, PROGRESSING
+
+SOURCE_DIGEST = "sourceDigest"
+"""Key in the results of a Job for the digest of the model that its fetcher brought."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +94,7 @@ def judge_stages(pod: PodView, stages: Sequence[str], warnings: Sequence[PodWarn
 def stage_results(pod: PodView, stages: Sequence[str]) -> StageResults | None:
     """What the stages of a pod reported; None if the last one did not succeed or wrote no report."""
     containers = {one.name: one for one in pod.stages}
-    reports = [_report(containers.get(name)) for name in stages]
+    reports = [_report(name, containers.get(name)) for name in stages]
     if not reports or reports[-1] is None:
         return None
     known = [one for one in reports if one is not None]
@@ -121,7 +126,7 @@ def _incomplete(
 
 def _ended(name: str, ended: Termination) -> StageVerdict:
     """Verdict of a stage that ended with an error, in its own words where it reported."""
-    report = parse_stage_report(ended.message)
+    report = _read(name, ended.message)
     if report is None or not (report.reason or report.message):
         fault = crashed(f"stage {name}", ended, JOB_FAILED)
     else:
@@ -146,7 +151,21 @@ def _succeeded(container: ContainerView) -> bool:
     return container.terminated is not None and container.terminated.exit_code == 0
 
 
-def _report(container: ContainerView | None) -> StageReport | None:
+def _report(name: str, container: ContainerView | None) -> StageReport | None:
     """Report of a stage that succeeded."""
     ended = container.terminated if container else None
-    return parse_stage_report(ended.message) if ended is not None and ended.exit_code == 0 else None
+    return _read(name, ended.message) if ended is not None and ended.exit_code == 0 else None
+
+
+def _read(name: str, message: str) -> StageReport | None:
+    """Report of a stage; the fetcher, which model pods have too, has a form of its own."""
+    if name != CONTAINER_FETCH:
+        return parse_stage_report(message)
+    fetched = parse_report(message)
+    if isinstance(fetched, FetchFailure):
+        return StageReport(
+            CONTAINER_FETCH, reason=fetched.reason, message=fetched.message, permanent=fetched.permanent
+        )
+    if isinstance(fetched, FetchReport):
+        return StageReport(CONTAINER_FETCH, {SOURCE_DIGEST: fetched.digest} if fetched.digest else {})
+    return None

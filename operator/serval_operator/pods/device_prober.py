@@ -70,7 +70,7 @@ class Devices:
             answer.asked, answer.report = True, report
             if news:
                 self._wake(key)
-            if report is not None and report.in_use:
+            if report is not None and (report.in_use or report.emulated):
                 return
             await self._sleep(pause)
             pause = min(2 * pause, LONGEST_PAUSE)

@@ -9,11 +9,18 @@ from itertools import islice
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from serval_contract.metrics import ACCELERATOR_GAUGE, DEVICE_LABEL
+from serval_contract.metrics import (
+    ACCELERATOR_GAUGE,
+    DEVICE_LABEL,
+    DEVICE_PROGRAMMED_GAUGE,
+    EMULATED_DEVICE,
+    ENGINE_LABEL,
+)
 from serval_operator.api.conditions import Condition, find
 from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import OwnerView, PodView
 from serval_operator.constants import ACCELERATOR_IN_USE
+from serval_operator.conversion_reasons import EMULATED
 from serval_operator.reasons import DEVICE_UNKNOWN, DONE, ENGINE_ON_CPU
 
 MOST_SAMPLES = 64
@@ -37,10 +44,18 @@ class DeviceReport:
         Their names; none where it does not say.
     in_use:
         Whether every version runs on an accelerator.
+    engine:
+        What programs and runs the devices of versions that need one for themselves; empty for others.
     """
 
     devices: frozenset[str]
     in_use: bool
+    engine: str = ""
+
+    @property
+    def emulated(self) -> bool:
+        """Whether no device is behind any version."""
+        return self.devices == {EMULATED_DEVICE}
 
 
 NO_REPORT = DeviceReport(frozenset(), in_use=False)
@@ -67,7 +82,7 @@ def read_report(page: str) -> DeviceReport:
     lines = (
         line
         for line in page.splitlines()
-        if line.startswith(ACCELERATOR_GAUGE) and len(line) <= LONGEST_SAMPLE
+        if line.startswith((ACCELERATOR_GAUGE, DEVICE_PROGRAMMED_GAUGE)) and len(line) <= LONGEST_SAMPLE
     )
     text = "\n".join(islice(lines, MOST_SAMPLES)) + "\n"
     try:
@@ -77,9 +92,14 @@ def read_report(page: str) -> DeviceReport:
     found = {
         name: sample.value
         for sample in samples
-        if _NAME.fullmatch(name := sample.labels.get(DEVICE_LABEL, ""))
+        if sample.name == ACCELERATOR_GAUGE and _NAME.fullmatch(name := sample.labels.get(DEVICE_LABEL, ""))
     }
-    return DeviceReport(frozenset(found), in_use=bool(found) and all(value == 1 for value in found.values()))
+    engines = (one.labels.get(ENGINE_LABEL, "") for one in samples if one.name == DEVICE_PROGRAMMED_GAUGE)
+    return DeviceReport(
+        frozenset(found),
+        in_use=bool(found) and all(value == 1 for value in found.values()),
+        engine=next((engine for engine in engines if _NAME.fullmatch(engine)), ""),
+    )
 
 
 def in_use_condition(
@@ -103,6 +123,10 @@ def in_use_condition(
     if not all(answer.asked for answer in given):
         return _said_before(model)
     reports = [answer.report for answer in given if answer.report]
+    emulated = sum(report.emulated for report in reports)
+    if emulated:
+        text = f"{emulated} of {len(ready)} pods run the model in an emulator on the CPU; no device computes"
+        return Condition(ACCELERATOR_IN_USE, "False", EMULATED, text)
     on_cpu = sum(bool(report.devices) and not report.in_use for report in reports)
     mute = sum(not report.devices for report in reports)
     if on_cpu:

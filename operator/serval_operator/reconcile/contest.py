@@ -33,6 +33,8 @@ class Contest:
     ----------
     claims:
         By kind, what its objects ask of the queue.
+    always:
+        Kinds whose objects may ask without `spec.accelerator`.
     wake:
         Enqueues a key.
     now:
@@ -47,9 +49,11 @@ class Contest:
         priorities: PriorityReader,
         wake: Callable[[Key], None],
         now: Callable[[], datetime],
+        always: frozenset[str] = frozenset(),
     ) -> None:
         self._cache = cache
         self._claims = claims
+        self._always = always
         self._configuration = configuration
         self._priorities = priorities
         self._wake = wake
@@ -62,7 +66,7 @@ class Contest:
 
     def touch(self, key: Key) -> None:
         """Something about an object may have changed. Of one that asks for no devices, nothing is noted."""
-        if key in self._known or self._cache.asks_for_devices(key):
+        if key in self._known or key.kind in self._always or self._cache.asks_for_devices(key):
             self._changed.add(key)
 
     def outlook(self, key: Key) -> Outlook:

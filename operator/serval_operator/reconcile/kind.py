@@ -57,7 +57,9 @@ class Kind:
     finished:
         Whether nothing more happens to an object as it is stored. Then resyncs leave it out.
     claim:
-        What an object with `spec.accelerator` asks of the queue for devices; None for nothing. Total.
+        What an object asks of the queue for devices; None for nothing. Total.
+    always_claims:
+        Whether objects without `spec.accelerator` are asked too.
     """
 
     resource: Resource
@@ -72,6 +74,7 @@ class Kind:
     references: Callable[[OwnerView], Iterable[Key]] = names_none
     finished: Finished = never_finished
     claim: Callable[[OwnerView, Configuration], Claim | None] = claims_nothing
+    always_claims: bool = False
 
     @property
     def owns(self) -> tuple[Resource, ...]:

@@ -138,6 +138,8 @@ class Publisher:
         ready = judgement.condition(READY)
         if ready:
             await self._tell_ready(model, find(before, READY), ready)
+        for reason, message in judgement.warnings:
+            await self._recorder.event(model, "Warning", reason, message)
         for kind in judgement.told:
             now = judgement.condition(kind)
             if now and now.status == "False" and find(before, kind).get("status") != "False":

@@ -145,13 +145,18 @@ def _desired(
             # What an administrator says of nodes to come is read anew, whatever was recorded.
             placement=replace(
                 facts.placement,
-                scalable=is_scalable(spec, configuration),
+                scalable=is_scalable(_profile(spec, facts), configuration),
                 when_unavailable=spec.accelerator.when_unavailable if spec.accelerator else AUTO,
             ),
         ),
         template=template,
         unavailable=unavailable,
     )
+
+
+def _profile(spec: ServedSpec, facts: Facts) -> str:
+    """Name of the accelerator profile; of one that the operator chose, as the facts have it."""
+    return spec.accelerator.profile if spec.accelerator else facts.placement.accelerator
 
 
 def recorded(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 from serval_operator.api.blocks.names import DISABLED
 from serval_operator.api.blocks.served import ServedSpec
@@ -10,6 +12,7 @@ from serval_operator.api.blocks.source import ModelSource
 from serval_operator.api.capabilities import RAW_SCORE
 from serval_operator.api.placement import Placement
 from serval_operator.config import FetchSettings, FrontSettings, Runtime
+from serval_operator.config_conversion import DeviceSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +29,10 @@ class EffectiveSpec:
         RuntimeClass of the spec, or else of the profile; empty for none.
     image_volume:
         Whether the nodes mount the model's image, so that nothing has to be fetched.
+    device:
+        How the server programs and runs the device of its pod; None where it runs the model without.
+    own:
+        What the kind records beside the template: JSON data.
     front:
         What stands before the runtime's server, because the spec asks for what that lacks; else None.
     """
@@ -39,6 +46,8 @@ class EffectiveSpec:
     runtime_class: str = ""
     image_volume: bool = False
     front: FrontSettings | None = None
+    device: DeviceSettings | None = None
+    own: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def scores(self) -> bool:

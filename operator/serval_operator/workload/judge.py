@@ -44,8 +44,10 @@ def judge_served(
     outcome: Outcome,
     *,
     endpoints: Callable[[Facts], Mapping[str, str]],
-    skewed: Mapping[str, str],
-    pinned: bool,
+    skewed: Mapping[str, str] | None = None,
+    pinned: bool = False,
+    held_up: Blocked | None = None,
+    told: tuple[str, ...] = TOLD,
 ) -> Judgement:
     """Judge an object after its plan was carried out.
 
@@ -59,9 +61,14 @@ def judge_served(
         What to say of pods that fetched another model than their revision serves, by uid.
     pinned:
         Whether replicas to come are bound to the version that the first one found.
+    held_up:
+        What must come first, so that these are not the pods that the newest spec asks for.
+    told:
+        Types of conditions beside `Ready` of which Events tell.
     """
+    skewed = skewed or {}
     late, due = overdue(observed, desired.revision, desired.workload.deadline_seconds)
-    blocked = outcome.blocked or decision.rollout.blocked
+    blocked = outcome.blocked or held_up or decision.rollout.blocked
     readiness = _readiness(desired, decision, observed, outcome, blocked=blocked, late=late, skewed=skewed)
     carried = decision.rollout.revision
     facts = running(desired, observed.revision(carried))
@@ -84,7 +91,7 @@ def judge_served(
     return Judgement(
         {**status, **decision.records},
         readiness.conditions,
-        told=TOLD,
+        told=told,
         volatile=volatile_fields(status),
         again=min((pause for pause in pauses if pause is not None), default=None),
     )

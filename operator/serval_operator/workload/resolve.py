@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+from serval_contract.models import ACCELERATED
 from serval_operator.api.blocks.names import AUTO
 from serval_operator.api.blocks.scheduling import Accelerator
 from serval_operator.api.blocks.served import ServedSpec
 from serval_operator.api.blocks.source import ModelSource
-from serval_operator.api.capabilities import FRONT_NEEDS, Capability, asked_capabilities
+from serval_operator.api.capabilities import DEVICE_ENGINES, FRONT_NEEDS, Capability, asked_capabilities
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.placement import Placement
 from serval_operator.config import DEFAULT_IMAGE, Configuration, FrontSettings, Profile, Runtime
@@ -59,9 +60,8 @@ def resolve(spec: ServedSpec, model: ModelSource, configuration: Configuration) 
     )
 
 
-def is_scalable(spec: ServedSpec, configuration: Configuration) -> bool:
-    """Whether the profile says that nodes may be added for the pods. An unknown profile says no."""
-    name = spec.accelerator.profile if spec.accelerator else ""
+def is_scalable(name: str, configuration: Configuration) -> bool:
+    """Whether a profile says that nodes may be added for the pods. An unknown profile says no."""
     profile = configuration.profiles.get(name)
     return profile is not None and profile.scalable
 
@@ -113,19 +113,28 @@ def _chosen(framework: str, configuration: Configuration) -> Runtime:
     default = configuration.runtimes[configuration.default_runtime]
     if _serves(default, framework):
         return default
-    listing = [name for name, one in configuration.runtimes.items() if framework in one.frameworks]
+    runtimes = configuration.runtimes.items()
+    if framework == ACCELERATED:
+        listing = [name for name, one in runtimes if _serves(one, framework)]
+    else:
+        listing = [name for name, one in runtimes if framework in one.frameworks]
     if not listing:
         raise _misfit(f"the default runtime `{default.name}`", default, framework, configuration)
     return configuration.runtimes[min(listing)]
 
 
 def _serves(runtime: Runtime, framework: str) -> bool:
+    if framework == ACCELERATED:
+        return DEVICE_ENGINES.name in runtime.capabilities
     return not runtime.frameworks or framework in runtime.frameworks
 
 
 def _misfit(what: str, runtime: Runtime, framework: str, configuration: Configuration) -> InvalidSpec:
     able = sorted(name for name, one in configuration.runtimes.items() if _serves(one, framework))
     cure = f"runtimes that serve it: {', '.join(able)}" if able else "an administrator must add one that does"
+    if framework == ACCELERATED:
+        lacks = f"{what} lacks the capability `{DEVICE_ENGINES.name}`, which serves AcceleratedModels"
+        return InvalidSpec(UNSUPPORTED_SPEC, f"{lacks}; {cure}")
     served = ", ".join(runtime.frameworks)
     return InvalidSpec(UNSUPPORTED_SPEC, f"{what} serves {served} and not {framework}; {cure}")
 

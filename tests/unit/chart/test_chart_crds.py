@@ -15,24 +15,31 @@ def test_chart_carries_the_crds_to_the_byte() -> None:
 
 
 def test_crds_come_out_as_they_are_written(rendered: list[Manifest]) -> None:
-    (crd,) = of_kind(rendered, "CustomResourceDefinition")
-    (path,) = (ROOT / "crds").glob("*.yaml")
-    assert crd["spec"] == yaml.safe_load(path.read_text(encoding="utf-8"))["spec"]
-    assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
+    crds = {one["metadata"]["name"]: one for one in of_kind(rendered, "CustomResourceDefinition")}
+    paths = list((ROOT / "crds").glob("*.yaml"))
+    assert len(crds) == len(paths)
+    for path in paths:
+        written = yaml.safe_load(path.read_text(encoding="utf-8"))
+        crd = crds[written["metadata"]["name"]]
+        assert crd["spec"] == written["spec"]
+        assert crd["metadata"]["annotations"] == {"helm.sh/resource-policy": "keep"}
 
 
 def test_crds_may_go_with_the_release(chart: Chart) -> None:
-    (crd,) = of_kind(chart.render({"crds": {"keep": False}}), "CustomResourceDefinition")
-    assert "annotations" not in crd["metadata"]
+    crds = of_kind(chart.render({"crds": {"keep": False}}), "CustomResourceDefinition")
+    assert crds
+    assert not any("annotations" in crd["metadata"] for crd in crds)
 
 
 def test_crds_may_have_annotations(chart: Chart) -> None:
     values = {"crds": {"annotations": {"argocd.argoproj.io/sync-options": "Prune=confirm"}}}
-    (crd,) = of_kind(chart.render(values), "CustomResourceDefinition")
-    assert crd["metadata"]["annotations"] == {
-        "argocd.argoproj.io/sync-options": "Prune=confirm",
-        "helm.sh/resource-policy": "keep",
-    }
+    crds = of_kind(chart.render(values), "CustomResourceDefinition")
+    assert crds
+    for crd in crds:
+        assert crd["metadata"]["annotations"] == {
+            "argocd.argoproj.io/sync-options": "Prune=confirm",
+            "helm.sh/resource-policy": "keep",
+        }
 
 
 def test_crds_may_be_left_out(chart: Chart) -> None:

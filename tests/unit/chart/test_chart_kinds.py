@@ -37,7 +37,8 @@ def crds(manifests: list[Manifest]) -> set[str]:
 @pytest.mark.parametrize("kinds", [None, []])
 def test_without_a_choice_all_kinds_are_installed(two_kinds: Chart, kinds: list[str] | None) -> None:
     manifests = two_kinds.render({} if kinds is None else {"kinds": kinds})
-    assert crds(manifests) == {"modeldeployments.serval.dev", "toys.serval.dev"}
+    own = {kind.crd.name for kind in KINDS}
+    assert crds(manifests) == {*own, "toys.serval.dev"}
     role = verbs(only(manifests, "ClusterRole"))
     assert {"modeldeployments", "toys", "deployments", "jobs", "events"} <= set(role)
     assert {"modeldeployments", "toys"} <= set(verbs(only(manifests, "ClusterRole", "serval-edit")))
@@ -77,14 +78,16 @@ def test_roles_in_namespaces_follow_the_kinds(two_kinds: Chart) -> None:
 
 
 def test_several_kinds_may_be_named(two_kinds: Chart) -> None:
-    manifests = two_kinds.render({"kinds": ["Toy", "ModelDeployment"]})
+    names = ["Toy", *(kind.crd.kind for kind in KINDS)]
+    manifests = two_kinds.render({"kinds": names})
     assert only(manifests, "ClusterRole") == only(two_kinds.render(), "ClusterRole")
-    assert environment(manifests)["SERVAL_KINDS"] == "ModelDeployment,Toy"
+    assert environment(manifests)["SERVAL_KINDS"] == ",".join(sorted(names))
 
 
-def test_naming_the_only_kind_changes_nothing_else(chart: Chart, rendered: list[Manifest]) -> None:
-    manifests = chart.render({"kinds": ["ModelDeployment"]})
-    assert environment(manifests)["SERVAL_KINDS"] == "ModelDeployment"
+def test_naming_every_kind_changes_nothing_else(chart: Chart, rendered: list[Manifest]) -> None:
+    names = sorted(kind.crd.kind for kind in KINDS)
+    manifests = chart.render({"kinds": names})
+    assert environment(manifests)["SERVAL_KINDS"] == ",".join(names)
     others = [one for one in manifests if one["kind"] != "Deployment"]
     assert others == [one for one in rendered if one["kind"] != "Deployment"]
 
@@ -94,7 +97,9 @@ def test_naming_the_only_kind_changes_nothing_else(chart: Chart, rendered: list[
 )
 def test_an_unknown_kind_is_refused_with_the_known_ones(two_kinds: Chart, more: Manifest) -> None:
     text = two_kinds.refusal({"kinds": ["ModelDeploy"], **more})
-    assert 'kinds: this chart has no kind "ModelDeploy"; it has ModelDeployment, Toy' in text
+    assert (
+        'kinds: this chart has no kind "ModelDeploy"; it has AcceleratedModel, ModelDeployment, Toy' in text
+    )
 
 
 @pytest.mark.parametrize("kinds", ["ModelDeployment", [1], ["modeldeployments"], ["Toy", "Toy"]])

@@ -7,8 +7,9 @@ from collections.abc import Iterable
 import pytest
 import yaml
 
-from serval_contract.ports import PORT_HTTP
+from serval_contract.ports import PORT_HTTP, PORT_PROGRESS
 from serval_operator.api.naming import Key
+from serval_operator.constants import COMPONENT_JOB
 from serval_operator.workload.manifests.metadata import labels
 from unit.chart.rendering import CHART, NAMESPACE, ROOT, Chart, Manifest, of_kind, only
 
@@ -27,6 +28,7 @@ def test_renders_these_objects_and_no_more(rendered: list[Manifest]) -> None:
         ("ClusterRoleBinding", "serval-operator"),
         ("ClusterRoleBinding", "serval-operator-capacity"),
         ("ConfigMap", "serval-operator"),
+        ("CustomResourceDefinition", "acceleratedmodels.serval.dev"),
         ("CustomResourceDefinition", "modeldeployments.serval.dev"),
         ("Deployment", "serval-operator"),
         ("Role", "serval-operator-autoscaler"),
@@ -105,8 +107,9 @@ def test_disruption_budget_and_network_policy(chart: Chart) -> None:
     assert budget["spec"]["selector"] == policy["spec"]["podSelector"] == selector
     assert policy["spec"]["policyTypes"] == ["Ingress", "Egress"]
     ports = [port["port"] for rule in policy["spec"]["egress"] for port in rule["ports"]]
-    assert ports == [53, 53, 6443, PORT_HTTP]
-    (models,) = [rule["to"] for rule in policy["spec"]["egress"] if "to" in rule]
+    assert ports == [53, 53, 6443, PORT_HTTP, PORT_PROGRESS]
+    models, jobs = [rule["to"] for rule in policy["spec"]["egress"] if "to" in rule]
+    assert jobs[0]["podSelector"]["matchLabels"]["app.kubernetes.io/component"] == COMPONENT_JOB
     pod_labels = labels(Key("ModelDeployment", "vision", "digits"))
     assert models[0]["podSelector"]["matchLabels"].items() <= pod_labels.items()
 

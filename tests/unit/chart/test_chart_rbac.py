@@ -8,6 +8,15 @@ from serval_operator.settings import Settings
 from unit.chart.rendering import NAMESPACE, Chart, Manifest, environment, of_kind, only, pod_of
 
 RULES = [
+    (["serval.dev"], ["acceleratedmodels"], ["list", "watch"]),
+    (["serval.dev"], ["acceleratedmodels/status"], ["patch"]),
+    (["serval.dev"], ["acceleratedmodels/finalizers"], ["update"]),
+    (["apps"], ["deployments"], ["get", "list", "watch", "create", "patch"]),
+    ([""], ["services"], ["get", "list", "watch", "create", "patch"]),
+    (["apps"], ["controllerrevisions"], ["get", "list", "watch", "create", "patch", "delete"]),
+    (["batch"], ["jobs"], ["get", "list", "watch", "create", "patch", "delete"]),
+    ([""], ["pods"], ["list", "watch", "delete"]),
+    ([""], ["serviceaccounts"], ["get"]),
     (["serval.dev"], ["modeldeployments"], ["list", "watch"]),
     (["serval.dev"], ["modeldeployments/status"], ["patch"]),
     (["serval.dev"], ["modeldeployments/finalizers"], ["update"]),

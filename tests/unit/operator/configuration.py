@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 
 from serval_contract.schemes import OCI
-from serval_operator.api.capabilities import CAPABILITIES, DEVICE_REPORT
+from serval_operator.api.capabilities import CAPABILITIES, DEVICE_ENGINES, DEVICE_REPORT
 from serval_operator.config import Configuration, FrontSettings, parse_configuration
 from serval_operator.kinds.model_deployment.desired import resolve
 from serval_operator.kinds.model_deployment.spec import ModelSpec, parse_spec
@@ -68,8 +68,10 @@ profiles:
     resourceName: nvidia.com/mig-1g.10gb
 """
 )
-# Serval's own server can do everything, but in these tests no pod is asked for its device.
-DOCUMENT["runtimes"][0]["capabilities"] = [name for name in CAPABILITIES if name != DEVICE_REPORT.name]
+# Serval's own server can do everything, but in these tests no pod is asked for its device, or programs it.
+DOCUMENT["runtimes"][0]["capabilities"] = [
+    name for name in CAPABILITIES if name not in {DEVICE_REPORT.name, DEVICE_ENGINES.name}
+]
 CONFIGURATION: Configuration = parse_configuration(DOCUMENT)
 FRONT = FrontSettings(
     image="registry.example/serval-server:front",

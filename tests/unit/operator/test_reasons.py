@@ -7,12 +7,12 @@ import re
 import pytest
 
 from serval_contract.reasons import FETCH_REASONS
-from serval_operator import constants, reasons
+from serval_operator import constants, conversion_reasons, reasons
 from serval_operator.constants import MODEL_FETCHED
 from serval_operator.pods.pod_state import Stage
 from serval_operator.reason_rows import Health, Reason
 from serval_operator.reasons import REASONS
-from serval_operator.workload.status import CONDITIONS
+from serval_operator.registry import KINDS
 from unit.operator.pods.pod_rows import ROWS as POD_ROWS
 from unit.operator.pods.pod_rows import Row as PodRow
 from unit.operator.workload.readiness_rows import ROWS, Row
@@ -28,9 +28,8 @@ each_row = pytest.mark.parametrize("row", REASONS.values(), ids=REASONS)
 
 
 def test_every_row_is_one_constant() -> None:
-    own = {
-        name: value for name, value in vars(reasons).items() if name.isupper() and name not in vars(constants)
-    }
+    every = {**vars(reasons), **vars(conversion_reasons)}
+    own = {name: value for name, value in every.items() if name.isupper() and name not in vars(constants)}
     names = [value for value in own.values() if isinstance(value, str)]
     assert len(names) > 40
     assert sorted(names) == sorted(REASONS)
@@ -43,7 +42,7 @@ class TestRow:
 
     def test_conditions_are_those_that_exist(self, row: Reason) -> None:
         assert row.conditions
-        assert set(row.conditions) <= set(CONDITIONS)
+        assert set(row.conditions) <= {condition for kind in KINDS for condition in kind.conditions}
 
     def test_words_fit_a_cell(self, row: Reason) -> None:
         assert row.when

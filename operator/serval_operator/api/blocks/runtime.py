@@ -6,6 +6,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Annotated, ClassVar
 
+from serval_contract.devices import (
+    DEVICE_ALLOW_EMULATION,
+    DEVICE_ENGINE,
+    DEVICE_LOCK_DIR,
+    DEVICE_OPTIONS,
+    DEVICE_RESOURCE,
+)
 from serval_operator.api.blocks.names import label_name, label_names, label_value, listed
 from serval_operator.api.parse import invalid
 from serval_operator.api.schema import Block, Entries, Items, Nested, Rule, Text, Whole, WholeOrText
@@ -19,6 +26,11 @@ _RESERVED_FLAGS = (
     "model_base_path",
     "model_config_file",
     "monitoring_config_file",
+    DEVICE_ENGINE.name,
+    DEVICE_OPTIONS.name,
+    DEVICE_LOCK_DIR.name,
+    DEVICE_RESOURCE.name,
+    DEVICE_ALLOW_EMULATION.name,
 )
 _RESERVED_VARIABLES = ("PATH", "HOME", "ENV", "BASH_ENV", "MODEL_NAME", "MODEL_BASE_PATH")
 _RESERVED_PREFIXES = (

@@ -11,6 +11,15 @@ from serval_contract.quantity import parse_whole
 from serval_operator.api.blocks.endpoint import Endpoint
 from serval_operator.api.blocks.names import DISABLED
 
+_USER_ID: Final = 65532
+POD_SECURITY: Final[dict[str, Any]] = {
+    "runAsNonRoot": True,
+    "runAsUser": _USER_ID,
+    "runAsGroup": _USER_ID,
+    "fsGroup": _USER_ID,
+    "seccompProfile": {"type": "RuntimeDefault"},
+}
+"""With `CONTAINER_SECURITY`, what Pod Security "restricted" asks for."""
 CONTAINER_SECURITY: Final[dict[str, Any]] = {
     "allowPrivilegeEscalation": False,
     "readOnlyRootFilesystem": True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from serval_operator.api.blocks.rollout import IN_PLACE, SURGE, Rollout, Strategy
@@ -45,7 +45,8 @@ def pod_template(model: OwnerView, resolved: EffectiveSpec, revision: str) -> di
     if resolved.model.credentials and resolved.model.credentials.service_account_name:
         # The identity is for fetching: what a model's code could do with it is nobody's wish.
         metadata["labels"][LABEL_AZURE_IDENTITY] = "true"
-        annotations |= _kept_from(resolved)
+        others = (CONTAINER_SERVER, CONTAINER_FRONT) if resolved.front else (CONTAINER_SERVER,)
+        annotations |= kept_from(others)
     if annotations:
         metadata["annotations"] = annotations
     return {
@@ -54,12 +55,9 @@ def pod_template(model: OwnerView, resolved: EffectiveSpec, revision: str) -> di
     }
 
 
-def _kept_from(resolved: EffectiveSpec) -> dict[str, str]:
-    """Annotations that keep an identity from all containers but the one that fetches."""
-    azure, aws = CONTAINER_SERVER, CONTAINER_SERVER
-    if resolved.front:
-        azure, aws = f"{azure};{CONTAINER_FRONT}", f"{aws},{CONTAINER_FRONT}"
-    return {ANNOTATION_AZURE_SKIP: azure, ANNOTATION_AWS_SKIP: aws}
+def kept_from(containers: Sequence[str]) -> dict[str, str]:
+    """Annotations that keep an identity from containers: all but the one that fetches."""
+    return {ANNOTATION_AZURE_SKIP: ";".join(containers), ANNOTATION_AWS_SKIP: ",".join(containers)}
 
 
 def deployment(

@@ -13,6 +13,7 @@ from serval_contract.pin import PIN_FILE
 from serval_contract.schemes import PVC
 from serval_operator.api.blocks.runtime import Batching
 from serval_operator.api.blocks.source import ModelSource
+from serval_operator.config import FetchSettings
 from serval_operator.constants import CONTAINER_FETCH
 from serval_operator.workload.effective_spec import EffectiveSpec
 from serval_operator.workload.manifests.containers import (
@@ -39,43 +40,60 @@ class Source:
     volume: dict[str, Any]
 
 
-def sources(resolved: EffectiveSpec, pin: str) -> list[Source]:
+def sources(model: ModelSource, *, image_volume: bool = False, pin: str = "") -> list[Source]:
     """What the fetch container reads besides the network.
 
     Parameters
     ----------
+    image_volume:
+        Whether the nodes mount the model's image.
     pin:
-        Name of the ConfigMap that binds the pod's revision to one model, once it is there.
+        Name of the ConfigMap that binds the pod's revision to one model, once it is there; empty for none.
     """
-    return list(_sources(resolved, pin))
+    return list(_sources(model, pin, image_volume=image_volume))
 
 
 def fetch_container(resolved: EffectiveSpec, reads: list[Source]) -> dict[str, Any]:
     """The init container. It writes one version of the model to the volume `models`."""
-    fetch = resolved.fetch
+    return fetcher(resolved.fetch, _arguments(resolved, reads), [MODELS_MOUNT, TMP_MOUNT], reads)
+
+
+def fetcher(
+    fetch: FetchSettings, arguments: list[str], mounts: list[dict[str, Any]], reads: list[Source]
+) -> dict[str, Any]:
+    """A container that fetches a model, with these arguments and mounts, and those of what it reads."""
     return {
         "name": CONTAINER_FETCH,
         "image": fetch.image,
         "imagePullPolicy": fetch.image_pull_policy,
         "command": ["python3", "-m", flags.PROGRAM],
-        "args": _arguments(resolved, reads),
+        "args": arguments,
         "resources": dict(fetch.resources),
         "securityContext": CONTAINER_SECURITY,
         "terminationMessagePolicy": "FallbackToLogsOnError",
         "volumeMounts": [
-            MODELS_MOUNT,
-            TMP_MOUNT,
+            *mounts,
             *(mount(one.volume["name"], one.path, read_only=True) for one in reads),
         ],
     }
 
 
 def _arguments(resolved: EffectiveSpec, reads: list[Source]) -> list[str]:
-    model, fetch = resolved.model, resolved.fetch
+    arguments = model_arguments(resolved.model, resolved.fetch, MODELS_DIR, reads)
+    arguments += _tags(resolved)
+    arguments += _batching(resolved.spec.runtime.batching)
+    if resolved.fetch.cache_url and resolved.model.sha256 and not _is_mounted(resolved):
+        # Without a digest nothing tells whether what the cache has is still the model.
+        arguments.append(flags.CACHE(literal(resolved.fetch.cache_url)))
+    return arguments
+
+
+def model_arguments(model: ModelSource, fetch: FetchSettings, folder: str, reads: list[Source]) -> list[str]:
+    """Arguments of the fetcher for a model that it brings into a folder."""
     arguments = [
         flags.URI(literal(model.uri)),
         flags.NAME(model.name),
-        flags.DEST(MODELS_DIR),
+        flags.DEST(folder),
         flags.MAX_BYTES(fetch.max_bytes),
         flags.MAX_ENTRIES(fetch.max_entries),
     ]
@@ -88,11 +106,6 @@ def _arguments(resolved: EffectiveSpec, reads: list[Source]) -> list[str]:
         arguments.append(flags.IDENTITY.option)
     if model.framework != TENSORFLOW:
         arguments.append(flags.FRAMEWORK(model.framework))
-    arguments += _tags(resolved)
-    arguments += _batching(resolved.spec.runtime.batching)
-    if fetch.cache_url and model.sha256 and not _is_mounted(resolved):
-        # Without a digest nothing tells whether what the cache has is still the model.
-        arguments.append(flags.CACHE(literal(fetch.cache_url)))
     return arguments
 
 
@@ -120,8 +133,7 @@ def _is_mounted(resolved: EffectiveSpec) -> bool:
     return resolved.image_volume or resolved.model.scheme == PVC.name
 
 
-def _sources(resolved: EffectiveSpec, pin: str) -> Iterator[Source]:
-    model = resolved.model
+def _sources(model: ModelSource, pin: str, *, image_volume: bool) -> Iterator[Source]:
     if model.scheme == PVC.name:
         claim = {"claimName": model.claim, "readOnly": True}
         volume = {"name": "source", "persistentVolumeClaim": claim}
@@ -131,14 +143,14 @@ def _sources(resolved: EffectiveSpec, pin: str) -> Iterator[Source]:
         items = [{"key": key, "path": key}]
         volume = {"name": "ca", "configMap": {"name": config_map, "items": items}}
         yield Source(flags.CA_FILE(f"{CA_DIR}/{key}"), CA_DIR, volume)
-    if resolved.image_volume:
+    if image_volume:
         volume = {"name": IMAGE_VOLUME, "image": _image(model)}
         yield Source(flags.IMAGE_MOUNT(IMAGE_DIR), IMAGE_DIR, volume)
     elif model.credentials and model.credentials.secret_name:
         secret = {"secretName": model.credentials.secret_name, "defaultMode": SECRET_MODE, "optional": False}
         volume = {"name": "credentials", "secret": secret}
         yield Source(flags.CREDENTIALS_DIR(CREDENTIALS_DIR), CREDENTIALS_DIR, volume)
-    if model.version is None:
+    if model.version is None and pin:
         found = {"name": pin, "optional": True}
         yield Source(flags.PIN_FILE(f"{PIN_DIR}/{PIN_FILE}"), PIN_DIR, {"name": "pin", "configMap": found})
 

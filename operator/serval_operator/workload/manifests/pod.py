@@ -7,8 +7,10 @@ server begins to drain.
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
+from serval_contract import devices
 from serval_contract import server_flags as flags
 from serval_contract.paths import BATCHING_FILE, IMAGE_DIR, MODELS_DIR
 from serval_contract.ports import PORT_BEHIND_GRPC, PORT_BEHIND_HTTP, PORT_GRPC, PORT_HTTP
@@ -20,6 +22,7 @@ from serval_operator.constants import CONTAINER_SERVER, LABEL_ARCH, LABEL_HOSTNA
 from serval_operator.workload.effective_spec import EffectiveSpec
 from serval_operator.workload.manifests.containers import (
     CONTAINER_SECURITY,
+    POD_SECURITY,
     PRE_STOP_SECONDS,
     TMP_MOUNT,
     container_ports,
@@ -37,7 +40,6 @@ from serval_operator.workload.manifests.fetch import (
 from serval_operator.workload.manifests.front import LAST_SECONDS, front_container, kept_back
 from serval_operator.workload.manifests.probes import facing, liveness, startup
 
-USER_ID = 65532
 TMP_SIZE = "1Gi"
 BEHIND = "behind-"
 """Before the names of the ports of a server that has a front."""
@@ -54,7 +56,7 @@ def pod_spec(key: Key, resolved: EffectiveSpec, pin: str) -> dict[str, Any]:
         Name of the ConfigMap that binds the pod's revision to one model.
     """
     scheduling, credentials = resolved.spec.scheduling, resolved.model.credentials
-    reads = sources(resolved, pin)
+    reads = sources(resolved.model, image_volume=resolved.image_volume, pin=pin)
     optional = {
         "serviceAccountName": credentials.service_account_name if credentials else "",
         "topologySpreadConstraints": _spread(key, resolved),
@@ -70,13 +72,7 @@ def pod_spec(key: Key, resolved: EffectiveSpec, pin: str) -> dict[str, Any]:
         "automountServiceAccountToken": False,
         "enableServiceLinks": False,
         "terminationGracePeriodSeconds": _grace_seconds(resolved),
-        "securityContext": {
-            "runAsNonRoot": True,
-            "runAsUser": USER_ID,
-            "runAsGroup": USER_ID,
-            "fsGroup": USER_ID,
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": POD_SECURITY,
         **_containers(resolved, reads),
         "volumes": _volumes(resolved, reads),
         **{field: value for field, value in optional.items() if value},
@@ -181,6 +177,7 @@ def _server_args(resolved: EffectiveSpec) -> list[str]:
         flags.MODEL_NAME(resolved.model.name),
         flags.MODEL_BASE_PATH(f"{MODELS_DIR}/{resolved.model.name}"),
         *runtime.args,
+        *_device_args(resolved),
     ]
     if spec.runtime.batching:
         args += [flags.ENABLE_BATCHING(True), flags.BATCHING_PARAMETERS_FILE(f"{MODELS_DIR}/{BATCHING_FILE}")]
@@ -189,6 +186,22 @@ def _server_args(resolved: EffectiveSpec) -> list[str]:
     args += endpoint_flags(spec.endpoint, limits=not fronted, scores=RAW_SCORE.name in runtime.capabilities)
     fronts = kept_back(runtime) if fronted else ()
     return [*args, *(literal(arg) for arg in spec.runtime.args if not arg.startswith(fronts))]
+
+
+def _device_args(resolved: EffectiveSpec) -> list[str]:
+    """Flags for the device that a server of artifacts programs and runs."""
+    device = resolved.device
+    if device is None:
+        return []
+    args = [devices.DEVICE_ENGINE(device.engine), devices.DEVICE_RESOURCE(resolved.placement.resource_name)]
+    if device.options:
+        text = json.dumps(device.options, sort_keys=True, separators=(",", ":"))
+        args.append(devices.DEVICE_OPTIONS(literal(text)))
+    if device.lock_dir:
+        args.append(devices.DEVICE_LOCK_DIR(literal(device.lock_dir)))
+    if device.allow_emulation:
+        args.append(devices.DEVICE_ALLOW_EMULATION(True))
+    return args
 
 
 def _server_mounts(resolved: EffectiveSpec) -> list[dict[str, Any]]:

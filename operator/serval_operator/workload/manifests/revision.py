@@ -26,6 +26,7 @@ def facts_of(resolved: EffectiveSpec) -> Facts:
         image=resolved.image,
         capabilities=frozenset(capabilities),
         placement=resolved.placement,
+        own=resolved.own,
     )
 
 

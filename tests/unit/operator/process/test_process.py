@@ -42,7 +42,12 @@ class Bench:
     def __init__(self, cluster: Watchable, configuration: Configuration) -> None:
         self.cluster = cluster
         self.settings = Settings(
-            http_host="127.0.0.1", http_port=0, start_seconds=10, watch_backoffs=(0.01,) * 3, workers=2
+            http_host="127.0.0.1",
+            http_port=0,
+            start_seconds=10,
+            watch_backoffs=(0.01,) * 3,
+            workers=2,
+            kinds=("ModelDeployment",),
         )
         self.configuration = configuration
         self.running: dict[Operator, asyncio.Task[None]] = {}

@@ -1,0 +1,173 @@
+"""Reasons of AcceleratedModels: conversion, artifacts and devices. All others are in `reasons`."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Final
+
+from serval_contract import artifact_reasons as artifact
+from serval_contract import conversion_reasons as conversion
+from serval_contract import devices
+from serval_operator.constants import (
+    ACCELERATOR_IN_USE,
+    CONVERTED,
+    DEVICE_PROGRAMMED,
+    READY,
+)
+from serval_operator.reason_rows import Health, Reason, adds
+
+CONVERSION_ROWS: Final[dict[str, Reason]] = {}
+"""The rows of this module, by name."""
+
+_converted = adds(CONVERSION_ROWS, partial(Reason, conditions=(CONVERTED,)))
+_hopeless = adds(CONVERSION_ROWS, partial(Reason, conditions=(CONVERTED,), retry=False))
+_device = adds(CONVERSION_ROWS, partial(Reason, conditions=(DEVICE_PROGRAMMED,)))
+_no_failure = adds(CONVERSION_ROWS, partial(Reason, failure=False, health=Health.HEALTHY))
+
+# --- the configuration --------------------------------------------------------------------------------
+CONVERSION_NOT_CONFIGURED: Final = _converted(
+    "ConversionNotConfigured",
+    when="the spec needs a conversion, and the operator's configuration has no converter or no place for "
+    "artifacts",
+    cure="an administrator sets `conversion` of the chart, or `spec.artifact.uri` names an artifact that was "
+    "converted elsewhere",
+    not_provoked="it is part of the operator's configuration; a unit test has one without it",
+)
+ACCELERATOR_NOT_CHOSEN: Final = adds(CONVERSION_ROWS, partial(Reason, conditions=(READY,), retry=False))(
+    "AcceleratorNotChosen",
+    when="`spec.accelerator` is absent, and the configuration has none or several profiles with an `engine`; "
+    "or the profile or resource that it names has none",
+    cure="name a profile that the message lists, or ask an administrator to add one",
+    not_provoked="it is part of the operator's configuration; a unit test has such configurations",
+)
+
+# --- conversion ---------------------------------------------------------------------------------------
+MODEL_NOT_CONVERTIBLE: Final = _hopeless(
+    conversion.MODEL_NOT_CONVERTIBLE,
+    when="the model has something that the device part cannot have, or its device part was not found",
+    cure="name the input tensor in `spec.inputs`, or export the model without the operations that the "
+    "message names",
+    not_provoked="unit tests play what the Job and the server report",
+)
+ACCURACY_TOO_LOW: Final = _hopeless(
+    conversion.ACCURACY_TOO_LOW,
+    when="the quantised network differs from the float one by more than `spec.conversion.accuracy` allows",
+    cure="photos like those of the application (`spec.conversion.calibration`), lower thresholds, or "
+    "`quantization: Float`",
+    not_provoked="a test on an API server plays what the Job reports",
+)
+CALIBRATION_INVALID: Final = _hopeless(
+    conversion.CALIBRATION_INVALID,
+    when="there are no inputs to calibrate with, or they do not fit the network",
+    cure="a folder with photos in `spec.conversion.calibration`, or with arrays for a model that takes "
+    "numbers",
+    not_provoked="unit tests play what the Job and the server report",
+)
+CONVERSION_OUT_OF_MEMORY: Final = _converted(
+    conversion.CONVERSION_OUT_OF_MEMORY,
+    when="a step of the conversion was killed for lack of memory",
+    cure="`spec.conversion.resources.limits.memory` as the message says",
+    not_provoked="unit tests play what the Job and the server report",
+)
+CONVERSION_TIMED_OUT: Final = _converted(
+    conversion.CONVERSION_TIMED_OUT,
+    when="a step of the conversion took longer than allowed",
+    cure="more CPUs in `spec.conversion.resources`",
+    not_provoked="unit tests play what the Job and the server report",
+)
+CONVERSION_FAILED: Final = _converted(
+    conversion.CONVERSION_FAILED,
+    when="a step of the conversion ended with an error; the message has the end of its log",
+    cure="as the message says",
+    not_provoked="unit tests play what the Job and the server report",
+)
+
+# --- artifacts ----------------------------------------------------------------------------------------
+REGISTRY_UNREACHABLE: Final = _converted(
+    artifact.REGISTRY_UNREACHABLE,
+    when="the registry for artifacts, or what gives its tokens, does not answer or is not trusted",
+    cure="repair it, or name its authorities in the configuration; it is retried with back-off",
+    not_provoked="unit tests play what the Job and the server report",
+)
+PUSH_DENIED: Final = _converted(
+    artifact.PUSH_DENIED,
+    when="the registry does not let the credentials of the configuration push, or there are none",
+    cure="correct the Secret that the configuration names, in the namespace of the object",
+    not_provoked="unit tests play what the Job and the server report",
+)
+REGISTRY_REJECTED: Final = _converted(
+    artifact.REGISTRY_REJECTED,
+    when="the registry refuses the artifact, or answers what does not fit it",
+    cure="as the message says",
+    not_provoked="unit tests play what the Job and the server report",
+)
+ARTIFACT_INVALID: Final = adds(
+    CONVERSION_ROWS, partial(Reason, conditions=(CONVERTED, DEVICE_PROGRAMMED), retry=False)
+)(
+    artifact.ARTIFACT_INVALID,
+    when="a file of the artifact is missing or damaged, or another version made it",
+    cure="convert the model again, or name another artifact",
+    not_provoked="unit tests play what the Job and the server report",
+)
+ARTIFACT_TOO_LARGE: Final = _hopeless(
+    artifact.ARTIFACT_TOO_LARGE,
+    when="the artifact has more bytes or files than `fetch.maxBytes` and `fetch.maxEntries` of the chart "
+    "allow",
+    cure="raise them, or convert a smaller model",
+    not_provoked="unit tests play what the Job and the server report",
+)
+ARTIFACT_NOT_FOUND: Final = _converted(
+    artifact.ARTIFACT_NOT_FOUND,
+    when="the registry has no such repository, tag or digest",
+    cure="make the repository where the registry does not do so by itself",
+    not_provoked="unit tests play what the Job and the server report",
+)
+STORE_UNAVAILABLE: Final = _converted(
+    artifact.STORE_UNAVAILABLE,
+    when="the claim for artifacts cannot be written, or is full",
+    cure="a larger claim, or one that can be written from the node",
+    not_provoked="unit tests play what the Job and the server report",
+)
+ARTIFACT_MOUNTS_EMPTY: Final = _device(
+    artifact.ARTIFACT_MOUNTS_EMPTY,
+    when="the mounted image has no files, because it is a pure OCI artifact",
+    cure="push an ordinary image, as the operator does",
+    not_provoked="unit tests play what the Job and the server report",
+)
+
+# --- devices ------------------------------------------------------------------------------------------
+EMULATED: Final = _no_failure(
+    "Emulated",
+    (DEVICE_PROGRAMMED, ACCELERATOR_IN_USE),
+    "no device computes: the profile's engine is an emulator on the CPU",
+)
+ARTIFACT_EMPTY: Final = _device(
+    devices.ARTIFACT_EMPTY,
+    when="the folder of the artifact is empty in the pod",
+    cure="push an ordinary image, as the operator does",
+    not_provoked="unit tests play what the Job and the server report",
+)
+ARTIFACT_CORRUPTED: Final = _device(
+    devices.ARTIFACT_CORRUPTED,
+    when="a file of the artifact has not the digest that `conversion.json` records",
+    cure="convert the model again, or name another artifact",
+    not_provoked="unit tests play what the Job and the server report",
+)
+DEVICE_HELD: Final = _device(
+    devices.DEVICE_HELD,
+    when="another process holds the device that the pod was given; the message names it",
+    cure="a device plugin that gives each device to one pod",
+    not_provoked="unit tests play what the Job and the server report",
+)
+DEVICE_UNUSABLE: Final = _device(
+    devices.DEVICE_UNUSABLE,
+    when="the engine cannot open or program the device; the message is the engine's",
+    cure="as the message says",
+    not_provoked="unit tests play what the Job and the server report",
+)
+EMULATION_REFUSED: Final = _device(
+    devices.EMULATION_REFUSED,
+    when="the emulator would hold a resource that stands for real cards",
+    cure="an administrator sets `allowEmulation` of the profile, or another engine",
+    not_provoked="unit tests play what the Job and the server report",
+)

@@ -1,0 +1,1 @@
+"""Whole manifests of the children of an AcceleratedModel: pure functions."""
