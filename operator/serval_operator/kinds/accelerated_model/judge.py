@@ -164,6 +164,9 @@ def _told(
     """A judgement with what is an AcceleratedModel's own."""
     random = spec.weights == RANDOM
     status: Status = {**judged.status, "revision": story.revision}
+    if story.made is None:
+        # What runs is of an older revision.
+        status["updatedReplicas"] = 0
     optional = {
         "conversion": _conversion(story),
         "weights": RANDOM if random else "",

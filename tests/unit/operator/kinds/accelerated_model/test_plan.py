@@ -202,6 +202,7 @@ class TestChange:
         assert template(world) == before
         assert world.condition("Available")[0] == "True"
         assert world.condition("Ready")[:2] == ("False", "Progressing")
+        assert (world.status["readyReplicas"], world.status["updatedReplicas"]) == (1, 0)
         world.look()
         other = ARTIFACT.replace("c" * 64, "d" * 64)
         world.end_job(result={**MADE, "artifact": other})
