@@ -6,6 +6,7 @@ import pytest
 
 from serval_operator.api.capabilities import CAPABILITIES
 from serval_operator.config import FrontSettings
+from serval_operator.config_conversion import ArtifactStore, DeviceSettings
 from unit.chart.rendering import Chart, Manifest, configuration
 
 
@@ -165,3 +166,46 @@ def test_no_front(chart: Chart, front: Manifest | None) -> None:
 )
 def test_refuses_wrong_values(chart: Chart, values: Manifest, message: str) -> None:
     assert message in chart.refusal(values)
+
+
+def test_conversion_and_devices_follow_the_values(chart: Chart, rendered: list[Manifest]) -> None:
+    default = configuration(rendered).conversion
+    assert default is not None
+    assert (default.image, default.push_image) == ("serval-converter:0.2.0", "serval-operator:0.2.0")
+    assert default.store is None
+    read = configuration(
+        chart.render(
+            {
+                "image": {"registry": "mirror"},
+                "converterImage": {"tag": "v3", "pullPolicy": "Always"},
+                "conversion": {"artifacts": {"repositoryPrefix": "mirror/serval", "pushSecret": "push"}},
+                "profiles": {
+                    "fpga": {
+                        "resourceName": "amd.com/xilinx_u250",
+                        "engine": "vart",
+                        "engineOptions": {"dpu": "DPUCADF8H"},
+                        "lockDir": "/locks",
+                    }
+                },
+            }
+        )
+    )
+    assert read.conversion is not None
+    assert (read.conversion.image, read.conversion.image_pull_policy) == (
+        "mirror/serval-converter:v3",
+        "Always",
+    )
+    assert read.conversion.store == ArtifactStore(prefix="mirror/serval", push_secret="push")
+    assert read.profiles["fpga"].device == DeviceSettings("vart", {"dpu": "DPUCADF8H"}, "/locks")
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"profiles": {"fpga": {"resourceName": "a.b/c", "engine": "catapult"}}},
+        {"conversion": {"artifacts": {"repositoryPrefix": "https://mirror"}}},
+        {"conversion": {"artifacts": {"registry": "mirror"}}},
+    ],
+)
+def test_values_of_conversion_and_devices_that_are_refused(chart: Chart, values: Manifest) -> None:
+    assert chart.refusal(values)

@@ -138,3 +138,17 @@ class TestCondition:
         known = {"type": "AcceleratorInUse", "status": "False", "reason": "EngineOnCpu", "message": "before"}
         assert told([said(GPU), PENDING], known) == ("False", "EngineOnCpu", "before")
         assert told([], known) is None
+
+
+EMULATED = """\
+serval_accelerator_in_use{device="emulated",model="eyes",version="1"} 0.0
+serval_device_programmed{device="emulated",emulated="true",engine="emulator",version="1"} 1.0
+"""
+
+
+def test_a_device_that_is_emulated_is_none_that_is_used() -> None:
+    report = read_report(EMULATED)
+    assert (report.devices, report.in_use, report.engine) == ({"emulated"}, False, "emulator")
+    assert report.emulated
+    assert not read_report(EMULATED.replace('device="emulated"', 'device="u250-0"')).emulated
+    assert read_report(EMULATED.replace("emulator", "a b")).engine == ""

@@ -20,6 +20,7 @@ from unit.operator.kinds.accelerated_model.world import (
     configured,
     converted,
     document,
+    node,
     served,
 )
 
@@ -271,6 +272,19 @@ class TestChange:
         assert template(world) == before
         assert len(world.jobs) == 1
         assert world.condition("Ready")[:2] == ("True", "Serving")
+
+    @pytest.mark.parametrize(
+        ("rollout", "surge"), [({}, 0), ({"strategy": "Surge"}, 1)], ids=["by itself", "as the spec says"]
+    )
+    def test_a_new_pod_takes_the_device_of_an_old_one(self, rollout: dict[str, Any], surge: int) -> None:
+        world = served(converted(World()))
+        world.nodes = (node(**{RESOURCE: "2"}),)
+        before = template(world)
+        world.edit(resources={"limits": {"memory": "2Gi"}}, rollout=rollout)
+        world.look()
+        assert len(world.jobs) == 1, "other pods of the same artifact need no conversion"
+        assert template(world) != before
+        assert world.deployment["spec"]["strategy"]["rollingUpdate"]["maxSurge"] == surge
 
     def test_a_new_trigger_converts_again(self) -> None:
         world = served(converted(World()))
