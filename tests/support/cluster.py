@@ -15,6 +15,7 @@ Object = dict[str, Any]
 
 PLURALS = {
     "ModelDeployment": "modeldeployments",
+    "AcceleratedModel": "acceleratedmodels",
     "Deployment": "deployments",
     "DaemonSet": "daemonsets",
     "ReplicaSet": "replicasets",
@@ -44,6 +45,7 @@ PLURALS = {
 }
 API_VERSIONS = {
     "ModelDeployment": "serval.dev/v1alpha1",
+    "AcceleratedModel": "serval.dev/v1alpha1",
     "Deployment": "apps/v1",
     "DaemonSet": "apps/v1",
     "Job": "batch/v1",
@@ -164,8 +166,10 @@ class Cluster:
         status: str,
         reason: str | None = None,
         limit: float = 60.0,
+        *,
+        of: str = "ModelDeployment",
     ) -> Object:
-        """Wait for a condition of a ModelDeployment, judged for its newest generation."""
+        """Wait for a condition of a model, judged for its newest generation."""
 
         def holds(obj: Object) -> bool:
             found = condition(obj, kind)
@@ -176,7 +180,7 @@ class Cluster:
             )
 
         what = f"{kind}={status} {reason or ''} of {namespace}/{name}"
-        return self.until(what, "ModelDeployment", namespace, name, holds, limit)
+        return self.until(what, of, namespace, name, holds, limit)
 
     def _patch(self, place: dict[str, Any], body: Any, content: str, params: dict[str, str]) -> Object:
         headers = {"Content-Type": content}

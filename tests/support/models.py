@@ -1,4 +1,4 @@
-"""ModelDeployments for tests."""
+"""ModelDeployments and AcceleratedModels for tests."""
 
 from __future__ import annotations
 
@@ -14,4 +14,14 @@ def model_deployment(name: str, namespace: str, **spec: Any) -> Object:
         "kind": "ModelDeployment",
         "metadata": {"name": name, "namespace": namespace},
         "spec": {"model": {"uri": "https://models.example.com/digits.tar.gz"}, **spec},
+    }
+
+
+def accelerated_model(name: str, namespace: str, **spec: Any) -> Object:
+    """An AcceleratedModel; fields of the spec by keyword."""
+    return {
+        "apiVersion": "serval.dev/v1alpha1",
+        "kind": "AcceleratedModel",
+        "metadata": {"name": name, "namespace": namespace},
+        "spec": spec,
     }
