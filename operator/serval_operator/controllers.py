@@ -179,7 +179,7 @@ class Work:
             self.queue.add(key)
 
     def _wake_waiting(self) -> None:
-        """Nodes changed, or what is free became known: let those look again that wait for a place."""
+        """Nodes changed, or the free devices became known: let those look again that wait for a place."""
         for key in self._reconciler.waiting():
             self.queue.add(key)
 

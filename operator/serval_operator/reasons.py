@@ -193,8 +193,8 @@ NO_NODE_OFFERS_RESOURCE: Final = _no_node(
 )
 CAPACITY_UNKNOWN: Final = _capacity(
     "CapacityUnknown",
-    when="the operator cannot know what is free: it may not read nodes or the pods of all namespaces, cannot "
-    "list pods (in time), or the devices are not allocated by device plugins",
+    when="the operator cannot know the free devices: it may not read nodes or the pods of all namespaces, "
+    "cannot list pods (in time), or the devices are not allocated by device plugins",
     cure="set `rbac.capacity` of the chart, if you want the verdict; the log says why pods cannot be listed",
     health=Health.PROGRESSING,
     not_provoked="the operator of the lab may read nodes and pods",

@@ -1,4 +1,4 @@
-"""What is known of the pods of a revision, beside their template.
+"""What the operator knows of the pods of a revision, beside their template.
 
 A revision keeps its pod template, so its pods stay as they are whatever the operator's configuration says
 later. What the status and the capacity verdict say of these pods must stay with them too, so these facts are
@@ -24,7 +24,7 @@ FORMAT: Final = 1
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known of the pods of a revision.
+    """What the operator knows of the pods of a revision.
 
     Parameters
     ----------

@@ -2,7 +2,7 @@
 
 Pure: nodes, what pods hold of them, and what autoscalers say go in; one of the reasons of
 `serval_operator.reasons.CAPACITY_REASONS`, or that a node is free, comes out. A message of the scheduler
-cannot tell a resource that nobody has from one that is in use; the nodes can.
+cannot tell a resource that no one has from one that is in use; the nodes can.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ MOST_NAMED = 3
 
 @dataclass(frozen=True, slots=True)
 class Growth:
-    """What is known of nodes to come, in words; each empty where nothing is known.
+    """What the operator knows of nodes to come, in words; each empty where nothing is known.
 
     Parameters
     ----------
@@ -57,7 +57,7 @@ class Growth:
     possible:
         Why a node may appear, though none is on its way.
     autoscaled:
-        Whether an autoscaler works in the cluster. Nobody knows for which nodes.
+        Whether an autoscaler works in the cluster. No one knows for which nodes.
     """
 
     coming: str = ""
@@ -75,7 +75,7 @@ class Supply:
     nodes:
         All nodes; None where the operator may not see them.
     holds:
-        What pods hold of devices; None where nobody counted.
+        What pods hold of devices; None where no one counted.
     claimable:
         Extended resources that a DeviceClass serves: no node's numbers tell of those (dynamic resource
         allocation).
@@ -229,7 +229,7 @@ def _with_growth(growth: Growth, troubles: str, verdict: CapacityVerdict) -> Cap
 def _absent(
     request: Placement, supply: Supply, ranked: dict[Fit, list[NodeView]], troubles: str
 ) -> CapacityVerdict:
-    """No node could take the pod, whatever is in use: the nearest miss is named."""
+    """No node could take the pod, no matter what is used: the nearest miss is named."""
     growth = supply.growth
     if growth.coming:
         return CapacityVerdict(SCALE_UP_PENDING, growth.coming, 0, 0)
@@ -239,7 +239,7 @@ def _absent(
     may = "the accelerator profile says that nodes for it may be added" if request.scalable else ""
     may = may or growth.possible
     if growth.refused:
-        # Nobody knows the nodes that could come as well as the one who would add them.
+        # No one knows the nodes that could come as well as the one who would add them.
         return CapacityVerdict(SCALE_UP_BLOCKED if may else reason, f"{text}; {growth.refused}", 0, 0)
     if may:
         return CapacityVerdict(SCALE_UP_PENDING, f"{text}; {may}", 0, 0)

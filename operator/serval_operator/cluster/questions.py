@@ -54,7 +54,7 @@ class RivalsQuestion:
 
 Question = CapacityQuestion | AccountQuestion | RivalsQuestion
 Account = Mapping[str, Any] | KubeError | None
-"""A ServiceAccount as stored, None where there is none, or why it could not be read."""
+"""A ServiceAccount as stored, None if there is none, or why it could not be read."""
 
 
 class Unanswered(Exception):
@@ -74,7 +74,7 @@ class Answers:
     Parameters
     ----------
     outlook:
-        What is known of the object's turn for devices without asking.
+        What the operator knows of the object's turn for devices without asking.
     """
 
     supplies: Mapping[CapacityQuestion, Supply] = field(default_factory=dict)

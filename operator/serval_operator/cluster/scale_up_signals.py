@@ -47,7 +47,7 @@ class Around:
     failing:
         By resource: the node claim that should bring it and cannot be launched, and why.
     groups:
-        Node groups of the cluster autoscaler that have no node and may get one: nobody knows what they offer.
+        Node groups of the cluster autoscaler that have no node and may get one: no one knows what they offer.
     backoff:
         What keeps the cluster autoscaler from adding nodes to a group; empty for nothing.
     karpenter:

@@ -158,7 +158,7 @@ def _report(name: str, container: ContainerView | None) -> StageReport | None:
 
 
 def _read(name: str, message: str) -> StageReport | None:
-    """Report of a stage; the fetcher, which model pods have too, has a form of its own."""
+    """Report of a stage; the fetcher, which model pods have too, has its own form."""
     if name != CONTAINER_FETCH:
         return parse_stage_report(message)
     fetched = parse_report(message)

@@ -44,7 +44,7 @@ class Devices:
         self._tasks = PodTasks(Answer, self._ask)
 
     def answers(self, key: Key, pods: Sequence[PodView]) -> dict[str, Answer]:
-        """What is known of pods, by uid; those that are ready and new are asked from now on.
+        """What the operator knows of pods, by uid; those that are ready and new are asked from now on.
 
         Parameters
         ----------

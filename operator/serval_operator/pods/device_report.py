@@ -63,7 +63,7 @@ NO_REPORT = DeviceReport(frozenset(), in_use=False)
 
 @dataclass(slots=True)
 class Answer:
-    """What is known of one pod.
+    """What the operator knows of one pod.
 
     Parameters
     ----------
@@ -78,7 +78,7 @@ class Answer:
 
 
 def read_report(page: str) -> DeviceReport:
-    """The report in a page of metrics, in Prometheus' text format; an empty one where there is none."""
+    """The report in a page of metrics, in Prometheus' text format; an empty one if there is none."""
     lines = (
         line
         for line in page.splitlines()

@@ -1,6 +1,6 @@
-"""The objects that ask for devices, by resource: one index, whatever their kinds.
+"""The objects that ask for devices, by resource: one index, of any kind.
 
-An object is looked at again after each event about it, its Deployment or its pods. After a start all of them
+An object is looked at again after each event about it, its Deployment or its pods. After a start all
 are looked at before the first decision, so that no decision is made about a part of the queue.
 """
 
@@ -70,7 +70,7 @@ class Contest:
             self._changed.add(key)
 
     def outlook(self, key: Key) -> Outlook:
-        """What is known of the turn of an object without asking the cluster."""
+        """What the operator knows of the turn of an object without asking the cluster."""
         self.catch_up()
         own = self._known.get(key)
         if own is None:
@@ -80,7 +80,7 @@ class Contest:
         return Outlook(own.is_short and (others or waits), self._replacer(own))
 
     async def rivals(self, resource_name: str) -> Rivals:
-        """Return all objects that ask for a resource. Priorities are read where there are several."""
+        """Return all objects that ask for a resource. Priorities are read if there are several."""
         rivals = self._by_resource.get(resource_name, {}).values()
         names = {one.claim.priority_class for one in rivals} - {""}
         several = len(rivals) > 1

@@ -136,7 +136,7 @@ class KindController:
             self._refusals.pop(key, None)
             return None
         before, refusals = self._refusals.get(key, (None, 0))
-        # Another refusal shows that somebody works on it.
+        # Another refusal shows that someone works on it.
         refusals = refusals + 1 if outcome.blocked == before else 1
         self._refusals[key] = (outcome.blocked, refusals)
         return min(RETRY_REFUSED * 2.0 ** min(refusals - 1, 10), LONGEST_RETRY)

@@ -121,7 +121,7 @@ class Gatherer:
         """Seconds for which a pod without a place may hope for a place that is freed; None: it may not.
 
         A pod that is being stopped frees its place within its grace period. One that does not, such as a pod
-        on a lost node, frees it nobody knows when. After its end, the scheduler needs a moment to assign the
+        on a lost node, frees it at an unknown time. After its end, the scheduler needs a moment to assign the
         place, and only then takes back its words.
         """
         waits = [self._stops_for(pod) for pod in self._seen.owned(PODS, key)]

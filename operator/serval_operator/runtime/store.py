@@ -145,7 +145,7 @@ class Store(Generic[V]):
     def remember(self, obj: Mapping[str, Any]) -> V:
         """Take an object as the API server returned it to a write or read of ours; gives its view.
 
-        An object that the watch does not report is not kept: nobody would tell of its end.
+        An object that the watch does not report is not kept: no one would tell of its end.
         """
         view = self.parse(obj)
         place, version = _place(view), _version(view)

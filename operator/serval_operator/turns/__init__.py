@@ -1,1 +1,1 @@
-"""Turns: the queue of all objects that ask for devices, whatever their kinds."""
+"""Turns: the queue of all objects that ask for devices, of any kind."""

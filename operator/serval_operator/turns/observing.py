@@ -27,7 +27,7 @@ def see_rival(
     Parameters
     ----------
     deployment:
-        What asks Kubernetes for its pods; None where there is none, or it belongs to somebody else.
+        What asks Kubernetes for its pods; None if there is none, or it belongs to someone else.
     pods:
         Pods of its name, without those of Jobs; those of a deleted predecessor still hold devices.
     freed:
@@ -62,7 +62,7 @@ def see_rival(
 
 
 def gone(before: Rival, pods: Sequence[PodView]) -> Rival | None:
-    """What is left of an object that was deleted, or asks for nothing any more; None if nothing is.
+    """The rest of an object that was deleted, or asks for nothing any more; None if nothing is.
 
     Its pods hold their devices until they end.
     """

@@ -17,8 +17,8 @@ from serval_operator.api.naming import Key
 from serval_operator.turns.packing import Packing
 
 PASSED_FOR: Final = timedelta(minutes=10)
-"""How long smaller requests may pass one that needs several devices at once. After that it keeps what is free
-until it has all."""
+"""How long smaller requests may pass one that needs several devices at once. After that it keeps the free
+devices until it has all."""
 MOST_AHEAD: Final = 3
 """Others that a turn names."""
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
@@ -40,7 +40,7 @@ class Contender:
     units:
         Units of the resource that each pod takes.
     nodes:
-        Names of the nodes that could take a pod, whatever is in use.
+        Names of the nodes that could take a pod, no matter what is used.
     wanted:
         Pods that it should have.
     placed:
@@ -61,7 +61,7 @@ class Contender:
         Whether it is in a rollout. Then it keeps the pods that it has asked for.
     refused:
         Whether something other than devices keeps it from having more pods, such as a quota. It keeps what it
-        has asked for, and blocks nobody.
+        has asked for, and blocks no one.
     yields:
         Whether its pods have had a free device for a while and cannot use it. They go last.
     since:
@@ -132,7 +132,7 @@ class Turns:
     reserved:
         By uid, units that are kept.
     free:
-        By node, units that nobody gets.
+        By node, units that no one gets.
     """
 
     granted: Mapping[str, int]
@@ -226,7 +226,7 @@ class _Queue:
                 self._granted[one.uid] += 1
 
     def hand_out(self) -> None:
-        """What is left goes to those that want more, one pod after the other."""
+        """Give the remaining units to those that want more, one pod after the other."""
         for one, _ in sorted(self._requests(), key=lambda request: _turn_of(*request)):
             if one.together:
                 self._hand_out_all(one)
@@ -236,7 +236,7 @@ class _Queue:
                 self._reserve(one)
 
     def let_yielding(self) -> None:
-        """Pods that could not use a free device may stay while nobody else takes it."""
+        """Pods that could not use a free device may stay while no one else takes it."""
         for one in self._order:
             if not one.yields or one.refused:
                 continue
@@ -286,7 +286,7 @@ class _Queue:
             self._reserve(one, missing)
 
     def _reserve(self, one: Contender, pods: int = 1) -> None:
-        """Keep what is free for a contender that was passed for long enough."""
+        """Keep the free devices for a contender that was passed for long enough."""
         if one.uid in self._reserved or one.since is None or self._now - one.since < PASSED_FOR:
             return
         kept = sum(self._packing.put(one.nodes, one.units) for _ in range(pods)) * one.units

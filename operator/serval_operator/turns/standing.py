@@ -38,8 +38,8 @@ class Standing:
 def stand(own: Rival, rivals: Rivals, supply: Supply, now: datetime) -> Standing | None:
     """Say where an object stands; None where there is no order, so that it may have all its pods.
 
-    There is none where the operator does not know what is free, and while no node could take a pod: then its
-    pods wait for a node, and not for a device.
+    There is none where the operator does not know the free devices, and while no node could take a pod: then
+    its pods wait for a node, and not for a device.
 
     Parameters
     ----------
@@ -56,7 +56,7 @@ def stand(own: Rival, rivals: Rivals, supply: Supply, now: datetime) -> Standing
     mine = round_.contenders.get(own.uid)
     if mine is None or not mine.nodes:
         return None
-    # What is free for another one now is held by that one in a moment: then there is somebody to replace.
+    # A device that is free for another one now is held by that one in a moment: then it can be replaced.
     busy = all(round_.free[node] < mine.units for node in mine.nodes)
     return Standing(round_.turns.turn(own.uid), _takes(own, rivals, round_) if busy else None)
 
@@ -103,7 +103,7 @@ def look(rivals: Rivals, supply: Supply, resource: str, now: datetime) -> Round:
 
 
 def _unblocked(own: Rival, rivals: Rivals) -> Rivals:
-    """The rivals, of which this one is not blocked: it is planned anew, whatever its status says."""
+    """The rivals, of which this one is not blocked: it is planned again, whatever its status says."""
     if not own.blocked:
         return rivals
     others = (one for one in rivals.rivals if one.uid != own.uid)

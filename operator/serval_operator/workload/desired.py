@@ -142,7 +142,7 @@ def _desired(
             revision=key,
             wanted=spec.wanted_replicas,
             rollout=spec.rollout,
-            # What an administrator says of nodes to come is read anew, whatever was recorded.
+            # What an administrator says of nodes to come is read again, whatever was recorded.
             placement=replace(
                 facts.placement,
                 scalable=is_scalable(_profile(spec, facts), configuration),

@@ -128,7 +128,7 @@ def plan_rollout(
     head:
         What `heading` gives.
     room:
-        What room there is for a new pod; None while nobody has looked.
+        What room there is for a new pod; None while no one has looked.
     damping:
         Made for the revision of ``head``.
     refused:
@@ -167,7 +167,7 @@ def replaced(observed: Observed, revision: str) -> list[PodView]:
 
 
 def failed_now(observed: Observed, workload: Workload) -> Blocked | None:
-    """Why the newest revision has failed for good now; None while it has not, and where nobody would revert.
+    """Why the newest revision has failed for good now; None while it has not, and where no one would revert.
 
     A revision all of whose replicas answered once is rolled out, and never fails in this sense.
     """
@@ -209,8 +209,8 @@ def _strategy(
     """How the change goes out, and what has to be known to say so.
 
     What free devices allow is decided when a rollout starts, and once more when its new pod finds none. In
-    between the strategy stays: it would change with every device in the cluster that comes free. Where nobody
-    knows what is free, the new pod finds out: that costs nothing, and stopping a pod first may.
+    between the strategy stays: it would change with every device in the cluster that comes free. Where no one
+    knows the free devices, the new pod finds out: that costs nothing, and stopping a pod first may.
 
     A new pod that stays without a place takes that of an old one, where pods hold what it needs and no node
     is on its way. An old pod is never stopped for a place that its successor could not have.

@@ -22,7 +22,7 @@ def judge_service_account(name: str, account: Mapping[str, Any] | None) -> Block
     Parameters
     ----------
     account:
-        The ServiceAccount as stored, or None where there is none of this name.
+        The ServiceAccount as stored, or None if there is none of this name.
     """
     if account is None:
         return Blocked(CREDENTIALS_NOT_FOUND, f"there is no ServiceAccount `{name}` in this namespace")

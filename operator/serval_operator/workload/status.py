@@ -97,7 +97,7 @@ def build_status(
     strategy:
         How a change goes out now.
     accelerator:
-        What is known of devices that pods wait for; None while none waits.
+        What the operator knows of devices that pods wait for; None while none waits.
     pinned:
         Whether replicas to come are bound to the version that the first one found.
     skewed:

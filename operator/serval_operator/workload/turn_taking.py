@@ -48,14 +48,14 @@ def take_place(observed: Observed, resource_name: str, answers: Answers) -> Plac
     Raises
     ------
     Unanswered
-        The others that ask for the resource, or what is free of it, have to be known first.
+        The others that ask for the resource, or the number of free units, have to be known first.
     """
     records = kept_records(observed.model)
     if not answers.outlook.contended:
         return Place(records=records)
     standing = _standing(observed, resource_name, answers)
     if standing is not None and standing.takes is not None:
-        # Nobody is stopped for a device that came free a moment ago.
+        # No one is stopped for a device that came free a moment ago.
         standing = _standing(observed, resource_name, answers, fresh=True)
     if standing is None:
         return Place(records=records)

@@ -40,7 +40,7 @@ Quantization = Literal["Int8", "Float"]
 
 
 class ArtifactError(ValueError):
-    """The folder is no artifact that this version can read; the message says what is wrong with it."""
+    """The folder is no artifact that this version can read; the message says why."""
 
 
 @dataclass(frozen=True, slots=True)

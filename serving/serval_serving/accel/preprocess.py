@@ -21,7 +21,7 @@ Floats = NDArray[np.float32]
 CUBIC: Final = -0.75
 """The kernel's parameter in TensorFlow 1's bicubic interpolation."""
 CUBIC_STEPS: Final = 1024
-"""TensorFlow takes the kernel from a table of so many positions between two pixels."""
+"""TensorFlow takes the kernel from a table of that number of positions between two pixels."""
 
 
 @dataclass(frozen=True, slots=True)

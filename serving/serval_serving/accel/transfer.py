@@ -118,7 +118,7 @@ def _of_artifact(folder: Path, conversion: Conversion) -> Featurizer:
 
 
 def attach_classifier(artifact: Path, classifier: DenseClassifier, out: Path) -> Conversion:
-    """Copy an artifact with another classifier; the device part stays as it is.
+    """Copy an artifact with another classifier; the device part does not change.
 
     Parameters
     ----------

@@ -115,7 +115,7 @@ class RegistryClient:
     Parameters
     ----------
     registry:
-        Host, and port where there is one.
+        Host, and port if there is one.
     settings:
         How it is reached.
 

@@ -1,6 +1,6 @@
 """Reads the files of an artifact's folder, which an untrusted program may have written.
 
-Whoever reads the folder may also hold a credential, in a file of its own. So no link is followed, at no
+The program that reads the folder may also hold a credential, in another file. So no link is followed, at no
 level: each name is opened relative to the folder above it, which is open already.
 """
 

@@ -1,6 +1,6 @@
 """``serval accel build``: makes a SavedModel from a network of the catalogue and weights.
 
-The work is done by the stage's program in a process of its own: the command itself never imports TensorFlow.
+The work is done by the stage's program in its own process: the command itself never imports TensorFlow.
 """
 
 from __future__ import annotations

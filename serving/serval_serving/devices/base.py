@@ -117,7 +117,7 @@ class Device(Protocol):
         feeds:
             Every input of the part. Types and shapes were checked.
         timeout:
-            Seconds after which nobody waits for the answer; None for no limit.
+            Seconds after which no one waits for the answer; None for no limit.
 
         Raises
         ------
@@ -126,7 +126,7 @@ class Device(Protocol):
         """
 
     def health(self) -> str:
-        """Say what is wrong with the device; empty if nothing is."""
+        """Say why the device is unhealthy; empty if it is healthy."""
 
     def close(self) -> None:
         """Give the device back."""

@@ -30,7 +30,7 @@ class RunFaults:
 
     @property
     def fault(self) -> str:
-        """What is wrong; empty if nothing is."""
+        """The fault; empty if there is none."""
         with self._lock:
             if self._failures < FAILURES:
                 return ""

@@ -94,7 +94,7 @@ def unit_file(folder: Path, unit: str, ending: str) -> Path:
 
 
 def _opened(path: Path) -> int:
-    """Open the file of a lock; make it where there is none.
+    """Open the file of a lock; make it if there is none.
 
     In a folder with the sticky bit the kernel may refuse to open another user's file by a call that may also
     make one (``fs.protected_regular``). So that is tried only when there is none.

@@ -89,7 +89,7 @@ class ModelLoadError(StatusError):
 
 @dataclass(frozen=True, slots=True)
 class DeviceReport:
-    """What is known of a device that holds one model.
+    """What the operator knows of a device that holds one model.
 
     Attributes
     ----------
@@ -102,7 +102,7 @@ class DeviceReport:
     programmed:
         The part of its programming that is done; 1 when the model can run.
     fault:
-        What is wrong with the device; empty while it is healthy.
+        Why the device is unhealthy; empty while it is healthy.
     """
 
     engine: str
@@ -206,7 +206,7 @@ class LoadedModel(Protocol):
         outputs:
             Aliases, each at most once; the answer is in this order.
         timeout:
-            Seconds after which nobody waits for the answer any more; None for no limit.
+            Seconds after which no one waits for the answer any more; None for no limit.
 
         Raises
         ------
@@ -215,7 +215,7 @@ class LoadedModel(Protocol):
         """
 
     def close(self) -> None:
-        """Free what the model holds. Nobody runs it any more."""
+        """Free what the model holds. No one runs it any more."""
 
 
 class Loader(Protocol):

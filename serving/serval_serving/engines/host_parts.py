@@ -78,7 +78,7 @@ class Images:
         self._input, self._output = host.inputs[0].name, host.outputs[0].name
 
     def run(self, tensors: Tensors, timeout: float | None) -> Tensors:
-        """Prepare photos, one after another, as long as somebody waits; see `HostPart.run`."""
+        """Prepare photos, one after another, as long as someone waits; see `HostPart.run`."""
         end = None if timeout is None else time.monotonic() + timeout
         photos: list[bytes] = tensors[self._input].tolist()
         batch = np.empty((0, self._preprocessing.height, self._preprocessing.width, 3), np.float32)

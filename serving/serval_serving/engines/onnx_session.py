@@ -102,7 +102,7 @@ def run_session(
     outputs:
         Names of outputs; None for all.
     timeout:
-        Seconds after which nobody waits for the answer; None for no limit.
+        Seconds after which no one waits for the answer; None for no limit.
 
     Raises
     ------
@@ -181,7 +181,7 @@ class OnnxRuntime:
         self._watch = DeadlineWatch()
 
     def open(self, file: Path, threads: int = 0) -> OnnxSession:
-        """Open a model with so many threads within an operator; 0 lets ONNX Runtime choose.
+        """Open a model with that many threads within an operator; 0 lets ONNX Runtime choose.
 
         Raises
         ------

@@ -90,7 +90,7 @@ class SharedDevice:
 
     @contextmanager
     def _running(self, owner: object) -> Iterator[None]:
-        """Keep the device as it is programmed."""
+        """Keep the device programmed."""
         with self._changed:
             if self._owner is not owner:
                 raise StatusError(grpc.StatusCode.UNAVAILABLE, NOT_THIS_MODEL)

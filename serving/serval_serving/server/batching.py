@@ -1,7 +1,7 @@
 """Runs requests together: rows of several requests become one batch for the engine.
 
 Only requests of one version, signature and set of outputs go together, and only where the types and all
-dimensions but the first are equal: nobody's numbers are padded to fit another's. Threads take the batches in
+dimensions but the first are equal: no one's numbers are padded to fit another's. Threads take the batches in
 the order in which they were begun. While all of them are busy, requests gather by themselves; a time to wait
 for more is only added where the parameters say so, and never more than half of a request's time.
 """
@@ -144,7 +144,7 @@ class BatchScheduler:
     ) -> Outputs:
         """Run a request within a batch; the outputs come in the order of `aliases`.
 
-        `until` is the moment when nobody waits any more; None for never. `timing` gets the times of the piece
+        `until` is the moment when no one waits any more; None for never. `timing` gets the times of the piece
         that was done last.
 
         Raises
@@ -358,7 +358,7 @@ class Batching:
             raise invalid(f"{file}: {error}") from error
         scheduler = BatchScheduler(settings, self._run, self._metrics)
         self._own[handle.references] = scheduler
-        # Nobody can hold the version any more then.
+        # No one can hold the version any more then.
         weakref.finalize(handle.references, scheduler.stop)
 
     def scheduler(self, handle: ServableHandle) -> BatchScheduler:

@@ -152,7 +152,7 @@ def multi_inference(
     given:
         The examples.
     deadline:
-        When nobody waits any more.
+        When no one waits any more.
 
     Raises
     ------

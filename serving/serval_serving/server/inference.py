@@ -247,7 +247,7 @@ class Inference(Admission):
             raise StatusError(grpc.StatusCode.INTERNAL, WRONG_METHOD % signature.method)
 
     def model(self, name: str) -> ModelManager | None:
-        """Find a model; None where there is none of that name."""
+        """Find a model; None if there is none of that name."""
         return self._models.get(name)
 
     def model_name(self, target: Target) -> str:
@@ -259,7 +259,7 @@ class Inference(Admission):
             return target.name
         if target.route in self._models:
             return target.route
-        # A service need not have its model's name; where there is one model, it is meant.
+        # A service need not have its model's name; if there is one model, it is meant.
         if len(self._models) == 1:
             return next(iter(self._models))
         if target.route:

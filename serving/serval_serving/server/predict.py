@@ -44,7 +44,7 @@ def predict(
     request:
         Signature, inputs and output filter.
     deadline:
-        When nobody waits any more.
+        When no one waits any more.
     typed:
         Whether outputs come in typed fields (`float_val`), or as `tensor_content`.
 

@@ -108,7 +108,7 @@ class Receipts:
         self._stopped.set()
 
     def drain(self, seconds: float) -> None:
-        """Wait no longer for silent senders, and for nobody longer than a part of the seconds until the end.
+        """Wait no longer for silent senders, and for no one longer than a part of the seconds until the end.
 
         A message that is not heard in parts may be on its way, so its sender has that part of the time too.
         """

@@ -22,7 +22,7 @@ _FLAG = "flag"
 
 @dataclass(frozen=True, slots=True)
 class Flag:
-    """What is known of a flag besides its name, type and default.
+    """What the operator knows of a flag besides its name, type and default.
 
     Attributes
     ----------

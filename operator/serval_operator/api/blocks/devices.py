@@ -30,7 +30,7 @@ class AcceleratorStatus(Block):
     free: Annotated[
         int | None,
         Whole(
-            "Units that are free on nodes that may take the pods. Absent where nobody counted.", 0, MAX_EXACT
+            "Units that are free on nodes that may take the pods. Absent where no one counted.", 0, MAX_EXACT
         ),
     ] = None
     position: Annotated[

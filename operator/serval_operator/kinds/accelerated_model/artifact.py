@@ -17,7 +17,7 @@ from serval_operator.jobs.stage import SOURCE_DIGEST
 from serval_operator.kinds.accelerated_model.spec import AcceleratedSpec
 
 VERSION: Final = 1
-"""Version under which clients see the model: an artifact has none of its own."""
+"""Version under which clients see the model: an artifact has none."""
 _TEXTS: Final = {SOURCE_DIGEST: 71, "converter": 256, "quantization": 63, "weights": 63, "images": 256}
 """Fields of a report that are texts, each with the characters that the CRD takes."""
 _COMPARED: Final = {"cosine": "cosine", "largest_error": "maxError", "agreement": "agreement"}

@@ -114,7 +114,7 @@ def converted(
     Parameters
     ----------
     decision:
-        About the Job; None where there is none to decide about.
+        About the Job; None if there is none to decide about.
     made:
         The artifact, once it is there.
     held_up:

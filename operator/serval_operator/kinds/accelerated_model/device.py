@@ -26,7 +26,7 @@ def resolve(
     model:
         The artifact as what the pods fetch and serve.
     made:
-        What is known of it.
+        What the operator knows of it.
 
     Raises
     ------

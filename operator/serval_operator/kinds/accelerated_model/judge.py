@@ -82,7 +82,7 @@ class Story:
     held_up:
         What keeps the artifact from being there.
     decision:
-        About the Job; None where there is none to decide about.
+        About the Job; None if there is none to decide about.
     jobs:
         The whole of `status.jobs`.
     progress:

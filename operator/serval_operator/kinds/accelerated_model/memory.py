@@ -40,5 +40,5 @@ def needed_scratch(spec: AcceleratedSpec) -> str:
 
 
 def _weights(spec: AcceleratedSpec) -> int:
-    """Bytes of the weights in floating point; 0 where nobody knows."""
+    """Bytes of the weights in floating point; 0 where no one knows."""
     return PARAMETERS.get(str(spec.featurizer), 0) * _BYTES_EACH

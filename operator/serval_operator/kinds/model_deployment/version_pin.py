@@ -88,7 +88,7 @@ def compare_replicas(desired: Desired, observed: Observed) -> Agreement:
 def pin_creation(desired: Desired, observed: Observed, agreement: Agreement) -> Creation | None:
     """The ConfigMap that binds the replicas; None if there is nothing to bind, or nothing to bind it to.
 
-    It may have been deleted since the status said that it exists. Nobody can tell, as it may not be read. So
+    It may have been deleted since the status said that it exists. No one can tell, as it may not be read. So
     it is created once more for each replica that has still to fetch the model, and before a replica is
     replaced for its sake.
     """

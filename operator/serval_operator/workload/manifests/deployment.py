@@ -43,7 +43,7 @@ def pod_template(model: OwnerView, resolved: EffectiveSpec, revision: str) -> di
     metadata: dict[str, Any] = {"labels": {**spec.pod_metadata.labels, **labels(model.key)}}
     annotations = dict(spec.pod_metadata.annotations)
     if resolved.model.credentials and resolved.model.credentials.service_account_name:
-        # The identity is for fetching: what a model's code could do with it is nobody's wish.
+        # The identity is for fetching: what a model's code could do with it is no one's wish.
         metadata["labels"][LABEL_AZURE_IDENTITY] = "true"
         others = (CONTAINER_SERVER, CONTAINER_FRONT) if resolved.front else (CONTAINER_SERVER,)
         annotations |= kept_from(others)

@@ -28,7 +28,7 @@ IMAGE_VOLUME = "image"
 SAVED_MODEL_TAGS = "--saved_model_tags="
 """Flag of TensorFlow Serving and of Serval's own server."""
 SECRET_MODE = 0o440
-"""Readable for the pod's group, to which the kubelet gives the files, and for nobody else."""
+"""Readable for the pod's group, to which the kubelet gives the files, and for no one else."""
 
 
 @dataclass(frozen=True, slots=True)

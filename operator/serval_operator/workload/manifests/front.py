@@ -26,7 +26,7 @@ from serval_operator.workload.manifests.probes import facing
 _OWN_FLAGS = (flags.SCORING_OUTPUT.prefix, flags.GRPC_MAX_MESSAGE_BYTES.prefix)
 """Flags that a user gives the server, and that mean what the front does."""
 LAST_SECONDS = 5
-"""What is left for the server behind, which has no request any more once its front has ended."""
+"""What remains for the server behind, which has no request any more once its front has ended."""
 
 
 def kept_back(runtime: Runtime) -> tuple[str, ...]:

@@ -32,7 +32,7 @@ def service(model: OwnerView, more: Sequence[tuple[str, int, str]] = SCORING) ->
 def headless_service(model: OwnerView) -> Manifest:
     """Headless Service: its name resolves to every ready pod, so that gRPC clients can spread over them.
 
-    One gRPC connection through a ClusterIP stays with one pod for ever.
+    One gRPC connection through a ClusterIP stays with one pod forever.
     """
     spec = {"clusterIP": "None", **_spec(model, _model_ports())}
     return child(model, headless_name(model.name), "v1", "Service", spec)

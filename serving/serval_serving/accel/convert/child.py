@@ -60,7 +60,7 @@ def _say(lines: TextIO, fields: dict[str, Any]) -> None:
 
 
 def _die_with_parent() -> None:
-    """Ask the kernel to kill this process when its parent is gone, since nobody else would."""
+    """Ask the kernel to kill this process when its parent is gone, since no one else would."""
     ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 

@@ -54,7 +54,7 @@ class StepDone:
 
 @dataclass(slots=True)
 class _Child:
-    """What is known of a running child."""
+    """What the operator knows of a running child."""
 
     process: subprocess.Popen[bytes]
     output: IO[bytes]
@@ -74,7 +74,7 @@ def run_step(
     progress: Progress,
     log: Callable[[str], None],
 ) -> StepDone:
-    """Run a step in a process of its own.
+    """Run a step in its own process.
 
     Parameters
     ----------
@@ -170,7 +170,7 @@ def _follow(child: _Child, deadline: float, progress: Progress, log: Callable[[s
                     continue
                 selector.unregister(key.fileobj)
                 if key.fileobj is child.channel:
-                    # Something that the child started may hold its standard output open for ever.
+                    # Something that the child started may hold its standard output open forever.
                     said_all = True
                     deadline = min(deadline, time.monotonic() + _END_SECONDS)
 
@@ -194,7 +194,7 @@ class _Lines:
 
 
 def _end(child: _Child) -> None:
-    """Kill what is left of the child and of what it started, and wait for it."""
+    """Kill the rest of the child and of what it started, and wait for it."""
     with suppress(ProcessLookupError):
         os.killpg(child.process.pid, signal.SIGKILL)
     child.process.wait()

@@ -51,7 +51,7 @@ def fold(source: Path, target: Path) -> None:
 def split(
     source: Path, features: Sequence[str], outputs: Sequence[str], device: Path, classifier: Path
 ) -> tuple[PartTensors, PartTensors | None]:
-    """Write the device part and, where there is one, the classifier; return the tensors of both.
+    """Write the device part and, if there is one, the classifier; return the tensors of both.
 
     Parameters
     ----------

@@ -48,7 +48,7 @@ def inputs(cut: Cut, host: Any, folder: Path | None, count: int) -> Inputs:
     Parameters
     ----------
     host:
-        The host part's graph; None where there is none.
+        The host part's graph; None if there is none.
     folder:
         Photos or arrays of the user; None for others.
 

@@ -127,7 +127,7 @@ STEPS: Final[Mapping[str, Callable[[Mapping[str, Any], Report], dict[str, Any]]]
 
 
 def _wanted(request: Mapping[str, Any], record: BuildRecord | None) -> tuple[InputTensor | None, str]:
-    """Return the network's input as far as somebody said it, and who said it."""
+    """Return the network's input as far as someone said it, and who said it."""
     given = request["input"]
     if given is not None:
         shape = given["shape"]

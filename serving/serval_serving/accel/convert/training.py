@@ -83,7 +83,7 @@ class _Branches:
     def is_dead(self, tensor: str) -> bool:
         """Whether a tensor lies in a branch that is not taken.
 
-        The walk has a stack of its own: branches may be hundreds of nodes long.
+        The walk has its own stack: branches may be hundreds of nodes long.
         """
         todo = [tensor]
         while todo:

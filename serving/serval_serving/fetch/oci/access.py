@@ -28,7 +28,7 @@ class RegistryAccess:
     Parameters
     ----------
     registry:
-        Host, and port where there is one, as image names have it.
+        Host, and port if there is one, as image names have it.
     login:
         User name and password; None without.
     transport:

@@ -22,14 +22,14 @@ Login = tuple[str, str]
 
 
 def read_login(folder: Path | None, registry: str) -> Login | None:
-    """Read user name and password for `registry` out of a pull secret; None where there are none.
+    """Read user name and password for `registry` out of a pull secret; None if there are none.
 
     Parameters
     ----------
     folder:
         The mounted Secret; None without.
     registry:
-        Host, and port where there is one.
+        Host, and port if there is one.
 
     Raises
     ------
@@ -40,7 +40,7 @@ def read_login(folder: Path | None, registry: str) -> Login | None:
 
 
 def read_docker_config(path: Path, registry: str) -> Login | None:
-    """Read user name and password for `registry` out of a Docker configuration; None where there are none.
+    """Read user name and password for `registry` out of a Docker configuration; None if there are none.
 
     Raises
     ------

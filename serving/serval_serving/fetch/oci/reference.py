@@ -35,7 +35,7 @@ class ImageReference:
     Attributes
     ----------
     registry:
-        Host, and port where there is one.
+        Host, and port if there is one.
     repository:
         Path of the repository.
     tag:
@@ -51,7 +51,7 @@ class ImageReference:
 
     @property
     def reference(self) -> str:
-        """Return what the registry is asked for: the digest where there is one, else the tag."""
+        """Return what the registry is asked for: the digest if there is one, else the tag."""
         return self.digest or self.tag
 
     @property

@@ -147,7 +147,7 @@ def _look(objects: Objects, path: PurePosixPath) -> ObjectMeta | None:
     except FetchError as error:
         if error.reason != MODEL_ACCESS_DENIED:
             raise
-        # Some stores answer so where there is none. If it is true, listing is denied too, and says why.
+        # Some stores answer so if there is none. If it is true, listing is denied too, and says why.
         return None
 
 

@@ -124,7 +124,7 @@ def pod_template(work: Work) -> dict[str, Any]:
 def conversion_resources(spec: AcceleratedSpec, settings: ConversionSettings) -> dict[str, Any]:
     """Requests and limits of the stages that build and convert.
 
-    The memory is a limit and requested as a whole: a conversion that a busy node kills has to begin anew.
+    The memory is a limit and requested as a whole: a conversion that a busy node kills has to begin again.
     """
     memory, asked = needed_memory(spec), spec.conversion.resources
     sides = {side: dict(settings.resources.get(side, {})) for side in ("requests", "limits")}

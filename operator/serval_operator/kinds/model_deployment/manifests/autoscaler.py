@@ -27,7 +27,7 @@ BEHAVIOR: Final[dict[str, Any]] = {
 }
 """Up at once, but at most twice as many in a minute: a new replica fetches and loads before it helps, and
 until then the load still looks too high. Down one at a time, after ten minutes without need: a device that is
-given up may be somebody else's when it is wanted back."""
+given up may be someone else's when it is wanted back."""
 
 
 def autoscaler(model: OwnerView, spec: ModelSpec) -> Manifest | None:

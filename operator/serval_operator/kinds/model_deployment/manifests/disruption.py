@@ -13,10 +13,10 @@ from serval_operator.workload.placeless import count_placeless
 
 
 def disruption_budget(model: OwnerView, spec: ModelSpec, placeless: int = 0) -> Manifest | None:
-    """Whole PodDisruptionBudget; None for one replica that nobody asked a budget for.
+    """Whole PodDisruptionBudget; None for one replica that no one asked a budget for.
 
     It always leaves at least one pod to evict, and pods that do not answer may always be evicted. A replica
-    without a place does not count against it: it may lack one for ever, and the other replicas must still be
+    without a place does not count against it: it may lack one forever, and the other replicas must still be
     evictable.
 
     Parameters
