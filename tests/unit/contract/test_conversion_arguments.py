@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
 
 from serval_contract import accel_flags, fetch_flags
 from serval_contract.flags import Flag, Switch
+from serval_contract.models import ACCELERATED
+from serval_serving.accel.build import stage as build_stage
+from serval_serving.artifacts import push_stage
 from serval_serving.fetch.__main__ import read_arguments
+from serval_serving.server.flags import parse
 from unit.operator.kinds.accelerated_model.cases import CASES, CLAIM
-from unit.operator.kinds.accelerated_model.world import World, configured
+from unit.operator.kinds.accelerated_model.world import RESOURCE, World, configured, converted, document
 
 pytestmark = pytest.mark.unit
 
@@ -51,3 +56,42 @@ def test_the_fetcher_understands_what_it_is_told(name: str) -> None:
     assert (found.uri, found.name) == (model["uri"], model.get("name", "eyes"))
     assert str(found.dest) == "/serval/work/source"
     assert found.pin_file is None
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_the_pusher_understands_what_it_is_told(name: str) -> None:
+    (push,) = (one for one in containers(name) if one["name"] == "push")
+    settings, _log = push_stage.read_arguments([one.replace("$$", "$") for one in push["args"]])
+    assert str(settings.artifact) == "/serval/work/artifact"
+    if name == "claim":
+        assert (settings.repository, str(settings.store), settings.plain) == ("eyes", "/serval/store", True)
+    else:
+        assert settings.repository == "registry.example/serval/vision/eyes"
+        assert settings.store is None
+    assert (settings.credentials_dir is None) == (name == "claim")
+
+
+@pytest.mark.parametrize("name", [name for name, spec in CASES.items() if "featurizer" in spec])
+def test_the_builder_understands_what_it_is_told(name: str) -> None:
+    (build,) = (one for one in containers(name) if one["name"] == "build")
+    found = build_stage._parser().parse_args([one.replace("$$", "$") for one in build["args"]])
+    assert found.featurizer == CASES[name]["featurizer"]
+    assert str(found.out) == "/serval/work/savedmodel"
+    origin = CASES[name].get("weights")
+    assert found.preprocessing.get("origin") == (origin if origin != "Random" else None)
+
+
+def test_the_server_and_its_fetcher_understand_what_they_are_told() -> None:
+    profiles = document()["profiles"]
+    fields = {"engineOptions": {"a": "$(HOME)"}, "lockDir": "/locks", "allowEmulation": True}
+    profiles[-1] |= fields
+    spec = converted(World(configured(profiles=profiles))).deployment["spec"]["template"]["spec"]
+    (fetch,), (server,) = spec["initContainers"], spec["containers"]
+    settings, _log = read_arguments(fetch["args"])
+    assert settings.framework.format.framework == ACCELERATED
+    line = parse([one.replace("$$", "$") for one in server["args"]])
+    assert (line.unknown, line.ignored) == ((), ())
+    found = line.settings
+    assert (found.device_engine, json.loads(found.device_options)) == ("emulator", {"a": "$(HOME)"})
+    assert (found.device_resource, found.device_allow_emulation) == (RESOURCE, True)
+    assert str(found.device_lock_dir) == "/locks"
