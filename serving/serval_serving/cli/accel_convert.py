@@ -84,7 +84,7 @@ class ProgressBar:
         self._last = message
 
     def close(self) -> None:
-        """Leave the line and begin a new one."""
+        """Leave the line as it is and begin a new one."""
         if self._is_terminal and self._last:
             print(file=self._stream, flush=True)
 

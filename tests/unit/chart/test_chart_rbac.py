@@ -37,6 +37,7 @@ CAPACITY_RULES = [
     ([""], ["pods"], ["list"]),
     (["karpenter.sh"], ["nodeclaims"], ["list"]),
     (["resource.k8s.io"], ["deviceclasses"], ["list"]),
+    (["scheduling.k8s.io"], ["priorityclasses"], ["list"]),
 ]
 """All that it may see beyond."""
 

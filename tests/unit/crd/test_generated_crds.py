@@ -58,7 +58,7 @@ def test_required_fields_and_stored_defaults() -> None:
     schema = schema_of(TOY_CRD.document())
     assert schema["required"] == ["model", "steps"]
     defaults = {path: child["default"] for path, child in walk(schema) if "default" in child}
-    assert defaults == {".mode": "Forward", ".model.caConfigMapRef.key": "ca.crt"}
+    assert defaults == {".accelerator.count": 1, ".mode": "Forward", ".model.caConfigMapRef.key": "ca.crt"}
 
 
 def test_shared_blocks_name_their_path_in_the_kind() -> None:
@@ -89,7 +89,8 @@ def test_errors_name_keys_and_items() -> None:
 def test_keys_contain_what_shapes_pods() -> None:
     parsed = parse_block(ToySpec, "spec", {"model": MODEL, "steps": 2, "suspend": True, "mode": "Forward"})
     assert shape(parsed) == {"model": MODEL, "steps": 2}
-    assert list(not_shaping(ToySpec, "spec")) == ["spec.suspend"]
+    of_devices = ["spec.accelerator.whenUnavailable", "spec.accelerator.whenBusy"]
+    assert list(not_shaping(ToySpec, "spec")) == [*of_devices, "spec.suspend"]
 
 
 def test_rows_of_the_documents() -> None:

@@ -96,6 +96,8 @@ def test_columns_in_their_order(version: dict[str, Any]) -> None:
         "ENDPOINT",
         "UPDATED",
         "REVISION",
+        "POSITION",
+        "HOLDER",
         "MESSAGE",
     ]
 

@@ -54,7 +54,7 @@ class StepDone:
 
 @dataclass(slots=True)
 class _Child:
-    """What the operator knows of a running child."""
+    """What is known of a running child."""
 
     process: subprocess.Popen[bytes]
     output: IO[bytes]

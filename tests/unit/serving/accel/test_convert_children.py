@@ -165,18 +165,37 @@ def test_an_interrupted_parent_leaves_no_child(child: Callable[..., StepDone]) -
     assert is_gone(pids[0])
 
 
-def test_memory_limits(tmp_path: Path) -> None:
-    meminfo = tmp_path / "meminfo"
-    assert memory.available_bytes(tmp_path, meminfo) is None
-    meminfo.write_text("MemTotal:       8388608 kB\n")
-    assert memory.available_bytes(tmp_path, meminfo) == 8 * GIB
+def test_memory_of_the_machine(tmp_path: Path) -> None:
+    assert memory.available_bytes(tmp_path, tmp_path) is None
+    (tmp_path / "meminfo").write_text("MemTotal:       8388608 kB\n")
     (tmp_path / "memory.max").write_text("max\n")
-    assert memory.available_bytes(tmp_path, meminfo) == 8 * GIB
-    (tmp_path / "memory.max").write_text(f"{3 * GIB}\n")
-    assert memory.available_bytes(tmp_path, meminfo) == 3 * GIB
-    assert memory.oom_kills(tmp_path) == 0
-    (tmp_path / "memory.events").write_text("oom 2\noom_kill 5\n")
-    assert memory.oom_kills(tmp_path) == 5
+    assert memory.available_bytes(tmp_path, tmp_path) == 8 * GIB
+    assert memory.oom_kills(tmp_path, tmp_path) == 0
+
+
+@pytest.mark.parametrize(
+    ("own", "folder", "limit", "events"),
+    [
+        ("0::/", "", "memory.max", "memory.events"),
+        ("0::/user.slice/a", "user.slice/a", "memory.max", "memory.events"),
+        ("4:memory:/", "memory", "memory.limit_in_bytes", "memory.oom_control"),
+        (
+            "9:cpu,cpuacct:/x\n4:memory:/a/b\n0::/z",
+            "memory/a/b",
+            "memory.limit_in_bytes",
+            "memory.oom_control",
+        ),
+    ],
+)
+def test_memory_of_a_control_group(tmp_path: Path, own: str, folder: str, limit: str, events: str) -> None:
+    (tmp_path / "self").mkdir()
+    (tmp_path / "self" / "cgroup").write_text(own + "\n")
+    (tmp_path / "meminfo").write_text("MemTotal:       8388608 kB\n")
+    (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+    (tmp_path / folder / limit).write_text(f"{3 * GIB}\n")
+    (tmp_path / folder / events).write_text("under_oom 2\noom_kill 5\n")
+    assert memory.available_bytes(tmp_path, tmp_path) == 3 * GIB
+    assert memory.oom_kills(tmp_path, tmp_path) == 5
 
 
 def test_what_a_saved_model_needs(tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ FULL: dict[str, Any] = {
         "resourceName": "nvidia.com/gpu",
         "count": 2,
         "whenUnavailable": "Wait",
+        "whenBusy": "Replace",
     },
     "scheduling": {
         "nodeSelector": {"pool": "gpu"},
@@ -283,7 +284,10 @@ RUNTIMES = st.fixed_dictionaries(
 )
 ACCELERATORS = st.fixed_dictionaries(
     {"count": st.integers(1, 4)},
-    optional={"whenUnavailable": st.sampled_from(["Auto", "Wait", "Refuse"])},
+    optional={
+        "whenUnavailable": st.sampled_from(["Auto", "Wait", "Refuse"]),
+        "whenBusy": st.sampled_from(["Wait", "Replace"]),
+    },
 ).flatmap(
     lambda rest: st.sampled_from(
         [{"profile": "cpu"}, {"profile": "nvidia-gpu"}, {"resourceName": "amd.com/gpu"}]
