@@ -444,5 +444,5 @@ IMPOSSIBLE_REASONS: Final = frozenset(row.name for row in REASONS.values() if ro
 BLOCKING_REASONS: Final = frozenset(
     row.name for row in REASONS.values() if row.failure and row.conditions[0] == READY
 )
-"""Reasons that keep the pods of an object from being made, whatever the cluster has."""
+"""Reasons that keep the pods of an object from being made and do not depend on free capacity."""
 RESTART_REASONS: Final = frozenset(row.name for row in REASONS.values() if row.restarts)

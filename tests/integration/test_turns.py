@@ -142,7 +142,8 @@ class Hall:
         def stopping() -> list[Object]:
             return [pod for pod in self.pods(name) if pod["metadata"].get("deletionTimestamp")]
 
-        for pod in until(f"the end of {name}", stopping):
+        # The garbage collector looks for kinds that are new every 30 seconds.
+        for pod in until(f"the end of {name}", stopping, limit=90):
             self.kubelet.remove(pod)
 
     def delete(self, kind: str, name: str) -> None:
@@ -273,7 +274,7 @@ def test_a_device_of_one_that_starts_is_not_given_twice(hall: Hall, devices: Cal
     hall.model("b-waits")
     cr = hall.until_waits("b-waits", 1)
     assert condition(cr, "Ready")["reason"] == "WaitingForTurn"
-    assert "what is free is for pods that start" in condition(cr, "Ready")["message"]
+    assert "free devices are for pods that start" in condition(cr, "Ready")["message"]
     hall.cluster.delete("ModelDeployment", hall.namespace, "a-starts")
     hall.until_holds("b-waits")
 

@@ -1,4 +1,4 @@
-"""Objects that ask for the same devices, as the queue for devices sees them, of any kind."""
+"""Objects of all kinds that ask for the same devices, as the queue for devices sees them."""
 
 from __future__ import annotations
 
@@ -95,7 +95,7 @@ class Replacement:
 
 
 def parse_replacement(status: Mapping[str, Any]) -> Replacement | None:
-    """Read `status.replacement`; None if there is none. Total, as all parsing is."""
+    """Read `status.replacement`; None if it is absent. Total, as all parsing is."""
     record = mapping(status, REPLACEMENT)
     if not record.get("uid"):
         return None
@@ -111,7 +111,7 @@ def parse_replacement(status: Mapping[str, Any]) -> Replacement | None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Rival:
-    """An object that asks for devices, and what is seen of its pods.
+    """An object that asks for devices, and the state of its pods.
 
     Parameters
     ----------
@@ -126,7 +126,7 @@ class Rival:
     homeless:
         Pods of which the scheduler says that no node takes them.
     homeless_since:
-        When the newest of them was made; None if there is none, or its making is not known.
+        When the newest of them was made; None if that is not known.
     lacks_device:
         Whether the scheduler says of all of these that a node lacks the device.
     rolling:
@@ -138,7 +138,7 @@ class Rival:
     since:
         When it began to wait for a device; None if its status does not say that it waits.
     record:
-        Whose place it took; None for no one's.
+        Whose place it took, or None.
     was_replaced:
         Whether the place of this very generation was taken.
     freed:
@@ -204,7 +204,7 @@ class Rivals:
     Parameters
     ----------
     memo:
-        What was derived from them, by what else it was derived from.
+        Results that were derived from them, by the other inputs.
     """
 
     rivals: tuple[Rival, ...] = ()
@@ -214,7 +214,7 @@ class Rivals:
 
 @dataclass(frozen=True, slots=True)
 class Outlook:
-    """What the operator knows of an object's turn without asking the cluster.
+    """The turn of an object, as far as it is known without asking the cluster.
 
     Parameters
     ----------

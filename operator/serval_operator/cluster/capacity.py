@@ -57,7 +57,7 @@ class Growth:
     possible:
         Why a node may appear, though none is on its way.
     autoscaled:
-        Whether an autoscaler works in the cluster. No one knows for which nodes.
+        Whether an autoscaler works in the cluster, for whichever nodes.
     """
 
     coming: str = ""

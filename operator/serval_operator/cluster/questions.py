@@ -74,7 +74,7 @@ class Answers:
     Parameters
     ----------
     outlook:
-        What the operator knows of the object's turn for devices without asking.
+        The object's turn for devices, as far as the cache tells it.
     """
 
     supplies: Mapping[CapacityQuestion, Supply] = field(default_factory=dict)

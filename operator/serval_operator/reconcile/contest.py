@@ -1,7 +1,7 @@
-"""The objects that ask for devices, by resource: one index, of any kind.
+"""The objects that ask for devices, by resource: one index for all kinds.
 
-An object is looked at again after each event about it, its Deployment or its pods. After a start all
-are looked at before the first decision, so that no decision is made about a part of the queue.
+An object is looked at again after each event about it, its Deployment or its pods. After a start each of them
+is looked at before the first decision, so that no decision is made about a part of the queue.
 """
 
 from __future__ import annotations
@@ -70,7 +70,7 @@ class Contest:
             self._changed.add(key)
 
     def outlook(self, key: Key) -> Outlook:
-        """What the operator knows of the turn of an object without asking the cluster."""
+        """The turn of an object, as far as it is known without asking the cluster."""
         self.catch_up()
         own = self._known.get(key)
         if own is None:

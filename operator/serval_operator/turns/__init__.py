@@ -1,1 +1,1 @@
-"""Turns: the queue of all objects that ask for devices, of any kind."""
+"""Turns: one queue of objects of all kinds that ask for devices."""

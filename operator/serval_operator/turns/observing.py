@@ -1,4 +1,4 @@
-"""What the queue sees of an object: its claim, what it asks of Kubernetes, and its pods. Pure."""
+"""An object as the queue sees it: its claim, its Deployment and its pods. Pure."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def see_rival(
     Parameters
     ----------
     deployment:
-        What asks Kubernetes for its pods; None if there is none, or it belongs to someone else.
+        The Deployment that makes its pods; None if it does not exist or has another owner.
     pods:
         Pods of its name, without those of Jobs; those of a deleted predecessor still hold devices.
     freed:
@@ -62,7 +62,7 @@ def see_rival(
 
 
 def gone(before: Rival, pods: Sequence[PodView]) -> Rival | None:
-    """The rest of an object that was deleted, or asks for nothing any more; None if nothing is.
+    """The rest of an object that was deleted, or asks for nothing any more; None if nothing is left.
 
     Its pods hold their devices until they end.
     """

@@ -54,7 +54,7 @@ class Packing:
         return True
 
     def put_all(self, nodes: AbstractSet[str], units: int, count: int) -> bool:
-        """Put in all of this number of pods, or none of them."""
+        """Put in this number of pods, or none."""
         trial = Packing(dict(self.free), {node: list(pods) for node, pods in self._pods.items()})
         if not all(trial.put(nodes, units) for _ in range(count)):
             return False

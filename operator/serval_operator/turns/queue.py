@@ -2,7 +2,7 @@
 
 Everything follows from objects as they are stored, so the answer is the same after a restart of the operator.
 Applying it changes nothing about the next answer: what was granted is asked of Kubernetes by the number of
-pods of the Deployment, and what is asked for is kept as long as there is a device for it.
+pods of the Deployment, and these pods are kept as long as there is a device for them.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from serval_operator.api.naming import Key
 from serval_operator.turns.packing import Packing
 
 PASSED_FOR: Final = timedelta(minutes=10)
-"""How long smaller requests may pass one that needs several devices at once. After that it keeps the free
-devices until it has all."""
+"""How long smaller requests may pass one that needs several devices at once. After that it keeps free devices
+until it has all."""
 MOST_AHEAD: Final = 3
 """Others that a turn names."""
 _NEVER: Final = datetime.max.replace(tzinfo=UTC)
@@ -29,7 +29,7 @@ Rank = tuple[int, datetime, str, str, str, str]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Contender:
-    """An object that asks for devices, and what it has.
+    """An object that asks for devices, and its state.
 
     Parameters
     ----------
@@ -40,7 +40,7 @@ class Contender:
     units:
         Units of the resource that each pod takes.
     nodes:
-        Names of the nodes that could take a pod, no matter what is used.
+        Names of the nodes that could take a pod if all their devices were free.
     wanted:
         Pods that it should have.
     placed:
@@ -61,7 +61,7 @@ class Contender:
         Whether it is in a rollout. Then it keeps the pods that it has asked for.
     refused:
         Whether something other than devices keeps it from having more pods, such as a quota. It keeps what it
-        has asked for, and blocks no one.
+        has asked for, and does not block others.
     yields:
         Whether its pods have had a free device for a while and cannot use it. They go last.
     since:
@@ -132,7 +132,7 @@ class Turns:
     reserved:
         By uid, units that are kept.
     free:
-        By node, units that no one gets.
+        By node, units that stay free.
     """
 
     granted: Mapping[str, int]
@@ -226,7 +226,7 @@ class _Queue:
                 self._granted[one.uid] += 1
 
     def hand_out(self) -> None:
-        """Give the remaining units to those that want more, one pod after the other."""
+        """Free devices go to those that want more, one pod after the other."""
         for one, _ in sorted(self._requests(), key=lambda request: _turn_of(*request)):
             if one.together:
                 self._hand_out_all(one)
@@ -236,7 +236,7 @@ class _Queue:
                 self._reserve(one)
 
     def let_yielding(self) -> None:
-        """Pods that could not use a free device may stay while no one else takes it."""
+        """Pods that could not use a free device may stay while no other one takes it."""
         for one in self._order:
             if not one.yields or one.refused:
                 continue
@@ -286,7 +286,7 @@ class _Queue:
             self._reserve(one, missing)
 
     def _reserve(self, one: Contender, pods: int = 1) -> None:
-        """Keep the free devices for a contender that was passed for long enough."""
+        """Keep free devices for a contender that was passed for long enough."""
         if one.uid in self._reserved or one.since is None or self._now - one.since < PASSED_FOR:
             return
         kept = sum(self._packing.put(one.nodes, one.units) for _ in range(pods)) * one.units

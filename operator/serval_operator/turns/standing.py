@@ -36,10 +36,10 @@ class Standing:
 
 
 def stand(own: Rival, rivals: Rivals, supply: Supply, now: datetime) -> Standing | None:
-    """Say where an object stands; None where there is no order, so that it may have all its pods.
+    """Say where an object stands; None if no order holds, so that it may have all its pods.
 
-    There is none where the operator does not know the free devices, and while no node could take a pod: then
-    its pods wait for a node, and not for a device.
+    No order holds if the operator does not know which devices are free, and while no node could take a pod:
+    then its pods wait for a node, and not for a device.
 
     Parameters
     ----------
@@ -56,14 +56,14 @@ def stand(own: Rival, rivals: Rivals, supply: Supply, now: datetime) -> Standing
     mine = round_.contenders.get(own.uid)
     if mine is None or not mine.nodes:
         return None
-    # A device that is free for another one now is held by that one in a moment: then it can be replaced.
+    # A device that is free for another object is held by that one in a moment, and can be replaced then.
     busy = all(round_.free[node] < mine.units for node in mine.nodes)
     return Standing(round_.turns.turn(own.uid), _takes(own, rivals, round_) if busy else None)
 
 
 @dataclass(frozen=True, slots=True)
 class Round:
-    """The queue for a resource as it is now, for all that ask.
+    """The queue for a resource now, for all that ask.
 
     Parameters
     ----------
@@ -103,7 +103,7 @@ def look(rivals: Rivals, supply: Supply, resource: str, now: datetime) -> Round:
 
 
 def _unblocked(own: Rival, rivals: Rivals) -> Rivals:
-    """The rivals, of which this one is not blocked: it is planned again, whatever its status says."""
+    """The rivals, of which this one is not blocked: it is being planned again, so its status is old."""
     if not own.blocked:
         return rivals
     others = (one for one in rivals.rivals if one.uid != own.uid)

@@ -91,7 +91,7 @@ def decide(
     scarcity = _scarcity(observed, workload, capacity, waits)
     allowed = scarcity.place.allows(workload.wanted)
     head = heading(observed, workload)
-    # Dead pods tell of refusals no matter who has the turn.
+    # Refusals count in the same way while others have the turn.
     damping = plan_damping(observed, revision=head.revision, wanted=workload.wanted)
     plan = partial(
         plan_rollout,

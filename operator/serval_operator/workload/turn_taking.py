@@ -1,4 +1,4 @@
-"""What the queue for devices means for the pods of an object, and what it says of that. Pure."""
+"""The place of an object in the queue for devices, its effect on the pods, and its words. Pure."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class Place:
     Parameters
     ----------
     turn:
-        What the queue says; None where there is no order.
+        The answer of the queue; None if no order holds.
     records:
         Fields of the status that remember whose place was taken.
     """
@@ -48,14 +48,14 @@ def take_place(observed: Observed, resource_name: str, answers: Answers) -> Plac
     Raises
     ------
     Unanswered
-        The others that ask for the resource, or the number of free units, have to be known first.
+        The others that ask for the resource, or the free devices, have to be known first.
     """
     records = kept_records(observed.model)
     if not answers.outlook.contended:
         return Place(records=records)
     standing = _standing(observed, resource_name, answers)
     if standing is not None and standing.takes is not None:
-        # No one is stopped for a device that came free a moment ago.
+        # No object is stopped if a device came free a moment ago.
         standing = _standing(observed, resource_name, answers, fresh=True)
     if standing is None:
         return Place(records=records)
@@ -76,7 +76,7 @@ def _standing(
 
 
 def counted(observed: Observed, resource_name: str, answers: Answers) -> Supply:
-    """What there is of a contended resource: as it was listed, and of our own pods as it is now."""
+    """The supply of a contended resource: the last listing, corrected by the cache for our own pods."""
     supply = answers.supply(CapacityQuestion(resource_name, with_holds=True))
     if supply.nodes is None or supply.holds is None:
         return supply
@@ -96,7 +96,7 @@ def kept_records(model: OwnerView) -> Status:
 
 
 def place_taken(model: OwnerView, by: Key) -> tuple[Blocked, Status]:
-    """What an object says whose place was taken, and what it remembers."""
+    """The words and the record of an object whose place was taken."""
     text = f"{by} took its devices (`spec.accelerator.whenBusy: Replace`); {TO_RETURN}"
     record = {"generation": model.generation, "kind": by.kind, "name": by.name}
     return Blocked(REPLACED, text), {**kept_records(model), REPLACED_BY: record}
@@ -134,7 +134,7 @@ def told(
     if turn.reserved:
         why = f"{turn.reserved} free units are kept for it until there are enough"
     else:
-        why = f"what is free is for {before}" if turn.ahead else "what is free is for pods that start"
+        why = f"free devices are for {before}" if turn.ahead else "free devices are for pods that start"
     return replace(
         verdict,
         reason=WAITING_FOR_TURN,
