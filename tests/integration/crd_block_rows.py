@@ -89,6 +89,7 @@ BAD_BLOCKS: dict[str, tuple[Document, str, str]] = {
         'unknown field "spec.accelerator.nodeSelector"',
     ),
     "unknown policy": (accelerator(whenUnavailable="Queue"), "spec.accelerator.whenUnavailable", '"Refuse"'),
+    "unknown answer to busy": (accelerator(whenBusy="Refuse"), "spec.accelerator.whenBusy", '"Replace"'),
     # --- rollouts
     "unknown strategy": (document(rollout={"strategy": "Recreate"}), "spec.rollout.strategy", '"InPlace"'),
     "unknown cure": (document(rollout={"onFailure": "Delete"}), "spec.rollout.onFailure", '"Revert"'),

@@ -74,6 +74,7 @@ EVERYTHING = document(
         "resourceName": "nvidia.com/mig-1g.10gb",
         "count": 2,
         "whenUnavailable": "Wait",
+        "whenBusy": "Replace",
     },
     scheduling={
         "nodeSelector": {"kubernetes.azure.com/accelerator": "nvidia", "pool": ""},

@@ -383,6 +383,7 @@ class TestInvalid:
             ("scheduling.topologySpread", "Preferred, Required, Disabled"),
             ("autoscaling.metrics[].type", "CPU, RequestsInFlight"),
             ("accelerator.whenUnavailable", "Auto, Wait, Refuse"),
+            ("accelerator.whenBusy", "Wait, Replace"),
         ],
     )
     def test_a_word_of_a_newer_operator(self, path: str, known: str) -> None:
