@@ -188,3 +188,10 @@ def test_many_that_look_at_the_same_queue_compute_it_once_until_something_change
     assert look(rivals, other, BOARD, now).turns.granted == {"a": 1, "b": 0}
     assert look(rivals, nodes, BOARD, now + timedelta(seconds=1)) is not first
     assert look(Rivals((rival("b", 1),)), nodes, BOARD, now).turns.granted == {"b": 1}
+
+
+def test_what_was_kept_for_others_does_not_count_for_one_that_is_planned_anew() -> None:
+    rivals, now = Rivals((rival("a", blocked=True), rival("b", 1))), START
+    assert granted(stand(rivals.rivals[1], rivals, supply(), now)) == 1
+    assert granted(stand(rivals.rivals[0], rivals, supply(), now)) == 1
+    assert granted(stand(rivals.rivals[1], rivals, supply(), now)) == 1

@@ -7,12 +7,12 @@ from dataclasses import replace
 import pytest
 
 from serval_operator.api.device_holders import PodHold
-from serval_operator.api.resources import DISRUPTION_BUDGETS, NODES, PODS
+from serval_operator.api.resources import DISRUPTION_BUDGETS, MODEL_DEPLOYMENTS, NODES, PODS
 from serval_operator.cluster.capacity import Growth, Supply
 from serval_operator.runtime.publisher import WORDS_EVERY
 from serval_operator.workload.rollout_decider import WAITING_AGAIN
 from support import gen
-from unit.operator.kinds.model_deployment.world import KEY, World
+from unit.operator.kinds.model_deployment.world import KEY, PLACE, World
 
 pytestmark = pytest.mark.unit
 
@@ -102,6 +102,43 @@ class TestFirst:
         await world.reconcile()
         assert world.asked == []
         assert "accelerator" not in world.status
+
+
+class TestTurns:
+    async def test_on_fixed_nodes_one_that_waits_has_no_pods(self) -> None:
+        world = await waiting()
+        assert world.stored_deployment["spec"]["replicas"] == 0
+        assert "position 1 of 1 in the queue" in world.told()[2]
+
+    async def test_and_gets_them_one_after_the_other(self) -> None:
+        world = await waiting(held=2, replicas=2)
+        world.put_pod("digits-2", WAITS)
+        await world.reconcile()
+        for name in ("digits-1", "digits-2"):
+            world.api.remove(PODS, gen.NAMESPACE, name)
+        for held, replicas in ((2, 0), (1, 1), (0, 2)):
+            hold(world, held)
+            await world.reconcile()
+            assert world.stored_deployment["spec"]["replicas"] == replicas
+
+    async def test_it_asks_for_pods_alone_and_for_nothing_else(self) -> None:
+        world = await waiting()
+        world.api.remove(PODS, gen.NAMESPACE, "digits-1")
+        await world.reconcile()
+        assert await world.calls() == []
+
+    async def test_what_was_taken_is_remembered_while_the_spec_cannot_be_used(self) -> None:
+        world = gpus(held=0)
+        record = {"generation": 1, "kind": "ModelDeployment", "name": "x", "uid": "u", "targetGeneration": 3}
+        world.api.edit(
+            MODEL_DEPLOYMENTS, *PLACE, lambda obj: obj["status"].update(replacement=record), manager="us"
+        )
+        await world.reconcile()
+        assert world.status["replacement"] == record
+        world.edit_spec(accelerator={"profile": "none"})
+        await world.reconcile()
+        assert world.told()[1] == "UnknownProfile"
+        assert world.status["replacement"] == record
 
 
 class TestNoPods:
