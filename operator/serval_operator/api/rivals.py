@@ -137,6 +137,8 @@ class Rival:
         Whether its status says that something else about its spec keeps its pods from being made.
     since:
         When it began to wait for a device; None if its status does not say that it waits.
+    queued:
+        Whether its status has its place in the queue.
     record:
         Whose place it took, or None.
     was_replaced:
@@ -161,6 +163,7 @@ class Rival:
     refused: bool = False
     blocked: bool = False
     since: datetime | None = None
+    queued: bool = False
     record: Replacement | None = None
     was_replaced: bool = False
     freed: datetime | None = None

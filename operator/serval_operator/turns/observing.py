@@ -55,6 +55,7 @@ def see_rival(
         refused=bool(deployment and deployment.create_failure),
         blocked=_is_blocked(owner),
         since=_since(owner),
+        queued=bool(mapping(owner.status, "accelerator").get("position")),
         record=parse_replacement(owner.status),
         was_replaced=whole(mapping(owner.status, REPLACED_BY).get("generation")) == owner.generation,
         freed=freed,

@@ -49,8 +49,8 @@ def stand(own: Rival, rivals: Rivals, supply: Supply, now: datetime) -> Standing
     if supply.nodes is None or own.claim.resource in supply.claimable:
         return None
     if supply.holds is None:
-        # Until they are counted again, what was decided holds.
-        return Standing(Turn(min(own.asked, own.claim.wanted))) if supply.late and own.made else None
+        # Until they are counted again, those that wait keep waiting. The others are not held up by a count.
+        return Standing(Turn(min(own.asked, own.claim.wanted))) if supply.late and own.queued else None
     rivals = _unblocked(own, rivals)
     round_ = look(rivals, supply, own.claim.resource, now)
     mine = round_.contenders.get(own.uid)

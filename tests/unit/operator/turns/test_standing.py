@@ -68,8 +68,8 @@ class TestKnowledge:
 
     def test_a_count_that_is_late_changes_nothing(self) -> None:
         late = supply(holds=None, late=True)
-        assert granted(place(rival("a", made=True, asked=0), at=late)) == 0
-        assert place(rival("a"), at=late) is None
+        assert granted(place(rival("a", made=True, queued=True), at=late)) == 0
+        assert place(rival("a", made=True, asked=1, wanted=2), at=late) is None
 
     def test_a_pod_of_ours_that_was_not_listed_yet_counts(self) -> None:
         assert granted(place(rival("b"), holds("a"))) == 0
