@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from serval_operator.api.blocks.scheduling import WAIT
+from dataclasses import replace
+
 from serval_operator.api.rivals import Claim
 from serval_operator.api.snapshots import OwnerView
 from serval_operator.api.unstructured import mapping, whole
@@ -13,6 +14,7 @@ from serval_operator.kinds.accelerated_model.artifact import Made, model_name
 from serval_operator.kinds.accelerated_model.conversion import JOB
 from serval_operator.kinds.accelerated_model.device import resolve
 from serval_operator.kinds.accelerated_model.spec import AcceleratedSpec, parse_spec
+from serval_operator.workload.claim import served_claim
 
 
 def claim(owner: OwnerView, configuration: Configuration) -> Claim | None:
@@ -23,15 +25,10 @@ def claim(owner: OwnerView, configuration: Configuration) -> Claim | None:
     try:
         spec = parse_spec(owner.name, owner.spec)
         source = Made("").source(model_name(owner.name, spec))
-        resolved = resolve(spec, source, Made(""), configuration)
+        found = served_claim(spec, resolve(spec, source, Made(""), configuration).placement)
     except InvalidSpec:
         return None
-    return Claim(
-        placement=resolved.placement,
-        wanted=spec.wanted_replicas if _may_have_pods(owner, spec) else 0,
-        priority_class=spec.scheduling.priority_class_name,
-        when_busy=spec.accelerator.when_busy if spec.accelerator else WAIT,
-    )
+    return found if found is None or _may_have_pods(owner, spec) else replace(found, wanted=0)
 
 
 def _may_have_pods(owner: OwnerView, spec: AcceleratedSpec) -> bool:
