@@ -10,7 +10,10 @@ import pytest
 from serval_contract import accel_flags, fetch_flags
 from serval_contract.flags import Flag, Switch
 from serval_contract.models import ACCELERATED
+from serval_operator.kinds.accelerated_model.artifact import report_of
+from serval_serving.accel.artifact import Conversion, Host, Part
 from serval_serving.accel.build import stage as build_stage
+from serval_serving.accel.convert.stage import summary
 from serval_serving.artifacts import push_stage
 from serval_serving.fetch.__main__ import read_arguments
 from serval_serving.server.flags import parse
@@ -95,3 +98,20 @@ def test_the_server_and_its_fetcher_understand_what_they_are_told() -> None:
     assert (found.device_engine, json.loads(found.device_options)) == ("emulator", {"a": "$(HOME)"})
     assert (found.device_resource, found.device_allow_emulation) == (RESOURCE, True)
     assert str(found.device_lock_dir) == "/locks"
+
+
+def test_the_status_shows_all_that_a_conversion_measured() -> None:
+    measured = {"cosine": 0.99, "largest_error": 1.5, "agreement": 0.95}
+    report = {
+        "bytes": {"device.onnx": 7},
+        "seconds": {"load": 1.5},
+        "peak_bytes": {"load": 9},
+        "images": {"origin": "Photos"},
+        "calibration": measured,
+        "held_out": measured,
+    }
+    part = Part("device.onnx", (), (), ())
+    told = summary(Conversion({}, {}, Host("Images"), part, None, "Int8", report=report))
+    shown = report_of({"conversion": told})
+    assert (shown["cosine"], shown["maxError"], shown["agreement"]) == (0.99, 1.5, 0.95)
+    assert (shown["images"], shown["seconds"], shown["peakMemoryBytes"]) == ("Photos", 1.5, 9)

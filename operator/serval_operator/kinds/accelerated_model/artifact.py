@@ -20,8 +20,12 @@ VERSION: Final = 1
 """Version under which clients see the model: an artifact has none."""
 _TEXTS: Final = {SOURCE_DIGEST: 71, "converter": 256, "quantization": 63, "weights": 63, "images": 256}
 """Fields of a report that are texts, each with the characters that the CRD takes."""
-_COMPARED: Final = {"cosine": "cosine", "largest_error": "maxError", "agreement": "agreement"}
+_COMPARED: Final = {"cosine": "cosine", "largestError": "maxError", "agreement": "agreement"}
 """What a conversion measures of its accuracy, and the fields of `status.conversion` for it."""
+_LEAST: Final = {"cosine": -1}
+"""The least that the CRD takes of a number; of others 0."""
+_MOST: Final = {"cosine": 1, "agreement": 1}
+"""The most that the CRD takes of a number; of others `MAX_EXACT`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +104,10 @@ def report_of(result: Mapping[str, Any]) -> dict[str, Any]:
     compared = mapping(told, "heldOut") or mapping(told, "calibration")
     numbers = {field: compared.get(name) for name, field in _COMPARED.items()}
     numbers["seconds"] = sum(_numbers(told.get("seconds")))
-    bounds = {"cosine": 1, "agreement": 1}
     found |= {
         name: float(value)
         for name, value in numbers.items()
-        if _is_number(value) and value and abs(value) <= bounds.get(name, MAX_EXACT)
+        if _is_number(value) and value and _LEAST.get(name, 0) <= value <= _MOST.get(name, MAX_EXACT)
     }
     sizes = {
         "bytes": result.get("bytes"),

@@ -187,9 +187,13 @@ RANDOM: dict[str, Any] = {"featurizer": "VGG16", "weights": "Random"}
         ("text", {"sourceDigest": gen.DIGEST}),
         ({"converter": 7, "quantization": "x" * 64, "seconds": {"a": True, "b": "1"}}, {}),
         ({"heldOut": {"cosine": 0.5, "agreement": None}, "seconds": 3}, {"cosine": 0.5}),
-        ({"heldOut": {"largest_error": 1e300, "cosine": 2}, "peakBytes": {"a": 0}}, {}),
+        ({"heldOut": {"largestError": 1e300, "cosine": 2}, "peakBytes": {"a": 0}}, {}),
+        (
+            {"heldOut": {"largestError": -1.5, "cosine": -0.5, "agreement": -0.5}, "seconds": {"a": -2}},
+            {"cosine": -0.5},
+        ),
     ],
-    ids=["nothing", "no object", "wrong types", "no agreement", "no exact number"],
+    ids=["nothing", "no object", "wrong types", "no agreement", "no exact number", "negative"],
 )
 def test_what_the_schema_would_refuse_is_left_out(conversion: Any, shown: dict[str, Any]) -> None:
     world = World()

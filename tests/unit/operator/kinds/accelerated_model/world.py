@@ -49,8 +49,8 @@ CONVERSION = {
     "seconds": {"load": 11.5, "quantize": 20},
     "peakBytes": {"load": 1_125_000_000, "quantize": 690_000_000},
     "images": "the photos of scikit-image",
-    "calibration": {"cosine": 0.995, "largest_error": 1.5, "agreement": 1.0},
-    "heldOut": {"cosine": 0.993, "largest_error": 1.75, "agreement": 0.95},
+    "calibration": {"cosine": 0.995, "largestError": 1.5, "agreement": 1.0},
+    "heldOut": {"cosine": 0.993, "largestError": 1.75, "agreement": 0.95},
 }
 """What the stage `convert` reports."""
 MADE = {
