@@ -34,6 +34,9 @@ class Claim:
         `spec.accelerator.whenBusy`.
     together:
         Whether fewer pods than wanted are of no use.
+    prepared:
+        Whether pods can be made. An object that is not prepared wants none, such as one that is being
+        converted for the first time; but if it has a Deployment of an older spec, that one wants its pods.
     where:
         Equal for claims that the same nodes could take; derived once.
     """
@@ -43,6 +46,7 @@ class Claim:
     priority_class: str = ""
     when_busy: WhenBusy = WAIT
     together: bool = False
+    prepared: bool = True
     where: str = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import datetime
+from typing import Any
 
 from serval_operator.api.naming import Key
 from serval_operator.api.resources import DEPLOYMENTS, PODS
@@ -17,7 +18,7 @@ from serval_operator.api.snapshots import DeploymentView, OwnerView
 from serval_operator.cluster.priority_reader import PriorityReader
 from serval_operator.config import Configuration
 from serval_operator.runtime.cache import Cache
-from serval_operator.turns.observing import gone, lets_go, see_rival
+from serval_operator.turns.observing import counts_the_same, gone, lets_go, see_rival
 
 Claims = Callable[[OwnerView, Configuration], Claim | None]
 """What an object of a kind asks of the queue; None for nothing. Total and pure."""
@@ -63,6 +64,8 @@ class Contest:
         self._replacers: dict[str, dict[Key, Rival]] = {}
         self._changed: set[Key] = set()
         self._listed: dict[str, Rivals] = {}
+        # What was derived from the objects of a resource, and the priorities that it was derived from.
+        self._derived: dict[str, tuple[Priorities, dict[Any, Any]]] = {}
 
     def touch(self, key: Key) -> None:
         """Something about an object may have changed. Of one that asks for no devices, nothing is noted."""
@@ -89,7 +92,11 @@ class Contest:
         listed = self._listed.get(resource_name)
         if listed is None or listed.priorities != priorities:
             every = tuple(self._by_resource.get(resource_name, {}).values())
-            listed = self._listed[resource_name] = Rivals(every, priorities)
+            known, memo = self._derived.get(resource_name, (None, {}))
+            if known != priorities:
+                memo = {}
+            self._derived[resource_name] = priorities, memo
+            listed = self._listed[resource_name] = Rivals(every, priorities, memo)
         return listed
 
     def _replacer(self, own: Rival) -> Key | None:
@@ -108,6 +115,9 @@ class Contest:
                 continue
             self._forget(before)
             self._note(after)
+            for one in (before, after):
+                if one and not counts_the_same(before, after):
+                    self._derived.pop(one.claim.resource, None)
             if before and lets_go(before, after):
                 self._wake_waiting(before.claim.resource, key)
             for one in (before, after):

@@ -37,6 +37,8 @@ def see_rival(
     own = [pod for pod in living if pod.owner_uid == owner.uid]
     homeless = [pod for pod in own if not pod.node and not pod.deleting and pod.unschedulable]
     made = [pod.created for pod in homeless if pod.created]
+    if not claim.prepared and deployment is None:
+        claim = replace(claim, wanted=0)
     return Rival(
         key=owner.key,
         uid=owner.uid,
@@ -107,3 +109,12 @@ def lets_go(before: Rival, after: Rival | None) -> bool:
         or (after.lacks_device, after.homeless) < (before.lacks_device, before.homeless)
         or after.record != before.record
     )
+
+
+def counts_the_same(before: Rival | None, after: Rival | None) -> bool:
+    """Whether a change of an object changes nothing for the queue. Most changes of those that wait do not."""
+    if before is None or after is None:
+        return False
+    waits_for_several = after.claim.together or after.claim.placement.count > 1
+    since = after.since if waits_for_several else before.since
+    return replace(after, made=before.made, since=since) == before

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Final
 
@@ -139,6 +139,9 @@ class Turns:
     waiting: Sequence[Contender]
     reserved: Mapping[str, int]
     free: Mapping[str, int]
+    _lines: dict[AbstractSet[str], tuple[Sequence[Key], Mapping[str, int]]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     def turn(self, uid: str) -> Turn:
         """What the queue says to one contender.
@@ -152,10 +155,18 @@ class Turns:
         own = next((one for one in self.waiting if one.uid == uid), None)
         if own is None:
             return Turn(granted)
-        rivals = [one for one in self.waiting if one.uid == uid or not one.nodes.isdisjoint(own.nodes)]
-        position = next(index for index, one in enumerate(rivals) if one.uid == uid)
-        ahead = tuple(one.key for one in rivals[: min(position, MOST_AHEAD)])
-        return Turn(granted, position + 1, len(rivals), ahead, self.reserved.get(uid, 0))
+        keys, places = self._line(own.nodes)
+        position = places[uid]
+        ahead = tuple(keys[: min(position, MOST_AHEAD)])
+        return Turn(granted, position + 1, len(keys), ahead, self.reserved.get(uid, 0))
+
+    def _line(self, nodes: AbstractSet[str]) -> tuple[Sequence[Key], Mapping[str, int]]:
+        """Those that wait for any of these nodes, and the place of each by uid. Many wait for the same."""
+        if nodes not in self._lines:
+            found = [one for one in self.waiting if one.nodes is nodes or not one.nodes.isdisjoint(nodes)]
+            places = {one.uid: index for index, one in enumerate(found)}
+            self._lines[nodes] = [one.key for one in found], places
+        return self._lines[nodes]
 
 
 def take_turns(contenders: Iterable[Contender], free: Mapping[str, int], now: datetime) -> Turns:
@@ -295,6 +306,6 @@ class _Queue:
         self._reserved[one.uid] = kept
 
 
-def _turn_of(one: Contender, have: int) -> tuple[int, int, Rank]:
-    """Sorts requests for one more pod."""
-    return (-one.priority, have, one.rank)
+def _turn_of(one: Contender, have: int) -> tuple[int, int]:
+    """Sorts requests for one more pod, of contenders that are in the order of their ranks already."""
+    return (-one.priority, have)

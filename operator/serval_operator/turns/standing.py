@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, cast
 
-from serval_operator.api.blocks.scheduling import REPLACE
 from serval_operator.api.device_holders import PodHold
 from serval_operator.api.nodes import NodeView
 from serval_operator.api.rivals import Priorities, Replacement, Rival, Rivals
@@ -15,6 +14,7 @@ from serval_operator.cluster.capacity import Growth, Supply
 from serval_operator.cluster.node_fit import Fit, candidates, fit
 from serval_operator.turns.packing import free_units
 from serval_operator.turns.queue import Contender, Turn, Turns, take_turns
+from serval_operator.turns.replacing import take_places, taken_places
 
 PATIENCE: Final = timedelta(seconds=30)
 """How long pods may have a free device and not use it before others may. A scheduler and a pod that is being
@@ -58,7 +58,8 @@ def stand(own: Rival, rivals: Rivals, supply: Supply, now: datetime) -> Standing
         return None
     # A device that is free for another object is held by that one in a moment, and can be replaced then.
     busy = all(round_.free[node] < mine.units for node in mine.nodes)
-    return Standing(round_.turns.turn(own.uid), _takes(own, rivals, round_) if busy else None)
+    turn = round_.turns.turn(own.uid)
+    return Standing(turn, round_.takes.get(own.uid) if busy and not turn.granted else None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,12 +74,15 @@ class Round:
         By uid.
     free:
         By node, units that no pod holds.
+    takes:
+        By uid, whose place each may take that wants to take one.
     """
 
     supply: Supply
     contenders: Mapping[str, Contender]
     free: Mapping[str, int]
     turns: Turns
+    takes: Mapping[str, Replacement]
 
 
 def look(rivals: Rivals, supply: Supply, resource: str, now: datetime) -> Round:
@@ -95,10 +99,11 @@ def look(rivals: Rivals, supply: Supply, resource: str, now: datetime) -> Round:
     if kept is None:
         complete = _complete(rivals, supply, resource)
         free = _free(resource, complete)
-        contenders = _contenders(rivals, complete.nodes or (), complete.growth, now)
-        turns = take_turns(contenders, free, now)
+        ranked = {one.uid: one for one in _contenders(rivals, complete.nodes or (), complete.growth, now)}
+        turns = take_turns(ranked.values(), free, now)
+        takes = take_places(rivals.rivals, ranked, turns)
         rivals.memo.clear()
-        kept = rivals.memo[state] = Round(complete, {one.uid: one for one in contenders}, free, turns)
+        kept = rivals.memo[state] = Round(complete, ranked, free, turns, takes)
     return cast("Round", kept)
 
 
@@ -112,7 +117,7 @@ def _unblocked(own: Rival, rivals: Rivals) -> Rivals:
 
 def _contenders(rivals: Rivals, nodes: Sequence[NodeView], growth: Growth, now: datetime) -> list[Contender]:
     usable: dict[str, frozenset[str]] = {}
-    targets = _targets(rivals.rivals)
+    targets = taken_places(rivals.rivals)
     contenders = []
     for one in rivals.rivals:
         if one.claim.where not in usable:
@@ -186,70 +191,3 @@ def _free(resource: str, supply: Supply) -> dict[str, int]:
     held = [(hold.node, hold.amounts.get(resource, 0)) for hold in supply.holds or ()]
     offered = {node.name: node.allocatable.get(resource, 0) for node in supply.nodes or ()}
     return free_units(offered, held)
-
-
-def _targets(rivals: Sequence[Rival]) -> set[tuple[str, int]]:
-    """Uid and generation of the objects whose place is taken."""
-    return {
-        (one.record.uid, one.record.target_generation) for one in rivals if one.record and one.claim.wanted
-    }
-
-
-def _takes(own: Rival, rivals: Rivals, round_: Round) -> Replacement | None:
-    """Whose place an object takes now. Those that want to take one choose in the order of the queue."""
-    turns, ranked = round_.turns, round_.contenders
-    if own.claim.when_busy != REPLACE or turns.granted[own.uid] or not own.may_replace:
-        return None
-    by_uid = {one.uid: one for one in rivals.rivals}
-    taken = _targets(rivals.rivals)
-    for one in turns.waiting:
-        rival = by_uid[one.uid]
-        if rival.claim.when_busy != REPLACE or not rival.may_replace:
-            continue
-        others = [by for by in rivals.rivals if (by.uid, by.generation) not in taken]
-        found = _victim(one, rival, others, ranked, turns)
-        if rival.uid == own.uid:
-            return found
-        if found:
-            taken.add((found.uid, found.target_generation))
-    return None
-
-
-def _victim(
-    taker: Contender,
-    own: Rival,
-    rivals: Sequence[Rival],
-    ranked: Mapping[str, Contender],
-    turns: Turns,
-) -> Replacement | None:
-    """The object of the same namespace that comes last in the order and has what the taker needs."""
-    found = [
-        (ranked[one.uid].rank, one, pods)
-        for one in rivals
-        if one.uid != own.uid
-        and one.key.namespace == own.key.namespace
-        and one.placed
-        and ranked[one.uid].wanted
-        and ranked[one.uid].priority <= taker.priority
-        and (pods := _room_of(one, taker, turns.free))
-    ]
-    if not found:
-        return None
-    _, victim, pods = max(found, key=lambda entry: entry[0])
-    return Replacement(
-        generation=own.generation,
-        kind=victim.key.kind,
-        name=victim.key.name,
-        uid=victim.uid,
-        target_generation=victim.generation,
-        replicas=min(pods, taker.wanted),
-    )
-
-
-def _room_of(victim: Rival, taker: Contender, free: Mapping[str, int]) -> int:
-    """Pods of the taker that find room where the victim's pods are, once these are gone."""
-    units: dict[str, int] = {}
-    for _, node in victim.on_nodes:
-        if node in taker.nodes:
-            units[node] = units.get(node, free.get(node, 0)) + victim.claim.placement.count
-    return sum(count // taker.units for count in units.values())

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 from serval_operator.api.rivals import Claim
 from serval_operator.api.snapshots import OwnerView
-from serval_operator.api.unstructured import mapping, whole
+from serval_operator.api.unstructured import mapping
 from serval_operator.config import Configuration
 from serval_operator.errors import InvalidSpec
 from serval_operator.jobs.record import parse_records
@@ -20,7 +20,8 @@ from serval_operator.workload.claim import served_claim
 def claim(owner: OwnerView, configuration: Configuration) -> Claim | None:
     """The claim of an AcceleratedModel; None where its spec cannot be used.
 
-    Before its artifact is there it wants no device, unless pods of an older revision run: these keep theirs.
+    Before its artifact is there it is not prepared: no pods can be made, other than those of an older
+    revision that its Deployment carries.
     """
     try:
         spec = parse_spec(owner.name, owner.spec)
@@ -28,14 +29,13 @@ def claim(owner: OwnerView, configuration: Configuration) -> Claim | None:
         found = served_claim(spec, resolve(spec, source, Made(""), configuration).placement)
     except InvalidSpec:
         return None
-    return found if found is None or _may_have_pods(owner, spec) else replace(found, wanted=0)
+    return None if found is None else replace(found, prepared=_has_artifact(owner, spec))
 
 
-def _may_have_pods(owner: OwnerView, spec: AcceleratedSpec) -> bool:
-    """Whether the status says that there is an artifact, or that there are pods.
+def _has_artifact(owner: OwnerView, spec: AcceleratedSpec) -> bool:
+    """Whether the spec names an artifact, or the status says that there is one.
 
     The success of the Job is stored before anything is made of its result.
     """
     converted = any(one.name == JOB and one.phase == "Succeeded" for one in parse_records(owner.status))
-    has_artifact = converted or bool(mapping(owner.status, "conversion").get("artifact"))
-    return spec.artifact is not None or has_artifact or bool(whole(owner.status.get("replicas")))
+    return bool(spec.artifact or converted or mapping(owner.status, "conversion").get("artifact"))

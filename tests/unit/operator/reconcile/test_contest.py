@@ -157,3 +157,44 @@ async def test_priorities_are_read_once_a_minute_and_for_a_class_that_is_new() -
     calls = len(room.api.calls)
     await room.reader.priorities(["high"])
     assert len(room.api.calls) == calls
+
+
+def _no_pods(name: str) -> dict[str, Any]:
+    made = gen.deployment(name=name, owner=name)
+    made["spec"]["replicas"] = 0
+    return made
+
+
+WAITS = {"type": "AcceleratorAvailable", "status": "False", "lastTransitionTime": gen.stamp(5)}
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "kept"), [(GPU, True), ({**GPU, "count": 2}, False)], ids=["one", "several at once"]
+)
+async def test_what_says_that_an_object_waits_does_not_change_the_queue(
+    accelerator: dict[str, Any], kept: bool
+) -> None:
+    """Else each of many that wait would let the whole queue be computed again. How long matters to few."""
+    room = Room()
+    room.model("first", accelerator=accelerator)
+    room.model("next", accelerator=accelerator)
+    before = await room.contest.rivals("nvidia.com/gpu")
+    room.seen(DEPLOYMENTS, "ADDED", _no_pods("next"))
+    room.model("next", "MODIFIED", accelerator=accelerator, status={"conditions": [WAITS]})
+    after = await room.contest.rivals("nvidia.com/gpu")
+    assert [one.since is not None for one in after.rivals] == [False, True]
+    assert (after.memo is before.memo) is kept
+
+
+async def test_what_changes_the_queue_lets_it_be_computed_again() -> None:
+    room = Room()
+    room.holder("held")
+    room.model("next", scheduling={"priorityClassName": "high"})
+    before = await room.contest.rivals("nvidia.com/gpu")
+    room.pod("held", "DELETED")
+    ended = await room.contest.rivals("nvidia.com/gpu")
+    assert ended.memo is not before.memo
+    room.api.put(PRIORITY_CLASSES, {"metadata": {"name": "high"}, "value": 5})
+    room.seconds += 61
+    room.model("next", "MODIFIED", scheduling={"priorityClassName": "high"}, status={"conditions": [WAITS]})
+    assert (await room.contest.rivals("nvidia.com/gpu")).memo is not ended.memo

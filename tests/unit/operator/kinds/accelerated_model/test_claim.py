@@ -23,25 +23,30 @@ ELSEWHERE = {"artifact": {"uri": f"oci://{ARTIFACT}"}}
 
 
 @pytest.mark.parametrize(
-    ("spec", "status", "wanted"),
+    ("spec", "status", "prepared"),
     [
-        (FEATURIZER, {}, 0),
-        (FEATURIZER, {"jobs": [{**JOB, "phase": "Running"}]}, 0),
-        (FEATURIZER, {"jobs": [{**JOB, "phase": "Failed"}]}, 0),
-        (FEATURIZER, {"conversion": {"stage": "convert", "percent": 30}}, 0),
-        (FEATURIZER, {"jobs": [{**JOB, "phase": "Succeeded"}]}, 2),
-        (FEATURIZER, {"conversion": {"artifact": f"oci://{ARTIFACT}"}}, 2),
-        (FEATURIZER, {"conversion": {"stage": "convert"}, "replicas": 1}, 2),
-        (ELSEWHERE, {}, 2),
-        ({**ELSEWHERE, "suspend": True}, {}, 0),
+        (FEATURIZER, {}, False),
+        (FEATURIZER, {"jobs": [{**JOB, "phase": "Running"}]}, False),
+        (FEATURIZER, {"jobs": [{**JOB, "phase": "Failed"}]}, False),
+        (FEATURIZER, {"conversion": {"stage": "convert", "percent": 30}}, False),
+        (FEATURIZER, {"jobs": [{**JOB, "phase": "Succeeded"}]}, True),
+        (FEATURIZER, {"conversion": {"artifact": f"oci://{ARTIFACT}"}}, True),
+        (ELSEWHERE, {}, True),
     ],
 )
-def test_it_wants_devices_once_there_is_an_artifact(
-    spec: dict[str, Any], status: dict[str, Any], wanted: int
+def test_it_is_prepared_once_there_is_an_artifact(
+    spec: dict[str, Any], status: dict[str, Any], prepared: bool
 ) -> None:
     found = claim(parse_owner(accelerated(status, **{**spec, "replicas": 2})), CONFIGURED)
     assert found is not None
-    assert (found.resource, found.wanted, found.when_busy) == (RESOURCE, wanted, "Wait")
+    assert (found.resource, found.wanted, found.when_busy) == (RESOURCE, 2, "Wait")
+    assert found.prepared is prepared
+
+
+def test_one_that_is_suspended_wants_none() -> None:
+    found = claim(parse_owner(accelerated({}, **ELSEWHERE, suspend=True)), CONFIGURED)
+    assert found is not None
+    assert found.wanted == 0
 
 
 def test_its_wishes_are_those_of_the_spec() -> None:
