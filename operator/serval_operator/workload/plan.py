@@ -162,7 +162,8 @@ def _barred(situation: Situation, desired: Desired, decision: Decision) -> Block
 def _held(observed: Observed, desired: Desired, decision: Decision) -> Decision | None:
     """The decision to keep the Deployment's revision with no more pods than it has; None without one.
 
-    Fewer pods need no permission, so the spec's number is obeyed where it is lower.
+    Fewer pods need no permission, so the spec's number is obeyed where it is lower. For the same reason, an
+    object whose place was taken stops its pods.
     """
     held = observed.deployment
     if held is None or observed.revision(held.revision) is None:
@@ -170,7 +171,7 @@ def _held(observed: Observed, desired: Desired, decision: Decision) -> Decision 
     rollout = replace(
         decision.rollout,
         revision=held.revision,
-        replicas=min(held.replicas, desired.wanted),
+        replicas=0 if decision.is_replaced else min(held.replicas, desired.wanted),
         strategy=SURGE if held.surge else IN_PLACE,
     )
     return replace(decision, rollout=rollout)

@@ -62,6 +62,11 @@ class Decision:
         """Whether a new pod takes the place of an old one now, which is stopped for it."""
         return self.rollout.strategy == IN_PLACE
 
+    @property
+    def is_replaced(self) -> bool:
+        """Whether another object took its place in the queue for devices."""
+        return self.verdict is not None and self.verdict.reason == REPLACED
+
 
 def decide(
     observed: Observed,

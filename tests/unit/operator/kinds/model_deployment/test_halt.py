@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from serval_operator.api.resources import AUTOSCALERS, DEPLOYMENTS
+from serval_operator.api.resources import AUTOSCALERS, DEPLOYMENTS, MODEL_DEPLOYMENTS
 from support import gen
-from unit.operator.kinds.model_deployment.world import World
+from unit.operator.kinds.model_deployment.world import KEY, World
 
 pytestmark = pytest.mark.unit
 
@@ -69,3 +69,24 @@ class TestSpecThatCannotBeUsed:
         await world.reconcile()
         assert not world.api.stored(DEPLOYMENTS, gen.NAMESPACE, gen.MODEL)
         assert world.told()[1] == reason
+
+
+async def test_one_whose_place_was_taken_stops_though_its_newest_spec_is_barred() -> None:
+    """Else the one that took its place would wait for ever: it takes a place once."""
+    world = World(accelerator={"profile": "nvidia-gpu"})
+    world.put_node("gpu-0", gpu=1)
+    await world.reconcile()
+    world.put_pod("digits-1", gen.ready())
+    world.edit_spec(**BARRED)
+    await world.reconcile()
+    assert replicas(world) == 1
+    generation = world.api.objects(MODEL_DEPLOYMENTS)[0]["metadata"]["generation"]
+    taken = {"kind": KEY.kind, "name": gen.MODEL, "uid": gen.MODEL_UID, "targetGeneration": generation}
+    status = {"replacement": {**taken, "generation": 1, "replicas": 1}}
+    taker = gen.model("taker", uid="taker", accelerator={"profile": "nvidia-gpu"}, status=status)
+    world.api.put(MODEL_DEPLOYMENTS, taker)
+    world.contest.touch(KEY._replace(name="taker"))
+    await world.reconcile()
+    assert replicas(world) == 0
+    assert world.status["replacedBy"]["name"] == "taker"
+    assert world.told()[1] == "CredentialsNotFound"

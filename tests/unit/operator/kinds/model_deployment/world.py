@@ -74,6 +74,8 @@ class World:
         Keys that the operator let look again by itself.
     pauses:
         Seconds between attempts to ask pods.
+    contest:
+        What the next reconciler knows of objects that ask for devices. It hears of others by `touch` alone.
     """
 
     def __init__(self, **spec: Any) -> None:
@@ -97,7 +99,7 @@ class World:
 
     def restarted(self) -> Reconciler:
         """A reconciler that remembers nothing; the next `reconcile` uses it."""
-        contest = Contest(
+        self.contest = Contest(
             self.cache,
             {KEY.kind: KIND.claim},
             self.configuration,
@@ -115,7 +117,7 @@ class World:
             events=EventReader(self.api, lambda: gen.moment(self.seconds)),
             prober=self,
             references=References(),
-            contest=contest,
+            contest=self.contest,
             now=lambda: gen.moment(self.seconds),
             clock=lambda: self.seconds,
             sleep=self.pause,
