@@ -125,13 +125,20 @@ def conversion_resources(spec: AcceleratedSpec, settings: ConversionSettings) ->
     """Requests and limits of the stages that build and convert.
 
     The memory is a limit and requested as a whole: a conversion that a busy node kills has to begin again.
+    Of what the spec names on either side, nothing else counts: a default may be above its limit, or below
+    its request.
     """
     memory, asked = needed_memory(spec), spec.conversion.resources
     sides = {side: dict(settings.resources.get(side, {})) for side in ("requests", "limits")}
     for side in sides.values():
         side["memory"] = memory
     sides["requests"]["ephemeral-storage"] = needed_scratch(spec)
-    return {side: {**sides[side], **given} for side, given in _given(asked).items()}
+    given = _given(asked)
+    named = {name for side in given.values() for name in side}
+    return {
+        side: {name: amount for name, amount in amounts.items() if name not in named} | given[side]
+        for side, amounts in sides.items()
+    }
 
 
 def _given(asked: Resources) -> dict[str, dict[str, str]]:

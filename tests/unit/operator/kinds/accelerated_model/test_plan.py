@@ -139,6 +139,32 @@ class TestJob:
             asked = container["resources"]
             assert (asked["requests"]["memory"], asked["limits"]["memory"]) == (memory, memory)
 
+    @pytest.mark.parametrize(
+        ("named", "requests", "limits"),
+        [
+            ({"limits": {"cpu": "500m"}}, {}, {"cpu": "500m"}),
+            ({"requests": {"cpu": 8}}, {"cpu": "8"}, {}),
+            ({"limits": {"ephemeral-storage": "1Gi"}}, {}, {"ephemeral-storage": "1Gi"}),
+        ],
+        ids=["a limit below the default request", "a request above the default limit", "scratch space"],
+    )
+    def test_what_the_spec_names_is_not_mixed_with_defaults(
+        self, named: Any, requests: Any, limits: Any
+    ) -> None:
+        """Else the API server refuses the Job: a request must not be above its limit."""
+        settings = document()["conversion"] | {
+            "resources": {"requests": {"cpu": "1"}, "limits": {"cpu": "2"}}
+        }
+        world = World(configured(conversion=settings), **FEATURIZER, conversion={"resources": named})
+        world.look()
+        (name,) = {name for side in named.values() for name in side}
+        for container in world.job["spec"]["template"]["spec"]["initContainers"][1:]:
+            asked = container["resources"]
+            shown = [
+                {name: asked[side][name]} if name in asked[side] else {} for side in ("requests", "limits")
+            ]
+            assert shown == [requests, limits]
+
     def test_only_the_pusher_has_the_credential(self) -> None:
         world = World()
         world.look()
