@@ -194,10 +194,14 @@ class Priorities:
         By name.
     default:
         Of pods without a class.
+    known:
+        Whether they are as complete as the operator's permissions allow. They are not where they could not be
+        read yet: then no object takes the place of another one, which may have a higher priority.
     """
 
     values: Mapping[str, int] = field(default_factory=dict)
     default: int = 0
+    known: bool = True
 
     def of(self, name: str) -> int:
         """Value of a class. One that is not known counts as the default."""

@@ -45,15 +45,18 @@ class PriorityReader:
         *,
         patience: float = PATIENCE,
     ) -> None:
-        self.fault = Fault("PriorityClasses cannot be listed, so those who wait for devices count as equal")
+        self.fault = Fault(
+            "PriorityClasses cannot be listed, so new ones do not count in the queue for devices"
+        )
         self._access = access
         self._clock = clock
         self._looked_for = float("-inf")
+        self._last = Priorities(known=False)
         request = partial(_listed, api)
         self._kept = Kept(request, PRIORITIES_KEPT, clock, self.fault, "priorities", patience=patience)
 
     async def priorities(self, names: Iterable[str]) -> Priorities:
-        """Return the values; all are 0 where they cannot be read.
+        """Return the values: all are 0 where they may not be read, and the last ones where they cannot be.
 
         Parameters
         ----------
@@ -62,11 +65,12 @@ class PriorityReader:
         """
         if not self._access().priority_classes:
             return Priorities()
-        found = await self._kept.get() or Priorities()
+        found = await self._kept.get() or self._last
         now = self._clock()
         if now - self._looked_for >= MISSING_AGAIN and any(name not in found.values for name in names):
             self._looked_for = now
             found = await self._kept.get(fresh=True) or found
+        self._last = found
         return found
 
 

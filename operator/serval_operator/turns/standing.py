@@ -101,7 +101,7 @@ def look(rivals: Rivals, supply: Supply, resource: str, now: datetime) -> Round:
         free = _free(resource, complete)
         ranked = {one.uid: one for one in _contenders(rivals, complete.nodes or (), complete.growth, now)}
         turns = take_turns(ranked.values(), free, now)
-        takes = take_places(rivals.rivals, ranked, turns)
+        takes = take_places(rivals.rivals, ranked, turns) if rivals.priorities.known else {}
         rivals.memo.clear()
         kept = rivals.memo[state] = Round(complete, ranked, free, turns, takes)
     return cast("Round", kept)

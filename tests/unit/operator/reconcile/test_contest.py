@@ -9,12 +9,13 @@ import pytest
 from serval_operator.api.naming import Key
 from serval_operator.api.resources import DEPLOYMENTS, MODEL_DEPLOYMENTS, PODS, PRIORITY_CLASSES
 from serval_operator.cluster.priority_reader import MISSING_AGAIN, PriorityReader
+from serval_operator.errors import Transient
 from serval_operator.kinds.model_deployment import KIND
 from serval_operator.reconcile.contest import Contest
 from serval_operator.runtime.access_review import Access
 from serval_operator.runtime.cache import Cache
 from support import gen
-from support.fakes import FakeKubeApi
+from support.fakes import Call, FakeKubeApi
 from support.watched import OWNERS
 from unit.operator.configuration import CONFIGURATION
 
@@ -157,6 +158,25 @@ async def test_priorities_are_read_once_a_minute_and_for_a_class_that_is_new() -
     calls = len(room.api.calls)
     await room.reader.priorities(["high"])
     assert len(room.api.calls) == calls
+
+
+async def test_priorities_that_were_read_once_outlast_requests_that_fail() -> None:
+    """If all counted as equal meanwhile, a more important object could be stopped for another one."""
+    room = Room()
+    room.api.put(PRIORITY_CLASSES, {"metadata": {"name": "high"}, "value": 9})
+
+    def refuse(call: Call) -> None:
+        raise Transient(503, "", call.verb)
+
+    room.api.on_call = refuse
+    assert not (await room.reader.priorities(["high"])).known
+    room.seconds += 61
+    room.api.on_call = lambda _: None
+    assert (await room.reader.priorities(["high"])).of("high") == 9
+    room.api.on_call = refuse
+    room.seconds += 3600
+    found = await room.reader.priorities(["high"])
+    assert (found.known, found.of("high")) == (True, 9)
 
 
 def _no_pods(name: str) -> dict[str, Any]:

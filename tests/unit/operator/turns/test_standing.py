@@ -165,6 +165,12 @@ class TestReplace:
         assert self.taken(replace(self.TAKER, record=record, generation=2), holds("a")) == "a"
         assert self.taken(replace(self.TAKER, was_replaced=True), holds("a")) is None
 
+    def test_nobody_goes_while_priorities_could_not_be_read(self) -> None:
+        for known, expected in ((True, "a"), (False, None)):
+            rivals = Rivals((self.TAKER, holds("a", priority_class="high")), Priorities(known=known))
+            takes = look(rivals, supply(), BOARD, START).takes
+            assert (takes["taker"].name if takes else None) == expected
+
     def test_two_never_take_the_same_one(self) -> None:
         second = rival("zweiter", 10, when_busy="Replace")
         assert self.taken(self.TAKER, second, holds("a")) == "a"
