@@ -39,7 +39,8 @@ def stand(own: Rival, rivals: Rivals, supply: Supply, now: datetime) -> Standing
     """Say where an object stands; None if no order holds, so that it may have all its pods.
 
     No order holds if the operator does not know which devices are free, and while no node could take a pod:
-    then its pods wait for a node, and not for a device.
+    then its pods wait for a node, and not for a device. If a node is only not ready, what was decided holds
+    until it is: else the pods of all that wait were made at once, and took its devices in any order.
 
     Parameters
     ----------
@@ -54,8 +55,11 @@ def stand(own: Rival, rivals: Rivals, supply: Supply, now: datetime) -> Standing
     rivals = _unblocked(own, rivals)
     round_ = look(rivals, supply, own.claim.resource, now)
     mine = round_.contenders.get(own.uid)
-    if mine is None or not mine.nodes:
+    if mine is None:
         return None
+    if not mine.nodes:
+        waits = len(rivals.rivals) > 1 and not mine.elastic and _node_returns(own, supply.nodes)
+        return Standing(Turn(min(own.asked, own.claim.wanted))) if waits else None
     # A device that is free for another object is held by that one in a moment, and can be replaced then.
     busy = all(round_.free[node] < mine.units for node in mine.nodes)
     turn = round_.turns.turn(own.uid)
@@ -105,6 +109,12 @@ def look(rivals: Rivals, supply: Supply, resource: str, now: datetime) -> Round:
         rivals.memo.clear()
         kept = rivals.memo[state] = Round(complete, ranked, free, turns, takes)
     return cast("Round", kept)
+
+
+def _node_returns(own: Rival, nodes: Sequence[NodeView]) -> bool:
+    """Whether a node is meant to take the pods, and cannot at present."""
+    asked = own.claim.placement
+    return any(fit(node, asked) is Fit.NOT_NOW for node in candidates(nodes, asked))
 
 
 def _unblocked(own: Rival, rivals: Rivals) -> Rivals:

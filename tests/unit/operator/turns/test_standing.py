@@ -59,12 +59,23 @@ class TestKnowledge:
             Supply(nodes=None),
             supply(claimable=frozenset({BOARD})),
             supply(holds=None),
-            supply(node("n1", 0)),
+            supply(node("n1", None)),
         ],
         ids=["nodes", "claims", "holds", "no node"],
     )
     def test_without_it_there_is_no_order(self, at: Supply) -> None:
         assert place(rival("a"), rival("b"), at=at) is None
+
+    def test_while_the_nodes_are_not_ready_nobody_gets_more_pods(self) -> None:
+        """Else the pods of all that wait were made at once, and took the devices in any order later."""
+        down = supply(node("n1", 1, ready=False))
+        waits = rival("b", 1, made=True, asked=0)
+        assert granted(place(waits, holds("a"), at=down)) == 0
+        assert granted(place(rival("c", 2), waits, holds("a"), at=down)) == 0
+        assert granted(place(holds("a"), waits, at=down)) == 1
+        assert place(waits, at=down) is None, "it is alone: its pod may wait for the node"
+        grows = {"accelerator": "spot", "scalable": True}
+        assert place(rival("b", placement=grows), holds("a"), at=down) is None
 
     def test_a_count_that_is_late_changes_nothing(self) -> None:
         late = supply(holds=None, late=True)
