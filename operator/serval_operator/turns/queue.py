@@ -169,7 +169,12 @@ class Turns:
         return self._lines[nodes]
 
 
-def take_turns(contenders: Iterable[Contender], free: Mapping[str, int], now: datetime) -> Turns:
+def take_turns(
+    contenders: Iterable[Contender],
+    free: Mapping[str, int],
+    now: datetime,
+    offered: Mapping[str, int] | None = None,
+) -> Turns:
     """Decide who may have how many pods.
 
     First come the pods that Kubernetes was asked for already, then those that took the place of others, then
@@ -184,8 +189,11 @@ def take_turns(contenders: Iterable[Contender], free: Mapping[str, int], now: da
         By node, units that no pod holds.
     now:
         Aware UTC time.
+    offered:
+        By node, all its units. Nothing is kept for those that would need more of them than there are. None
+        where they are not known.
     """
-    queue = _Queue(sorted(contenders, key=lambda one: one.rank), dict(free), now)
+    queue = _Queue(sorted(contenders, key=lambda one: one.rank), dict(free), now, offered)
     queue.keep()
     queue.keep_promises()
     queue.hand_out()
@@ -202,12 +210,21 @@ class _Queue:
         The contenders by rank.
     free:
         By node, units that no pod holds.
+    offered:
+        By node, all its units; None where they are not known.
     """
 
-    def __init__(self, order: Sequence[Contender], free: dict[str, int], now: datetime) -> None:
+    def __init__(
+        self,
+        order: Sequence[Contender],
+        free: dict[str, int],
+        now: datetime,
+        offered: Mapping[str, int] | None,
+    ) -> None:
         self._order = order
         self._packing = Packing(free)
         self._now = now
+        self._offered = offered
         self._granted: dict[str, int] = {}
         self._reserved: dict[str, int] = {}
         self._rooms: dict[tuple[AbstractSet[str], int], int] = {}
@@ -300,10 +317,20 @@ class _Queue:
         """Keep free devices for a contender that was passed for long enough."""
         if one.uid in self._reserved or one.since is None or self._now - one.since < PASSED_FOR:
             return
+        if self._never_fits(one):
+            # Others would wait for ever for what is kept.
+            return
         kept = sum(self._packing.put(one.nodes, one.units) for _ in range(pods)) * one.units
         if kept < pods * one.units:
             kept += self._packing.withhold(one.nodes) if one.units > 1 else 0
         self._reserved[one.uid] = kept
+
+    def _never_fits(self, one: Contender) -> bool:
+        """Whether its nodes have too few units for all pods that it needs at once, whoever else ended."""
+        if self._offered is None:
+            return False
+        pods = one.wanted if one.together else 1
+        return sum(self._offered.get(node, 0) // one.units for node in one.nodes) < pods
 
 
 def _turn_of(one: Contender, have: int) -> tuple[int, int]:

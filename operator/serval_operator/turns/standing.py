@@ -104,7 +104,7 @@ def look(rivals: Rivals, supply: Supply, resource: str, now: datetime) -> Round:
         complete = _complete(rivals, supply, resource)
         free = _free(resource, complete)
         ranked = {one.uid: one for one in _contenders(rivals, complete.nodes or (), complete.growth, now)}
-        turns = take_turns(ranked.values(), free, now)
+        turns = take_turns(ranked.values(), free, now, _offered(resource, complete))
         takes = take_places(rivals.rivals, ranked, turns) if rivals.priorities.known else {}
         rivals.memo.clear()
         kept = rivals.memo[state] = Round(complete, ranked, free, turns, takes)
@@ -199,5 +199,9 @@ def _complete(rivals: Rivals, supply: Supply, resource: str) -> Supply:
 def _free(resource: str, supply: Supply) -> dict[str, int]:
     """By node, units that no pod holds."""
     held = [(hold.node, hold.amounts.get(resource, 0)) for hold in supply.holds or ()]
-    offered = {node.name: node.allocatable.get(resource, 0) for node in supply.nodes or ()}
-    return free_units(offered, held)
+    return free_units(_offered(resource, supply), held)
+
+
+def _offered(resource: str, supply: Supply) -> dict[str, int]:
+    """By node, all its units."""
+    return {node.name: node.allocatable.get(resource, 0) for node in supply.nodes or ()}

@@ -67,7 +67,7 @@ class World:
 
     def decide(self) -> Turns:
         """What the queue says now."""
-        return take_turns(self.observed(), self.free(), self.now)
+        return take_turns(self.observed(), self.free(), self.now, self.offered)
 
     def apply(self, turns: Turns) -> None:
         """Ask Kubernetes for what was granted. Those that wait say since when."""

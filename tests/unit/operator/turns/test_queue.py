@@ -126,6 +126,13 @@ class TestSeveralAtOnce:
         assert decide(gang, free={"a": 2}).granted == {"gang": 0}
         assert decide(gang, free={"a": 2, "b": 1}).granted == {"gang": 3}
 
+    def test_nothing_is_kept_for_more_pods_than_there_are_devices(self) -> None:
+        gang = contender("gang", 1, wanted=2, together=True, since=START)
+        other = contender("other", 2, wanted=1, together=True, since=START)
+        for offered, granted in (({"a": 2}, 0), ({"a": 1}, 1), ({"a": 1, "b": 1}, 0)):
+            turns = take_turns((gang, other), {"a": 1}, START + PASSED_FOR, offered)
+            assert turns.granted == {"gang": 0, "other": granted}
+
     def test_smaller_requests_pass_for_a_while(self) -> None:
         gang = contender("gang", 1, wanted=3, together=True, since=START)
         small = contender("small", 2)
