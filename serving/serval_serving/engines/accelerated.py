@@ -166,6 +166,10 @@ class AcceleratedModel:
         """Put the device part onto the device; see `Exclusive.program`."""
         self._shared.program(self, self._part)
 
+    def release(self) -> None:
+        """Let another model have the device; see `Exclusive.release`."""
+        self._shared.release(self)
+
     def report(self) -> DeviceReport:
         """Say how the device is; see `Exclusive.report`."""
         return self._shared.report(self)
@@ -205,7 +209,7 @@ class AcceleratedModel:
 
     def close(self) -> None:
         """Free the CPU's parts, and let another model have the device."""
-        self._shared.release(self)
+        self.release()
         self._host.close()
         self._classifier = None
 

@@ -136,6 +136,9 @@ class Exclusive(Protocol):
             The device does not take it.
         """
 
+    def release(self) -> None:
+        """Let another model have the device. Runs of this one fail from now on."""
+
     def report(self) -> DeviceReport:
         """Say how the device is. Returns at once."""
 

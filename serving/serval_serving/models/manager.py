@@ -332,6 +332,8 @@ class ModelManager:
     def _make_room(self) -> None:
         """Take the versions that are no longer wanted off the device, and wait until their requests ended.
 
+        A request that does not end keeps the device for a while only. After that its runs fail.
+
         Raises
         ------
         ModelLoadError
@@ -348,6 +350,9 @@ class ModelManager:
         self._close_retired()
         while self._retired and time.monotonic() < end and not self._stop.wait(_EMPTY_SLICE):
             self._close_retired()
+        for left in self._retired:
+            if left.model.exclusive is not None:
+                left.model.exclusive.release()
 
     def _note_failure(self, version: int, error: ModelLoadError) -> None:
         """Schedule another attempt, or end the version."""

@@ -107,6 +107,9 @@ class FakeDevice:
         self.during()
         self.programmed = 1.0
 
+    def release(self) -> None:
+        self._said.append(f"release {self._name}")
+
     def report(self) -> DeviceReport:
         return DeviceReport("fake", "fake", True, self.programmed, self.fault)
 

@@ -8,8 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+import numpy as np
 import pytest
 
+from serval_serving.devices.base import DeviceSettings
+from serval_serving.engines.accelerated import AcceleratedEngine, AcceleratedOptions
 from serval_serving.engines.base import ModelLoadError
 from serval_serving.models import manager as manager_module
 from serval_serving.models.handle import ServableHandle
@@ -19,6 +22,7 @@ from serval_serving.models.states import State
 from serval_serving.models.versions import All, Latest
 from serval_serving.server.device_watch import DeviceWatch
 from serval_serving.wire.status import StatusError
+from unit.serving.engines.artifacts import photo, write_artifact
 from unit.serving.server.fake_engine import FakeDevice, FakeEngine, FakeModel, write_version
 from unit.serving.server.processes import wait_until
 
@@ -114,9 +118,27 @@ def test_a_request_that_never_ends_holds_the_device_for_a_while_only(
     with manager.acquire():
         write_version(base, 2)
         manager.poll()
-        assert engine.said == ["load 1", "program 1", "load 2", "program 2"]
+        assert engine.said == ["load 1", "program 1", "load 2", "release 1", "program 2"]
     manager.poll()
     assert engine.models[1].closed
+
+
+def test_a_request_that_never_ends_does_not_keep_an_accelerated_model_from_the_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(manager_module, "_EMPTY_SECONDS", 0.0)
+    settings = DeviceSettings(options={"programming_seconds": 0})
+    accelerated = AcceleratedEngine(AcceleratedOptions("emulator", settings))
+    manager = ModelManager("m", tmp_path, accelerated, LoadSettings())
+    write_artifact(tmp_path, 1)
+    manager.poll()
+    with manager.acquire() as held:
+        write_artifact(tmp_path, 2)
+        manager.poll()
+        assert manager.available() == [2], manager.status(2)
+        given = {"images": np.array([photo()], object)}
+        with pytest.raises(StatusError, match="the device is programmed with another model"):
+            held.model.run("serving_default", given, ["features"])
 
 
 def test_what_cannot_be_loaded_takes_nothing_off_the_device(
