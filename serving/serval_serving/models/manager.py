@@ -6,7 +6,8 @@ last request has ended.
 
 A device that holds one model allows no such change. There an old version ends before the device is programmed
 with a new one; everything else of the new one is loaded and checked before that. While the device is
-programmed, calls are answered UNAVAILABLE with the progress.
+programmed, calls are answered UNAVAILABLE with the progress. If the device does not take the new version, the
+old one is loaded again.
 """
 
 from __future__ import annotations
@@ -92,6 +93,7 @@ class ModelManager:
         self._loaded: dict[int, ServableHandle] = {}
         self._retired: list[ServableHandle] = []
         self._programming: ServableHandle | None = None
+        self._displaced: int | None = None
         self._retries: dict[int, Retry] = {}
         self._wanted: list[int] = []
         self._said_empty = False
@@ -237,12 +239,24 @@ class ModelManager:
                 self._states.set(VersionStatus(version, State.START))
             if self._due(version) and not (self._stop.is_set() or self._gone):
                 self._load(version, found[version])
+        self._put_back(found)
         self._forget_unwanted()
         # If the base path becomes empty or contains only broken versions, the old ones keep serving.
         if any(version in self._loaded for version in self._wanted):
             for version in [version for version in self._loaded if version not in self._wanted]:
                 self._retire(version)
         self._close_retired()
+
+    def _put_back(self, found: Mapping[int, Path]) -> None:
+        """Load the version again that gave its device to versions that all failed finally."""
+        version = self._displaced
+        if version is None or self._stop.is_set() or self._gone or not self.failures():
+            return
+        if version in found and self._due(version):
+            _log.warning("putting back model=%s version=%d", self.name, version)
+            self._load(version, found[version])
+        if version not in self._retries:
+            self._displaced = None
 
     def _poll_forever(self) -> None:
         """Poll until stopped; without a poll period, scan again only after a change."""
@@ -291,6 +305,7 @@ class ModelManager:
             self._note_failure(version, ModelLoadError(grpc.StatusCode.INTERNAL, message, permanent=False))
             return
         self._retries.pop(version, None)
+        self._displaced = None
         with self._lock:
             self._loaded[version] = handle
             self._programming = None
@@ -345,6 +360,7 @@ class ModelManager:
             if version in self._wanted:
                 words = ONE_MODEL.format(held=version)
                 raise ModelLoadError(grpc.StatusCode.FAILED_PRECONDITION, words, permanent=True)
+            self._displaced = version
             self._retire(version)
         end = time.monotonic() + _EMPTY_SECONDS
         self._close_retired()
@@ -369,7 +385,8 @@ class ModelManager:
 
     def _forget_unwanted(self) -> None:
         """Forget retries and failures of versions that are no longer wanted, so that they can come back."""
-        for version in [version for version in self._retries if version not in self._wanted]:
+        kept = {*self._wanted, self._displaced}
+        for version in [version for version in self._retries if version not in kept]:
             del self._retries[version]
         for status in self._states.all():
             if status.failed and status.version not in self._wanted:

@@ -28,18 +28,19 @@ from unit.serving.server.processes import wait_until
 
 
 class Engine(FakeEngine):
-    """Its models share a device. `during` runs while it is programmed."""
+    """Its models share a device. `during` runs while it is programmed, or what `refused` has for a version."""
 
     def __init__(self) -> None:
         super().__init__()
         self.said: list[str] = []
         self.during: Callable[[], None] = lambda: None
+        self.refused: dict[str, Callable[[], None]] = {}
 
     def load(self, path: Path) -> FakeModel:
         model = super().load(path)
         self.said.append(f"load {path.name}")
         device = FakeDevice(path.name, self.said)
-        device.during = self._during
+        device.during = lambda: self.refused.get(path.name, self.during)()
         model.exclusive = device
         close = model.close
 
@@ -49,9 +50,6 @@ class Engine(FakeEngine):
 
         model.close = closed  # type: ignore[method-assign]
         return model
-
-    def _during(self) -> None:
-        self.during()
 
     def device(self, version: int) -> FakeDevice:
         device = self.models[version].exclusive
@@ -197,6 +195,60 @@ def test_a_device_that_cannot_be_programmed_is_a_failed_load(
     assert engine.said == ["load 1", "program 1", "close 1"]
     assert (manager.opening, manager.available()) == (False, [])
     assert refusal(manager)[0] is grpc.StatusCode.NOT_FOUND
+
+
+def refuse(*, permanent: bool) -> Callable[[], None]:
+    def fail() -> None:
+        raise ModelLoadError(grpc.StatusCode.UNAVAILABLE, "DeviceUnusable: x", permanent=permanent)
+
+    return fail
+
+
+def test_a_version_that_the_device_does_not_take_gives_way_to_the_old_one(
+    base: Path, manager: ModelManager, engine: Engine
+) -> None:
+    write_version(base, 1)
+    manager.poll()
+    write_version(base, 2)
+    engine.refused = {"2": refuse(permanent=True)}
+    manager.poll()
+    assert engine.said[2:] == ["load 2", "close 1", "program 2", "close 2", "load 1", "program 1"]
+    assert manager.available() == [1]
+    statuses = {one.version: (one.state.name, one.message) for one in manager.statuses()}
+    assert statuses == {2: ("END", "DeviceUnusable: x"), 1: ("AVAILABLE", "")}
+    manager.poll()
+    assert engine.said[-1] == "program 1"
+    write_version(base, 3)
+    manager.poll()
+    assert (manager.available(), engine.said[-3:]) == ([3], ["load 3", "close 1", "program 3"])
+
+
+def test_the_old_version_waits_while_the_new_one_is_tried_again(base: Path, engine: Engine) -> None:
+    manager = ModelManager("m", base, engine, LoadSettings(max_retries=1, retry_seconds=0))
+    write_version(base, 1)
+    manager.poll()
+    write_version(base, 2)
+    engine.refused = {"2": refuse(permanent=False)}
+    manager.poll()
+    assert manager.available() == []
+    manager.poll()
+    assert manager.available() == [1]
+    assert engine.said.count("program 2") == 2
+
+
+@pytest.mark.parametrize(("permanent", "tries"), [(True, 1), (False, 2)])
+def test_putting_back_is_tried_as_often_as_any_load(
+    base: Path, engine: Engine, permanent: bool, tries: int
+) -> None:
+    manager = ModelManager("m", base, engine, LoadSettings(max_retries=1, retry_seconds=0))
+    write_version(base, 1)
+    manager.poll()
+    write_version(base, 2)
+    engine.refused = {"1": refuse(permanent=permanent), "2": refuse(permanent=True)}
+    for _ in range(4):
+        manager.poll()
+    assert manager.available() == []
+    assert engine.said.count("program 1") == 1 + tries
 
 
 def test_an_engine_that_crashes_while_programming(base: Path, manager: ModelManager, engine: Engine) -> None:
