@@ -32,6 +32,7 @@ from serval_serving.wire.status import StatusError, invalid
 NO_VERSIONS = "No versions of servable %s found under base path %s. Waiting for one."
 NO_LABEL = "Unrecognized servable version label: %s"
 WARMING_UP = "the device is programmed, and the model warms up"
+NO_MODEL = "the device has no model: none of the versions could be put onto it"
 ONE_MODEL = "the device holds one model, and version {held} of this one has it; serve one version"
 
 _log = logging.getLogger(__name__)
@@ -94,6 +95,7 @@ class ModelManager:
         self._retired: list[ServableHandle] = []
         self._programming: ServableHandle | None = None
         self._displaced: int | None = None
+        self._needs_device = False
         self._retries: dict[int, Retry] = {}
         self._wanted: list[int] = []
         self._said_empty = False
@@ -167,10 +169,12 @@ class ModelManager:
 
     @property
     def obstacle(self) -> str:
-        """Why no version answers though one is loaded; empty if nothing is known to be in the way."""
+        """What is wrong with the device, so that no version answers; empty if nothing is known."""
         with self._lock:
             newest = self._loaded[max(self._loaded)] if self._loaded else self._programming
-        return newest.obstacle if newest is not None else ""
+        if newest is not None:
+            return newest.obstacle
+        return NO_MODEL if self._needs_device and not self._gone else ""
 
     def device_reports(self) -> dict[int, DeviceReport]:
         """Return how the devices are of versions that have one for themselves."""
@@ -222,6 +226,8 @@ class ModelManager:
         coming = self._programming
         if coming is not None and version in (None, coming.version):
             return StatusError(grpc.StatusCode.UNAVAILABLE, coming.obstacle or WARMING_UP)
+        if self._needs_device and self._retries and version in (None, *self._retries):
+            return StatusError(grpc.StatusCode.UNAVAILABLE, NO_MODEL)
         which = f"Latest({self.name})" if version is None else f"Specific({self.name}, {version})"
         return StatusError(grpc.StatusCode.NOT_FOUND, f"Servable not found for request: {which}")
 
@@ -341,7 +347,7 @@ class ModelManager:
 
     def _announce(self, handle: ServableHandle) -> None:
         """Let callers know that a device is being programmed."""
-        self._programming = handle
+        self._programming, self._needs_device = handle, True
         self._states.wake()
 
     def _make_room(self) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence
 from enum import Enum
 
 import grpc
@@ -63,6 +63,10 @@ class ServedModels(Mapping[str, ModelManager]):
 
     def __len__(self) -> int:
         return len(self._managers)
+
+    def items(self) -> ItemsView[str, ModelManager]:
+        """Return the models of one configuration, though another takes its place meanwhile."""
+        return self._managers.items()
 
     def start(
         self,

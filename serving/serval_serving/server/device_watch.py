@@ -30,6 +30,7 @@ class DeviceWatch:
         self._stopped = threading.Event()
         self._thread: threading.Thread | None = None
         self._said = True
+        self._looking = threading.Lock()
 
     def start(self) -> None:
         """Look from now on; further calls have no effect."""
@@ -41,11 +42,13 @@ class DeviceWatch:
         """End the thread; what was reported last stays."""
         self._stopped.set()
 
-    def look(self) -> None:
-        """Report what has changed."""
-        obstacles = {name: manager.obstacle for name, manager in self._models.items()}
-        found = {name: words for name, words in obstacles.items() if words}
-        if bool(found) == self._said:
+    def look(self, *, changed_only: bool = True) -> None:
+        """Report whether predictions are answered, by default only if that has changed."""
+        with self._looking:
+            obstacles = {name: manager.obstacle for name, manager in self._models.items()}
+            found = {name: words for name, words in obstacles.items() if words}
+            if changed_only and bool(found) != self._said:
+                return
             self._said = not found
             self._report(self._said)
             for name, words in found.items():

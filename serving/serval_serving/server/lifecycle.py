@@ -110,10 +110,10 @@ class ModelServer:
         _keep_for_good()
         if self._sampler is not None:
             self._sampler.start()
-        if self._is_open:
-            self._ports.report(serving=True)
-        else:
+        if not self._is_open:
             self._ports.open()
+        # A device may have become unhealthy since it was programmed.
+        self._device_watch.look(changed_only=False)
         for name, manager in self._served.items():
             _log.info("serving model=%s versions=%s", name, manager.available())
         watch = self._config_watch()

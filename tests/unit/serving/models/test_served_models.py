@@ -167,3 +167,16 @@ def test_labels_of_versions_that_do_not_serve(
         assert served["a"].version_of("stable") == 8
     else:
         assert refused(move)[0] is grpc.StatusCode.FAILED_PRECONDITION
+
+
+def test_who_looks_at_all_models_sees_those_of_one_configuration(tmp_path: Path, make: Make) -> None:
+    served = make()
+    for name in ("a", "b"):
+        write_version(tmp_path / name, 1)
+    served.start([config(tmp_path, "a"), config(tmp_path, "b")], never)
+    seen = []
+    for name, manager in served.items():
+        if not seen:
+            served.reload([config(tmp_path, "a")], never)
+        seen.append((name, manager.name))
+    assert seen == [("a", "a"), ("b", "b")]

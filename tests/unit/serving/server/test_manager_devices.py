@@ -17,10 +17,14 @@ from serval_serving.engines.base import ModelLoadError
 from serval_serving.models import manager as manager_module
 from serval_serving.models.handle import ServableHandle
 from serval_serving.models.load_settings import LoadSettings
-from serval_serving.models.manager import ModelManager
+from serval_serving.models.manager import NO_MODEL, ModelManager
 from serval_serving.models.states import State
 from serval_serving.models.versions import All, Latest
+from serval_serving.server import lifecycle
 from serval_serving.server.device_watch import DeviceWatch
+from serval_serving.server.lifecycle import ModelServer
+from serval_serving.server.ports import Ports
+from serval_serving.server.settings import Settings
 from serval_serving.wire.status import StatusError
 from unit.serving.engines.artifacts import photo, write_artifact
 from unit.serving.server.fake_engine import FakeDevice, FakeEngine, FakeModel, write_version
@@ -28,7 +32,10 @@ from unit.serving.server.processes import wait_until
 
 
 class Engine(FakeEngine):
-    """Its models share a device. `during` runs while it is programmed, or what `refused` has for a version."""
+    """Its models share a device.
+
+    While it is programmed, what `refused` has for the version runs, else `during`.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -40,7 +47,7 @@ class Engine(FakeEngine):
         model = super().load(path)
         self.said.append(f"load {path.name}")
         device = FakeDevice(path.name, self.said)
-        device.during = lambda: self.refused.get(path.name, self.during)()
+        device.during = lambda: self._programmed(path.name)
         model.exclusive = device
         close = model.close
 
@@ -50,6 +57,9 @@ class Engine(FakeEngine):
 
         model.close = closed  # type: ignore[method-assign]
         return model
+
+    def _programmed(self, version: str) -> None:
+        self.refused.get(version, self.during)()
 
     def device(self, version: int) -> FakeDevice:
         device = self.models[version].exclusive
@@ -231,9 +241,31 @@ def test_the_old_version_waits_while_the_new_one_is_tried_again(base: Path, engi
     engine.refused = {"2": refuse(permanent=False)}
     manager.poll()
     assert manager.available() == []
+    assert (manager.obstacle, refusal(manager)) == (NO_MODEL, (grpc.StatusCode.UNAVAILABLE, NO_MODEL))
+    assert refusal(manager, 2) == (grpc.StatusCode.UNAVAILABLE, NO_MODEL)
+    assert refusal(manager, 1)[0] is grpc.StatusCode.NOT_FOUND
     manager.poll()
-    assert manager.available() == [1]
+    assert (manager.available(), manager.obstacle) == ([1], "")
     assert engine.said.count("program 2") == 2
+
+
+def test_a_device_without_a_model_is_no_healthy_server(
+    base: Path, manager: ModelManager, engine: Engine
+) -> None:
+    said: list[bool] = []
+    watch = DeviceWatch({"m": manager}, said.append)
+    watch.look()
+    write_version(base, 1)
+    manager.poll()
+    watch.look()
+    write_version(base, 2)
+    engine.refused = {one: refuse(permanent=True) for one in ("1", "2")}
+    manager.poll()
+    watch.look()
+    assert manager.available() == []
+    assert said == [False]
+    manager.retire()
+    assert manager.obstacle == ""
 
 
 @pytest.mark.parametrize(("permanent", "tries"), [(True, 1), (False, 2)])
@@ -318,3 +350,26 @@ def test_an_unhealthy_device(base: Path, manager: ModelManager, engine: Engine) 
     with manager.acquire() as held:
         assert held.version == 1
     assert said == [False, True]
+
+
+def test_the_end_of_the_start_does_not_hide_an_unhealthy_device(
+    base: Path, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It may become unhealthy while the model warms up, and then the watch has said so already."""
+    said: list[bool] = []
+    server = ModelServer(Settings(model_name="m", model_base_path=base), engine, 1)
+    monkeypatch.setattr(Ports, "open", lambda _, *, serving=True: said.append(serving))
+    monkeypatch.setattr(Ports, "report", lambda _, *, serving: said.append(serving))
+    monkeypatch.setattr(lifecycle, "wait_for", lambda _: None)
+    warm_up = server._warm_up
+
+    def spoiled(handle: ServableHandle) -> None:
+        engine.device(1).fault = "too hot"
+        server._open_early()
+        server._device_watch.look()
+        warm_up(handle)
+
+    monkeypatch.setattr(server, "_warm_up", spoiled)
+    write_version(base, 1)
+    server.run()
+    assert said[-1] is False
