@@ -35,6 +35,8 @@ FORMATS: Final = ("JPEG", "PNG")
 
 _START_OF_SCAN: Final = b"\xff\xda"
 _BITS_OF_16: Final = 8
+_PIXELS_AT_ONCE: Final = 1 << 16
+"""Pixels of CMYK that are computed together: their products take ten times the memory of the photo."""
 
 
 def decode_photo(data: bytes, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
@@ -100,9 +102,13 @@ def _without_alpha(image: Image.Image) -> Image.Image:
 
 
 def _rgb_of_cmyk(image: Image.Image) -> NDArray[np.uint8]:
-    cmyk: NDArray[Any] = np.asarray(image, np.uint16)
-    # A file with Adobe's marker holds inverted values, which Pillow turns back, with the marker or without.
-    light = 255 - cmyk if "adobe" in image.info else cmyk
-    rgb = light[..., :3] * light[..., 3:] // 255
-    result: NDArray[np.uint8] = rgb.astype(np.uint8)
+    image.load()
+    result = np.empty((image.height, image.width, 3), np.uint8)
+    rows = max(1, _PIXELS_AT_ONCE // image.width)
+    for top in range(0, image.height, rows):
+        bottom = min(top + rows, image.height)
+        cmyk: NDArray[Any] = np.asarray(image.crop((0, top, image.width, bottom)), np.uint16)
+        # A file with Adobe's marker holds inverted values, which Pillow turns back, with the marker or not.
+        light = 255 - cmyk if "adobe" in image.info else cmyk
+        result[top:bottom] = light[..., :3] * light[..., 3:] // 255
     return result

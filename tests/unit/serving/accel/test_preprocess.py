@@ -6,6 +6,7 @@ import importlib.util
 import io
 import subprocess
 import sys
+import tracemalloc
 import zlib
 from collections.abc import Mapping
 from pathlib import Path
@@ -155,3 +156,17 @@ def test_neither_pillow_nor_tensorflow_is_imported_with_the_catalogue() -> None:
 def test_a_photo_of_pillows_own_is_read_as_pillow_reads_it() -> None:
     data = encoded(photo(), "JPEG")
     np.testing.assert_array_equal(decode_photo(data), np.asarray(Image.open(io.BytesIO(data))))
+
+
+def test_a_photo_in_cmyk_takes_little_more_memory_than_its_pixels() -> None:
+    side = 2000
+    data = encoded(Image.new("CMYK", (side, side), (10, 20, 30, 40)), "JPEG")
+    tracemalloc.start()
+    try:
+        pixels = decode_photo(data)
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert pixels.shape == (side, side, 3)
+    assert (pixels == pixels[0, 0]).all()
+    assert peak < 3 * pixels.nbytes
