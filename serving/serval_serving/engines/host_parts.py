@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 import grpc
 import numpy as np
@@ -17,6 +18,9 @@ from serval_serving.engines.base import TIMED_OUT, ModelLoadError
 from serval_serving.wire.status import StatusError, code_of, invalid
 
 Tensors = Mapping[str, np.ndarray]
+
+MAX_PREPARED_BYTES: Final = 256 << 20
+"""Of the photos that are prepared at once: a photo of some hundred bytes becomes half a megabyte or more."""
 
 
 class HostPart(Protocol):
@@ -81,17 +85,20 @@ class Images:
         """Prepare photos, one after another, as long as someone waits; see `HostPart.run`."""
         end = None if timeout is None else time.monotonic() + timeout
         photos: list[bytes] = tensors[self._input].tolist()
-        batch = np.empty((0, self._preprocessing.height, self._preprocessing.width, 3), np.float32)
-        made = [batch]
+        shape = (self._preprocessing.height, self._preprocessing.width, 3)
+        most = max(1, MAX_PREPARED_BYTES // (math.prod(shape) * np.dtype(np.float32).itemsize or 1))
+        if len(photos) > most:
+            raise invalid(f"input {self._input} has {len(photos)} photos; this model takes {most} at most")
+        batch = np.empty((len(photos), *shape), np.float32)
         for index, photo in enumerate(photos):
             if end is not None and time.monotonic() >= end:
                 raise StatusError(grpc.StatusCode.DEADLINE_EXCEEDED, TIMED_OUT)
             try:
-                made.append(self._preprocess([photo], self._preprocessing))
+                (batch[index],) = self._preprocess([photo], self._preprocessing)
             except ValueError as error:
                 words = str(error).removeprefix("photo 0: ")
                 raise invalid(f"input {self._input}, photo {index}: {words}") from error
-        return {self._output: np.concatenate(made)}
+        return {self._output: batch}
 
     def close(self) -> None:
         """Hold nothing."""

@@ -28,7 +28,7 @@ from serval_serving.accel.artifact import (
 )
 from serval_serving.accel.preprocess import preprocess
 from serval_serving.devices.base import DeviceSettings
-from serval_serving.engines import shared_device
+from serval_serving.engines import host_parts, shared_device
 from serval_serving.engines.accelerated import (
     ROWS_AT_ONCE,
     AcceleratedEngine,
@@ -187,6 +187,22 @@ def test_bad_photos_are_the_callers_fault(
 ) -> None:
     with pytest.raises(StatusError, match=words) as caught:
         run(programmed(engine, write_artifact(tmp_path)), photos(*data))
+    assert caught.value.code is INVALID
+
+
+def test_the_memory_of_prepared_photos_is_bounded(
+    engine: AcceleratedEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where an output has no rows the photos of a request go through the parts together."""
+    monkeypatch.setattr(host_parts, "MAX_PREPARED_BYTES", 2 * SIDE * SIDE * 3 * 4)
+    folder = write_artifact(tmp_path, batch=2)
+    changed(folder, outputs={"features": replace(MADE, shape=(2, 4))})
+    model = programmed(engine, folder)
+    given = {"images": photos(photo(), photo())}
+    assert model.run("serving_default", given, ["features"])[0].shape == (2, 4)
+    given = {"images": photos(*[photo()] * 3)}
+    with pytest.raises(StatusError, match="has 3 photos; this model takes 2 at most") as caught:
+        model.run("serving_default", given, ["features"])
     assert caught.value.code is INVALID
 
 
