@@ -110,8 +110,12 @@ def _check_images(conversion: Conversion) -> None:
 
 
 def _check_onnx(folder: Path, part: Part) -> None:
-    """Check that a file has the inputs and outputs that `conversion.json` says."""
-    declared = read_onnx_signature(folder / part.file).signatures[DEFAULT_SIGNATURE]
+    """Check that a file has all weights, and the inputs and outputs that `conversion.json` says."""
+    model = read_onnx_signature(folder / part.file)
+    if model.data_files:
+        words = f"{part.file} has weights in {next(iter(model.data_files))}"
+        raise ArtifactError(f"{words}, of which {CONVERSION_FILE} records no digest")
+    declared = model.signatures[DEFAULT_SIGNATURE]
     for role, wanted, found in (
         ("inputs", part.inputs, declared.inputs),
         ("outputs", part.outputs, declared.outputs),

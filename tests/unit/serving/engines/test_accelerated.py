@@ -15,6 +15,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+import onnx
 import pytest
 from PIL import Image
 
@@ -46,6 +47,7 @@ from unit.serving.engines.artifacts import (
     PREPROCESSING,
     SIDE,
     SOFTMAX,
+    digest,
     offline,
     photo,
     write_artifact,
@@ -251,6 +253,14 @@ def of_device(**fields: Any) -> Callable[[Path], None]:
     return lambda folder: changed(folder, device=replace(read_conversion(folder).device, **fields))
 
 
+def with_external_weights(folder: Path) -> None:
+    file = folder / DEVICE_ONNX
+    onnx.save_model(
+        onnx.load(file), file, save_as_external_data=True, location="weights.bin", size_threshold=16
+    )
+    of_device(sha256=digest(file.read_bytes()))(folder)
+
+
 @pytest.mark.parametrize(
     ("damage", "code", "words"),
     [
@@ -284,6 +294,11 @@ def of_device(**fields: Any) -> Callable[[Path], None]:
             lambda f: changed(f, outputs={"y": replace(SOFTMAX, name="absent:0")}),
             "INVALID_ARGUMENT",
             "the signature takes absent:0, which no part before it adds",
+        ),
+        (
+            with_external_weights,
+            "INVALID_ARGUMENT",
+            "^ArtifactInvalid: .*device.onnx has weights in weights.bin, of which .* records no digest",
         ),
         (lambda f: changed(f, outputs={}), "INVALID_ARGUMENT", "lacks inputs or outputs"),
         (
