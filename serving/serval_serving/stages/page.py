@@ -33,6 +33,8 @@ class ProgressPage(socketserver.ThreadingTCPServer):
     daemon_threads = True
 
     def __init__(self, port: int) -> None:
+        # One socket for IPv6 and IPv4: a pod may have an address of either kind only.
+        self.address_family = socket.AF_INET6 if socket.has_dualstack_ipv6() else socket.AF_INET
         super().__init__(("", port), _Request)
         self.progress = Progress()
         self._places = threading.BoundedSemaphore(MAX_CONNECTIONS)
@@ -50,6 +52,12 @@ class ProgressPage(socketserver.ThreadingTCPServer):
     def __exit__(self, *_: object) -> None:
         self.shutdown()
         self.server_close()
+
+    def server_bind(self) -> None:
+        """Bind the socket."""
+        if self.address_family == socket.AF_INET6:
+            self.socket.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
+        super().server_bind()
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Answer in a thread, if there is a place."""

@@ -110,8 +110,18 @@ def test_more_connections_than_places_are_closed(monkeypatch: pytest.MonkeyPatch
             one.close()
 
 
-def connect(port: int) -> socket.socket:
-    return socket.create_connection(("127.0.0.1", port), timeout=10)
+@pytest.mark.parametrize("dual", [True, False])
+def test_the_page_answers_at_addresses_of_both_kinds(monkeypatch: pytest.MonkeyPatch, dual: bool) -> None:
+    monkeypatch.setattr(socket, "has_dualstack_ipv6", lambda: dual)
+    with ProgressPage(0) as server:
+        for host in ("127.0.0.1", "::1") if dual else ("127.0.0.1",):
+            with connect(server.port, host) as one:
+                one.sendall(b"GET /progress HTTP/1.1\r\n\r\n")
+                assert one.recv(12) == b"HTTP/1.1 200"
+
+
+def connect(port: int, host: str = "127.0.0.1") -> socket.socket:
+    return socket.create_connection((host, port), timeout=10)
 
 
 def get(port: int, path: str) -> tuple[int, str]:
