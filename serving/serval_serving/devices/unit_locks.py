@@ -81,11 +81,13 @@ class UnitLocks:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            held = _printable(os.pread(file, _LONGEST_HOLDER, 0))
+            held = _holder_of(file)
             message = f"{DEVICE_HELD}: unit {unit} is held by {held or 'a process that gave no name'}"
             raise ModelLoadError(grpc.StatusCode.UNAVAILABLE, message, permanent=True) from None
-        os.ftruncate(file, 0)
-        os.pwrite(file, self._holder.encode()[:_LONGEST_HOLDER], 0)
+        # The lock counts. The name is only for others, and a disk that is full has no room for it.
+        with contextlib.suppress(OSError):
+            os.ftruncate(file, 0)
+            os.pwrite(file, self._holder.encode()[:_LONGEST_HOLDER], 0)
 
 
 def unit_file(folder: Path, unit: str, ending: str) -> Path:
@@ -108,5 +110,10 @@ def _opened(path: Path) -> int:
     return os.open(path, flags)
 
 
-def _printable(text: bytes) -> str:
+def _holder_of(file: int) -> str:
+    """Read who has a lock; empty where the file tells nothing."""
+    try:
+        text = os.pread(file, _LONGEST_HOLDER, 0)
+    except OSError:
+        return ""
     return "".join(one for one in text.decode(errors="replace") if one.isprintable()).strip()

@@ -98,3 +98,14 @@ def test_a_lock_that_exists_is_opened_and_not_made(tmp_path: Path, monkeypatch: 
     with pytest.raises(ModelLoadError, match="held by pod-a"):
         UnitLocks(tmp_path, ["u"], "pod-b").take()
     UnitLocks(tmp_path, ["v"], "pod-b").take()
+
+
+def test_a_file_that_cannot_hold_a_name_is_a_lock(tmp_path: Path) -> None:
+    """Another pod may have made a pipe of it, and a disk may be full."""
+    os.mkfifo(tmp_path / "unit-u.lock")
+    first = UnitLocks(tmp_path, ["u"], "pod-a")
+    first.take()
+    with pytest.raises(ModelLoadError, match="unit u is held by a process that gave no name"):
+        UnitLocks(tmp_path, ["u"], "pod-b").take()
+    first.release()
+    UnitLocks(tmp_path, ["u"], "pod-b").take()
