@@ -24,6 +24,8 @@ from serval_serving.wire.status import StatusError
 _SUFFIX: Final = "ExecutionProvider"
 _CPU: Final = "CPUExecutionProvider"
 _NO_CPU: Final = ("session.disable_cpu_ep_fallback", "1")
+_VALUE_REFUSED: Final = "InvalidArgument"
+"""ONNX Runtime's error for values such as an index behind the end; a device that fails raises another one."""
 _TELLING_LINES: Final = 300
 
 
@@ -104,8 +106,10 @@ class ExecutionProviderDevice:
         try:
             results = self._session.run(feeds, timeout)
         except StatusError as error:
-            # Shapes and types were checked, so what fails here is the device, unless time ran out.
-            if error.code is not grpc.StatusCode.DEADLINE_EXCEEDED:
+            # Shapes and types were checked, so what fails here is the device, unless time ran out or the
+            # caller sent a value that the model does not take.
+            refused = type(error.__cause__).__name__ == _VALUE_REFUSED
+            if error.code is not grpc.StatusCode.DEADLINE_EXCEEDED and not refused:
                 self._faults.failed(error.message)
             raise
         self._faults.passed()

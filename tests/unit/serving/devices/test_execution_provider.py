@@ -14,14 +14,18 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
+from onnx import TensorProto, helper
 
-from serval_serving.accel.artifact import DEVICE_ONNX
+from serval_serving.accel.artifact import DEVICE_ONNX, Tensor
 from serval_serving.devices import execution_provider
 from serval_serving.devices.base import DevicePart, DeviceSettings
 from serval_serving.devices.choice import make_device
 from serval_serving.devices.execution_provider import ExecutionProviderDevice
+from serval_serving.devices.run_faults import FAILURES
 from serval_serving.engines.base import ModelLoadError
+from serval_serving.wire.status import StatusError
 from unit.serving.engines.artifacts import MADE, PIXELS, SIDE, offline, write_artifact
+from unit.serving.engines.onnx_models import model
 
 VITIS = "VitisAIExecutionProvider"
 
@@ -180,3 +184,30 @@ def test_a_part_on_the_cpu_is_refused(
     device.open()
     with pytest.raises(ModelLoadError, match=words):
         program(device, write_artifact(tmp_path))
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_bad_values_of_callers_do_not_make_the_device_unhealthy(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids, rows = Tensor("ids:0", "int32", (None, 1)), Tensor("rows:0", "float32", (None, 1))
+    node = helper.make_node("Gather", ["table", ids.name], [rows.name])
+    described = [(ids.name, TensorProto.INT32, ["N", 1])], [(rows.name, TensorProto.FLOAT, ["N", 1])]
+    gather = model([node], *described, {"table": np.arange(4, dtype=np.float32)})
+    (tmp_path / DEVICE_ONNX).write_bytes(gather.SerializeToString())
+    device = made(provider="VitisAI")
+    device.open()
+    device.program(DevicePart(tmp_path / DEVICE_ONNX, (ids,), (rows,)), lambda _: None)
+    for _ in range(FAILURES):
+        with pytest.raises(StatusError, match="out of data bounds"):
+            device.run({ids.name: np.array([[99]], np.int32)})
+    assert device.health() == ""
+
+    def fail(*_: Any) -> None:
+        raise onnxruntime.capi.onnxruntime_pybind11_state.Fail("[ONNXRuntimeError] : 1 : FAIL : card")
+
+    monkeypatch.setattr(_Session, "run", fail, raising=False)
+    for _ in range(FAILURES):
+        with pytest.raises(StatusError):
+            device.run({ids.name: np.array([[1]], np.int32)})
+    assert device.health() == "3 runs failed, the last one with: card"
