@@ -27,11 +27,13 @@ from serval_serving.accel.artifact import (
 from serval_serving.accel.build_record import read_build_record
 from serval_serving.accel.convert import memory
 from serval_serving.accel.convert.children import StepDone, run_step
-from serval_serving.accel.convert.failures import failed, inaccurate, invalid
+from serval_serving.accel.convert.failures import failed, inaccurate, invalid, listed
 from serval_serving.accel.convert.options import DEFAULT_MIN_AGREEMENT, ConvertOptions
 from serval_serving.models.folder_digest import file_sha256, folder_content
+from serval_serving.models.versions import scan
 
 _LOG: Final = logging.getLogger("serval.convert")
+_SAVED_MODEL_FILES: Final = ("saved_model.pb", "saved_model.pbtxt")
 _PACKAGES: Final = ("tf2onnx", "onnxruntime", "onnx")
 _SHARES: Final[Mapping[str, tuple[float, float]]] = {
     "translate": (0.0, 0.5),
@@ -87,9 +89,8 @@ def convert(
     StageFailure
         The model cannot be converted, or not with the accuracy that is wanted.
     """
+    options = replace(options, saved_model=_version_of(options.saved_model))
     source, out = options.saved_model, options.out
-    if not (source / "saved_model.pb").is_file() and not (source / "saved_model.pbtxt").is_file():
-        raise invalid(f"{source} is no SavedModel: it has no saved_model.pb")
     _check_place(out)
     try:
         read_build_record(source)
@@ -114,6 +115,23 @@ def converter_version() -> str:
     """Return the versions of what converts, for people."""
     parts = [f"{name} {importlib.metadata.version(name)}" for name in _PACKAGES]
     return ", ".join([f"serval converter {CONVERTER}", *parts])
+
+
+def _version_of(folder: Path) -> Path:
+    """Return the folder of the SavedModel: the one given, or the only version of a base path.
+
+    The fetcher, like TensorFlow Serving, keeps a model as a base path with a numbered folder in it.
+    """
+    versions = scan(folder)
+    chosen = next(iter(versions.values())) if len(versions) == 1 else folder
+    for source in (folder, chosen):
+        if any((source / name).is_file() for name in _SAVED_MODEL_FILES):
+            return source
+    if len(versions) > 1:
+        raise invalid(
+            f"{folder} has {len(versions)} versions, {listed(map(str, sorted(versions)))}; name one"
+        )
+    raise invalid(f"{chosen} is no SavedModel: it has no saved_model.pb")
 
 
 def _check_place(out: Path) -> None:

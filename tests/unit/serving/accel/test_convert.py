@@ -192,6 +192,20 @@ def test_failures(
 
 
 @pytest.mark.usefixtures("in_process")
+def test_the_only_version_of_a_base_path(models: dict[str, Path], tmp_path: Path) -> None:
+    base = tmp_path / "model"
+    shutil.copytree(models["tf1"], base / "3")
+    converted = [
+        convert(ConvertOptions(folder, tmp_path / "out", quantization="Float")).source_digest
+        for folder in (base, base / "3")
+    ]
+    assert converted[0] == converted[1], "the digest is that of the SavedModel"
+    (base / "4").mkdir()
+    with pytest.raises(StageFailure, match="model has 2 versions, 3, 4; name one"):
+        convert(ConvertOptions(base, tmp_path / "out"))
+
+
+@pytest.mark.usefixtures("in_process")
 def test_agreement_below_the_threshold(models: dict[str, Path], tmp_path: Path, monkeypatch: Any) -> None:
     measured = {"cosine": 1.0, "agreement": 0.5, "images": 32}
     run = pipeline.run_step
