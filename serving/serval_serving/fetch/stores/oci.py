@@ -11,15 +11,17 @@ from serval_contract import schemes
 from serval_contract.reasons import MODEL_NOT_FOUND
 from serval_serving.fetch.acquire import Brought
 from serval_serving.fetch.credentials import ANY, Forms
-from serval_serving.fetch.errors import FetchError
+from serval_serving.fetch.errors import FetchError, invalid
 from serval_serving.fetch.model.tree import BoundedTree, Linker
-from serval_serving.fetch.model.versions import MAX_WRAPPERS, Located, locate
+from serval_serving.fetch.model.versions import MAX_WRAPPERS, Listing, Located, locate
 from serval_serving.fetch.oci.image import from_registry
 from serval_serving.fetch.oci.login import PULL_SECRET
 from serval_serving.fetch.oci.reference import ImageReference, parse_reference
 from serval_serving.fetch.settings import FetchContext
 from serval_serving.fetch.sources import bare
 from serval_serving.fetch.stores.base import Store
+
+_PURE: Final = "it may be a pure OCI artifact, which nodes mount without its files; push an ordinary image"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,10 @@ class ImageStore(Store):
         except FileNotFoundError as error:
             text = f"the image {self.image.uri} is not mounted at {mount}"
             raise FetchError(MODEL_NOT_FOUND, text, permanent=False) from error
+        except FetchError as error:
+            if tree.listing(mount) == Listing((), ()):
+                raise invalid(f"the image {self.image.uri} mounts empty at {mount}: {_PURE}") from error
+            raise
         linked = staging / "linked"
         Linker(tree, context.budget, context.deadline, context.progress).copy(located.folder, linked)
         return Brought(Located(linked, located.version))

@@ -471,3 +471,11 @@ class TestMounted:
     def test_not_mounted(self, settings: Settings, environment: Environment, tmp_path: Path) -> None:
         error = fails(settings("oci://r.test/team/digits:v1", image_mount=tmp_path / "none"), environment)
         assert (error.reason, error.permanent) == ("ModelNotFound", False)
+
+    def test_an_artifact_without_layers_of_files_mounts_empty(
+        self, settings: Settings, environment: Environment, tmp_path: Path
+    ) -> None:
+        (tmp_path / "image").mkdir()
+        error = fails(settings("oci://r.test/team/digits:v1", image_mount=tmp_path / "image"), environment)
+        assert (error.reason, error.permanent) == ("ModelInvalid", True)
+        assert "r.test/team/digits:v1 mounts empty" in error.message
