@@ -19,8 +19,9 @@ from serval_operator.runtime.pod_metrics import HttpProber
 
 INTERVAL = 10.0
 """Seconds between two pages of a pod, and at least between two calls for one custom resource."""
-LONGEST_PAUSE = 160.0
-"""Longest pause, in seconds, after a pod did not answer. It doubles with each attempt."""
+PAUSE_WITHOUT_ANSWER = 20.0
+"""Seconds until a pod that did not answer is asked again. It does not grow: the fetcher has no page, and the
+stage after it may be over within half a minute."""
 
 
 @dataclass(slots=True)
@@ -77,18 +78,16 @@ class ProgressPoller:
         self._woken.pop(key, None)
 
     async def _poll(self, key: Key, asked: Asked, page: _Page) -> None:
-        pause = INTERVAL
         while True:
             async with self._tasks.slots:
                 text = await self._reader.progress(asked.pod.ip, asked.run)
             progress = parse_progress(text) if text is not None else None
             if progress is not None and progress != page.progress:
                 page.progress, page.news = progress, True
-            pause = min(2 * pause, LONGEST_PAUSE) if progress is None else INTERVAL
             if page.news and self._may_wake(key):
                 page.news = False
                 self._wake(key)
-            await self._sleep(pause)
+            await self._sleep(PAUSE_WITHOUT_ANSWER if progress is None else INTERVAL)
 
     def _may_wake(self, key: Key) -> bool:
         """Whether the last call for a custom resource is long enough ago; takes the turn if so."""
