@@ -9,9 +9,9 @@ from typing import Final
 from serval_serving.fetch.errors import invalid
 from serval_serving.fetch.model.tree import BoundedTree
 from serval_serving.fetch.model.versions import MAX_WRAPPERS, Located, locate
-from serval_serving.fetch.safety.archive import Unpacker, is_archive
+from serval_serving.fetch.model.weights import HEAD_BYTES
+from serval_serving.fetch.safety.archive import Unpacker, is_archive, zip_names
 from serval_serving.fetch.settings import FetchContext
-from serval_serving.models.formats import HEAD_BYTES, foreign_file
 
 SINGLE: Final = "single"
 """What a file that has not been looked at is called in the staging folder."""
@@ -46,12 +46,13 @@ def from_file(context: FetchContext, file: Path, sha256: str, staging: Path) -> 
     FetchError
         If it is not the expected one, holds what is refused, or no such model.
     """
-    bare_file = context.wanted.framework.format.bare_file
+    framework = context.wanted.framework
     with file.open("rb") as opened:
-        words = foreign_file(opened.read(HEAD_BYTES))
+        words = framework.refused(opened.read(HEAD_BYTES))
     if words:
         raise invalid(f"the file is {words}")
-    if bare_file is not None and not is_archive(file):
+    bare_file = framework.format.bare_file
+    if bare_file is not None and (not is_archive(file) or stays_packed(context, file)):
         context.compare(sha256, "the file")
         folder = staging / "bare"
         folder.mkdir()
@@ -62,3 +63,15 @@ def from_file(context: FetchContext, file: Path, sha256: str, staging: Path) -> 
     Unpacker(context.budget, context.deadline, context.progress).unpack(file, folder)
     file.unlink()
     return Brought(locate(BoundedTree(folder), folder, context.wanted, wrappers=MAX_WRAPPERS), compared=True)
+
+
+def stays_packed(context: FetchContext, file: Path) -> bool:
+    """Whether an archive is the model itself, such as a `.keras` file, which is a zip.
+
+    Raises
+    ------
+    FetchError
+        If it is damaged, or something that is known to be no such model.
+    """
+    names = zip_names(file, context.budget.max_entries, context.deadline)
+    return context.wanted.framework.is_one_file(names)

@@ -18,8 +18,6 @@ from serval_serving.models.savedmodel_files import SAVED_MODEL_TEXT, read_saved_
 TFLITE_MAGIC: Final = b"TFL3"
 """Bytes 4 to 8 of a TensorFlow Lite model."""
 HDF5_MAGIC: Final = b"\x89HDF"
-HEAD_BYTES: Final = 8
-"""First bytes of a file that `foreign_file` looks at."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,7 @@ import pytest
 
 from serval_contract import accel_flags, fetch_flags
 from serval_contract.flags import Flag, Switch
-from serval_contract.models import ACCELERATED
+from serval_contract.models import ACCELERATED, TENSORFLOW, WEIGHTS
 from serval_operator.kinds.accelerated_model.artifact import report_of
 from serval_serving.accel.artifact import Conversion, Host, Part
 from serval_serving.accel.build import stage as build_stage
@@ -59,6 +59,9 @@ def test_the_fetcher_understands_what_it_is_told(name: str) -> None:
     assert (found.uri, found.name) == (model["uri"], model.get("name", "eyes"))
     assert str(found.dest) == "/serval/work/source"
     assert found.pin_file is None
+    # What a featurizer needs is weights of any form; what is converted as it is must be a SavedModel.
+    asked = WEIGHTS if "featurizer" in CASES[name] else TENSORFLOW
+    assert found.framework.format.framework == asked
 
 
 @pytest.mark.parametrize("name", CASES)

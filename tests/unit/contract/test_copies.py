@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from serval_contract import server_flags
-from serval_contract.models import ACCELERATED, FRAMEWORKS
+from serval_contract.models import ACCELERATED, FRAMEWORKS, WEIGHTS
 from serval_contract.paths import MODELS_DIR, MONITORING_FILE, RESERVED_NAMES
 from serval_contract.reasons import FETCH_REASONS
 from serval_operator.api.capabilities import CAPABILITIES
@@ -37,8 +37,8 @@ def test_frameworks(spec: dict[str, Any]) -> None:
     known = list(FRAMEWORKS)
     assert spec["model"]["properties"]["framework"]["enum"] == known
     assert RUNTIME["frameworks"]["items"]["enum"] == known
-    # A spec of a ModelDeployment cannot ask for an artifact.
-    assert list(frameworks.FRAMEWORKS) == [ACCELERATED, *known]
+    # A spec of a ModelDeployment cannot ask for an artifact, or for weights.
+    assert list(frameworks.FRAMEWORKS) == [ACCELERATED, *known, WEIGHTS]
 
 
 def test_the_names_that_no_model_may_have(spec: dict[str, Any]) -> None:

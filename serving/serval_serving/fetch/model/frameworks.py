@@ -8,8 +8,24 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
+from serval_contract.models import WEIGHTS
 from serval_serving.fetch.errors import FetchError, invalid
-from serval_serving.models.formats import ARTIFACT_FORMAT, FORMATS, Format, foreign, format_of
+from serval_serving.fetch.model.weights import (
+    WEIGHTS_FORMAT,
+    foreign_names,
+    is_one_file,
+    may_be_weights,
+    no_weights,
+    packed_foreign,
+)
+from serval_serving.models.formats import (
+    ARTIFACT_FORMAT,
+    FORMATS,
+    Format,
+    foreign,
+    foreign_file,
+    format_of,
+)
 from serval_serving.models.savedmodel import DEFAULT_SIGNATURE, ModelInvalid, Signature
 
 
@@ -60,30 +76,78 @@ class Framework:
         """
         return self.format.signatures(folder, tags).get(DEFAULT_SIGNATURE)
 
+    def refused(self, head: bytes) -> str:
+        """Say what a single file is by its first bytes if it is no such model, after "is"; else empty."""
+        return foreign_file(head)
+
+    def is_one_file(self, names: Sequence[str]) -> bool:  # noqa: ARG002  no model of the server is a zip
+        """Whether a zip with these `names` is the model itself, not an archive of its files.
+
+        Raises
+        ------
+        FetchError
+            ``ModelInvalid`` if it is something else that is known.
+        """
+        return False
+
+    def may_be(self, files: Iterable[str]) -> bool:  # noqa: ARG002  the server goes by names
+        """Whether a folder with these `files`, without a marker, may hold such a model all the same."""
+        return False
+
+    def wrong(self, files: Iterable[str], what: str) -> FetchError | None:
+        """Return a ``ModelInvalid`` with the cure if `files` are a model of another kind.
+
+        Parameters
+        ----------
+        files:
+            Names of the files in its folder.
+        what:
+            What holds them, for the message.
+        """
+        names = tuple(files)
+        asked = self.format
+        for other in FORMATS:
+            if other is not asked and other.is_in(names):
+                return invalid(f"{what} holds {other.kind}, and {asked.kind} is asked for; {_cure(other)}")
+        words = foreign(names)
+        return invalid(f"{what} holds no {asked.wanted}; {words}") if words else None
+
+
+class WeightsFramework(Framework):
+    """Weights of a featurizer: any files but those that cannot be such. No server loads them."""
+
+    def marker(self, files: Iterable[str]) -> str | None:
+        """Return the first file that is weights by its name; see `Framework.marker`."""
+        return self.format.choose(files)
+
+    def refused(self, head: bytes) -> str:
+        """Say what a single file is that cannot be weights; see `Framework.refused`."""
+        return no_weights("", head)
+
+    def is_one_file(self, names: Sequence[str]) -> bool:
+        """Whether a zip is a file of Keras; see `Framework.is_one_file`."""
+        words = packed_foreign(names)
+        if words:
+            raise invalid(f"the file is {words}")
+        return is_one_file(names)
+
+    def may_be(self, files: Iterable[str]) -> bool:
+        """Whether one of the files may be weights; see `Framework.may_be`."""
+        return may_be_weights(files)
+
+    def wrong(self, files: Iterable[str], what: str) -> FetchError | None:
+        """Name the first file that cannot be weights; see `Framework.wrong`."""
+        words = foreign_names(files)
+        return invalid(f"{what} holds no {self.format.kind}; {words}") if words else None
+
 
 FRAMEWORKS: Final[Mapping[str, Framework]] = MappingProxyType(
-    {one.framework: Framework(one) for one in FORMATS}
+    {
+        **{one.framework: Framework(one) for one in FORMATS},
+        WEIGHTS: WeightsFramework(WEIGHTS_FORMAT),
+    }
 )
-
-
-def wrong_framework(asked: Framework, files: Iterable[str], what: str) -> FetchError | None:
-    """Return a ``ModelInvalid`` with the cure if `files` are a model of another kind than `asked`.
-
-    Parameters
-    ----------
-    asked:
-        The framework that the model should be of.
-    files:
-        Names of the files in its folder.
-    what:
-        What holds them, for the message.
-    """
-    names = tuple(files)
-    for other in FORMATS:
-        if other is not asked.format and other.is_in(names):
-            return invalid(f"{what} holds {other.kind}, and {asked.format.kind} is asked for; {_cure(other)}")
-    words = foreign(names)
-    return invalid(f"{what} holds no {asked.format.wanted}; {words}") if words else None
+"""Values of the fetcher's flag ``--framework``."""
 
 
 def _cure(found: Format) -> str:

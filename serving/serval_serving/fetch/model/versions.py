@@ -9,7 +9,7 @@ from typing import Final, Generic, Protocol, TypeVar
 
 from serval_contract.models import MAX_VERSION
 from serval_serving.fetch.errors import invalid, not_found
-from serval_serving.fetch.model.frameworks import Framework, wrong_framework
+from serval_serving.fetch.model.frameworks import Framework
 
 DEFAULT_VERSION: Final = 1
 """Of a model that stands in no numbered folder."""
@@ -118,11 +118,13 @@ def locate(tree: Tree[AnyPath], folder: AnyPath, wanted: Wanted, *, wrappers: in
     numbered = _numbered(found.folders)
     if numbered:
         return _chosen(tree, folder, numbered, wanted)
+    if wanted.framework.may_be(found.files):
+        return Located(folder, wanted.number(folder))
     inside = [name for name in found.folders if not name.startswith(".") and name != _NOT_MODELS]
     step = inside[0] if len(inside) == 1 else IMAGE_FOLDER
     if wrappers and step in inside:
         return locate(tree, folder / step, wanted, wrappers=wrappers - 1)
-    wrong = wrong_framework(wanted.framework, found.files, "the source")
+    wrong = wanted.framework.wrong(found.files, "the source")
     if wrong is not None:
         raise wrong
     seen = f"folders found: {_listed(inside)}" if inside else "no folder found"
@@ -161,9 +163,10 @@ def _chosen(
         raise not_found(f"there is no version {version}; versions found: {versions}")
     path = folder / numbered[version]
     files = tree.listing(path).files
-    if not wanted.framework.marker(files):
-        lacks = invalid(f"version {version} holds no {wanted.framework.format.wanted}")
-        raise wrong_framework(wanted.framework, files, f"version {version}") or lacks
+    framework = wanted.framework
+    if not framework.marker(files) and not framework.may_be(files):
+        lacks = invalid(f"version {version} holds no {framework.format.wanted}")
+        raise framework.wrong(files, f"version {version}") or lacks
     return Located(path, version)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from serval_serving.fetch.acquire import Brought
+from serval_serving.fetch.acquire import Brought, stays_packed
 from serval_serving.fetch.errors import rejected, too_large
 from serval_serving.fetch.model.tree import BoundedTree
 from serval_serving.fetch.model.versions import IMAGE_FOLDER, MAX_WRAPPERS, locate
@@ -51,19 +51,21 @@ def _stack(
 ) -> None:
     unpacker = LayerUnpacker(context.budget, context.deadline, context.progress, only)
     for layer, file in zip(layers, files, strict=True):
-        if _is_archive(layer, file):
+        if _is_archive(context, layer, file):
             unpacker.unpack(file, folder)
         else:
             _file(context, layer, file, folder)
 
 
-def _is_archive(layer: Layer, file: Path) -> bool:
+def _is_archive(context: FetchContext, layer: Layer, file: Path) -> bool:
     """Whether a layer is unpacked, not kept under its title.
 
     Its first bytes decide, and its title: an archive beside a model's other files, below a folder, is one of
-    those, unless the manifest says that it was packed for the transport.
+    those, unless the manifest says that it was packed for the transport. So is a file that is a model.
     """
-    return not layer.title or (holds_files(file) and (layer.packed or "/" not in layer.title.strip("/")))
+    if not layer.title or not holds_files(file):
+        return not layer.title
+    return layer.packed or ("/" not in layer.title.strip("/") and not stays_packed(context, file))
 
 
 def _file(context: FetchContext, layer: Layer, file: Path, folder: Path) -> None:

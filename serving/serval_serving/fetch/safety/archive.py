@@ -106,6 +106,31 @@ def holds_files(path: Path) -> bool:
     return head[_TAR_MAGIC_OFFSET:] == _TAR_MAGIC
 
 
+def zip_names(path: Path, max_entries: int, deadline: Deadline) -> tuple[str, ...]:
+    """Return the names in the directory of a zip; none if the file is no zip.
+
+    Parameters
+    ----------
+    max_entries:
+        How many entries the directory has room for.
+
+    Raises
+    ------
+    FetchError
+        If the zip is damaged, or its directory is too long.
+    OSError
+        If it cannot be read.
+    """
+    with path.open("rb") as file:
+        if not file.read(_HEAD_BYTES).startswith(_ZIP_MAGICS):
+            return ()
+        try:
+            with zipfile.ZipFile(_guarded_zip(file, max_entries, deadline)) as archive:
+                return tuple(archive.namelist())
+        except _DAMAGED as error:
+            raise rejected(f"the archive is damaged: {error or type(error).__name__}") from error
+
+
 class Unpacker:
     """Unpacks archives within limits.
 
@@ -199,9 +224,7 @@ class Unpacker:
                 self._file(source, path, to)
 
     def _zip(self, file: IO[bytes], to: Path) -> None:
-        guarded = _Guarded(
-            file, max(MAX_HEADER_BYTES, self._budget.max_entries * ZIP_DIRECTORY_BYTES), self._deadline
-        )
+        guarded = _guarded_zip(file, self._budget.max_entries, self._deadline)
         with zipfile.ZipFile(guarded) as archive:
             guarded.expect_data()
             for info in archive.infolist():
@@ -319,6 +342,11 @@ class _Guarded(io.BufferedIOBase):
 
     def seekable(self) -> bool:
         return True
+
+
+def _guarded_zip(file: _Readable, max_entries: int, deadline: Deadline) -> _Guarded:
+    """Return a zip whose directory has room for so many entries."""
+    return _Guarded(file, max(MAX_HEADER_BYTES, max_entries * ZIP_DIRECTORY_BYTES), deadline)
 
 
 def _check_global(headers: Mapping[str, str]) -> None:

@@ -24,6 +24,7 @@ import tensorflow as tf
 from PIL import Image
 from sklearn.datasets import load_sample_images
 
+from serval_contract.models import WEIGHTS
 from serval_contract.progress import Progress
 from serval_serving.accel.build.assign import assign_weights
 from serval_serving.accel.build.locate import locate_weights
@@ -34,7 +35,9 @@ from serval_serving.accel.build.stored import open_weights
 from serval_serving.accel.classifiers import dense_classifier
 from serval_serving.accel.preprocess import preprocess
 from serval_serving.accel.transfer import open_featurizer
+from serval_serving.fetch.model.frameworks import FRAMEWORKS
 from serval_serving.stages.program import StageFailure
+from support.fetching import Fetch
 from unit.serving.accel.photo_files import encoded
 from unit.serving.accel.tiny_network import CHANNELS, CLASSES, TINY, find, make, whole_network
 
@@ -108,6 +111,16 @@ class Cases:
             assign_weights(made.layers, stored, TINY)
         inputs = preprocess(photos(), TINY.preprocessing["keras"])
         return made.classifier(made.featurizer(inputs, training=False)).numpy().tolist()
+
+    def fetched(self, weights: Path) -> Any:
+        """What the network gives with these weights after the Job's fetcher has brought them."""
+        # Of a checkpoint, the whole folder.
+        source = weights if weights.exists() else weights.parent
+        fetch = Fetch(self.folder / "fetched" / source.name)
+        uri = f"pvc://c/{source.relative_to(self.weights).as_posix()}"
+        report = fetch(uri, None, framework=FRAMEWORKS[WEIGHTS], pvc_mount=self.weights)
+        assert report.inputs is None
+        return self.assigned(fetch.folder / "models" / "digits")
 
     def expected(self, model: Any) -> Any:
         return model(preprocess(photos(), TINY.preprocessing["keras"]), training=False).numpy().tolist()
@@ -189,10 +202,12 @@ def good(cases: Cases) -> dict[str, Any]:
     found["random again"] = cases.build("random again", "random", seed=3)
     found["random, other seed"] = cases.build("other", "random", seed=4)
     found["random, statistics"] = cases.build("statistics", "random", seed=3, photos=cases.photos)
-    found["formats"] = {}
+    found["formats"], found["fetched"] = {}, {}
     for name, write in formats(cases).items():
         path = cases.weights / name.replace(" ", "-").replace(".", "-")
-        found["formats"][name] = cases.assigned(write(path))
+        written = write(path)
+        found["formats"][name] = cases.assigned(written)
+        found["fetched"][name] = cases.fetched(written)
     own = cases.folder / "of keras"
     found["keras"] = cases.build("of keras", cases.weights / "keras.keras")
     with open_featurizer(own) as featurizer:

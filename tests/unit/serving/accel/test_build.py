@@ -135,8 +135,14 @@ def test_weights_of_each_format(name: str, found: Any) -> None:
     np.testing.assert_allclose(found["good"]["formats"][name], found["good"]["expected"], rtol=1e-5)
 
 
+@pytest.mark.parametrize("name", FORMATS)
+def test_weights_of_each_format_come_through_the_fetcher(name: str, found: Any) -> None:
+    """The folder that the Job's fetcher leaves is what the builder gets."""
+    np.testing.assert_allclose(found["good"]["fetched"][name], found["good"]["expected"], rtol=1e-5)
+
+
 def test_no_format_is_left_out(found: Any) -> None:
-    assert set(found["good"]["formats"]) == set(FORMATS)
+    assert set(found["good"]["formats"]) == set(found["good"]["fetched"]) == set(FORMATS)
 
 
 @pytest.mark.parametrize("name", ["keras", "own SavedModel", "own checkpoint"])

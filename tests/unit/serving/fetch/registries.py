@@ -17,6 +17,9 @@ from unit.serving.fetch.tls import HOST, Answer, Site, content, status
 
 GZIP = "application/vnd.oci.image.layer.v1.tar+gzip"
 ZSTD = "application/vnd.oci.image.layer.v1.tar+zstd"
+ORAS_DEFAULT = "application/vnd.oci.image.layer.v1.tar"
+"""The type that oras gives every file, whatever it is."""
+TITLE = "org.opencontainers.image.title"
 TAR = "application/vnd.docker.image.rootfs.diff.tar"
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
@@ -115,3 +118,15 @@ class Registry:
     def _basic(self) -> str:
         assert self.login is not None
         return "Basic " + base64.b64encode(":".join(self.login).encode()).decode()
+
+
+def artifact(
+    registry: Registry, files: dict[str, bytes], media_type: str, title: str = TITLE, **notes: str
+) -> None:
+    """Push an artifact of one layer per file."""
+    layers = [
+        registry.blob(data) | {"mediaType": media_type, "annotations": {title: name} | notes}
+        for name, data in files.items()
+    ]
+    config = registry.blob(b"{}") | {"mediaType": "application/vnd.oci.empty.v1+json"}
+    registry.manifest({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}, "v1")

@@ -24,12 +24,20 @@ from serval_serving.fetch.settings import FetchSettings
 from unit.serving.engines.artifacts import write_artifact
 from unit.serving.engines.onnx_models import half_plus_two, with_data
 from unit.serving.fetch.builders import MEGABYTE, below, member, model_files, tar, write, zipped
-from unit.serving.fetch.registries import GZIP, INDEX, MANIFEST, TAR, ZSTD, Registry, layer_tar, sha256
+from unit.serving.fetch.registries import (
+    GZIP,
+    INDEX,
+    ORAS_DEFAULT,
+    TAR,
+    ZSTD,
+    Registry,
+    artifact,
+    layer_tar,
+    sha256,
+)
 from unit.serving.fetch.tls import HOST, Site, content, status
 
 Settings = Callable[..., FetchSettings]
-ORAS_DEFAULT = "application/vnd.oci.image.layer.v1.tar"
-TITLE = "org.opencontainers.image.title"
 MODEL = tar(below("models/digits/3", model_files()))
 
 
@@ -164,18 +172,6 @@ def test_files_with_titles(registry: Registry, settings: Settings, environment: 
     registry.manifest({"layers": entries}, "v1")
     other = settings(registry.uri(), dest=made.dest.parent / "other")
     assert fails(other, environment).reason == "ModelArtifactRejected"
-
-
-def artifact(
-    registry: Registry, files: dict[str, bytes], media_type: str, title: str = TITLE, **notes: str
-) -> None:
-    """Push an artifact of one layer per file."""
-    layers = [
-        registry.blob(data) | {"mediaType": media_type, "annotations": {title: name} | notes}
-        for name, data in files.items()
-    ]
-    config = registry.blob(b"{}") | {"mediaType": "application/vnd.oci.empty.v1+json"}
-    registry.manifest({"schemaVersion": 2, "mediaType": MANIFEST, "config": config, "layers": layers}, "v1")
 
 
 TAR_OF_FILES = tar(below("5", model_files()))

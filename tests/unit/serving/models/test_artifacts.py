@@ -9,7 +9,7 @@ import pytest
 
 from serval_serving.accel.artifact import CONVERSION_FILE, DEVICE_ONNX, STRING
 from serval_serving.fetch.errors import FetchError
-from serval_serving.fetch.model.frameworks import FRAMEWORKS, wrong_framework
+from serval_serving.fetch.model.frameworks import FRAMEWORKS
 from serval_serving.models.artifacts import DATA_TYPES, read_artifact_signature
 from serval_serving.models.formats import ARTIFACT_FORMAT, format_of
 from serval_serving.models.savedmodel import ModelInvalid
@@ -25,7 +25,7 @@ def test_an_artifact_is_no_onnx_model() -> None:
     assert FRAMEWORKS["Accelerated"].marker(FILES) == CONVERSION_FILE
     with pytest.raises(FetchError, match="which the server would load"):
         FRAMEWORKS["ONNX"].marker(FILES)
-    refusal = wrong_framework(FRAMEWORKS["TensorFlow"], FILES, "the source")
+    refusal = FRAMEWORKS["TensorFlow"].wrong(FILES, "the source")
     assert refusal is not None
     assert str(refusal).endswith(
         "the source holds an artifact of an AcceleratedModel, and a SavedModel is asked for; create an"

@@ -11,6 +11,7 @@ import pytest
 
 from serval_serving.fetch.errors import FetchError
 from serval_serving.fetch.model.frameworks import FRAMEWORKS
+from serval_serving.fetch.model.weights import WEIGHTS_FORMAT
 from serval_serving.models.formats import FORMATS, foreign, foreign_file
 from serval_serving.models.savedmodel import DTYPE_NAMES, NOT_CARRIED
 from serval_serving.wire.dtypes import DataType, numpy_dtype
@@ -115,7 +116,7 @@ def test_onnx_beside_a_saved_model_is_not_taken_for_the_model() -> None:
 
 
 def test_every_format_can_be_asked_for() -> None:
-    assert {one.format for one in FRAMEWORKS.values()} == set(FORMATS)
+    assert {one.format for one in FRAMEWORKS.values()} == {*FORMATS, WEIGHTS_FORMAT}
 
 
 def test_types_that_are_not_carried_are_those_without_a_codec() -> None:

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from serval_contract import accel_flags as flags
 from serval_contract import fetch_flags
+from serval_contract.models import WEIGHTS
 from serval_contract.paths import CA_DIR, CREDENTIALS_DIR
 from serval_contract.ports import PORT_PROGRESS
 from serval_contract.quantity import parse_whole
@@ -155,7 +156,9 @@ def _given(asked: Resources) -> dict[str, dict[str, str]]:
 def _stages(work: Work, reads: list[Source]) -> Iterator[dict[str, Any]]:
     model = work.spec.model
     if model is not None:
-        yield _fetch(work.fetch, model, reads)
+        # The builder knows the forms of weights; the fetcher reads a model that is converted as it is.
+        wanted = model if work.spec.featurizer is None else replace(model, framework=WEIGHTS)
+        yield _fetch(work.fetch, wanted, reads)
     if work.spec.featurizer is not None:
         yield _converter(work, BUILD, flags.BUILD_PROGRAM, _build_arguments(work), [])
     calibration = [one["name"] for one in _calibration_volumes(work.spec)]
