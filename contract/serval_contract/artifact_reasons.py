@@ -1,4 +1,4 @@
-"""Why an artifact could not be stored or used: what the stage ``push`` and the model server report."""
+"""Why an artifact could not be stored or used: what the stage ``push`` reports."""
 
 from __future__ import annotations
 
@@ -19,8 +19,6 @@ ARTIFACT_NOT_FOUND: Final = "ArtifactNotFound"
 """There is no such repository, tag or digest."""
 STORE_UNAVAILABLE: Final = "StoreUnavailable"
 """The mounted claim cannot be written, or is full."""
-ARTIFACT_MOUNTS_EMPTY: Final = "ArtifactMountsEmpty"
-"""The mounted image has no files: it is a pure OCI artifact. Cure: push an ordinary image."""
 
 ARTIFACT_REASONS: Final = frozenset(
     {
@@ -31,7 +29,6 @@ ARTIFACT_REASONS: Final = frozenset(
         ARTIFACT_TOO_LARGE,
         ARTIFACT_NOT_FOUND,
         STORE_UNAVAILABLE,
-        ARTIFACT_MOUNTS_EMPTY,
     }
 )
 """All reasons of artifacts."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Final
 
 import grpc
 
@@ -24,6 +25,11 @@ from serval_serving.models.artifacts import artifact_signatures, tensor_info
 from serval_serving.models.onnxmodel import ONNX_SUFFIX, read_onnx_signature
 from serval_serving.models.savedmodel import DEFAULT_SIGNATURE, ModelInvalid, TensorInfo
 
+_PURE: Final = (
+    "the image that is mounted there may be a pure OCI artifact, which nodes mount without its files; push an"
+    " ordinary image"
+)
+
 
 def checked_artifact(folder: Path) -> Conversion:
     """Read and check the artifact in a folder.
@@ -36,7 +42,7 @@ def checked_artifact(folder: Path) -> Conversion:
     try:
         names = sorted(one.name for one in folder.iterdir())
         if not names:
-            words = f"{folder} is empty; the image that is mounted there may be no ordinary image"
+            words = f"{folder} is empty; {_PURE}"
             raise _refusal(ARTIFACT_EMPTY, words, grpc.StatusCode.NOT_FOUND)
         conversion = read_conversion(folder)
         _check_digests(folder, conversion)

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import importlib
+import pkgutil
 import re
 
 import pytest
 
+import serval_contract
 from serval_contract.reasons import FETCH_REASONS
 from serval_operator import constants, conversion_reasons, reasons
-from serval_operator.constants import MODEL_FETCHED
+from serval_operator.constants import CONVERTED, DEVICE_PROGRAMMED, MODEL_FETCHED
 from serval_operator.pods.pod_state import Stage
 from serval_operator.reason_rows import Health, Reason
 from serval_operator.reasons import REASONS
@@ -29,10 +32,34 @@ each_row = pytest.mark.parametrize("row", REASONS.values(), ids=REASONS)
 
 def test_every_row_is_one_constant() -> None:
     every = {**vars(reasons), **vars(conversion_reasons)}
-    own = {name: value for name, value in every.items() if name.isupper() and name not in vars(constants)}
+    public = {name: value for name, value in every.items() if name.isupper() and not name.startswith("_")}
+    own = {name: value for name, value in public.items() if name not in vars(constants)}
     names = [value for value in own.values() if isinstance(value, str)]
     assert len(names) > 40
     assert sorted(names) == sorted(REASONS)
+
+
+def reported() -> dict[str, set[str]]:
+    """All that programs of pods may report, by the set of the contract that lists it."""
+    found = {}
+    for module in pkgutil.iter_modules(serval_contract.__path__):
+        values = vars(importlib.import_module(f"serval_contract.{module.name}"))
+        found |= {name: set(values[name]) for name in values if name.endswith("_REASONS")}
+    return found
+
+
+def test_the_sets_of_the_contract_are_found() -> None:
+    expected = {"FETCH_REASONS", "BUILD_REASONS", "CONVERSION_REASONS", "ARTIFACT_REASONS", "DEVICE_REASONS"}
+    assert set(reported()) == expected
+
+
+@pytest.mark.parametrize("name", reported())
+def test_everything_that_a_program_reports_has_a_row_with_a_cure(name: str) -> None:
+    """A reason without a row would be shown as `JobFailed`, without a cure."""
+    condition = DEVICE_PROGRAMMED if name == "DEVICE_REASONS" else CONVERTED
+    for reason in reported()[name]:
+        assert REASONS[reason].cure
+        assert condition in REASONS[reason].conditions
 
 
 @each_row

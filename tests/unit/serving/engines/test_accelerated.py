@@ -264,7 +264,7 @@ def with_external_weights(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "code", "words"),
     [
-        (emptied, "NOT_FOUND", "^ArtifactEmpty: .*/1 is empty; the image that is mounted there"),
+        (emptied, "NOT_FOUND", "^ArtifactEmpty: .*/1 is empty; .* push an ordinary image$"),
         (lambda f: (f / CONVERSION_FILE).unlink(), "INVALID_ARGUMENT", "^ArtifactInvalid: .* has no conv"),
         (lambda f: (f / DEVICE_ONNX).unlink(), "INVALID_ARGUMENT", "^ArtifactInvalid: .* no device.onnx"),
         (lambda f: (f / CONVERSION_FILE).write_text("{"), "INVALID_ARGUMENT", "^ArtifactInvalid: .* no JSON"),
