@@ -13,12 +13,14 @@ from uuid import uuid4
 
 import pytest
 
+from serval_contract.models import WEIGHTS
 from serval_serving.fetch.errors import FetchError
+from serval_serving.fetch.model.frameworks import FRAMEWORKS
 from serval_serving.fetch.safety.address_policy import AddressPolicy
 from serval_serving.fetch.stores import bucket as buckets
 from support.fetching import OPEN, Fetch
 from support.object_stores import S3, Bucket, azurite, container, s3_server, sas_token
-from unit.serving.fetch.builders import below, model_files, tar, write
+from unit.serving.fetch.builders import below, model_files, tar, write, zipped
 
 ARCHIVE = tar(below("digits/4", model_files()))
 GS_ACCOUNT = json.dumps({"disable_oauth": True, "client_email": "", "private_key": "", "private_key_id": ""})
@@ -84,6 +86,18 @@ def test_archive(bucket: Bucket, fetch: Fetch) -> None:
     with pytest.raises(FetchError) as caught:
         fetch(f"{bucket.prefix}/packed/digits.tar.gz", bucket.secret, sha256="0" * 64)
     assert caught.value.reason == "ModelDigestMismatch"
+
+
+def test_weights_of_a_featurizer(bucket: Bucket, fetch: Fetch) -> None:
+    """One object, which is a zip and stays one; and a folder, of which the names do not say so."""
+    packed = zipped({"config.json": b"{}", "model.weights.h5": b"\x89HDF"})
+    bucket.fill({"net.keras": packed, "net/resnet50": b"\x89HDF\r\n\x1a\n"})
+    weights = FRAMEWORKS[WEIGHTS]
+    sha256 = hashlib.sha256(packed).hexdigest()
+    fetch(f"{bucket.prefix}/net.keras", bucket.secret, sha256=sha256, framework=weights)
+    assert fetch.files() == {"1/weights": packed}
+    fetch(f"{bucket.prefix}/net", bucket.secret, framework=weights)
+    assert fetch.files() == {"1/resnet50": b"\x89HDF\r\n\x1a\n"}
 
 
 def test_digest_of_a_folder(bucket: Bucket, fetch: Fetch) -> None:

@@ -345,7 +345,7 @@ class _Guarded(io.BufferedIOBase):
 
 
 def _guarded_zip(file: _Readable, max_entries: int, deadline: Deadline) -> _Guarded:
-    """Return a zip whose directory has room for so many entries."""
+    """Return a zip whose directory has room for `max_entries` entries."""
     return _Guarded(file, max(MAX_HEADER_BYTES, max_entries * ZIP_DIRECTORY_BYTES), deadline)
 
 

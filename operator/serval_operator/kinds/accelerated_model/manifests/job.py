@@ -156,7 +156,7 @@ def _given(asked: Resources) -> dict[str, dict[str, str]]:
 def _stages(work: Work, reads: list[Source]) -> Iterator[dict[str, Any]]:
     model = work.spec.model
     if model is not None:
-        # The builder knows the forms of weights; the fetcher reads a model that is converted as it is.
+        # The fetcher reads a SavedModel; weights have many forms, which the builder recognises.
         wanted = model if work.spec.featurizer is None else replace(model, framework=WEIGHTS)
         yield _fetch(work.fetch, wanted, reads)
     if work.spec.featurizer is not None:
