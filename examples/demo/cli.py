@@ -14,6 +14,7 @@ import yaml
 from examples.demo import manifests
 from examples.demo.cluster import Cluster
 from examples.demo.console import Screen
+from examples.demo.emulation import Emulation
 from examples.demo.errors import DemoError
 from examples.demo.run import (
     CHART,
@@ -37,7 +38,9 @@ DEFAULT_LAB = "serval"
 NOT_REAL = (
     "Not real here: the GPUs' silicon. A device plugin offers nvidia.com/gpu on node gpu-0 without it;\n"
     "scheduling and allocation are Kubernetes' own, and the model computes on the CPU. All else is real:\n"
-    "control plane, three nodes, containers, images, network, operator, model server and trained model."
+    "control plane, three nodes, containers, images, network, operator, model server and trained model.\n"
+    "Not real either: the FPGA of the third act. The int8 network is real; an emulator runs it on the CPU,\n"
+    "and its latency says nothing about a card."
 )
 
 
@@ -48,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     -------
     int
         0; 1 where a step failed, a protocol was right for less than 95 % of the images, or a promise of the
-        second act was broken.
+        second or third act was broken.
     """
     options = _options(arguments)
     screen = Screen(Console(highlight=False))
@@ -70,9 +73,9 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="python -m examples.demo",
         description=(
-            "Serve a really trained model on Kubernetes, score images, and let GPUs run short. Starts the "
-            f"lab, a Kubernetes on this machine; with {KUBECONFIG} set, uses that cluster, with images from "
-            f"{REGISTRY} ({TAG})."
+            "Serve a really trained model on Kubernetes, score images, let GPUs run short, and program an "
+            "emulated FPGA. Starts the lab, a Kubernetes on this machine; with "
+            f"{KUBECONFIG} set, uses that cluster, with images from {REGISTRY} ({TAG})."
         ),
     )
     parser.add_argument("--lab", default=DEFAULT_LAB, help="name of the lab (default: %(default)s)")
@@ -89,12 +92,13 @@ def _on_lab(screen: Screen, options: argparse.Namespace) -> Outcome:
         lab.up(say)
     with screen.step("Images") as say:
         built = build_images(lab.registry, progress=say)
-        say(f"{built.operator} and {built.server} are in the lab's registry")
+        say(f"{built.operator}, {built.server} and {built.converter} are in the lab's registry")
     tags = [reference.rpartition(":")[2] for reference in (built.operator, built.server)]
     environment = lab.environment()
     cluster = Cluster(environment, reaches_services=True)
     images = ImageReferences(lab.registry, *tags)
-    outcome = serve_and_score(screen, cluster, images, settings.cache / "demo", options.profile)
+    emulation = Emulation(lab, built.converter, built.server)
+    outcome = serve_and_score(screen, cluster, images, settings.cache / "demo", options.profile, emulation)
     screen.text(f"\n{NOT_REAL}", "yellow")
     with cluster.reach(manifests.NAME, manifests.NAMESPACE, [manifests.SCORING_PORT]) as addresses:
         look = [
@@ -143,6 +147,7 @@ def _commands(base_url: str, images: Path) -> list[str]:
     return [
         f"{kubectl} get modeldeployments,pods -o wide",
         f"{kubectl} describe modeldeployment {manifests.NAME}",
+        f"{kubectl} get acceleratedmodels -o wide",
         f"{kubectl} scale modeldeployment {manifests.NAME} --replicas=1",
         "kubectl explain modeldeployment.spec --recursive",
         f"curl --data-binary @{image} {base_url}/score",

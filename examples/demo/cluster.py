@@ -117,16 +117,30 @@ class Cluster:
         DemoError
             ``limit_s`` seconds are over, or kubectl ended.
         """
-        command = ["kubectl", "get", resource, name, f"--namespace={namespace}", "--watch"]
+        yield from self._watch(f"{resource} {name}", [resource, name, f"--namespace={namespace}"], limit_s)
+
+    def watch_events(
+        self, resource: str, namespace: str, selector: str, limit_s: float
+    ) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Yield the type (``ADDED``, ``MODIFIED``, ``DELETED``) and the object of each change.
+
+        Objects that exist already come first, as added. Otherwise as `watch`.
+        """
+        where = [resource, f"--namespace={namespace}", f"--selector={selector}", "--output-watch-events"]
+        for event in self._watch(resource, where, limit_s):
+            yield event["type"], event["object"]
+
+    def _watch(self, what: str, arguments: Sequence[str], limit_s: float) -> Iterator[dict[str, Any]]:
         deadline = time.monotonic() + limit_s
-        with self._lines([*command, "--output=jsonpath={@}{'\\n'}"]) as lines:
+        command = ["kubectl", "get", *arguments, "--watch", "--output=jsonpath={@}{'\\n'}"]
+        with self._lines(command) as lines:
             while True:
                 try:
                     line = lines.get(timeout=max(deadline - time.monotonic(), 0))
                 except queue.Empty:
-                    raise DemoError(f"{resource} {name} is not done after {limit_s:.0f} s") from None
+                    raise DemoError(f"{what} is not done after {limit_s:.0f} s") from None
                 if line is None:
-                    raise DemoError(f"kubectl stopped watching {resource} {name}")
+                    raise DemoError(f"kubectl stopped watching {what}")
                 if line.startswith("{"):
                     yield json.loads(line)
 

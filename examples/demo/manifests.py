@@ -1,4 +1,4 @@
-"""What the demo applies, as plain objects: its namespace, a model store, and a ModelDeployment."""
+"""What the demo applies, as plain objects: its namespace, a model store, and models."""
 
 from __future__ import annotations
 
@@ -20,6 +20,19 @@ LATECOMER = "latecomer"
 GRPC_PORT = 8500
 SCORING_PORT = 80
 """Of the Service of a ModelDeployment."""
+ACCELERATED = "acceleratedmodels.serval.dev"
+INT8 = "digits-int8"
+NEXT = "digits-next"
+"""The AcceleratedModels of the third act: who holds the device, and who waits for it."""
+EDGE_PORT = 50051
+"""Of the Service of an AcceleratedModel, where Azure's client calls."""
+PROFILE = "emulated-fpga"
+PUSH_SECRET, PULL_SECRET = "artifacts-push", "artifacts-pull"
+PHOTO_CLAIM = "photos"
+CUT = "StatefulPartitionedCall/StatefulPartitionedCall/map/TensorArrayV2Stack/TensorListStack:0"
+"""Where the graph of the digits is cut: decoded pixels, before the first convolution."""
+OUTPUTS = ("StatefulPartitionedCall:0", "StatefulPartitionedCall:1")
+"""The digits' `classes` and `probabilities`."""
 CHANGE_ANNOTATION = "example.com/change"
 STORE = "model-store"
 STORE_TLS = f"{STORE}-tls"
@@ -115,6 +128,61 @@ def model_deployment(
         "accelerator": {"profile": profile, "count": 1},
     }
     return _object("serval.dev/v1alpha1", "ModelDeployment", name, namespace, spec=spec)
+
+
+def accelerated_model(sha256: str, namespace: str = NAMESPACE) -> Manifest:
+    """Return an AcceleratedModel of the archive in the model store, which a Job converts to int8."""
+    spec = {
+        "model": {
+            "uri": store_url(namespace),
+            "sha256": sha256,
+            "caConfigMapRef": {"name": STORE_CA, "key": CA_KEY},
+        },
+        "inputs": [{"name": CUT, "shape": [-1, 8, 8, 1]}],
+        "outputs": [{"name": name} for name in OUTPUTS],
+        "conversion": {"calibration": {"uri": f"pvc://{PHOTO_CLAIM}"}},
+        **_on_a_device(),
+    }
+    return _object("serval.dev/v1alpha1", "AcceleratedModel", INT8, namespace, spec=spec)
+
+
+def converted_model(artifact: str, namespace: str = NAMESPACE) -> Manifest:
+    """Return an AcceleratedModel of an artifact, whose address ends with its digest."""
+    spec = {"artifact": {"uri": artifact, "secretRef": {"name": PULL_SECRET}}, **_on_a_device()}
+    return _object("serval.dev/v1alpha1", "AcceleratedModel", NEXT, namespace, spec=spec)
+
+
+def _on_a_device() -> Manifest:
+    return {
+        "accelerator": {"profile": PROFILE},
+        "resources": {"requests": {"cpu": "100m", "memory": "256Mi"}, "limits": {"memory": "1Gi"}},
+    }
+
+
+def photo_volume(path: str, node: str, namespace: str = NAMESPACE) -> list[Manifest]:
+    """Return a volume of a folder on one node, and a claim of it.
+
+    Parameters
+    ----------
+    path:
+        The folder, as the node sees it.
+    """
+    name = f"{namespace}-{PHOTO_CLAIM}"
+    where = {"key": "kubernetes.io/hostname", "operator": "In", "values": [node]}
+    # The name stands for no StorageClass. It ties the claim to this volume.
+    shared = {"accessModes": ["ReadOnlyMany"], "storageClassName": name}
+    volume = {
+        **shared,
+        "capacity": {"storage": "1Gi"},
+        "hostPath": {"path": path},
+        "nodeAffinity": {"required": {"nodeSelectorTerms": [{"matchExpressions": [where]}]}},
+    }
+    claim = {**shared, "resources": {"requests": {"storage": "1Gi"}}}
+    metadata = {"name": name, "labels": dict(LABEL)}
+    return [
+        {"apiVersion": "v1", "kind": "PersistentVolume", "metadata": metadata, "spec": volume},
+        _object("v1", "PersistentVolumeClaim", PHOTO_CLAIM, namespace, spec=claim),
+    ]
 
 
 def _object(api_version: str, kind: str, name: str, namespace: str, **fields: Any) -> Manifest:

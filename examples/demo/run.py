@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from examples.demo import manifests, timeline
+from examples.demo.accelerated import third_act
 from examples.demo.certificates import ServerCertificate, issue
 from examples.demo.cluster import Cluster
 from examples.demo.console import Say, Screen
+from examples.demo.emulation import Emulation, merged
 from examples.demo.errors import DemoError
 from examples.demo.model import TrainedModel, trained_model
 from examples.demo.scarcity import Promise, second_act, show_promises
@@ -82,7 +84,7 @@ class Outcome:
     answers:
         What each protocol answered to the held-out images.
     promises:
-        What the second act showed; empty where it was not played.
+        What the second and third act showed; empty where they were not played.
     """
 
     model: TrainedModel
@@ -99,20 +101,14 @@ class Outcome:
         ]
 
 
-def install_operator(cluster: Cluster, images: ImageReferences, profile: str, say: Say) -> None:
-    """Install or upgrade the operator by its chart, and wait until it is ready.
-
-    Parameters
-    ----------
-    profile:
-        Accelerator profile of the replicas.
-    """
+def install_operator(cluster: Cluster, values: dict[str, Any], say: Say) -> None:
+    """Install or upgrade the operator by its chart, with these values, and wait until it is ready."""
     say(f"helm upgrade --install {RELEASE} charts/serval --namespace {OPERATOR_NAMESPACE} --wait")
     try:
         cluster.helm(
             *("upgrade", "--install", RELEASE, str(CHART), f"--namespace={OPERATOR_NAMESPACE}"),
             *("--create-namespace", "--wait", f"--timeout={HELM_LIMIT_S:.0f}s", "--values=-"),
-            stdin=json.dumps(images.chart_values(profile)),
+            stdin=json.dumps(values),
             limit_s=HELM_LIMIT_S + 30,
         )
     except DemoError as error:
@@ -213,7 +209,12 @@ def show_summary(
 
 
 def serve_and_score(
-    screen: Screen, cluster: Cluster, images: ImageReferences, cache: Path, profile: str
+    screen: Screen,
+    cluster: Cluster,
+    images: ImageReferences,
+    cache: Path,
+    profile: str,
+    emulation: Emulation | None = None,
 ) -> Outcome:
     """Do all that comes after the cluster and the images are there.
 
@@ -223,6 +224,8 @@ def serve_and_score(
         Folder that keeps the trained model.
     profile:
         Accelerator profile of the replicas.
+    emulation:
+        Emulated devices for the third act, where there are any.
 
     Raises
     ------
@@ -232,7 +235,8 @@ def serve_and_score(
         The model does not answer.
     """
     with screen.step("Operator") as say:
-        install_operator(cluster, images, profile, say)
+        values = images.chart_values(profile)
+        install_operator(cluster, merged(values, emulation.chart_values()) if emulation else values, say)
     with screen.step("Model") as say:
         model = trained_model(cache, say)
         if len(model.images) < REQUIRED_IMAGES:
@@ -245,6 +249,7 @@ def serve_and_score(
         answers = score(cluster, model, say)
     show_predictions(screen, model, answers)
     promises = second_act(screen, cluster, model, profile)
+    promises += third_act(screen, cluster, model, emulation)
     show_summary(screen, phases, model, answers)
     show_promises(screen, promises)
     return Outcome(model, tuple(answers), tuple(promises))

@@ -239,7 +239,7 @@ def show_promises(screen: Screen, promises: Sequence[Promise]) -> None:
     """Print what was promised, what was seen, and whether that is the same."""
     if promises:
         rows = [[one.text, one.seen, "kept" if one.kept else "broken"] for one in promises]
-        screen.table("Promises of the second act", ["promise", "seen", ""], rows)
+        screen.table("Promises of the second and third act", ["promise", "seen", ""], rows)
 
 
 def _watch(cluster: Cluster, name: str, limit_s: float) -> Iterable[dict[str, Any]]:

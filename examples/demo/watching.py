@@ -1,4 +1,4 @@
-"""Following a ModelDeployment until it is ready, with the operator's own words for what it waits for."""
+"""Following a model until it is ready, with the operator's own words for what it waits for."""
 
 from __future__ import annotations
 
@@ -46,12 +46,21 @@ def condition(deployment: dict[str, Any], kind: str) -> dict[str, Any]:
 
 
 def follow(states: Iterable[dict[str, Any]], say: Callable[[str], None]) -> dict[str, Any]:
-    """Say every change of the Ready condition, and return the object once it is True.
+    """Say every change of the Ready condition, and return the object once it is True."""
+    return until_condition(states, READY, say)
+
+
+def until_condition(
+    states: Iterable[dict[str, Any]], kind: str, say: Callable[[str], None]
+) -> dict[str, Any]:
+    """Say every change of the Ready condition, and return the object once a condition is True.
 
     Parameters
     ----------
     states:
-        The ModelDeployment as it is and after each change.
+        The object as it is and after each change.
+    kind:
+        Type of the condition that ends it.
     say:
         Takes a line for each change: status, reason and message.
 
@@ -67,10 +76,10 @@ def follow(states: Iterable[dict[str, Any]], say: Callable[[str], None]) -> dict
         if now != last and any(now):
             say(f"{READY}={now[0]}  {now[1]}: {now[2]}")
         last = now
-        if ready.get("status") == TRUE:
+        if condition(state, kind).get("status") == TRUE:
             return state
         _check_stalled(state)
-    raise DemoError("the ModelDeployment is gone")
+    raise DemoError("the object is gone")
 
 
 def until_reason(states: Iterable[dict[str, Any]], reason: str) -> dict[str, Any]:
@@ -85,7 +94,7 @@ def until_reason(states: Iterable[dict[str, Any]], reason: str) -> dict[str, Any
         ready = condition(state, READY)
         if (ready.get("status"), ready.get("reason")) == ("False", reason):
             return state
-    raise DemoError("the ModelDeployment is gone")
+    raise DemoError("the object is gone")
 
 
 def tell(states: Iterable[dict[str, Any]], say: Callable[[str], None]) -> Story:
@@ -129,7 +138,7 @@ def tell(states: Iterable[dict[str, Any]], say: Callable[[str], None]) -> Story:
         if ready["status"] == TRUE:
             return story
         _check_stalled(state)
-    raise DemoError("the ModelDeployment is gone")
+    raise DemoError("the object is gone")
 
 
 def _check_stalled(state: dict[str, Any]) -> None:
