@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
+from typing import Any
 
+from serval_contract.devices import EMULATOR, ENGINES
+from serval_contract.ports import PORT_EDGE
 from serval_serving.cli import images
+from serval_serving.cli.edge import edge, engine_options, model_name
 
 _PLACE = "REGISTRY, or REGISTRY/PATH of a repository or of what is above several"
 
@@ -44,6 +48,21 @@ def add_images(parser: argparse.ArgumentParser, cluster: argparse.ArgumentParser
     one = commands.add_parser("mirror-list", parents=both, help="print images for a mirror")
     one.add_argument("place", nargs="?", help=f"{_PLACE} (default: the images that Serval's pods use)")
     one.set_defaults(run=images.mirror_list)
+    _add_edge(commands, registry)
+
+
+def _add_edge(commands: Any, registry: argparse.ArgumentParser) -> None:
+    one = commands.add_parser("edge", parents=[registry], help="put a converted model onto a server's image")
+    one.add_argument(
+        "image", help="the server's image, REGISTRY/PATH:TAG; the result goes to the same repository"
+    )
+    one.add_argument("folder", type=Path, help="artifact, as `serval accel convert` makes it")
+    one.add_argument("--tag", required=True, help="tag of the result")
+    one.add_argument("--model-name", type=model_name, default="default", help="(default: %(default)s)")
+    one.add_argument("--device-engine", choices=ENGINES, default=EMULATOR, help="(default: %(default)s)")
+    one.add_argument("--device-options", type=engine_options, default="{}", help="for the engine, as JSON")
+    one.add_argument("--port", type=int, default=PORT_EDGE, help="for gRPC (default: %(default)s)")
+    one.set_defaults(run=edge)
 
 
 def _registry_options() -> argparse.ArgumentParser:
