@@ -20,7 +20,7 @@ from examples.demo.manifests import ACCELERATED, EDGE_PORT, INT8, NEXT
 from examples.demo.model import HeldOutImage, TrainedModel
 from examples.demo.scarcity import Promise, devices
 from examples.demo.scoring import Answers, by_grpc
-from examples.demo.watching import READY, condition, follow, until_condition, until_reason
+from examples.demo.watching import READY, condition, follow, until, until_condition, until_reason
 
 ACT = "Third act"
 ACCURACY = 0.95
@@ -30,6 +30,7 @@ SCORED = 200
 CONVERTED_LIMIT_S = 300.0
 SERVING_LIMIT_S = 180.0
 WAITING_LIMIT_S = 60.0
+ANSWER_LIMIT_S = 60.0
 TAKES_OVER_S = 2.0
 EMULATED = "Emulated"
 PROGRAMMED, IN_USE = "DeviceProgrammed", "AcceleratorInUse"
@@ -87,7 +88,12 @@ def convert(cluster: Cluster, sha256: str, say: Say) -> dict[str, Any]:
 
 def programmed(cluster: Cluster, say: Say) -> dict[str, Any]:
     """Follow the first AcceleratedModel until it serves, and show its row."""
-    state = follow(_watch(cluster, INT8, SERVING_LIMIT_S), say)
+    follow(_watch(cluster, INT8, SERVING_LIMIT_S), say)
+    # The operator asks a server that is ready what it runs on, and the answer comes a moment later.
+    state = until(_watch(cluster, INT8, ANSWER_LIMIT_S), IN_USE, bool)
+    for kind in (PROGRAMMED, IN_USE):
+        said = condition(state, kind)
+        say(f"{kind}={said['status']}  {said['reason']}: {said['message']}")
     _show(cluster, say)
     return state
 
@@ -149,7 +155,7 @@ def take_over(cluster: Cluster, say: Say, clock: Callable[[], float] = time.mono
     cluster.delete(ACCELERATED, INT8, manifests.NAMESPACE)
     say(f"deleted AcceleratedModel {INT8}")
     seconds = handover(events, clock)
-    say(f"the device of {INT8} is free; the pod of {NEXT} was made {seconds:.2f} s later")
+    say(f"the device of {INT8} is free; the pod of {NEXT} got it {seconds:.2f} s later")
     freed = clock()
     follow(_watch(cluster, NEXT, SERVING_LIMIT_S), say)
     say(f"{NEXT} serves {clock() - freed:.1f} s after that, its server started and the device programmed")
@@ -160,7 +166,7 @@ def take_over(cluster: Cluster, say: Say, clock: Callable[[], float] = time.mono
 
 
 def handover(events: Iterable[tuple[str, Mapping[str, Any]]], clock: Callable[[], float]) -> float:
-    """Return the seconds from the end of the pod that held the device until the next one's pod exists.
+    """Return the seconds from the end of the pod that held the device until the next one's pod has a node.
 
     Parameters
     ----------
@@ -173,17 +179,17 @@ def handover(events: Iterable[tuple[str, Mapping[str, Any]]], clock: Callable[[]
         The events ended.
     """
     freed: float | None = None
-    made: float | None = None
+    taken: float | None = None
     for kind, pod in events:
         if DEVICE not in devices(pod):
             continue
         name = pod["metadata"]["labels"]["serval.dev/name"]
         if name == INT8 and kind == "DELETED":
             freed = clock()
-        elif name == NEXT and made is None:
-            made = clock()
-        if freed is not None and made is not None:
-            return max(made - freed, 0.0)
+        elif name == NEXT and taken is None and pod["spec"].get("nodeName"):
+            taken = clock()
+        if freed is not None and taken is not None:
+            return max(taken - freed, 0.0)
     raise DemoError(f"{NEXT} was given no device")
 
 

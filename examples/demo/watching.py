@@ -90,9 +90,22 @@ def until_reason(states: Iterable[dict[str, Any]], reason: str) -> dict[str, Any
     DemoError
         The states ended.
     """
+    wanted = ("False", reason)
+    return until(states, READY, lambda ready: (ready.get("status"), ready.get("reason")) == wanted)
+
+
+def until(
+    states: Iterable[dict[str, Any]], kind: str, holds: Callable[[dict[str, Any]], bool]
+) -> dict[str, Any]:
+    """Return the object once its condition of a type, which may be empty, is as wanted.
+
+    Raises
+    ------
+    DemoError
+        The states ended.
+    """
     for state in states:
-        ready = condition(state, READY)
-        if (ready.get("status"), ready.get("reason")) == ("False", reason):
+        if holds(condition(state, kind)):
             return state
     raise DemoError("the object is gone")
 

@@ -64,12 +64,12 @@ def waiting(position: int, message: str) -> dict[str, Any]:
     return found
 
 
-def pod(name: str, units: int = 1) -> dict[str, Any]:
+def pod(name: str, units: int = 1, node: str = "fpga-0") -> dict[str, Any]:
     limits = {RESOURCE: str(units)} if units else {"memory": "2Gi"}
     container = {"name": "server", "resources": {"limits": limits}}
     return {
         "metadata": {"name": f"{name}-a", "labels": {"serval.dev/name": name}},
-        "spec": {"containers": [container]},
+        "spec": {"containers": [container]} | ({"nodeName": node} if node else {}),
     }
 
 
@@ -127,6 +127,16 @@ def test_emulation_must_be_said_twice(
     assert judge_emulation(state(DeviceProgrammed=programmed, AcceleratorInUse=in_use)).kept is kept
 
 
+def test_it_waits_until_the_server_said_what_it_runs_on(tmp_path: Path) -> None:
+    ready = ("True", "Serving", "1 of 1")
+    early = state(Ready=ready)
+    late = state(Ready=ready, DeviceProgrammed=EMULATED, AcceleratorInUse=("False", "Emulated", "no device"))
+    said: list[str] = []
+    target = cluster(tmp_path, {f"get {manifests.ACCELERATED}": [early, late]})
+    assert judge_emulation(accelerated.programmed(target, said.append)).kept
+    assert "AcceleratorInUse=False  Emulated: no device" in said
+
+
 def test_int8_must_be_right_often_enough() -> None:
     right = Answers("gRPC", tuple(range(10)), 1, 0.1)
     assert judge_scores(right, IMAGES).kept
@@ -170,15 +180,22 @@ def test_time_runs_from_the_end_of_the_holders_pod_to_the_next_ones() -> None:
         (1.5, "ADDED", pod(NEXT, units=0)),
         (2.0, "DELETED", pod(INT8, units=0)),
         (3.0, "DELETED", pod(INT8)),
-        (3.5, "ADDED", pod(NEXT)),
+        (3.2, "ADDED", pod(NEXT, node="")),
+        (3.5, "MODIFIED", pod(NEXT)),
         (9.0, "MODIFIED", pod(NEXT)),
     )
     assert handover(events, clock) == 0.5
 
 
-def test_a_pod_that_waits_already_takes_no_time() -> None:
+def test_a_pod_that_waits_already_has_not_taken_the_device() -> None:
     clock = Clock()
-    assert handover(at(clock, (1.0, "ADDED", pod(NEXT)), (3.0, "DELETED", pod(INT8))), clock) == 0.0
+    events = at(
+        clock,
+        (1.0, "ADDED", pod(NEXT, node="")),
+        (3.0, "DELETED", pod(INT8)),
+        (3.25, "MODIFIED", pod(NEXT)),
+    )
+    assert handover(events, clock) == 0.25
 
 
 def test_a_device_that_is_not_taken_is_an_error() -> None:
