@@ -30,6 +30,50 @@ _SEED: Final = 20_26
 
 
 @dataclass(frozen=True, slots=True)
+class _Photo:
+    """A file that can be decoded, and the size of its photo in pixels."""
+
+    path: Path
+    height: int
+    width: int
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A photo, or a square part of it: its upper left corner and its side."""
+
+    path: Path
+    square: tuple[int, int, int] | None = None
+    mirrored: bool = False
+
+    def encoded(self) -> bytes:
+        """Return it as a PNG file."""
+        photo = _decoded(self.path)
+        if photo is None:
+            raise bad_calibration(f"the photo {self.path.name} changed while it was read")
+        if self.square is None:
+            return encode(photo)
+        top, left, side = self.square
+        part = photo[top : top + side, left : left + side]
+        return encode(np.ascontiguousarray(part[:, ::-1] if self.mirrored else part))
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts(Sequence[bytes]):
+    """Parts of photos, each of which is decoded when it is asked for: photos of a camera are large."""
+
+    parts: tuple[_Part, ...]
+
+    def __len__(self) -> int:
+        return len(self.parts)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return _Parts(self.parts[index])
+        return self.parts[index].encoded()
+
+
+@dataclass(frozen=True, slots=True)
 class Pictures:
     """Encoded pictures, as a request has them.
 
@@ -38,13 +82,13 @@ class Pictures:
     origin:
         ``Folder`` of the user, ``Photos`` of a package, or ``Random``.
     encoded:
-        JPEG or PNG files.
+        JPEG or PNG files, which may be made each time that they are asked for.
     skipped:
         Files that are none of both or too large.
     """
 
     origin: Origin
-    encoded: list[bytes]
+    encoded: Sequence[bytes]
     skipped: int = 0
 
 
@@ -119,9 +163,9 @@ def encode(picture: Array) -> bytes:
     return bytes(tf.io.encode_png(picture).numpy())
 
 
-def _readable(files: Sequence[Path], count: int) -> tuple[list[Array], int]:
-    """Decode up to `count` files; return them, and how many could not be used."""
-    chosen: list[Array] = []
+def _readable(files: Sequence[Path], count: int) -> tuple[list[_Photo], int]:
+    """Decode up to `count` files; return those that can be, and how many could not be used."""
+    chosen: list[_Photo] = []
     skipped = 0
     for path in files:
         if len(chosen) == count:
@@ -130,7 +174,7 @@ def _readable(files: Sequence[Path], count: int) -> tuple[list[Array], int]:
         if picture is None:
             skipped += 1
         else:
-            chosen.append(picture)
+            chosen.append(_Photo(path, *picture.shape[:2]))
     return chosen, skipped
 
 
@@ -143,17 +187,15 @@ def _decoded(path: Path) -> Array | None:
         return None
 
 
-def _enough(photos: Sequence[Array], count: int, *, whole: bool) -> list[bytes]:
+def _enough(photos: Sequence[_Photo], count: int, *, whole: bool) -> Sequence[bytes]:
     """Return `count` pictures: the photos themselves, if `whole`, and random parts of them, half mirrored."""
     generator = np.random.default_rng(_SEED)
-    large = [one for one in photos if min(one.shape[:2]) >= _SMALLEST] or list(photos)
-    made = [encode(one) for one in photos[:count]] if whole else []
+    large = [one for one in photos if min(one.height, one.width) >= _SMALLEST] or list(photos)
+    made = [_Part(one.path) for one in photos[:count]] if whole else []
     while len(made) < count:
         photo = large[len(made) % len(large)]
-        height, width = photo.shape[:2]
-        side = max(1, int(generator.uniform(0.5, 1) * min(height, width)))
-        top, left = (int(generator.integers(0, size - side + 1)) for size in (height, width))
-        part = photo[top : top + side, left : left + side]
-        made.append(encode(np.ascontiguousarray(part[:, ::-1] if len(made) % 2 else part)))
+        side = max(1, int(generator.uniform(0.5, 1) * min(photo.height, photo.width)))
+        top, left = (int(generator.integers(0, size - side + 1)) for size in (photo.height, photo.width))
+        made.append(_Part(photo.path, (top, left, side), mirrored=len(made) % 2 == 1))
     order = np.random.default_rng(_SEED).permutation(count)
-    return [made[index] for index in order]
+    return _Parts(tuple(made[index] for index in order))

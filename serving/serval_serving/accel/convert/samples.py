@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import gc
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -67,7 +67,7 @@ def inputs(cut: Cut, host: Any, folder: Path | None, count: int) -> Inputs:
         return Inputs(_through(host, source.name, cut.tensor.name, [row[None] for row in given]), "Folder")
     found = photos.pictures(folder, count)
     # The host part takes a batch, one picture long.
-    batches = [np.array([one], object) for one in found.encoded]
+    batches = (np.array([one], object) for one in found.encoded)
     made = _through(host, source.name, cut.tensor.name, batches)
     if made.shape[1:] != tuple(shape[1:]):
         raise bad_calibration(f"the preprocessing makes inputs of shape {made.shape[1:]}, not {shape[1:]}")
@@ -107,7 +107,7 @@ def _numbers(cut: Cut, folder: Path | None, count: int) -> Inputs:
     return Inputs(np.stack(list(photos.smooth(count, height, width, channels))), "Random")
 
 
-def _through(host: Any, source: str, target: str, batches: Sequence[Array]) -> Array:
+def _through(host: Any, source: str, target: str, batches: Iterable[Array]) -> Array:
     """Return what the host part makes of batches, one after another."""
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(host, name="")

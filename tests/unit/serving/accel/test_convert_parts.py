@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -72,6 +73,27 @@ def test_photos_of_a_folder(tmp_path: Path) -> None:
     assert {(80, 90), (100, 70)} <= sizes, "whole photos"
     assert len(sizes) == len(found.encoded), "and different parts of them"
     assert found == photos.pictures(tmp_path, 6), "the same in every run"
+
+
+def test_large_photos_are_in_memory_one_at_a_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A camera's photos have tens of megabytes each when they are decoded."""
+    for index in range(4):
+        picture(tmp_path / f"{index}.png", 80, 90)
+    decoded: weakref.WeakValueDictionary[int, np.ndarray[Any, Any]] = weakref.WeakValueDictionary()
+    most = 0
+
+    def decode(data: bytes) -> np.ndarray[Any, Any]:
+        nonlocal most
+        photo = decode_photo(data).copy()
+        decoded[id(photo)] = photo
+        most = max(most, len(decoded))
+        return photo
+
+    monkeypatch.setattr(photos, "decode_photo", decode)
+    found = photos.pictures(tmp_path, 8)
+    assert len([one for one in found.encoded if one]) == 8
+    # The one before goes when the next one has come.
+    assert most <= 2
 
 
 def test_a_picture_that_would_fill_the_memory_is_not_decoded(tmp_path: Path) -> None:
