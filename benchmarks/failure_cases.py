@@ -76,7 +76,8 @@ TESTED_ELSEWHERE: Mapping[str, str] = {
     "StoreUnavailable": "tests/unit/operator/kinds/accelerated_model/test_judge.py",
     "ArtifactEmpty": "tests/unit/operator/kinds/accelerated_model/test_judge.py",
     "ArtifactCorrupted": "tests/unit/operator/kinds/accelerated_model/test_judge.py",
-    "DeviceHeld": "tests/unit/operator/kinds/accelerated_model/test_judge.py",
+    "DeviceHeld": "tests/integration/test_device_faults.py",
+    "DeviceUnhealthy": "tests/integration/test_device_faults.py",
     "DeviceUnusable": "tests/unit/operator/kinds/accelerated_model/test_judge.py",
     "EmulationRefused": "tests/unit/operator/kinds/accelerated_model/test_judge.py",
 }

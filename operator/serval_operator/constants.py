@@ -113,6 +113,7 @@ STALLED: Final = "Stalled"
 # --- event reasons that are not condition reasons ------------------------------------------------------
 EVENT_RECOVERED: Final = "Recovered"
 EVENT_RANDOM_WEIGHTS: Final = "RandomWeights"
+EVENT_POD_MOVED: Final = "PodMoved"
 EVENT_STATUS_REFUSED: Final = "StatusRefused"
 
 # --- limits -------------------------------------------------------------------------------------------

@@ -13,6 +13,7 @@ from serval_operator.constants import (
     ACCELERATOR_IN_USE,
     CONVERTED,
     DEVICE_PROGRAMMED,
+    MODEL_LOADED,
     READY,
 )
 from serval_operator.reason_rows import Health, Reason, adds
@@ -25,6 +26,7 @@ _PLAYED: Final = "unit tests play what the Job and the server report"
 _converted = adds(CONVERSION_ROWS, partial(Reason, conditions=(CONVERTED,)))
 _hopeless = adds(CONVERSION_ROWS, partial(Reason, conditions=(CONVERTED,), retry=False))
 _device = adds(CONVERSION_ROWS, partial(Reason, conditions=(DEVICE_PROGRAMMED,)))
+_faulty = adds(CONVERSION_ROWS, partial(Reason, conditions=(DEVICE_PROGRAMMED, MODEL_LOADED)))
 _no_failure = adds(CONVERSION_ROWS, partial(Reason, failure=False, health=Health.HEALTHY))
 
 # --- the configuration --------------------------------------------------------------------------------
@@ -200,11 +202,20 @@ ARTIFACT_CORRUPTED: Final = _device(
     cure="convert the model again, or name another artifact",
     not_provoked=_PLAYED,
 )
-DEVICE_HELD: Final = _device(
+DEVICE_HELD: Final = _faulty(
     devices.DEVICE_HELD,
-    when="another process holds the device that the pod was given; the message names it",
+    when="another process holds the device that the pod was given; the message names it. The pod is replaced "
+    "if another device is free",
     cure="a device plugin that gives each device to one pod",
-    not_provoked=_PLAYED,
+    not_provoked="a test on an API server plays what the server reports",
+)
+DEVICE_UNHEALTHY: Final = _faulty(
+    "DeviceUnhealthy",
+    when="the server of a pod reports that its device is unhealthy; the message has the server's words, and "
+    "names pod and node. A pod whose device stays unhealthy is replaced if another device is free",
+    cure="repair or reset the device, or let its plugin report it as unhealthy; it heals without a change "
+    "of the spec",
+    not_provoked="a test on an API server plays what the server reports",
 )
 DEVICE_UNUSABLE: Final = _device(
     devices.DEVICE_UNUSABLE,
@@ -218,3 +229,6 @@ EMULATION_REFUSED: Final = _device(
     cure="an administrator sets `allowEmulation` of the profile, or another engine",
     not_provoked=_PLAYED,
 )
+
+DEVICE_FAULTS: Final = frozenset({DEVICE_UNHEALTHY, DEVICE_HELD})
+"""Reasons of a pod whose device is of no use to it, though another one would be."""

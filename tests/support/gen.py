@@ -348,6 +348,17 @@ def unready(obj: Object) -> None:
     pod_unready(obj)
 
 
+def unready_since(after: float) -> Option:
+    """The same, since this time."""
+
+    def change(obj: Object) -> None:
+        obj["status"]["containerStatuses"][0]["ready"] = False
+        for kind in ("ContainersReady", "Ready"):
+            _condition(obj, kind, "False", "ContainersNotReady", after=after)
+
+    return change
+
+
 def pod_unready(obj: Object) -> None:
     """The pod is not ready, whatever its server is."""
     _condition(obj, "ContainersReady", "False", "ContainersNotReady")

@@ -84,6 +84,16 @@ def ready(version: int = 1) -> Status:
     return _status("Running", _fetched(version), _running(ready=True), is_ready=True)
 
 
+def stopped_answering(version: int = 1) -> Status:
+    """The server runs and answered once, but its readiness probe fails now."""
+    status = _status("Running", _fetched(version), _running(ready=False))
+    status["containerStatuses"][0]["started"] = True
+    for one in status["conditions"]:
+        if one["status"] == "False":
+            one["reason"] = "ContainersNotReady"
+    return status
+
+
 def at(ip: str, status: Status) -> Status:
     """The same of a pod that has this address."""
     return {**status, "podIP": ip, "podIPs": [{"ip": ip}]}

@@ -51,8 +51,8 @@ CONFIGURATION = {
         {
             "name": "telling",
             "frameworks": ["TensorFlow"],
-            "images": {"default": SERVER, "nvidia-gpu": SERVER},
-            "capabilities": ["grpc-predict", "rest-predict", "device-report"],
+            "images": {"default": SERVER, "nvidia-gpu": SERVER, "u250": SERVER},
+            "capabilities": list(CAPABILITIES),
         },
     ],
     "profiles": [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from serval_contract.metrics import (
     ACCELERATOR_GAUGE,
+    DEVICE_HEALTHY_GAUGE,
     DEVICE_LABEL,
     DEVICE_PROGRAMMED_GAUGE,
     EMULATED_DEVICE,
@@ -19,6 +21,8 @@ from serval_contract.metrics import (
 from serval_operator.api.conditions import Condition, find
 from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import OwnerView, PodView
+from serval_operator.api.text import scrub
+from serval_operator.api.unstructured import mapping, mappings
 from serval_operator.constants import ACCELERATOR_IN_USE
 from serval_operator.conversion_reasons import EMULATED
 from serval_operator.reasons import DEVICE_UNKNOWN, DONE, ENGINE_ON_CPU
@@ -32,6 +36,9 @@ PERHAPS = "the server's image may lack the device's libraries, or the driver doe
 LATER = "TensorFlow tells it after the model's first run"
 MOST_NAMES = 4
 """Devices that a message names."""
+LONGEST_FAULT = 300
+"""Characters of what a server says of an unhealthy device."""
+_GAUGES = (ACCELERATOR_GAUGE, DEVICE_PROGRAMMED_GAUGE, DEVICE_HEALTHY_GAUGE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,11 +53,17 @@ class DeviceReport:
         Whether every version runs on an accelerator.
     engine:
         What programs and runs the devices of versions that need one for themselves; empty for others.
+    healthy:
+        Whether no such device is unhealthy.
+    fault:
+        What the server says of an unhealthy one; empty where it says nothing.
     """
 
     devices: frozenset[str]
     in_use: bool
     engine: str = ""
+    healthy: bool = True
+    fault: str = ""
 
     @property
     def emulated(self) -> bool:
@@ -79,11 +92,7 @@ class Answer:
 
 def read_report(page: str) -> DeviceReport:
     """The report in a page of metrics, in Prometheus' text format; an empty one if there is none."""
-    lines = (
-        line
-        for line in page.splitlines()
-        if line.startswith((ACCELERATOR_GAUGE, DEVICE_PROGRAMMED_GAUGE)) and len(line) <= LONGEST_SAMPLE
-    )
+    lines = (line for line in page.splitlines() if line.startswith(_GAUGES) and len(line) <= LONGEST_SAMPLE)
     text = "\n".join(islice(lines, MOST_SAMPLES)) + "\n"
     try:
         samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
@@ -99,7 +108,22 @@ def read_report(page: str) -> DeviceReport:
         frozenset(found),
         in_use=bool(found) and all(value == 1 for value in found.values()),
         engine=next((engine for engine in engines if _NAME.fullmatch(engine)), ""),
+        healthy=all(one.value != 0 for one in samples if one.name == DEVICE_HEALTHY_GAUGE),
     )
+
+
+def read_fault(page: str) -> str:
+    """What a server says of a version that does not serve, in its answer to a request for the model's status.
+
+    The versions that serve are passed over. The text is empty where the answer has none, or is none.
+    """
+    try:
+        answer = json.loads(page)
+    except (ValueError, RecursionError):
+        return ""
+    versions = mappings(answer, "model_version_status") if isinstance(answer, dict) else ()
+    texts = (mapping(one, "status").get("error_message") for one in versions)
+    return next((scrub(text, LONGEST_FAULT) for text in texts if isinstance(text, str) and text), "")
 
 
 def in_use_condition(

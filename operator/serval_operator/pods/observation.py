@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from serval_operator.api.job_snapshots import JobView
@@ -16,7 +16,8 @@ from serval_operator.api.snapshots import (
     PodWarning,
     RevisionView,
 )
-from serval_operator.pods.pod_state import Verdict, judge
+from serval_operator.pods.pod_faults import Fault
+from serval_operator.pods.pod_state import Stage, Verdict, judge
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +43,8 @@ class Observed:
         Its Jobs, in no order.
     job_pods:
         Pods of its Jobs, those of deleted Jobs included, in no order.
+    faults:
+        What is known of pods beside their status, by uid. It explains why such a pod does not answer.
     """
 
     model: OwnerView
@@ -53,6 +56,7 @@ class Observed:
     revisions: Sequence[RevisionView] = ()
     jobs: Sequence[JobView] = ()
     job_pods: Sequence[PodView] = ()
+    faults: Mapping[str, Fault] = field(default_factory=dict)
     _verdicts: dict[str, Verdict] = field(default_factory=dict, init=False, compare=False, repr=False)
 
     @property
@@ -84,5 +88,12 @@ class Observed:
     def verdict(self, pod: PodView) -> Verdict:
         """What there is to say about one of the pods; it is judged once."""
         if pod.uid not in self._verdicts:
-            self._verdicts[pod.uid] = judge(pod, self.warnings.get(pod.uid, ()))
+            self._verdicts[pod.uid] = self._judged(pod)
         return self._verdicts[pod.uid]
+
+    def _judged(self, pod: PodView) -> Verdict:
+        found = judge(pod, self.warnings.get(pod.uid, ()))
+        fault = self.faults.get(pod.uid)
+        if fault is None or found.stage is not Stage.LOAD:
+            return found
+        return replace(found, reason=fault.reason, message=fault.message, failed=True)

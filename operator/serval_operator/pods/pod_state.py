@@ -16,7 +16,8 @@ from serval_contract.report import FetchFailure, FetchReport, parse_report
 from serval_contract.startup import LOAD_FAILED
 from serval_operator.api.containers import ContainerView, Termination
 from serval_operator.api.snapshots import PodView, PodWarning
-from serval_operator.api.text import scrub
+from serval_operator.api.text import last_line, scrub
+from serval_operator.conversion_reasons import DEVICE_HELD
 from serval_operator.pods.pod_faults import (
     WAIT_GATE,
     WAIT_SCHEDULER,
@@ -32,6 +33,8 @@ from serval_operator.reasons import DONE, MODEL_LOAD_FAILED, NODE_NOT_READY, PRO
 
 _SIGNALS = range(129, 193)
 """Exit codes of programs that a signal ended. TensorFlow Serving ends with 255 if it cannot load a model."""
+_HELD = f"{DEVICE_HELD}: "
+"""Begins what a server says of a device that another process holds, which is no fault of the model."""
 
 
 class Stage(IntEnum):
@@ -204,7 +207,12 @@ def _fetch_failed(pod: PodView, ended: Termination) -> Verdict:
 
 def _server_ended(pod: PodView, ended: Termination) -> Verdict:
     # The log of a server that a signal ended may have such words, but they are not why it ended.
-    words = "" if ended.exit_code in _SIGNALS else _load_failure(ended.message)
+    if ended.exit_code in _SIGNALS:
+        return _faulty(pod, Stage.LOAD, crashed("the model server", ended))
+    words = _load_failure(ended.message)
+    _, held, holder = (words or last_line(ended.message)).partition(_HELD)
+    if held:
+        return _ended(pod, Stage.LOAD, DEVICE_HELD, f"{held}{holder}", ended)
     if words:
         return _ended(pod, Stage.LOAD, MODEL_LOAD_FAILED, words, ended)
     return _faulty(pod, Stage.LOAD, crashed("the model server", ended))

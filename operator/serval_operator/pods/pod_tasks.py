@@ -26,11 +26,14 @@ class Asked:
         What was asked of it. With another number the old answer does not count any more.
     ready:
         Whether it can be asked now. A pod that was asked before keeps its answer.
+    model:
+        Name of the model, where its status is asked for too; empty elsewhere.
     """
 
     pod: PodView
     run: int
     ready: bool
+    model: str = ""
 
 
 @dataclass(slots=True)

@@ -15,6 +15,7 @@ from serval_operator.api.judgement import Judgement
 from serval_operator.api.naming import Key
 from serval_operator.api.snapshots import OwnerView, PodView
 from serval_operator.constants import READY
+from serval_operator.conversion_reasons import DEVICE_FAULTS
 from serval_operator.jobs.progress_poller import ProgressPoller
 from serval_operator.pods.device_prober import Devices
 from serval_operator.pods.observation import Observed
@@ -80,7 +81,7 @@ class KindController:
         if not await self._owners.lives(owner, lost_children=_lost_children(plan, observed)):
             return None
         outcome = self._told(key, await self._actor.act(plan, observed))
-        outcome = replace(outcome, devices=self._devices.answers(key, plan.asks))
+        outcome = replace(outcome, devices=self._devices.answers(key, plan.asks, plan.exclusive))
         self._progress.poll(key, plan.polls)
         if outcome.sent:
             self._context.contest.touch(key)
@@ -151,6 +152,7 @@ class KindController:
             nodes=context.cache.nodes(),
             referenced={key: context.cache.owner(key) for key in named},
             pages=self._progress.pages(owner.key),
+            devices=self._devices.known(owner.key),
             crowd=len(self.waiting),
             hide_foreign=context.hide_foreign,
         )
@@ -169,7 +171,7 @@ class KindController:
     def _measure(self, key: Key, observed: Observed, judgement: Judgement) -> None:
         self._context.meter.conditions(key, judgement.conditions)
         ready = judgement.condition(READY)
-        if ready and (ready.reason in CAPACITY_REASONS or ready.reason == UNSCHEDULABLE):
+        if ready and ready.reason in CAPACITY_REASONS | DEVICE_FAULTS | {UNSCHEDULABLE}:
             self.waiting.add(key)
         else:
             self.waiting.discard(key)

@@ -33,6 +33,8 @@ class Situation:
         The custom resources that this one names; None for one that does not exist.
     pages:
         Progress pages of its running Jobs, by uid of the pod.
+    devices:
+        What its pods said about their devices until now, by uid.
     crowd:
         How many custom resources wait for a place on a node.
     hide_foreign:
@@ -45,6 +47,7 @@ class Situation:
     referenced: Mapping[Key, OwnerView | None] = field(default_factory=dict)
     answers: Answers = field(default_factory=Answers)
     pages: Mapping[str, Progress] = field(default_factory=dict)
+    devices: Mapping[str, Answer] = field(default_factory=dict)
     crowd: int = 0
     hide_foreign: bool = False
 
@@ -99,6 +102,9 @@ class Plan:
         Why the plan is not what the spec asks for. It is planned again after a pause.
     asks:
         Pods that are asked what their model runs on.
+    exclusive:
+        Name of the model, where its devices are for it alone. Then these pods are asked for the health of
+        their devices too.
     polls:
         Pods of Jobs whose progress pages are polled.
     """
@@ -110,4 +116,5 @@ class Plan:
     deletions: tuple[Deletion, ...] = ()
     blocked: Blocked | None = None
     asks: tuple[PodView, ...] = ()
+    exclusive: str = ""
     polls: tuple[ToPoll, ...] = ()

@@ -15,6 +15,9 @@ SECONDS = 1.0
 """All of one request may take so long."""
 MOST_BYTES = 1 << 20
 """More of the metrics is not read; the page of a server with a few models has some ten thousand."""
+MOST_STATUS_BYTES = 1 << 16
+"""More of a model's status is not read; it has a few lines for each version."""
+MODELS_PATH = "/v1/models/"
 CHUNK = 1 << 16
 
 _HEADERS = {"Accept-Encoding": "identity", "User-Agent": "serval-operator"}
@@ -32,6 +35,10 @@ class HttpProber:
     async def progress(self, ip: str, port: int) -> str | None:
         """The progress page of a Job's stage, cut where it is too long; None where there is none in time."""
         return await self._page(ip, port, PROGRESS_PATH, MAX_PAGE_BYTES + 1)
+
+    async def status(self, ip: str, port: int, model: str) -> str | None:
+        """The model's status as TensorFlow Serving's REST API has it; None where there is none in time."""
+        return await self._page(ip, port, f"{MODELS_PATH}{model}", MOST_STATUS_BYTES)
 
     @staticmethod
     async def _page(ip: str, port: int, path: str, most: int) -> str | None:

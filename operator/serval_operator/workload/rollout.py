@@ -16,6 +16,7 @@ from serval_operator.api.blocks.rollout import IN_PLACE, REVERT, SURGE, Strategy
 from serval_operator.api.conditions import Blocked
 from serval_operator.api.snapshots import PodView
 from serval_operator.cluster.room import Room
+from serval_operator.conversion_reasons import DEVICE_FAULTS
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.pod_state import Stage, Verdict, is_permanent
 from serval_operator.pods.refused_pod_backoff import Damping
@@ -184,9 +185,10 @@ def failed_now(observed: Observed, workload: Workload) -> Blocked | None:
 def _failure(pod: PodView, verdict: Verdict, workload: Workload, observed: Observed) -> Blocked | None:
     """Why a pod speaks against its revision; None where it does not, or not yet.
 
-    A pod without a place does not, nor does one whose node was lost: another revision would fare no better.
+    A pod without a place does not, nor does one whose node was lost or whose device is of no use: another
+    revision would fare no better.
     """
-    if verdict.stage in (Stage.SCHEDULE, Stage.SERVE) or verdict.reason == NODE_NOT_READY:
+    if verdict.stage in (Stage.SCHEDULE, Stage.SERVE) or verdict.reason in {NODE_NOT_READY, *DEVICE_FAULTS}:
         return None
     left = time_left(pod, workload.deadline_seconds, observed.now)
     late = left is not None and left <= 0

@@ -19,6 +19,7 @@ from serval_operator.constants import (
     CONVERTED,
     DEVICE_PROGRAMMED,
     ENDPOINT_READY,
+    EVENT_POD_MOVED,
     EVENT_RANDOM_WEIGHTS,
     MODEL_FETCHED,
     MODEL_LOADED,
@@ -32,11 +33,13 @@ from serval_operator.conversion_reasons import EMULATED
 from serval_operator.jobs.plan import JobsDecision
 from serval_operator.kinds.accelerated_model.artifact import Made
 from serval_operator.kinds.accelerated_model.spec import RANDOM, AcceleratedSpec
+from serval_operator.pods.device_moves import MOVES
 from serval_operator.pods.device_report import Answer
 from serval_operator.pods.observation import Observed
 from serval_operator.reasons import DONE, PROGRESSING
 from serval_operator.reconcile.plan import Outcome
 from serval_operator.workload.desired import Desired, running
+from serval_operator.workload.device_care import Care
 from serval_operator.workload.judge import judge_served, judge_unusable
 from serval_operator.workload.readiness import Expected, assess
 from serval_operator.workload.rollout_decider import Decision
@@ -62,7 +65,7 @@ CONDITIONS: Final = (
 TOLD: Final = (CONVERTED, DEVICE_PROGRAMMED, ACCELERATOR_IN_USE, UPDATE_AVAILABLE)
 """Types of conditions beside `Ready` of which Events tell."""
 RANDOM_WORDS: Final = "the weights are random, so the answers of the model mean nothing"
-_KEPT: Final = ("jobs", "conversion", "weights", "device", "engine")
+_KEPT: Final = ("jobs", "conversion", "weights", "device", "engine", MOVES)
 """Fields of the status that stay while the spec cannot be used."""
 _DEVICE_WORDS: Final = re.compile(rf"\b({'|'.join(DEVICE_REASONS)}): ")
 
@@ -102,6 +105,7 @@ def judge(
     spec: AcceleratedSpec,
     desired: Desired,
     story: Story,
+    care: Care,
     decision: Decision,
     failure: Blocked | None,
     observed: Observed,
@@ -113,9 +117,12 @@ def judge(
     ----------
     desired:
         What should run now: what the newest spec asks for, or what runs until that is converted.
+    care:
+        What the plan does about pods that cannot use their devices.
     failure:
         Why the newest revision has failed for good, if the plan wrote that down.
     """
+    observed = care.seen(observed)
     served = judge_served(
         desired,
         decision,
@@ -128,7 +135,20 @@ def judge(
     )
     facts = running(desired, observed.revision(decision.rollout.revision))
     programmed = _programmed(desired, served, observed, outcome.devices)
-    return _told(spec, story, served, observed, facts, outcome.devices, programmed)
+    told = _told(spec, story, served, observed, facts, outcome.devices, programmed)
+    return _cared(told, care)
+
+
+def _cared(judged: Judgement, care: Care) -> Judgement:
+    """A judgement with what is done about pods that cannot use their devices."""
+    move = care.move
+    warnings, status = judged.warnings, judged.status
+    if move.pod is not None:
+        warnings = (*warnings, (EVENT_POD_MOVED, care.faults[move.pod.uid].message))
+    if move.record is not None:
+        status = {**status, MOVES: move.record.as_json()}
+    pauses = [pause for pause in (judged.again, move.again) if pause is not None]
+    return replace(judged, status=status, warnings=warnings, again=min(pauses, default=None))
 
 
 def judge_waiting(spec: AcceleratedSpec, story: Story, observed: Observed, outcome: Outcome) -> Judgement:

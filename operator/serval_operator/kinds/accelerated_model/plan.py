@@ -39,6 +39,7 @@ from serval_operator.pods.observation import Observed
 from serval_operator.reasons import JOB_RESULT_LOST
 from serval_operator.reconcile.plan import Plan, Situation
 from serval_operator.workload.desired import Desired, compute_desired, recorded
+from serval_operator.workload.device_care import take_care
 from serval_operator.workload.effective_spec import EffectiveSpec
 from serval_operator.workload.manifests.service import GRPC, headless_service, service
 from serval_operator.workload.plan import Manner, plan_served, plan_unusable
@@ -95,8 +96,14 @@ def plan(situation: Situation) -> Plan:
     if desired is None:
         return _with_jobs(Plan(partial(judge_waiting, spec, step.story)), step)
     story = replace(step.story, revision=desired.revision) if step.made else step.story
-    manner = Manner(judge=partial(judge, spec, desired, story), beside=lambda _: _services(owner))
-    return _with_jobs(plan_served(situation, desired, manner), step)
+    care = take_care(observed, desired.workload, situation.devices, situation.answers)
+    manner = Manner(
+        judge=partial(judge, spec, desired, story, care),
+        beside=lambda _: _services(owner),
+        deletions=care.deletions,
+    )
+    served = plan_served(replace(situation, observed=care.seen(observed)), desired, manner)
+    return _with_jobs(replace(served, exclusive=desired.model.name), step)
 
 
 def _artifact(situation: Situation, spec: AcceleratedSpec, kept: RevisionView | None) -> _Step:

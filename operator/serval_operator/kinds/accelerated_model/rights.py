@@ -42,7 +42,8 @@ RIGHTS: Final = (
     Right(
         PODS,
         ("list", "watch", "delete"),
-        "Their states make up the status. Pods that a node refused are deleted before there are hundreds.",
+        "Their states make up the status. Pods that a node refused are deleted before there are hundreds, "
+        "and a pod whose device stays unhealthy is deleted if another device is free.",
     ),
     Right(
         SERVICE_ACCOUNTS,

@@ -39,6 +39,16 @@ class ConversionStatus(Block):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DeviceMovesStatus(Block):
+    """Pods that were deleted because their devices were of no use: `status.deviceMoves`."""
+
+    count: Annotated[int | None, Whole("How many, as long as the last one counts.", 1, MAX_EXACT)] = None
+    last_time: Annotated[str, Text("When the last one was deleted.", max_length=64, format="date-time")] = ""
+    pod: Annotated[str, Text("Its name.", max_length=253)] = ""
+    node: Annotated[str, Text("The node that it was on.", max_length=253)] = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Status(ServingStatus):
     """The status of an AcceleratedModel."""
 
@@ -53,6 +63,14 @@ class Status(ServingStatus):
         str, Text("What programs and runs the device; emulator where no device computes.", max_length=63)
     ] = ""
     jobs: Annotated[tuple[JobStatus, ...], STATUS_JOBS] = ()
+    device_moves: Annotated[
+        DeviceMovesStatus | None,
+        Nested(
+            "Pods that were deleted so that another pod takes another device. The pauses between such moves "
+            "double; an hour after the last one all are forgotten.",
+            DeviceMovesStatus,
+        ),
+    ] = None
     conditions: Annotated[
         tuple[Condition, ...],
         conditions(

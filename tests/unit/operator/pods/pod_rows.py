@@ -26,6 +26,7 @@ RUNC = (
     'failed: unable to start container process: error during container init: exec: "nope": executable file '
     "not found in $PATH"
 )
+HELD = "DeviceHeld: unit fpga-0 is held by net-7c9f"
 NOT_SERVABLE = (
     "Failed to start server. Error: Unknown: 1 servable(s) did not become available: {{{name: digits "
     "version: 3} due to error: Not found: Could not find SavedModel .pb or .pbtxt at supplied export "
@@ -498,6 +499,15 @@ LOAD = [
             when=30,
         )
         for name, words in (("TF Serving", NOT_SERVABLE), ("plain", SERVABLE))
+    ),
+    Row(
+        "another process holds the device",
+        (gen.server_crashed(1, f"cannot load m: Unavailable: {HELD}"),),
+        Stage.LOAD,
+        "DeviceHeld",
+        HELD,
+        exit_code=1,
+        when=30,
     ),
     Row(
         "server cannot load, in several lines",

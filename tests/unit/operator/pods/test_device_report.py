@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 
@@ -11,12 +12,14 @@ from serval_operator.api.placement import Placement
 from serval_operator.api.snapshots import parse_owner, parse_pod
 from serval_operator.pods.device_report import (
     LATER,
+    LONGEST_FAULT,
     LONGEST_SAMPLE,
     MOST_SAMPLES,
     NO_REPORT,
     Answer,
     DeviceReport,
     in_use_condition,
+    read_fault,
     read_report,
 )
 from serval_serving.server.metrics import Metrics
@@ -152,3 +155,67 @@ def test_a_device_that_is_emulated_is_none_that_is_used() -> None:
     assert report.emulated
     assert not read_report(EMULATED.replace('device="emulated"', 'device="u250-0"')).emulated
     assert read_report(EMULATED.replace("emulator", "a b")).engine == ""
+
+
+HEALTH = 'serval_device_healthy{device="emulated",emulated="true",engine="emulator",version="1"} '
+OF_ANOTHER = HEALTH.replace("1", "2")
+
+
+@pytest.mark.parametrize(
+    ("page", "healthy"),
+    [
+        (EMULATED, True),
+        (f"{EMULATED}{HEALTH}1.0\n", True),
+        (f"{EMULATED}{HEALTH}0.0\n", False),
+        (f"{EMULATED}{HEALTH}1.0\n{OF_ANOTHER}0.0\n", False),
+        (f"{HEALTH}NaN\n", True),
+        (f"{HEALTH}x\n", True),
+    ],
+    ids=["does not say", "healthy", "unhealthy", "one of two", "no number", "no sample"],
+)
+def test_a_device_is_unhealthy_where_the_server_says_so(page: str, healthy: bool) -> None:
+    assert read_report(page).healthy is healthy
+
+
+def status(*texts: object) -> str:
+    """A server's answer about its model, with these texts of its versions."""
+    versions = [
+        {"version": str(number), "state": "LOADING", "status": {"error_code": "X", "error_message": text}}
+        for number, text in enumerate(texts, 1)
+    ]
+    return json.dumps({"model_version_status": versions})
+
+
+@pytest.mark.parametrize(
+    ("page", "words"),
+    [
+        (status("the device is unhealthy: too hot"), "the device is unhealthy: too hot"),
+        (status("", "too hot"), "too hot"),
+        (status(""), ""),
+        (status(7, None, {}), ""),
+        (status("x" * 5000), "x" * LONGEST_FAULT),
+        ("", ""),
+        ("no JSON", ""),
+        ("[" * 10_000, ""),
+        ("[1]", ""),
+        ('{"model_version_status": 3}', ""),
+        ('{"model_version_status": [3, {"status": 4}]}', ""),
+    ],
+    ids=[
+        "one",
+        "the second",
+        "none",
+        "no texts",
+        "long",
+        "empty",
+        "text",
+        "deep",
+        "a list",
+        "a number",
+        "numbers",
+    ],
+)
+def test_what_a_server_says_of_its_device(page: str, words: str) -> None:
+    found = read_fault(page)
+    assert len(found) <= LONGEST_FAULT
+    assert found[:100] == words[:100]

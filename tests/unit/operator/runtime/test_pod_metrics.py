@@ -13,7 +13,7 @@ from aiohttp import web
 from serval_contract.metrics import METRICS_PATH
 from serval_contract.progress import MAX_PAGE_BYTES, Progress, parse_progress
 from serval_operator.runtime import pod_metrics as prober
-from serval_operator.runtime.pod_metrics import MOST_BYTES, HttpProber
+from serval_operator.runtime.pod_metrics import MOST_BYTES, MOST_STATUS_BYTES, HttpProber
 
 pytestmark = pytest.mark.unit
 
@@ -59,6 +59,20 @@ async def test_reads_the_progress_page() -> None:
     assert paths == ["/progress"]
     assert page is not None
     assert parse_progress(page) == Progress(3, message="x" * 9)
+
+
+async def test_reads_the_status_of_a_model() -> None:
+    paths: list[str] = []
+
+    async def answer(request: web.BaseRequest) -> web.Response:
+        paths.append(request.path)
+        return web.Response(text="{}" + " " * 100_000)
+
+    async with served(answer) as port:
+        page = await HttpProber().status(HOST, port, "eyes")
+    assert paths == ["/v1/models/eyes"]
+    assert page is not None
+    assert len(page) == MOST_STATUS_BYTES
 
 
 async def test_a_progress_page_that_is_too_long_is_none() -> None:

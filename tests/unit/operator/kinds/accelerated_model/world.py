@@ -11,10 +11,12 @@ from serval_contract.report import FetchReport
 from serval_contract.stage_report import StageReport
 from serval_operator.api.capabilities import CAPABILITIES
 from serval_operator.api.conditions import find
+from serval_operator.api.device_holders import PodHold
 from serval_operator.api.job_snapshots import parse_job
 from serval_operator.api.judgement import Judgement
 from serval_operator.api.nodes import NodeView, parse_node
 from serval_operator.api.resources import CONTROLLER_REVISIONS, DEPLOYMENTS, JOBS, SERVICES
+from serval_operator.api.rivals import Priorities, Rival, Rivals
 from serval_operator.api.snapshots import (
     OwnerView,
     parse_deployment,
@@ -24,12 +26,19 @@ from serval_operator.api.snapshots import (
     parse_service,
 )
 from serval_operator.cluster.capacity import Supply
-from serval_operator.cluster.questions import AccountQuestion, Answers, CapacityQuestion, Unanswered
+from serval_operator.cluster.questions import (
+    AccountQuestion,
+    Answers,
+    CapacityQuestion,
+    RivalsQuestion,
+    Unanswered,
+)
 from serval_operator.config import Configuration, parse_configuration
 from serval_operator.kinds.accelerated_model import KIND
 from serval_operator.pods.device_report import Answer
 from serval_operator.pods.observation import Observed
 from serval_operator.reconcile.plan import Outcome, Plan, Situation
+from serval_operator.turns.observing import see_rival
 from support import gen
 from unit.operator.configuration import DOCUMENT
 
@@ -135,8 +144,14 @@ class World:
         ServiceAccounts by name.
     devices:
         What pods said of their devices, by uid.
+    holds:
+        What pods hold of devices; None while nobody counted.
+    rivals:
+        Others that ask for devices.
     pages:
         Progress pages by uid of the pod.
+    deleted:
+        Names of what plans deleted.
     """
 
     def __init__(self, configuration: Configuration = CONFIGURED, **spec: Any) -> None:
@@ -152,8 +167,11 @@ class World:
         self.nodes: tuple[NodeView, ...] = (node(),)
         self.accounts: dict[str, Mapping[str, Any]] = {}
         self.devices: dict[str, Answer] = {}
+        self.holds: tuple[PodHold, ...] | None = ()
+        self.rivals: tuple[Rival, ...] = ()
         self.pages: dict[str, Progress] = {}
         self.judgement = Judgement({}, ())
+        self.deleted: list[str] = []
 
     # --- the operator -------------------------------------------------------------------------------------
 
@@ -186,20 +204,24 @@ class World:
         """Plan, with answers to its questions."""
         supplies: dict[CapacityQuestion, Supply] = {}
         accounts: dict[AccountQuestion, Any] = {}
+        rivals: dict[RivalsQuestion, Rivals] = {}
         for _ in range(8):
             situation = Situation(
                 observed=self.observed(),
                 configuration=self.configuration,
                 nodes=self.nodes,
-                answers=Answers(supplies, accounts),
+                answers=Answers(supplies, accounts, rivals),
                 pages=self.pages,
+                devices=self.devices,
             )
             try:
                 return KIND.plan(situation)
             except Unanswered as needs:
                 question = needs.question
                 if isinstance(question, CapacityQuestion):
-                    supplies[question] = Supply(nodes=self.nodes, holds=())
+                    supplies[question] = Supply(nodes=self.nodes, holds=self.holds)
+                elif isinstance(question, RivalsQuestion):
+                    rivals[question] = Rivals((self._rival(), *self.rivals), Priorities({}))
                 else:
                     accounts[question] = self.accounts.get(question.name)
         raise AssertionError("the plan never stops asking")
@@ -220,11 +242,18 @@ class World:
         for deletion in plan.deletions:
             self.jobs.pop(deletion.target.name, None)
             self.revisions.pop(deletion.target.name, None)
+            self.deleted.append(deletion.target.name)
         outcome = Outcome(plan.blocked, frozenset(done), devices=self.devices)
         owner = self.owner
         self.judgement = plan.judge(self.observed(), outcome)
         self.status = self.judgement.stored(owner, KIND.conditions, gen.moment(self.seconds))
         return self.judgement
+
+    def _rival(self) -> Rival:
+        claim = KIND.claim(self.owner, self.configuration)
+        assert claim is not None
+        observed = self.observed()
+        return see_rival(observed.model, claim, observed.deployment, observed.pods)
 
     def _create(self, resource: Any, manifest: gen.Object) -> None:
         stored = gen.stored(manifest, uid=f"uid-{manifest['metadata']['name']}")
