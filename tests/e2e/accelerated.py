@@ -5,8 +5,6 @@ from __future__ import annotations
 import io
 import json
 import shutil
-import subprocess
-import sys
 import tarfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +15,6 @@ from typing import Any
 from examples.demo.model import TrainedModel
 
 from e2e.stand import Stand
-from serval_contract.accel_flags import CONVERT_PROGRAM
 from serval_lab import Lab
 from serval_lab.images import Images
 from serval_lab.push_registry import PushRegistry
@@ -80,6 +77,14 @@ def enable(lab: Lab, images: Images, registry: PushRegistry) -> None:
     )
 
 
+def kill_operator(lab: Lab) -> None:
+    """Kill the operator's pod; its Deployment makes another one."""
+    lab.kubectl(
+        *("delete", "pod", f"--namespace={NAMESPACE}", f"--selector=app.kubernetes.io/instance={RELEASE}"),
+        *("--grace-period=0", "--force", "--wait=false"),
+    )
+
+
 def let_push(stand: Stand, registry: PushRegistry) -> None:
     """Give a namespace its account of the registry, which also pulls what is shared."""
     account = registry.account(stand.namespace, push=[f"{stand.namespace}/"], pull=[f"{SHARED}/"])
@@ -128,19 +133,9 @@ def _write_photos(folder: Path, model: TrainedModel) -> None:
         (folder / image.name).chmod(0o644)
 
 
-def convert(model: TrainedModel, folder: Path) -> None:
-    """Convert the digits on this machine, as a CI would."""
-    command = [sys.executable, "-m", CONVERT_PROGRAM, f"--saved-model={model.folder.parent / 'model' / '1'}"]
-    command += [f"--out={folder}", f"--calibration={model.folder}"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=CONVERTED_LIMIT, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-
-
 def publish(registry: PushRegistry, folder: Path) -> str:
     """Push an artifact as the image that it is; return its address by digest."""
-    repository = f"{SHARED}/digits"
-    token = registry.token(registry.account(SHARED), repository)
-    client = Registry(registry.host, registry.ca, {"Authorization": f"Bearer {token}"}, "http")
+    repository, client = _shared(registry)
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode="w") as tar:
         for path in sorted(folder.iterdir()):
@@ -155,6 +150,20 @@ def publish(registry: PushRegistry, folder: Path) -> str:
     entry = client.blob(repository, CONFIG, json.dumps(config).encode())
     manifest = {"schemaVersion": 2, "mediaType": MANIFEST, "config": entry, "layers": [layer]}
     return f"oci://{registry.host}/{repository}@{client.manifest(repository, '1', manifest)}"
+
+
+def publish_pure(registry: PushRegistry) -> str:
+    """Push what other tools call an artifact: nodes mount it without an error, and without a file."""
+    repository, client = _shared(registry)
+    digest = client.push(repository, "pure", ("application/vnd.example.model", b"{}"))
+    return f"oci://{registry.host}/{repository}@{digest}"
+
+
+def _shared(registry: PushRegistry) -> tuple[str, Registry]:
+    """Return the repository of shared artifacts, and a client that may push there."""
+    repository = f"{SHARED}/small"
+    token = registry.token(registry.account(SHARED), repository)
+    return repository, Registry(registry.host, registry.ca, {"Authorization": f"Bearer {token}"}, "http")
 
 
 def _readable(member: tarfile.TarInfo) -> tarfile.TarInfo:

@@ -7,7 +7,7 @@ from serval_lab.control_plane import CONTROLLER_MANAGER
 from serval_lab.errors import LabError, tail
 from support.chart import NAMESPACE, RELEASE
 
-KINDS = "modeldeployments,deployments,replicasets,pods"
+KINDS = "modeldeployments,acceleratedmodels,jobs,deployments,replicasets,pods"
 COLUMNS = {
     "KIND": ".kind",
     "NAME": ".metadata.name",

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Iterator
 from datetime import timedelta
+from pathlib import Path
 
+import numpy as np
 import pytest
 from examples.demo.model import TrainedModel
 
@@ -16,10 +19,17 @@ from serval_lab.handles import Device
 from serval_lab.images import Images
 from serval_lab.push_registry import PushRegistry
 from serval_lab.spec import EMULATED_FPGA_RESOURCE
+from serval_serving.accel.artifact import DEVICE_ONNX
+from serval_serving.accel.preprocess import preprocess
+from serval_serving.client import GrpcClient
 from support.azure import azure
 from support.chart import NAMESPACE
 from support.cluster import condition
 from support.registry import Registry
+from unit.serving.engines.artifacts import MADE, PREPROCESSING, offline, photo, write_artifact
+
+# A conversion takes a minute on a busy machine, and then a server starts.
+pytestmark = pytest.mark.timeout(600)
 
 SCORED = 64
 ACCURACY = 0.95
@@ -35,13 +45,15 @@ def registry(cluster_lab: Lab) -> PushRegistry:
 
 
 @pytest.fixture(scope="module")
-def artifact(
-    registry: PushRegistry, tensorflow_model: TrainedModel, tmp_path_factory: pytest.TempPathFactory
-) -> str:
-    """The digits, converted once outside the cluster: its conversion has a test of its own."""
-    folder = tmp_path_factory.mktemp("artifact")
-    accelerated.convert(tensorflow_model, folder)
-    return accelerated.publish(registry, folder)
+def converted(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small artifact, which servers load at once: no part of it needs TensorFlow."""
+    return write_artifact(tmp_path_factory.mktemp("artifact"))
+
+
+@pytest.fixture(scope="module")
+def artifact(registry: PushRegistry, converted: Path) -> str:
+    """Address of the small artifact."""
+    return accelerated.publish(registry, converted)
 
 
 @pytest.fixture(scope="module")
@@ -90,11 +102,14 @@ def test_from_a_saved_model_to_scores_of_azures_client(
 
 def _converted_and_serving(models: Stand, registry: PushRegistry) -> None:
     create(models, "digits")
+    says(models, "digits", "stage convert", accelerated.CONVERTED_LIMIT)
+    accelerated.kill_operator(models.lab)
     accelerated.until(models, "digits", "Converted", "True", None, accelerated.CONVERTED_LIMIT)
     cr = serving(models, "digits")
+    assert [job["attempt"] for job in cr["status"]["jobs"]] == [1], "the next operator went on with the Job"
     assert condition(cr, "DeviceProgrammed")["reason"] == "Emulated"
-    in_use = condition(cr, "AcceleratorInUse")
-    assert (in_use["status"], in_use["reason"]) == ("False", "Emulated")
+    # The pods are asked for their device after they are ready.
+    accelerated.until(models, "digits", "AcceleratorInUse", "False", "Emulated", accelerated.READY_LIMIT)
     conversion = cr["status"]["conversion"]
     assert f"{registry.host}/{models.namespace}/digits@sha256:" in conversion["artifact"]
     assert conversion["agreement"] >= ACCURACY
@@ -129,28 +144,39 @@ def _nobody_else_changes_what_the_pod_mounts(models: Stand, registry: PushRegist
 
 
 def test_the_next_waits_with_its_position_and_takes_over_when_the_device_is_free(
-    models: Stand, device: Device, enabled: Lab, artifact: str
+    models: Stand, device: Device, enabled: Lab, artifact: str, converted: Path
 ) -> None:
     device.set_units(1)
     create_converted(models, "first", artifact)
     serving(models, "first")
+    _answers_are_those_of_the_quantised_file(models, converted)
     create_converted(models, "second", artifact)
     cr = says(models, "second", f"{models.namespace}/first")
     assert cr["status"]["accelerator"]["position"] == 1
     models.cluster.delete(KIND, models.namespace, "first")
     serving(models, "second")
-    freed = max(
+    (gone,) = (
         when
         for when, verb, user in accelerated.written(enabled, "pods", models.namespace, "first-")
-        if verb == "delete" and user == f"system:node:{NODE}"
+        if (verb, user) == ("delete", f"system:node:{NODE}")
     )
-    operator = f"system:serviceaccount:{NAMESPACE}:"
-    taken = min(
+    # The first write makes the Deployment, without pods.
+    _, taken, *_ = (
         when
         for when, _, user in accelerated.written(enabled, "deployments", models.namespace, "second")
-        if user.startswith(operator) and when > freed
+        if user.startswith(f"system:serviceaccount:{NAMESPACE}:")
     )
-    assert taken - freed < TAKES_OVER
+    assert taken - gone < TAKES_OVER
+
+
+def _answers_are_those_of_the_quantised_file(models: Stand, converted: Path) -> None:
+    photos = [photo(shade) for shade in (0, 90)]
+    pixels = preprocess(photos, PREPROCESSING)
+    with GrpcClient(f"{host(models, 'first')}:{EDGE_PORT}", timeout=20.0) as client:
+        served = client.predict({"images": photos}, "first")["features"]
+    np.testing.assert_allclose(served, offline(converted, pixels)[MADE.name], rtol=1e-6)
+    exact = write_artifact(converted.parent, 2, quantized=False)
+    assert not np.allclose(served, offline(exact, pixels)[MADE.name], rtol=1e-4)
 
 
 def test_a_card_that_the_plugin_gives_twice_serves_one_model(
@@ -176,3 +202,41 @@ def test_a_sick_device_is_named_and_serves_again_when_it_is_well(
     says(models, "digits", "too hot")
     device.set_faults({})
     serving(models, "digits")
+
+
+def test_a_refused_allocation_is_told_until_the_plugin_gives_the_device(
+    models: Stand, device: Device, artifact: str
+) -> None:
+    device.refuse(True)
+    try:
+        create_converted(models, "digits", artifact)
+        cr = says(models, "digits", "UnexpectedAdmissionError")
+        assert condition(cr, "Ready")["reason"] == "DeviceAllocationFailed"
+    finally:
+        device.refuse(False)
+    serving(models, "digits")
+
+
+def test_artifacts_that_are_damaged_empty_or_out_of_reach_are_named(
+    models: Stand, device: Device, registry: PushRegistry, converted: Path, tmp_path: Path
+) -> None:
+    device.set_units(3)
+    damaged = shutil.copytree(converted, tmp_path / "damaged")
+    with (damaged / DEVICE_ONNX).open("ab") as file:
+        file.write(b"more")
+    create_converted(models, "damaged", accelerated.publish(registry, damaged))
+    create_converted(models, "empty", accelerated.publish_pure(registry))
+    cr = says(models, "damaged", "ArtifactCorrupted")
+    assert condition(cr, "DeviceProgrammed")["reason"] == "ArtifactCorrupted"
+    says(models, "empty", "mounts empty")
+    unpulled = shutil.copytree(converted, tmp_path / "unpulled")
+    (unpulled / "README").touch()
+    away = accelerated.publish(registry, unpulled)
+    registry.kill()
+    try:
+        create_converted(models, "away", away)
+        cr = says(models, "away", "connection refused")
+        assert condition(cr, "Ready")["reason"] == "ImagePullFailed"
+    finally:
+        registry.start()
+    serving(models, "away")
