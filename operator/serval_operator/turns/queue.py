@@ -133,12 +133,15 @@ class Turns:
         By uid, units that are kept.
     free:
         By node, units that stay free.
+    kept:
+        By node, units that are kept for those in `reserved`.
     """
 
     granted: Mapping[str, int]
     waiting: Sequence[Contender]
     reserved: Mapping[str, int]
     free: Mapping[str, int]
+    kept: Mapping[str, int] = field(default_factory=dict)
     _lines: dict[AbstractSet[str], tuple[Sequence[Key], Mapping[str, int]]] = field(
         default_factory=dict, repr=False, compare=False
     )
@@ -227,6 +230,7 @@ class _Queue:
         self._offered = offered
         self._granted: dict[str, int] = {}
         self._reserved: dict[str, int] = {}
+        self._kept: dict[str, int] = {}
         self._rooms: dict[tuple[AbstractSet[str], int], int] = {}
 
     def keep(self) -> None:
@@ -256,6 +260,8 @@ class _Queue:
     def hand_out(self) -> None:
         """Free devices go to those that want more, one pod after the other."""
         for one, _ in sorted(self._requests(), key=lambda request: _turn_of(*request)):
+            if self._could_take_kept(one):
+                continue
             if one.together:
                 self._hand_out_all(one)
             elif self._packing.put(one.nodes, one.units):
@@ -277,7 +283,7 @@ class _Queue:
         granted = {one.uid: one.wanted if one.elastic else self._granted[one.uid] for one in self._order}
         lacking = [one for one in self._order if not one.refused and self._lacks(one)]
         lacking.sort(key=lambda one: _turn_of(one, self._granted[one.uid]))
-        return Turns(granted, lacking, self._reserved, self._packing.free)
+        return Turns(granted, lacking, self._reserved, self._packing.free, self._kept)
 
     def _lacks(self, one: Contender) -> bool:
         """Whether a contender wants more than it was given. An elastic one has pods that wait."""
@@ -320,10 +326,21 @@ class _Queue:
         if self._never_fits(one):
             # Others would wait for ever for what is kept.
             return
+        before = dict(self._packing.free)
         kept = sum(self._packing.put(one.nodes, one.units) for _ in range(pods)) * one.units
         if kept < pods * one.units:
             kept += self._packing.withhold(one.nodes) if one.units > 1 else 0
         self._reserved[one.uid] = kept
+        for node, count in before.items():
+            if taken := count - self._packing.free.get(node, 0):
+                self._kept[node] = self._kept.get(node, 0) + taken
+
+    def _could_take_kept(self, one: Contender) -> bool:
+        """Whether the scheduler could give a pod units that are kept for another contender.
+
+        It chooses the node of a pod and knows of no reservation. So a device of another node stays idle.
+        """
+        return any(self._kept.get(node, 0) >= one.units for node in one.nodes)
 
     def _never_fits(self, one: Contender) -> bool:
         """Whether its nodes have too few units for all pods that it needs at once, whoever else ended."""

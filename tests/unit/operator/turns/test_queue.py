@@ -152,8 +152,14 @@ class TestSeveralAtOnce:
 
     def test_it_keeps_one_node_and_not_all(self) -> None:
         large = contender("large", 1, units=2, since=START)
+        small = [contender(f"on-{node}", 2, nodes=[node]) for node in ("a", "b")]
+        late = decide(large, *small, free={"a": 1, "b": 1}, later=PASSED_FOR)
+        assert sorted(late.granted.values()) == [0, 0, 1]
+
+    def test_one_that_the_scheduler_could_give_what_is_kept_waits_too(self) -> None:
+        large = contender("large", 1, units=2, since=START)
         late = decide(large, contender("small", 2), free={"a": 1, "b": 1}, later=PASSED_FOR)
-        assert late.granted == {"large": 0, "small": 1}
+        assert late.granted == {"large": 0, "small": 0}
 
 
 def test_a_stranger_in_the_queue_is_an_error() -> None:

@@ -67,13 +67,17 @@ def fill(world: World, most: int) -> None:
 
 
 def wasted(turns: Turns) -> list[str]:
-    """Contenders that wait although a node has room for one more of their pods."""
+    """Contenders that wait although a node has room for one more of their pods.
+
+    The pod of one that could take what is kept for another may go there, so it has to wait.
+    """
     kept = set(turns.reserved)
     return [
         one.uid
         for one in turns.waiting
         if not (one.together or one.elastic or one.yields or one.uid in kept)
         and any(turns.free.get(node, 0) >= one.units for node in one.nodes)
+        and not any(turns.kept.get(node, 0) >= one.units for node in one.nodes)
     ]
 
 
