@@ -63,11 +63,12 @@ def split(
     model = onnx.load(str(source))
     links = _Links(model.graph)
     chosen = list(features) or links.last_dense_input(outputs)
-    later = [one for one in outputs if one not in chosen]
+    # A signature is a map, which gives its outputs in any order.
+    later = sorted({*outputs} - {*chosen})
     behind = links.ancestors(later, chosen) if chosen and later else None
     if behind is None:
         # Nothing follows the features, or what follows needs more than the features.
-        whole = list(dict.fromkeys([*features, *outputs]))
+        whole = sorted({*features, *outputs})
         known = {one.name: one for one in model.graph.output}
         _keep(model, links.ancestors(whole, ()) or set(), [known[name] for name in whole])
         onnx.save(model, str(device))

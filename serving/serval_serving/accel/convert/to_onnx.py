@@ -19,6 +19,7 @@ from tf2onnx import handler, optimizer, tf_loader, tfonnx
 
 from serval_serving.accel.convert.failures import listed, not_convertible, one_line
 from serval_serving.accel.convert.graph import full_name, node_name
+from serval_serving.accel.convert.onnx_names import number_again
 
 OPSET: Final = 17
 BATCH: Final = "batch"
@@ -67,6 +68,7 @@ def to_onnx(
     report(0.8, "converted")
     _check_operations(model)
     _name_batch(model, start)
+    number_again(model)
     keep = [one for one in model.graph.input if node_name(one.name) not in used]
     del model.graph.input[:]
     model.graph.input.extend(keep)
