@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Iterable, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -111,11 +112,12 @@ def _through(host: Any, source: str, target: str, batches: Iterable[Array]) -> A
     """Return what the host part makes of batches, one after another."""
     with tf.Graph().as_default() as graph:
         tf.import_graph_def(host, name="")
-        with v1.Session(graph=graph) as session:
-            try:
-                rows = [session.run(target, {source: one}) for one in batches]
-            except (tf.errors.OpError, ValueError) as error:
-                words = one_line(error)
-                raise bad_calibration(f"the preprocessing fails on a picture: {words}") from error
+    # Pictures are decoded and encoded on demand, by operators that run at once: no graph may be open.
+    with closing(v1.Session(graph=graph)) as session:
+        try:
+            rows = [session.run(target, {source: one}) for one in batches]
+        except (tf.errors.OpError, ValueError) as error:
+            words = one_line(error)
+            raise bad_calibration(f"the preprocessing fails on a picture: {words}") from error
     gc.collect()
     return np.concatenate(rows)

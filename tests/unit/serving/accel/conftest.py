@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from serval_serving.accel.convert import pipeline, steps
+from serval_serving.accel.convert import photos, pipeline, steps
 from serval_serving.accel.convert.children import StepDone
 from serval_serving.accel.convert.steps import STEPS
 
@@ -27,6 +27,8 @@ def in_process(monkeypatch: pytest.MonkeyPatch) -> Callable[..., StepDone]:
     monkeypatch.setattr(pipeline, "run_step", run_here)
     monkeypatch.setattr(steps, "CALIBRATION_IMAGES", 5)
     monkeypatch.setattr(steps, "HELD_OUT_IMAGES", 4)
+    # Whether a package with photos is installed makes no difference.
+    monkeypatch.setattr(photos, "packaged", list)
     return run_here
 
 
