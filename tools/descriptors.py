@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import ast
 import importlib
+import subprocess
 import sys
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -18,7 +19,6 @@ from pathlib import Path
 
 import grpc_tools
 from google.protobuf.descriptor_pb2 import FileDescriptorProto, FileDescriptorSet
-from grpc_tools import protoc
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path[:0] = [str(ROOT)]
@@ -100,13 +100,18 @@ def _imports(tree: ast.Module) -> Iterator[str]:
 
 
 def _compiled() -> Iterable[FileDescriptorProto]:
-    """Compile the files of ``tools/protos``."""
+    """Compile the files of ``tools/protos``.
+
+    The compiler runs in its own process: it crashes beside other copies of its library, which onnx and
+    TensorFlow have.
+    """
     sources = sorted(str(path.relative_to(_PROTOS)) for path in _PROTOS.rglob("*.proto"))
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder, "set")
         known = Path(grpc_tools.__file__).with_name("_proto")
-        arguments = ["protoc", f"-I{_PROTOS}", f"-I{known}", f"--descriptor_set_out={out}", *sources]
-        if protoc.main(arguments) != 0:
+        arguments = [f"-I{_PROTOS}", f"-I{known}", f"--descriptor_set_out={out}", *sources]
+        compiler = [sys.executable, "-m", "grpc_tools.protoc"]
+        if subprocess.run([*compiler, *arguments], check=False, timeout=60).returncode != 0:
             raise ValueError(f"protoc refuses the files of {_PROTOS}")
         return FileDescriptorSet.FromString(out.read_bytes()).file
 

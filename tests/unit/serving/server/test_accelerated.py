@@ -140,7 +140,8 @@ def test_everything_says_that_the_device_is_emulated(server: Server) -> None:
     page = server.get(METRICS).data.decode()
     assert 'runtime_latency_count{model_name="net",API="Predict",runtime="accelerated-emulator"}' in page
     assert "devices=emulator (emulated)" in server.log
-    assert health(server) == health_pb2.HealthCheckResponse.SERVING
+    # Predictions are answered a moment before the server's start is over.
+    wait_until("SERVING", lambda: health(server) == health_pb2.HealthCheckResponse.SERVING)
 
 
 def test_while_the_device_is_programmed(folder: Path, tmp_path: Path) -> None:
