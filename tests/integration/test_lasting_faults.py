@@ -60,6 +60,12 @@ def test_a_pod_that_its_node_stopped_is_replaced_and_forgotten(
     assert cluster.get("Pod", namespace, old["metadata"]["name"]), "the test is about a pod that stays"
 
 
+def refused(cluster: Cluster, namespace: str) -> set[str]:
+    """Names of the objects of which an event says that a child is refused."""
+    told = cluster.list("Event", namespace, fields="reason=ChildRefused,type=Warning")
+    return {one["involvedObject"]["name"] for one in told}
+
+
 def edit(cluster: Cluster, namespace: str, name: str, **spec: Any) -> int:
     """Change the spec; the new generation."""
     edited = cluster.patch("ModelDeployment", namespace, name, {"spec": spec})
@@ -82,8 +88,8 @@ def test_a_webhook_that_is_down_is_told_at_once_and_forgotten_when_it_heals(
             assert condition(found, "Reconciling")["status"] == "True"
         assert found["status"]["observedGeneration"] == generation
         assert condition(found, "Available")["status"] == "True"
-        told = cluster.list("Event", namespace, fields="reason=ChildRefused,type=Warning")
-        assert {one["involvedObject"]["name"] for one in told} == {"new", "edited"}
+        # Events follow the status.
+        until("both events", lambda: refused(cluster, namespace) == {"new", "edited"})
         # More edits while it lasts: the status follows each of them.
         rounds = whole.amount(FEW_EDITS, EDITS)
         sampled(rounds, EDITS, "edits, one every few seconds")

@@ -151,7 +151,7 @@ class TestVerdicts:
         cluster.patch("Node", None, name, {"status": {"allocatable": {RESOURCE: "0"}}}, "status")
         cluster.patch("ModelDeployment", namespace, "running", {"spec": {"replicas": 2}})
         cluster.until_condition(namespace, "running", "Ready", "False", "DeviceNotReady")
-        assert len(kubelet.pods("running")) == 2
+        until("both pods", lambda: len(kubelet.pods("running")) == 2)
 
 
 class TestRollouts:
