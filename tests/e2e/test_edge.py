@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,8 +14,8 @@ import pytest
 from examples.demo.model import TrainedModel
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
-from e2e import accelerated
 from e2e.accelerated import CALIBRATED
+from serval_contract.accel_flags import CALIBRATION, CONVERT_PROGRAM, OUT, SAVED_MODEL
 from serval_contract.ports import PORT_EDGE
 from serval_lab import Lab
 from serval_lab.images import Images
@@ -31,6 +32,7 @@ MODEL = "digits"
 SCORED = 64
 ACCURACY = 0.95
 COMMAND_LIMIT = 120.0
+CONVERT_LIMIT = 240.0
 READY_LIMIT = 60.0
 ANSWER_LIMIT = 2.0
 
@@ -70,6 +72,18 @@ class Containerd:
             self.ctr("containers", "delete", MODEL)
 
 
+def convert(model: TrainedModel, folder: Path) -> None:
+    """Convert the digits on this machine, as a CI would."""
+    flags = [
+        SAVED_MODEL(str(model.folder.parent / "model" / "1")),
+        OUT(str(folder)),
+        CALIBRATION(str(model.folder)),
+    ]
+    command = [sys.executable, "-m", CONVERT_PROGRAM, *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=CONVERT_LIMIT, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
 def edge_image(images: Images, folder: Path, capsys: pytest.CaptureFixture[str]) -> str:
     """Put a converted model on top of the server's image, as docs say, and return its name by digest."""
     arguments = ["images", "edge", images.server, str(folder), "--tag=edge", f"--model-name={MODEL}"]
@@ -95,7 +109,7 @@ def test_an_edge_image_answers_azures_client(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    accelerated.convert(tensorflow_model, tmp_path / "artifact")
+    convert(tensorflow_model, tmp_path / "artifact")
     image = edge_image(images, tmp_path / "artifact", capsys)
     address = cluster_lab.node(NODE).address
     scored = tensorflow_model.images[CALIBRATED : CALIBRATED + SCORED]

@@ -52,6 +52,15 @@ def granted(standing: Standing | None) -> int | None:
     return standing.turn.granted if standing else None
 
 
+@pytest.mark.parametrize(("seconds", "pods"), [(1, 1), (10, 0)])
+def test_the_successor_of_a_pod_that_has_just_ended_keeps_its_place(seconds: int, pods: int) -> None:
+    """Those that were listed as holders may have ended since."""
+    ended = START + timedelta(minutes=1) - timedelta(seconds=seconds)
+    facts: dict[str, Any] = {"made": True, "asked": 1, "homeless": 1, "lacks_device": True}
+    own = rival("a", homeless_since=START + timedelta(minutes=1), freed=ended, **facts)
+    assert granted(place(own, rival("b", 1), at=supply(holds=FULL))) == pods
+
+
 class TestKnowledge:
     @pytest.mark.parametrize(
         "at",
