@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import timedelta
 from typing import Final
 
 # --- identity -----------------------------------------------------------------------------------------
@@ -121,5 +122,7 @@ MAX_MESSAGE: Final = 1024
 """Characters of a condition's message; what containers say is cut to this."""
 MAX_NAME: Final = 53
 """Longest name of a custom resource: `<name>-headless` and the pods' names must fit 63 characters."""
+ROOM_GIVEN_WITHIN: Final = timedelta(seconds=3)
+"""How long after a pod's end the scheduler may take to give its place to the successor."""
 MAX_LEASE_SECONDS: Final = 600
 """Longest that a Lease may stand without a renewal; a record that claims more was not written by us."""

@@ -20,6 +20,7 @@ from serval_operator.api.snapshots import (
     PodView,
     PodWarning,
 )
+from serval_operator.constants import ROOM_GIVEN_WITHIN
 from serval_operator.pods.event_reader import EventReader, Warnings
 from serval_operator.pods.observation import Observed
 from serval_operator.pods.pod_state import is_silent
@@ -28,8 +29,6 @@ from serval_operator.runtime.cache import Cache
 OVERRUN = timedelta(seconds=10)
 """How long after the end of its grace period a pod may still be there before it counts as stuck. The kubelet
 kills at the end of that period, and then unmounts volumes and reports."""
-ROOM_GIVEN_WITHIN = timedelta(seconds=3)
-"""How long after a pod's end its successor may still be without a place before that is a failure."""
 
 
 class Gatherer:

@@ -12,12 +12,11 @@ from serval_operator.api.nodes import NodeView
 from serval_operator.api.rivals import Priorities, Replacement, Rival, Rivals
 from serval_operator.cluster.capacity import Growth, Supply
 from serval_operator.cluster.node_fit import Fit, candidates, fit
+from serval_operator.constants import ROOM_GIVEN_WITHIN
 from serval_operator.turns.packing import free_units
 from serval_operator.turns.queue import Contender, Turn, Turns, take_turns
 from serval_operator.turns.replacing import take_places, taken_places
 
-GIVEN_WITHIN: Final = timedelta(seconds=3)
-"""How long after a pod's end the scheduler may take to give its device to the successor."""
 PATIENCE: Final = timedelta(seconds=30)
 """How long pods may have a free device and not use it before others may. A scheduler and a pod that is being
 stopped take less."""
@@ -148,7 +147,7 @@ def _contender(
     # A profile is the administrator's word about its nodes. Where none is named, any autoscaler may add some.
     elastic = claim.placement.scalable or (growth.autoscaled and not claim.by_profile)
     # A pod that has just ended may still be counted as a holder. Its successor gets the device.
-    succeeds = one.freed is not None and now - one.freed < GIVEN_WITHIN
+    succeeds = one.freed is not None and now - one.freed < ROOM_GIVEN_WITHIN
     return Contender(
         key=one.key,
         uid=one.uid,

@@ -12,7 +12,6 @@ import subprocess
 import sys
 import tempfile
 from collections import deque
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +19,7 @@ from serval_contract import accel_flags as flags
 from serval_contract.stage_report import StageReport, parse_stage_report
 from serval_serving.accel.catalogue import NETWORKS
 from serval_serving.cli.errors import OK, REFUSED, USAGE, CliError
+from serval_serving.cli.extra import check_accel
 
 _NEEDED: Final = ("tensorflow", "keras", "h5py", "PIL")
 _PROGRESS: Final = re.compile(r" INFO (\d+ of \d+ steps: .*)$")
@@ -59,9 +59,7 @@ def run_build(options: argparse.Namespace) -> int:
     CliError
         The packages for it are missing, or the model cannot be built.
     """
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        raise CliError(f"{', '.join(missing)} is missing; to build: pip install 'serval[accel]'", USAGE)
+    check_accel(_NEEDED, "build")
     if options.out.exists() and (not options.out.is_dir() or any(options.out.iterdir())):
         raise CliError(f"{options.out} exists already", USAGE)
     report = _run_stage(_arguments(options), verbose=options.verbose)

@@ -7,14 +7,14 @@ import json
 import logging
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final, TextIO
 
 from serval_serving.accel.artifact import Conversion
 from serval_serving.accel.convert.arguments import add_arguments, options_of
 from serval_serving.accel.convert.pipeline import convert
-from serval_serving.cli.errors import OK, REFUSED, USAGE, CliError
+from serval_serving.cli.errors import OK, REFUSED, CliError
+from serval_serving.cli.extra import check_accel
 from serval_serving.stages.program import StageFailure
 
 _NEEDED: Final = ("tensorflow", "tf2onnx", "onnx", "onnxruntime")
@@ -43,9 +43,7 @@ def run_convert(options: argparse.Namespace) -> int:
     CliError
         The packages for it are missing, or the model cannot be converted.
     """
-    missing = [name for name in _NEEDED if find_spec(name) is None]
-    if missing:
-        raise CliError(f"{', '.join(missing)} is missing; to convert: pip install 'serval[accel]'", USAGE)
+    check_accel(_NEEDED, "convert")
     if options.verbose:
         logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     bar = ProgressBar(sys.stderr)

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, TypeVar
 
 from serval_operator.api.blocks.endpoint import Endpoint, Probes
 from serval_operator.api.blocks.rollout import MAX_REPLICAS, Rollout
 from serval_operator.api.blocks.runtime import PodMetadata, Resources, Runtime
 from serval_operator.api.blocks.scheduling import Accelerator, Scheduling
 from serval_operator.api.blocks.source import SecretRef
-from serval_operator.api.parse import invalid
+from serval_operator.api.parse import invalid, parse_block
 from serval_operator.api.schema import Block, Flag, Items, Nested, Rule, Whole
 from serval_operator.constants import MAX_NAME
 
@@ -22,6 +23,7 @@ NAME_RULE: Final = Rule(
     "after it",
 )
 """Rule for the names of custom resources that are served."""
+Served = TypeVar("Served", bound="ServedSpec")
 _NAME = re.compile(r"[a-z]([-a-z0-9]*[a-z0-9])?")
 
 
@@ -123,3 +125,26 @@ def check_name(name: str) -> None:
         raise invalid(
             f"`metadata.name` must be at most {MAX_NAME} of a-z, 0-9 and '-', starting with a letter"
         )
+
+
+def parse_served(block: type[Served], name: str, spec: Mapping[str, Any]) -> Served:
+    """Read a spec as the API server stored it.
+
+    Parameters
+    ----------
+    block:
+        The spec of a kind.
+    name:
+        Name of the custom resource: the default of the model's name.
+
+    Raises
+    ------
+    InvalidSpec
+        The message names the field and says what must hold.
+    """
+    check_name(name)
+    model = spec.get("model")
+    if isinstance(model, Mapping) and model and model.get("name") is None:
+        # Set before parsing: `replace` on the frozen dataclasses would take as long as parsing.
+        spec = {**spec, "model": {**model, "name": name}}
+    return parse_block(block, "spec", spec)

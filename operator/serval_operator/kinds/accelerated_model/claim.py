@@ -9,9 +9,8 @@ from serval_operator.api.snapshots import OwnerView
 from serval_operator.api.unstructured import mapping
 from serval_operator.config import Configuration
 from serval_operator.errors import InvalidSpec
-from serval_operator.jobs.record import parse_records
 from serval_operator.kinds.accelerated_model.artifact import Made, model_name
-from serval_operator.kinds.accelerated_model.conversion import JOB
+from serval_operator.kinds.accelerated_model.conversion import succeeded
 from serval_operator.kinds.accelerated_model.device import resolve
 from serval_operator.kinds.accelerated_model.spec import AcceleratedSpec, parse_spec
 from serval_operator.workload.claim import served_claim
@@ -37,5 +36,5 @@ def _has_artifact(owner: OwnerView, spec: AcceleratedSpec) -> bool:
 
     The success of the Job is stored before anything is made of its result.
     """
-    converted = any(one.name == JOB and one.phase == "Succeeded" for one in parse_records(owner.status))
+    converted = bool(succeeded(owner.status))
     return bool(spec.artifact or converted or mapping(owner.status, "conversion").get("artifact"))

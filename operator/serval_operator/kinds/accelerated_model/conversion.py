@@ -21,6 +21,7 @@ from serval_operator.conversion_reasons import CONVERSION_NOT_CONFIGURED
 from serval_operator.errors import InvalidSpec
 from serval_operator.jobs.job_plan import JobPlan
 from serval_operator.jobs.plan import JobsDecision
+from serval_operator.jobs.record import JobRecord, parse_records
 from serval_operator.kinds.accelerated_model.artifact import Made
 from serval_operator.kinds.accelerated_model.manifests.job import Work, memory_limit, pod_template
 from serval_operator.kinds.accelerated_model.memory import needed_memory
@@ -104,6 +105,11 @@ def conversion_inputs(spec: AcceleratedSpec, settings: ConversionSettings) -> di
         "resources": shape(spec.conversion.resources),
         "converter": [CONVERTER, settings.image],
     }
+
+
+def succeeded(status: Mapping[str, Any]) -> list[JobRecord]:
+    """Records of conversions that succeeded, as a status has them."""
+    return [one for one in parse_records(status) if one.name == JOB and one.phase == "Succeeded"]
 
 
 def converted(

@@ -16,7 +16,6 @@ from serval_operator.api.resources import SERVICE_ACCOUNTS, SERVICES, Children
 from serval_operator.api.snapshots import OwnerView, RevisionView
 from serval_operator.errors import InvalidSpec, KubeError
 from serval_operator.jobs.plan import JobsDecision, plan_jobs
-from serval_operator.jobs.record import parse_records
 from serval_operator.kinds.accelerated_model.artifact import (
     Made,
     kept_artifact,
@@ -24,12 +23,12 @@ from serval_operator.kinds.accelerated_model.artifact import (
     model_name,
 )
 from serval_operator.kinds.accelerated_model.conversion import (
-    JOB,
     Conversion,
     conversion,
     converted,
     held_up,
     progress,
+    succeeded,
 )
 from serval_operator.kinds.accelerated_model.device import resolve
 from serval_operator.kinds.accelerated_model.judge import Story, judge, judge_refused, judge_waiting
@@ -155,8 +154,7 @@ def _step(
 
 def _made_before(observed: Observed, spec: AcceleratedSpec, key: str, made: Made) -> _Step:
     """There is an artifact. Its Job stays for its logs; one of other inputs is not wanted any more."""
-    records = parse_records(observed.model.status)
-    done = [one for one in records if one.name == JOB and one.phase == "Succeeded"]
+    done = succeeded(observed.model.status)
     decision = None
     jobs: Sequence[Mapping[str, Any]] = [one.as_json() for one in done]
     inputs = {one.inputs for one in done}

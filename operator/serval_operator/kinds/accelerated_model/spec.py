@@ -12,9 +12,9 @@ from serval_operator.api.blocks.names import listed
 from serval_operator.api.blocks.rollout import MAX_REPLICAS
 from serval_operator.api.blocks.runtime import Resources
 from serval_operator.api.blocks.scheduling import Accelerator
-from serval_operator.api.blocks.served import ServedSpec, check_name
+from serval_operator.api.blocks.served import ServedSpec, parse_served
 from serval_operator.api.blocks.source import ConfigMapKey, ModelSource, SecretRef
-from serval_operator.api.parse import invalid, parse_block
+from serval_operator.api.parse import invalid
 from serval_operator.api.schema import Block, Items, Nested, Number, Rule, Text, Whole, Words
 
 Featurizer = Literal["ResNet50", "ResNet152", "DenseNet121", "VGG16", "SSDVGG"]
@@ -346,20 +346,5 @@ class AcceleratedSpec(ServedSpec):
 
 
 def parse_spec(name: str, spec: Mapping[str, Any]) -> AcceleratedSpec:
-    """Read a spec as the API server stored it.
-
-    Parameters
-    ----------
-    name:
-        Name of the custom resource: the default of the model's name.
-
-    Raises
-    ------
-    InvalidSpec
-        The message names the field and says what must hold.
-    """
-    check_name(name)
-    model = spec.get("model")
-    if isinstance(model, Mapping) and model and model.get("name") is None:
-        spec = {**spec, "model": {**model, "name": name}}
-    return parse_block(AcceleratedSpec, "spec", spec)
+    """Read a spec as the API server stored it; see `parse_served`."""
+    return parse_served(AcceleratedSpec, name, spec)

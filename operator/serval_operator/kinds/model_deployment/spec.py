@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar
 
 from serval_operator.api.blocks.rollout import CPU, REQUESTS_IN_FLIGHT, Autoscaling, Disruption
-from serval_operator.api.blocks.served import ServedSpec, check_name
+from serval_operator.api.blocks.served import ServedSpec, parse_served
 from serval_operator.api.blocks.source import ModelSource
-from serval_operator.api.parse import invalid, parse_block
+from serval_operator.api.parse import invalid
 from serval_operator.api.schema import Nested, Rule
 
 
@@ -71,21 +71,5 @@ class ModelSpec(ServedSpec):
 
 
 def parse_spec(name: str, spec: Mapping[str, Any]) -> ModelSpec:
-    """Read a spec as the API server stored it.
-
-    Parameters
-    ----------
-    name:
-        Name of the custom resource: the default of the model's name.
-
-    Raises
-    ------
-    InvalidSpec
-        The message names the field and says what must hold.
-    """
-    check_name(name)
-    model = spec.get("model")
-    if isinstance(model, Mapping) and model and model.get("name") is None:
-        # Set before parsing: `replace` on the frozen dataclasses would take as long as parsing.
-        spec = {**spec, "model": {**model, "name": name}}
-    return parse_block(ModelSpec, "spec", spec)
+    """Read a spec as the API server stored it; see `parse_served`."""
+    return parse_served(ModelSpec, name, spec)

@@ -42,8 +42,6 @@ def test_a_program_that_ends_without_a_report_shows_its_log(
 def test_what_is_not_installed_is_named(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(
-        "serval_serving.cli.accel_build.find_spec", lambda name: None if name == "h5py" else 1
-    )
+    monkeypatch.setattr("serval_serving.cli.extra.find_spec", lambda name: None if name == "h5py" else 1)
     assert main([*ARGUMENTS, "--weights", "random", "--out", str(tmp_path / "out")]) == 2
     assert "h5py is missing; to build: pip install 'serval[accel]'" in capsys.readouterr().err
